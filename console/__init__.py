@@ -1,0 +1,1 @@
+"""The command line: the one place where every part is put together."""

@@ -1,0 +1,1 @@
+"""Bytes and meaning of card messages: pure functions and data, imports nothing of ours."""

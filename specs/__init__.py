@@ -1,0 +1,1 @@
+"""Dialects, routing and scenario samples, as data."""

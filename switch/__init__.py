@@ -1,0 +1,1 @@
+"""The card-network switch: links, the authorization pipeline, stored advices, recovery."""
