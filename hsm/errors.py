@@ -1,0 +1,31 @@
+"""What can break on the HSM's side; refusals and unavailability, which callers meet, are in `hsm.commands`."""
+
+from __future__ import annotations
+
+
+class HsmError(Exception):
+    """The root of this module; the text names keys, files and rules, never data."""
+
+
+class ConfigurationError(HsmError):
+    """The module, the socket or a key of the configuration cannot be used; the text says which and why."""
+
+
+class TokenError(HsmError):
+    """The PKCS#11 token failed or is gone."""
+
+
+class KeyStoreError(HsmError):
+    """A stored key cannot be read, does not unwrap or does not have its check value."""
+
+
+class PinBlockError(HsmError):
+    """A PIN block whose format, length or padding is wrong; the text never tells the PIN or the block."""
+
+
+class VaultError(HsmError):
+    """The vault's database cannot be reached."""
+
+
+class ProtocolError(HsmError):
+    """The other side of the socket broke the framing; the connection cannot go on."""
