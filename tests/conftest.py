@@ -1,1 +1,68 @@
 """Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from console.migration import migrate
+from console.postgresql import OWNER, EmbeddedPostgres, role_passwords
+
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Database:
+    """A fresh, migrated database of one test."""
+
+    server: EmbeddedPostgres
+    name: str
+
+    def dsn(self, role: str) -> str:
+        return self.server.dsn(role, self.name)
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[EmbeddedPostgres]:
+    """A server for this pytest worker, with a migrated database `template` to copy from. No fsync: tests only."""
+    # Not tmp_path: pytest's is closed to the server's user, who is not root.
+    state = Path(tempfile.mkdtemp(prefix="cardswitch-test-"))
+    state.chmod(0o755)
+    server = EmbeddedPostgres(state, settings={"fsync": "off", "shared_buffers": "64MB"})
+    try:
+        server.start()
+        _execute(server, "CREATE DATABASE template")
+        asyncio.run(migrate(server.dsn(OWNER, "template"), role_passwords(state)))
+        yield server
+    finally:
+        server.destroy()
+        shutil.rmtree(state, ignore_errors=True)
+
+
+@pytest.fixture
+def database(postgresql_server: EmbeddedPostgres) -> Iterator[Database]:
+    """A copy of the template for one test; `database.dsn(role)`."""
+    name = f"test_{next(_numbers)}"
+    _execute(postgresql_server, f"CREATE DATABASE {name} TEMPLATE template STRATEGY FILE_COPY")
+    yield Database(postgresql_server, name)
+    _execute(postgresql_server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def _execute(server: EmbeddedPostgres, sql: str) -> None:
+    async def run() -> None:
+        connection: Any = await asyncpg.connect(server.dsn(OWNER, "postgres"))
+        try:
+            await connection.execute(sql)
+        finally:
+            await connection.close()
+
+    asyncio.run(run())

@@ -1,0 +1,124 @@
+"""Brings a database to the present schema: `<package>/schema/*.sql` go in, applied files come out.
+
+`cardswitch ledger migrate`, the supervisor and the tests call `migrate`. Each package owns its files and its schema;
+this module only runs them, in order, each in one transaction, and remembers their checksums.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import msgspec
+
+from console.postgresql import OWNER
+
+PACKAGES = ("ledger", "hsm", "gateway")
+
+# One key for all starts of all cardswitch processes on one database: the second waits until the first is done.
+_LOCK = 0x6361_7264_7377
+
+_TABLE = """
+CREATE SCHEMA IF NOT EXISTS migration;
+CREATE TABLE IF NOT EXISTS migration.applied (
+    package    text NOT NULL,
+    name       text NOT NULL,
+    checksum   text NOT NULL,
+    applied_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (package, name)
+);
+"""
+
+
+class MigrationError(Exception):
+    """The database and the files do not fit together; the message names the file."""
+
+
+class Migration(msgspec.Struct, frozen=True):
+    """One file: `ledger`, `0001_journal.sql`, its SHA-256 in hex and its text."""
+
+    package: str
+    name: str
+    checksum: str
+    sql: str
+
+
+def migrations(packages: Sequence[str] = PACKAGES) -> list[Migration]:
+    """Every schema file of `packages`, in the order in which they are applied."""
+    found = []
+    for package in packages:
+        spec = importlib.util.find_spec(package)
+        if spec is None or not spec.submodule_search_locations:
+            raise MigrationError(f"package {package} is not installed")
+        folder = Path(next(iter(spec.submodule_search_locations))) / "schema"
+        for path in sorted(folder.glob("*.sql")):
+            text = path.read_bytes()
+            found.append(Migration(package, path.name, hashlib.sha256(text).hexdigest(), text.decode()))
+    return found
+
+
+async def migrate(dsn: str, passwords: Mapping[str, str], files: Sequence[Migration] | None = None) -> list[Migration]:
+    """Create the roles, then apply what is missing; returns what was applied now.
+
+    Args:
+        dsn: the owner's; the role must be allowed to create roles and schemas.
+        passwords: role → password, `console.postgresql.role_passwords`; the owner's own is left alone.
+        files: instead of `migrations()`.
+
+    Raises: MigrationError where an applied file has changed or is gone, or where a file's SQL fails.
+    """
+    wanted = migrations() if files is None else list(files)
+    connection: Any = await asyncpg.connect(dsn, timeout=30)
+    try:
+        await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
+        await _roles(connection, passwords)
+        await connection.execute("SET client_min_messages = warning;" + _TABLE)
+        rows = await connection.fetch("SELECT package, name, checksum FROM migration.applied")
+        applied = {(row["package"], row["name"]): row["checksum"] for row in rows}
+        _check(wanted, applied)
+        missing = [file for file in wanted if (file.package, file.name) not in applied]
+        for file in missing:
+            await _apply(connection, file)
+        return missing
+    finally:
+        await connection.close()
+
+
+def _check(wanted: Sequence[Migration], applied: Mapping[tuple[str, str], str]) -> None:
+    known = {(file.package, file.name): file for file in wanted}
+    newest: dict[str, str] = {}
+    for (package, name), checksum in applied.items():
+        newest[package] = max(name, newest.get(package, ""))
+        file = known.get((package, name))
+        if file is None:
+            raise MigrationError(f"{package}/schema/{name} was applied to this database and is gone: newer database?")
+        if file.checksum != checksum:
+            raise MigrationError(f"{package}/schema/{name} has changed since it was applied: add a new file instead")
+    for package, name in known:
+        if (package, name) not in applied and name < newest.get(package, ""):
+            raise MigrationError(f"{package}/schema/{name} comes before {newest[package]}, which is applied: rename it")
+
+
+async def _apply(connection: Any, file: Migration) -> None:
+    try:
+        async with connection.transaction():
+            await connection.execute(file.sql)
+            await connection.execute(
+                "INSERT INTO migration.applied (package, name, checksum) VALUES ($1, $2, $3)",
+                *(file.package, file.name, file.checksum),
+            )
+    except asyncpg.PostgresError as error:
+        raise MigrationError(f"{file.package}/schema/{file.name}: {error}") from error
+
+
+async def _roles(connection: Any, passwords: Mapping[str, str]) -> None:
+    for role, password in passwords.items():
+        if role == OWNER:
+            continue
+        quoted = await connection.fetchval("SELECT format('%I LOGIN PASSWORD %L', $1::text, $2::text)", role, password)
+        exists = await connection.fetchval("SELECT true FROM pg_roles WHERE rolname = $1", role)
+        await connection.execute(f"{'ALTER' if exists else 'CREATE'} ROLE {quoted}")
