@@ -18,6 +18,9 @@ class MacCheck(msgspec.Struct, frozen=True):
     data: bytes
     mac: bytes
 
+    def __repr__(self) -> str:
+        return f"MacCheck(key={self.key!r})"
+
 
 class Screen(msgspec.Struct, frozen=True, tag="screen", kw_only=True):
     """Verify the MAC (if given), then identify the card (if `pan` is given).
@@ -37,7 +40,11 @@ class Screen(msgspec.Struct, frozen=True, tag="screen", kw_only=True):
 
 
 class Screened(msgspec.Struct, frozen=True, tag="screened"):
-    """The card without its number: `token` "card_…", `fingerprint` 16 bytes, `bin` the first 8 digits."""
+    """The card without its number: `token` "card_…", `fingerprint` 16 bytes.
+
+    `bin` is the first 8 digits; of a PAN shorter than 16 digits the first 6, so that `bin` and `masked_pan`
+    never make up a number.
+    """
 
     token: str = ""
     fingerprint: bytes = b""

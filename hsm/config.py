@@ -1,0 +1,110 @@
+"""The configuration of the HSM and the tokenizer: `[hsm]`, `[[key]]` and `[tokenizer]` of the one TOML file.
+
+`console.config` fills these structs from the file; `HsmConfig.problems` lists everything that is wrong at once.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from hsm.errors import ConfigurationError
+
+# Debian and Ubuntu first, then Fedora, Homebrew and a build from source.
+SOFTHSM_PATHS = (
+    "/usr/lib/softhsm/libsofthsm2.so",
+    "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so",
+    "/usr/lib/aarch64-linux-gnu/softhsm/libsofthsm2.so",
+    "/usr/lib64/pkcs11/libsofthsm2.so",
+    "/usr/lib64/softhsm/libsofthsm2.so",
+    "/opt/homebrew/lib/softhsm/libsofthsm2.so",
+    "/usr/local/lib/softhsm/libsofthsm2.so",
+)
+
+# What a link key may be for, and the algorithm that a new one gets.
+LINK_KEY_ALGORITHMS = {"pin": "TDES", "mac": "AES"}
+
+
+class KeyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One `[[key]]`: `usage` is `pin` (a zone PIN key) or `mac` (a zone authentication key) shared with `party`."""
+
+    name: str
+    usage: str
+    party: str
+
+
+class HsmConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[hsm]`, with the keys of `[[key]]`.
+
+    Args:
+        module: path of the PKCS#11 library; empty: SoftHSM 2 where distributions put it.
+        socket: the unix socket, relative to the state directory.
+        keys: the link keys.
+        token: label of the token.
+        max_queued: commands that wait at most, over all callers; above it they are refused as `overloaded`.
+        max_connections: callers connected at once.
+        cached_cards: cards kept in memory (about 1 KB each).
+        database_timeout_s: how long a statement on the vault may take.
+        log_commands: write an event for each command that carries a trace id; refusals are always written.
+    """
+
+    module: str = ""
+    socket: str = "hsm.sock"
+    keys: tuple[KeyConfig, ...] = ()
+    token: str = "cardswitch"
+    max_queued: int = 4096
+    max_connections: int = 256
+    cached_cards: int = 100_000
+    database_timeout_s: float = 2.0
+    log_commands: bool = True
+
+    def problems(self) -> list[str]:
+        """Return a line for each thing that is wrong with these values; empty if they can be used."""
+        found = []
+        seen: set[str] = set()
+        for key in self.keys:
+            if key.usage not in LINK_KEY_ALGORITHMS:
+                found.append(f"key {key.name}: usage {key.usage!r} is not one of {', '.join(LINK_KEY_ALGORITHMS)}")
+            if not key.name or key.name in seen:
+                found.append(f"key {key.name!r}: names are unique and not empty")
+            if not _plain(key.party):
+                found.append(f"key {key.name}: party {key.party!r} is used as a file name: letters, digits, - and _")
+            seen.add(key.name)
+        for name in ("max_queued", "max_connections", "cached_cards", "database_timeout_s"):
+            if getattr(self, name) <= 0:
+                found.append(f"hsm.{name} must be greater than zero")
+        return found
+
+    def module_path(self) -> str:
+        """Return the PKCS#11 library to load.
+
+        Raises:
+            ConfigurationError: the file is not there, or none of the usual SoftHSM paths exists.
+        """
+        if self.module:
+            if not Path(self.module).is_file():
+                raise ConfigurationError(f"hsm.module: {self.module} does not exist")
+            return self.module
+        for path in SOFTHSM_PATHS:
+            if Path(path).is_file():
+                return path
+        raise ConfigurationError("SoftHSM 2 is not installed: apt-get install softhsm2, or set hsm.module")
+
+
+class TokenizerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[tokenizer]`: where card data is accepted.
+
+    Args:
+        listen: host:port.
+        origins: what browsers may call from (CORS); "*" for any, since a publishable key is no secret.
+        max_body_bytes: longer requests are refused.
+    """
+
+    listen: str = "127.0.0.1:8081"
+    origins: tuple[str, ...] = ("*",)
+    max_body_bytes: int = 16_384
+
+
+def _plain(text: str) -> bool:
+    return bool(text) and text.isascii() and text.replace("-", "").replace("_", "").isalnum()

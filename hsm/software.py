@@ -1,0 +1,140 @@
+"""An HSM in memory, for the simulation and unit tests: the same rules, no token, no vault, no process.
+
+Clear keys go in; it answers as the HSM process does. Never use it where real cards flow: keys and PANs are in this
+process.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Mapping
+
+import msgspec
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import hashes, hmac
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from hsm.cards import CardCache, Numbers
+from hsm.commands import (
+    Dispatch,
+    Dispatched,
+    GeneratedMac,
+    GenerateMac,
+    HsmRefused,
+    HsmUnavailable,
+    Screen,
+    Screened,
+)
+from hsm.config import KeyConfig
+from hsm.engine import Engine, NewCard, not_found, screened
+from hsm.errors import TokenError
+from hsm.keyring import FINGERPRINT_BYTES, Sealed, key_for
+from hsm.mac import generate_mac
+from hsm.pinblock import decode_pin_block
+from hsm.tdes import tdes_decrypt, tdes_encrypt
+
+DATA_KEY = "pan-1"
+
+
+class SoftwareKey(msgspec.Struct, frozen=True):
+    """A clear key: `usage` is `pin` (16 or 24 bytes, triple DES) or `mac` (16, 24 or 32 bytes, AES)."""
+
+    usage: str
+    value: bytes
+
+    def __repr__(self) -> str:
+        return f"SoftwareKey({self.usage!r})"
+
+
+class SoftwareKeyring:
+    """`hsm.keyring.Keyring` over clear keys."""
+
+    def __init__(self, keys: Mapping[str, SoftwareKey], data_key: bytes, fingerprint_key: bytes) -> None:
+        self._keys = dict(keys)
+        self._data_key = AESGCM(data_key)
+        self._fingerprint_key = fingerprint_key
+
+    def mac(self, key: str, data: bytes) -> bytes:
+        return generate_mac(key_for("mac", key, self._keys).value, data)
+
+    def translate_pin(self, key_in: str, key_out: str, block: bytes, pan: str) -> bytes:
+        source = key_for("pin", key_in, self._keys).value
+        target = key_for("pin", key_out, self._keys).value
+        if len(block) != 8:
+            raise HsmRefused("pin_block_invalid", "a PIN block has 8 bytes")
+        clear = tdes_decrypt(source, block)
+        decode_pin_block(clear, pan)
+        return tdes_encrypt(target, clear)
+
+    def fingerprint(self, pan: str) -> bytes:
+        mac = hmac.HMAC(self._fingerprint_key, hashes.SHA256())
+        mac.update(pan.encode())
+        return mac.finalize()[:FINGERPRINT_BYTES]
+
+    def seal(self, clear: bytes, nonce: bytes, associated: bytes) -> Sealed:
+        return Sealed(DATA_KEY, nonce, self._data_key.encrypt(nonce, clear, associated))
+
+    def unseal(self, sealed: Sealed, associated: bytes) -> bytes:
+        try:
+            return self._data_key.decrypt(sealed.nonce, sealed.ciphertext, associated)
+        except InvalidTag:
+            raise TokenError(f"a ciphertext under {sealed.key_version} is not authentic") from None
+
+
+class SoftwareHsm:
+    """`hsm.commands.Hsm` in memory.
+
+    Args:
+        keys: clear link keys by name, e.g. `{"zpk-pos": SoftwareKey("pin", …)}`; see `software_keys`.
+        seed: makes tokens, surrogates and internal keys repeatable; leave out for random ones.
+    Set `available` to False and every command raises HsmUnavailable, as when the process is gone.
+    """
+
+    def __init__(self, keys: Mapping[str, SoftwareKey] | None = None, *, seed: int | None = None) -> None:
+        self.available = True
+        if seed is None:
+            numbers = Numbers()
+        else:
+            ticks = iter(range(1_700_000_000_000, 2_000_000_000_000))
+            numbers = Numbers(random.Random(seed).randbytes, lambda: next(ticks))
+        keyring = SoftwareKeyring(keys or {}, numbers.random_bytes(32), numbers.random_bytes(32))
+        self._engine = Engine(keyring, CardCache(10_000_000), numbers)
+
+    async def screen(self, request: Screen) -> Screened:
+        self._check()
+        answer = self._engine.screen(request)
+        if isinstance(answer, NewCard):
+            self._engine.cards.add(answer.candidate)
+            return screened(answer.candidate)
+        if isinstance(answer, Screened):
+            return answer
+        raise not_found(answer)
+
+    async def dispatch(self, request: Dispatch) -> Dispatched:
+        self._check()
+        answer = self._engine.dispatch(request)
+        if isinstance(answer, Dispatched):
+            return answer
+        raise not_found(answer)
+
+    async def mac(self, request: GenerateMac) -> GeneratedMac:
+        self._check()
+        return self._engine.mac(request)
+
+    def add_card(self, pan: str, expiry: str = "") -> str:
+        """Store a card as the tokenizer would and return its surrogate, 16 digits; `expiry` is YYMM."""
+        found = self._engine.identify(pan, expiry)
+        if isinstance(found, NewCard):
+            self._engine.cards.add(found.candidate)
+            return found.candidate.surrogate
+        return found.surrogate
+
+    def _check(self) -> None:
+        if not self.available:
+            raise HsmUnavailable("the HSM is switched off")
+
+
+def software_keys(configured: Iterable[KeyConfig], *, seed: int | None = None) -> dict[str, SoftwareKey]:
+    """Make a clear key for each configured one: 24 bytes for `pin`, 16 for `mac`; repeatable with a seed."""
+    source = random.Random(seed) if seed is not None else random.SystemRandom()
+    return {key.name: SoftwareKey(key.usage, source.randbytes(24 if key.usage == "pin" else 16)) for key in configured}
