@@ -1,0 +1,65 @@
+"""What goes wrong between bytes and meaning; every caller of this package may see these.
+
+A `DecodeError` is a peer's fault, an `EncodeError` ours or a translation's, a `SpecError` the operator's.
+None of them ever carries the value that was refused: errors are logged, values may be card data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class MessagesError(Exception):
+    """Root of all errors of this package."""
+
+
+class DecodeError(MessagesError):
+    """Bytes that are no message of the dialect.
+
+    Args:
+        path: what was being read, e.g. "MTI", "bitmap", "DE 4", "message".
+        offset: where in the bytes it starts, counted from 0; None where there are no bytes.
+        reason: what was expected; never the value.
+    """
+
+    def __init__(self, path: str, offset: int | None, reason: str) -> None:
+        super().__init__(path, offset, reason)
+        self.path = path
+        self.offset = offset
+        self.reason = reason
+
+    def __str__(self) -> str:
+        where = self.path if self.offset is None else f"{self.path} at byte {self.offset}"
+        return f"{where}: {self.reason}"
+
+
+class EncodeError(MessagesError):
+    """A message that the dialect cannot express; `path` and `reason` as in `DecodeError`."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path = path
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
+
+
+class SpecError(MessagesError):
+    """A dialect file or a framing name that makes no sense; lists every problem found."""
+
+    def __init__(self, source: str, problems: Iterable[str]) -> None:
+        self.source = source
+        self.problems = tuple(problems)
+        super().__init__(source, self.problems)
+
+    def __str__(self) -> str:
+        return f"{self.source}: " + "; ".join(self.problems)
+
+
+class FrameError(MessagesError):
+    """The byte stream cannot be cut into frames any more; the connection has to be closed."""
+
+
+class MoneyError(MessagesError):
+    """A currency that ISO 4217 does not name, or an amount that is none."""

@@ -1,0 +1,100 @@
+"""Card data out of sight: messages, numbers and raw bytes in, harmless text out.
+
+Called by everything that shows or logs. Fails closed: an element that no rule below names is masked whole,
+and a value that a rule does name is masked all the same where the message's card number stands in it.
+"""
+
+from __future__ import annotations
+
+import re
+
+from messages.card import pan_of
+from messages.message import Message
+from messages.mti import CLASSES, FUNCTIONS, ORIGINS, VERSIONS
+
+# Never stored anywhere in clear: card numbers, expiry, tracks, PIN data and its control information,
+# chip data, MACs.
+CARD_DATA = frozenset({2, 14, 34, 35, 36, 45, 52, 53, 55, 64, 96, 102, 103, 128})
+
+# Shown as they are: amounts, times, traces, codes, institutions, terminal and merchant.
+_SAFE = frozenset(
+    {3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 15, 16, 17, 18, 19, 20, 21, 22, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33}
+    | {37, 38, 39, 41, 42, 43, 49, 50, 51, 66, 67, 68, 69, 70, 71, 72, 73}
+    | set(range(74, 91))
+    | {91, 92, 93, 94, 95, 97, 99, 100}
+)
+# Private elements, shown only where they look exactly like what cardswitch itself puts there.
+_SHAPES = {
+    60: re.compile(r"[FP]"),  # capture: final or partial
+}
+_LONG_NUMBER = re.compile(r"[0-9](?:[ -]?[0-9]){12,}")  # in free text, written as people write card numbers
+_FREE_TEXT = frozenset({43})
+_STARS = 8  # longest run of stars: the length of a secret is a hint too
+
+
+def mask_pan(pan: str) -> str:
+    """First six and last four digits, stars between: "424242******4242"; anything short is all stars.
+
+    Source: PCI DSS 4.0 requirement 3.4.1.
+    """
+    if len(pan) < 13 or not (pan.isascii() and pan.isdigit()):
+        return "*" * min(len(pan), _STARS)
+    return pan[:6] + "*" * (len(pan) - 10) + pan[-4:]
+
+
+def masked(message: Message) -> dict[int, str]:
+    """The elements of a message as they may be shown, ascending by number."""
+    pan = pan_of(message)
+    shown = {}
+    for number in sorted(message.elements):
+        shown[number] = _masked_element(number, str(message.elements[number]), pan)
+    return shown
+
+
+def _masked_element(number: int, value: str, pan: str) -> str:
+    if number == 2:
+        return mask_pan(value)
+    if number == 35:
+        return f"{mask_pan(pan_of(Message('', {35: value})))}=****"
+    shape = _SHAPES.get(number)
+    safe = number in _SAFE or (shape is not None and shape.fullmatch(value) is not None)
+    if not safe or (len(pan) >= 8 and pan in value):
+        return "*" * min(len(value), _STARS)
+    return _LONG_NUMBER.sub("*" * _STARS, value) if number in _FREE_TEXT else value
+
+
+def masked_hex_dump(data: bytes, limit: int = 512) -> str:
+    """Bytes that are no message, for a log: their number, their type if it is one, and their shape.
+
+    Nothing in unknown bytes is proven harmless, the bitmap included: where the type is wrong, the bytes
+    behind it may be a card number. So only a valid message type is shown; of all else only the class of
+    each byte: 9 a digit, a a letter, . other printable, x the rest (BCD and binary data).
+
+    Args:
+        data: anything.
+        limit: bytes shown at most.
+    """
+    known = _known_mti(data)
+    lines = [f"{len(data)} bytes" + (f", MTI {known}" if known else "")]
+    for at in range(0, min(len(data), limit), 32):
+        row = "".join(_class(byte) for byte in data[at : min(at + 32, limit)])
+        lines.append(f"{at:04x}  " + " ".join(row[index : index + 8] for index in range(0, len(row), 8)))
+    if len(data) > limit:
+        lines.append(f"… {len(data) - limit} more")
+    return "\n".join(lines)
+
+
+def _known_mti(data: bytes) -> str:
+    for candidate in (data[:4].decode("latin-1"), data[:2].hex()):
+        digits = (VERSIONS, CLASSES, FUNCTIONS, ORIGINS)
+        if len(candidate) == 4 and all(digit in known for digit, known in zip(candidate, digits, strict=True)):
+            return candidate
+    return ""
+
+
+def _class(byte: int) -> str:
+    if 0x30 <= byte <= 0x39:
+        return "9"
+    if 0x41 <= byte <= 0x5A or 0x61 <= byte <= 0x7A:
+        return "a"
+    return "." if 0x20 <= byte < 0x7F else "x"
