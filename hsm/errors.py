@@ -15,6 +15,10 @@ class TokenError(HsmError):
     """The PKCS#11 token failed or is gone."""
 
 
+class CiphertextError(HsmError):
+    """A ciphertext of the vault is not what its data key made; the token works."""
+
+
 class KeyStoreError(HsmError):
     """A stored key cannot be read, does not unwrap or does not have its check value."""
 

@@ -41,7 +41,7 @@ class Keyring(Protocol):
         """Encrypt under the newest data key."""
 
     def unseal(self, sealed: Sealed, associated: bytes) -> bytes:
-        """Decrypt; TokenError where the ciphertext is not what `seal` gave."""
+        """Decrypt; CiphertextError where the ciphertext is not what `seal` gave."""
 
 
 class UsedKey(Protocol):

@@ -20,14 +20,13 @@ from hsm.commands import (
     Dispatched,
     GeneratedMac,
     GenerateMac,
-    HsmRefused,
     HsmUnavailable,
     Screen,
     Screened,
 )
 from hsm.config import KeyConfig
 from hsm.engine import Engine, NewCard, not_found, screened
-from hsm.errors import TokenError
+from hsm.errors import CiphertextError, PinBlockError
 from hsm.keyring import FINGERPRINT_BYTES, Sealed, key_for
 from hsm.mac import generate_mac
 from hsm.pinblock import decode_pin_block
@@ -61,7 +60,7 @@ class SoftwareKeyring:
         source = key_for("pin", key_in, self._keys).value
         target = key_for("pin", key_out, self._keys).value
         if len(block) != 8:
-            raise HsmRefused("pin_block_invalid", "a PIN block has 8 bytes")
+            raise PinBlockError("a PIN block has 8 bytes")
         clear = tdes_decrypt(source, block)
         decode_pin_block(clear, pan)
         return tdes_encrypt(target, clear)
@@ -78,7 +77,7 @@ class SoftwareKeyring:
         try:
             return self._data_key.decrypt(sealed.nonce, sealed.ciphertext, associated)
         except InvalidTag:
-            raise TokenError(f"a ciphertext under {sealed.key_version} is not authentic") from None
+            raise CiphertextError(f"a ciphertext under {sealed.key_version} is not authentic") from None
 
 
 class SoftwareHsm:
@@ -135,6 +134,6 @@ class SoftwareHsm:
 
 
 def software_keys(configured: Iterable[KeyConfig], *, seed: int | None = None) -> dict[str, SoftwareKey]:
-    """Make a clear key for each configured one: 24 bytes for `pin`, 16 for `mac`; repeatable with a seed."""
+    """Make a clear key for each configured one: 24 bytes for `pin`, 32 for `mac`; repeatable with a seed."""
     source = random.Random(seed) if seed is not None else random.SystemRandom()
-    return {key.name: SoftwareKey(key.usage, source.randbytes(24 if key.usage == "pin" else 16)) for key in configured}
+    return {key.name: SoftwareKey(key.usage, source.randbytes(24 if key.usage == "pin" else 32)) for key in configured}
