@@ -1,12 +1,17 @@
 """What a simulator believes happened, one line a transaction, for the three-way comparison.
 
 Issuers and acquirers each keep a book of their own from the messages they saw; `cardswitch prove` holds them
-against the ledger.
+against the ledger. Books travel as files of JSON lines.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import Path
+
 import msgspec
+
+from simulators.errors import BookError
 
 
 class BookLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,3 +35,37 @@ class BookLine(msgspec.Struct, frozen=True, kw_only=True):
     held_minor: int
     posted_minor: int
     settled: bool = True
+
+
+def write_book(path: Path, lines: Iterable[BookLine]) -> int:
+    """Write a book as JSON lines, replacing the file in one step; return how many lines."""
+    encode = msgspec.json.Encoder().encode
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(path.name + ".new")
+    count = 0
+    with unfinished.open("wb") as file:
+        for line in lines:
+            file.write(encode(line) + b"\n")
+            count += 1
+    unfinished.replace(path)
+    return count
+
+
+def read_book(path: Path) -> list[BookLine]:
+    """Read a book written by `write_book`.
+
+    Raises:
+        BookError: the file cannot be read, or a line is no book line.
+    """
+    decode = msgspec.json.Decoder(BookLine).decode
+    lines = []
+    try:
+        with path.open("rb") as file:
+            for number, text in enumerate(file, 1):
+                try:
+                    lines.append(decode(text))
+                except msgspec.DecodeError as error:
+                    raise BookError(f"{path}: line {number}: {error}") from None
+    except OSError as error:
+        raise BookError(f"{path}: {error.strerror}") from None
+    return lines

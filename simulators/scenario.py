@@ -1,0 +1,156 @@
+"""Scenario files of simulated issuers: TOML in, a frozen `IssuerScenario` out; called by the console and tests.
+
+A name without a path is looked up in specs/, so `cardswitch sim issuer scenario-alpha` needs no file of one's own.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from messages.dialect import load_dialect
+from messages.errors import MessagesError
+from messages.framing import framing
+from simulators.accounts import AccountRule
+from simulators.errors import ScenarioError
+from simulators.faults import FaultRule, fault_problems
+
+S = TypeVar("S")
+
+
+class IssuerScenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One simulated issuer.
+
+    Args:
+        name: the link's name as the switch configures it; books carry it.
+        listen: host:port; port 0 takes a free one.
+        dialect: name or path; framing: as in `messages.framing`.
+        party: whose exported keys it uses; "" for `name`.
+        pin_key: name of its zone PIN key; "" refuses requests with DE 52.
+        prefixes: its BINs; () for any card.
+        default: the account of each card that no [[account]] names; none: such cards do not exist (14).
+        pin_tries: wrong PINs in a row before 75; 0 for no limit.
+        seed: of the faults.
+        trace_element: the element that carries the trace id; 0 for none.
+        log_messages: one log line a message; off for load tests.
+        max_connections: more are closed at once.
+    """
+
+    name: str
+    listen: str = "127.0.0.1:0"
+    dialect: str = "iso87-ascii"
+    framing: str = "2-byte-be"
+    max_frame: int = 8192
+    party: str = ""
+    pin_key: str = ""
+    prefixes: tuple[str, ...] = ()
+    default: AccountRule | None = None
+    account: tuple[AccountRule, ...] = ()
+    fault: tuple[FaultRule, ...] = ()
+    pin_tries: int = 0
+    seed: int = 0
+    trace_element: int = 0
+    log_messages: bool = True
+    max_connections: int = 256
+
+
+def load_scenario(name_or_path: str) -> IssuerScenario:
+    """Read a scenario file.
+
+    Raises:
+        ScenarioError: no such file, no TOML, or wrong content; lists everything that is wrong.
+    """
+    source, text = _read(name_or_path)
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ScenarioError(source, (str(error),)) from None
+    return scenario_from(table, source)
+
+
+def scenario_from(table: dict[str, Any], source: str = "scenario") -> IssuerScenario:
+    """A parsed TOML table as a scenario; errors as in `load_scenario`."""
+    problems: list[str] = []
+    accounts = _rows(table, "account", AccountRule, problems)
+    faults = _rows(table, "fault", FaultRule, problems)
+    rest = {key: value for key, value in table.items() if key not in ("account", "fault")}
+    scenario = IssuerScenario(name="")
+    try:
+        scenario = msgspec.convert(rest, IssuerScenario)
+    except msgspec.ValidationError as error:
+        problems.append(str(error))
+    else:
+        problems += _contradictions(scenario)
+    problems += [
+        f"[[account]] {number}: expected either pan or prefix, digits only"
+        for number, rule in enumerate(accounts, 1)
+        if bool(rule.pan) == bool(rule.prefix) or not (rule.pan or rule.prefix).isdecimal()
+    ]
+    problems += [
+        f"[[fault]] {number}: {problem}" for number, rule in enumerate(faults, 1) for problem in fault_problems(rule)
+    ]
+    if problems:
+        raise ScenarioError(source, tuple(problems))
+    return msgspec.structs.replace(scenario, account=accounts, fault=faults, party=scenario.party or scenario.name)
+
+
+def address_of(text: str) -> tuple[str, int]:
+    """ "127.0.0.1:6001" → ("127.0.0.1", 6001).
+
+    Raises:
+        ValueError: no host, or no port of 0–65535.
+    """
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isdecimal() or int(port) > 65535:
+        raise ValueError(f"expected host:port, got {text!r}")
+    return host.strip("[]"), int(port)
+
+
+def _read(name_or_path: str) -> tuple[str, str]:
+    path = Path(name_or_path)
+    try:
+        if path.suffix == "" and path.name == name_or_path:
+            found = resources.files("specs") / f"{name_or_path}.toml"
+            return f"specs/{name_or_path}.toml", found.read_text("utf-8")
+        return str(path), path.read_text("utf-8")
+    except OSError as error:
+        raise ScenarioError(name_or_path, (error.strerror or "cannot be read",)) from None
+    except UnicodeDecodeError:
+        raise ScenarioError(name_or_path, ("not UTF-8",)) from None
+
+
+def _rows(table: dict[str, Any], name: str, kind: type[S], problems: list[str]) -> tuple[S, ...]:
+    rows = table.get(name, [])
+    if not isinstance(rows, list):
+        problems.append(f"[[{name}]]: expected a list of tables")
+        return ()
+    found = []
+    for number, row in enumerate(rows, 1):
+        try:
+            found.append(msgspec.convert(row, kind))
+        except msgspec.ValidationError as error:
+            problems.append(f"[[{name}]] {number}: {error}")
+    return tuple(found)
+
+
+def _contradictions(scenario: IssuerScenario) -> list[str]:
+    problems = []
+    if not scenario.name or "|" in scenario.name:
+        problems.append("name must not be empty or contain '|'")
+    try:
+        address_of(scenario.listen)
+    except ValueError as error:
+        problems.append(f"listen: {error}")
+    try:
+        load_dialect(scenario.dialect)
+        framing(scenario.framing, scenario.max_frame)
+    except (MessagesError, OSError) as error:
+        problems.append(str(error))
+    problems += [f"prefix {prefix!r} must be digits" for prefix in scenario.prefixes if not prefix.isdecimal()]
+    if scenario.pin_tries < 0 or scenario.max_connections < 1:
+        problems.append("pin_tries must be >= 0 and max_connections >= 1")
+    return problems
