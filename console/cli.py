@@ -1,0 +1,321 @@
+"""The command line: arguments in, one command of this package run, its exit status out.
+
+Known errors are one line, what is wrong and what to do, with exit status 1 (or 2 where the input is wrong); a
+traceback is shown with `--debug` only. Everything heavy is imported inside the commands: `decode` starts in a tenth
+of a second.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from console.errors import ConsoleError, UsageError
+
+app = typer.Typer(
+    name="cardswitch",
+    help="A card-network switch: ISO 8583, a payment HSM, a double-entry ledger and a Stripe-shaped merchant API.",
+    epilog="Errors are one line; add --debug to any command for a traceback.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+gateway_app = typer.Typer(
+    help="The merchant gateway: JSON API on one side, ISO 8583 on the other.", add_completion=False
+)
+gateway_key_app = typer.Typer(help="API keys of merchants.", no_args_is_help=True)
+sim_app = typer.Typer(help="Simulators for tests.", no_args_is_help=True)
+ledger_app = typer.Typer(help="The double-entry journal.", no_args_is_help=True)
+bench_app = typer.Typer(help="Measure this machine.", no_args_is_help=True)
+app.add_typer(gateway_app, name="gateway")
+gateway_app.add_typer(gateway_key_app, name="key")
+app.add_typer(sim_app, name="sim")
+app.add_typer(ledger_app, name="ledger")
+app.add_typer(bench_app, name="bench")
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        "-c",
+        envvar="CARDSWITCH_CONFIG",
+        help="Configuration file. Default: ./cardswitch.toml, else the one that comes with cardswitch.",
+    ),
+]
+StateOption = Annotated[
+    Path | None,
+    typer.Option("--state", envvar="CARDSWITCH_STATE", help="State directory, instead of the configuration's."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="For programs: JSON on standard output.")]
+SpecOption = Annotated[str, typer.Option("--spec", "-s", help="Dialect: a name in specs/ or a file.")]
+SourceArgument = Annotated[str | None, typer.Argument(help="The message, a file with one on each line, or - (stdin).")]
+
+
+@app.command()
+def up(
+    config: ConfigOption = None,
+    state: StateOption = None,
+    workers: Annotated[int | None, typer.Option(min=1, max=64, help="Switch workers, instead of the TOML's.")] = None,
+    issuers: Annotated[bool, typer.Option("--issuers/--no-issuers", help="Simulate the issuers of the TOML.")] = True,
+    free_ports: Annotated[bool, typer.Option("--free-ports", help="Use free ports instead of the TOML's.")] = False,
+) -> None:
+    """Start all processes and keep them running until Ctrl-C."""
+    from console.up import run_up
+
+    run_up(_load(config, state, workers), issuers=issuers, ports="free" if free_ports else "configured")
+
+
+@app.command()
+def demo(
+    once: Annotated[bool, typer.Option("--once", help="Exit after the script; status 0 only if all agrees.")] = False,
+    config: ConfigOption = None,
+    state: StateOption = None,
+) -> None:
+    """Run a scripted shop day on real parts in front of you."""
+    from console.demo import run_demo
+
+    raise typer.Exit(run_demo(_load(config, state), once=once))
+
+
+@app.command()
+def switch(
+    worker: Annotated[int, typer.Option(min=0, max=63, help="Number of this worker, from 0.")] = 0,
+    config: ConfigOption = None,
+    state: StateOption = None,
+) -> None:
+    """Run one switch worker."""
+    _run_process("switch", config, state, worker=worker)
+
+
+@app.command()
+def hsm(config: ConfigOption = None, state: StateOption = None) -> None:
+    """Run the HSM process: PKCS#11 token, vault, unix socket."""
+    _run_process("hsm", config, state)
+
+
+@app.command()
+def tokenizer(config: ConfigOption = None, state: StateOption = None) -> None:
+    """Run the tokenization endpoint: the one place where card data enters by JSON."""
+    _run_process("tokenizer", config, state)
+
+
+@app.command(hidden=True)
+def postgresql(config: ConfigOption = None, state: StateOption = None) -> None:
+    """Run the embedded PostgreSQL (used by up)."""
+    _run_process("postgresql", config, state)
+
+
+@gateway_app.callback(invoke_without_command=True)
+def gateway(context: typer.Context, config: ConfigOption = None, state: StateOption = None) -> None:
+    """Run the merchant gateway."""
+    if context.invoked_subcommand is None:
+        _run_process("gateway", config, state)
+
+
+@gateway_key_app.command("create")
+def gateway_key_create(
+    merchant: Annotated[str, typer.Argument(help="DE 42 of the merchant that the key belongs to.")],
+    config: ConfigOption = None,
+    state: StateOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make an API key for a merchant; it is shown once."""
+    from console.gateway_key import create_key
+
+    create_key(_load(config, state), merchant, as_json)
+
+
+@sim_app.command("issuer")
+def sim_issuer(
+    name: Annotated[str, typer.Argument(help="Name of an [[issuer]] in the configuration.")],
+    config: ConfigOption = None,
+    state: StateOption = None,
+    scenario: Annotated[Path | None, typer.Option(help="Scenario file: accounts, balances, faults.")] = None,
+) -> None:
+    """Run an issuer simulator with accounts, PINs and a book of its own."""
+    _run_process("issuer", config, state, name=name, scenario=scenario)
+
+
+@app.command()
+def decode(
+    message: SourceArgument = None,
+    spec: SpecOption = "iso87-ascii",
+    as_json: JsonOption = False,
+    unmasked: Annotated[bool, typer.Option("--unmasked", help="Show card data.")] = False,
+) -> None:
+    """Show what a message in hex says."""
+    from console.codec_commands import decode
+
+    decode(message, spec, as_json, unmasked)
+
+
+@app.command()
+def encode(message: SourceArgument = None, spec: SpecOption = "iso87-ascii", as_json: JsonOption = False) -> None:
+    """Print the bytes in hex of a message in JSON."""
+    from console.codec_commands import encode
+
+    encode(message, spec, as_json)
+
+
+@app.command()
+def send(
+    message: Annotated[str | None, typer.Argument(help="The message as JSON, a file, or - (stdin).")] = None,
+    to: Annotated[str, typer.Option("--to", help="An [[acquirer]] link's name, or host:port.")] = "pos",
+    mti: Annotated[str | None, typer.Option(help="MTI, instead of JSON.")] = None,
+    element: Annotated[list[str] | None, typer.Option("--set", help="NUMBER=VALUE; repeatable.")] = None,
+    spec: Annotated[str | None, typer.Option("--spec", "-s", help="Dialect, where --to is an address.")] = None,
+    pin: Annotated[bool, typer.Option("--pin", help="Ask for a PIN and put it into DE 52.")] = False,
+    timeout: Annotated[float, typer.Option(min=0.1, max=300, help="Seconds to wait for the answer.")] = 10.0,
+    unmasked: Annotated[bool, typer.Option("--unmasked", help="Show card data.")] = False,
+    config: ConfigOption = None,
+    state: StateOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Send one message to a link and show the answer."""
+    from console.send import Request, run_send
+
+    request = Request(message=message, mti=mti, elements=tuple(element or ()), to=to, spec=spec, ask_pin=pin)
+    run_send(_load(config, state), request, timeout, as_json, unmasked)
+
+
+@ledger_app.command("migrate")
+def ledger_migrate(config: ConfigOption = None, state: StateOption = None, as_json: JsonOption = False) -> None:
+    """Bring the database to the present schema."""
+    from console.ledger_commands import run_migrate
+
+    run_migrate(_load(config, state), as_json)
+
+
+@ledger_app.command("verify")
+def ledger_verify(config: ConfigOption = None, state: StateOption = None, as_json: JsonOption = False) -> None:
+    """Check the journal: zero sums, hash chain, nothing changed."""
+    from console.ledger_commands import run_verify
+
+    raise typer.Exit(run_verify(_load(config, state), as_json))
+
+
+@ledger_app.command("trial-balance")
+def ledger_trial_balance(config: ConfigOption = None, state: StateOption = None, as_json: JsonOption = False) -> None:
+    """Sum of every account; debits equal credits."""
+    from console.ledger_commands import run_trial_balance
+
+    raise typer.Exit(run_trial_balance(_load(config, state), as_json))
+
+
+@app.command()
+def prove(config: ConfigOption = None, state: StateOption = None, as_json: JsonOption = False) -> None:
+    """Hold the issuers' books, the ledger and the acquirers' books against each other."""
+    from console.prove_command import run_prove
+
+    raise typer.Exit(run_prove(_load(config, state), as_json))
+
+
+@bench_app.command("switch")
+def bench_switch(
+    seconds: Annotated[float, typer.Option(min=0.5, max=3600, help="How long to measure.")] = 10.0,
+    workers: Annotated[int | None, typer.Option(min=1, max=64, help="Switch workers.")] = None,
+    in_flight: Annotated[int, typer.Option("--in-flight", min=1, max=5000, help="Requests at a time.")] = 128,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Authorizations a second of a whole system on this machine."""
+    from console.bench_switch import run_bench
+
+    raise typer.Exit(run_bench(_load(config, None, workers), seconds, in_flight, as_json))
+
+
+@bench_app.command("codec")
+def bench_codec(as_json: JsonOption = False) -> None:
+    """Microseconds a message, beside pyiso8583."""
+    from console import bench_codec
+
+    bench_codec.run(as_json)
+
+
+@app.command()
+def doctor(config: ConfigOption = None, state: StateOption = None, as_json: JsonOption = False) -> None:
+    """What is missing on this machine, and the command that mends it."""
+    from console.doctor_command import run_doctor
+
+    raise typer.Exit(run_doctor(config, state, as_json))
+
+
+def main() -> None:
+    """Entry point of the `cardswitch` script."""
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    debug = len(arguments) != len(sys.argv) - 1
+    sys.exit(run(arguments, debug))
+
+
+def run(arguments: list[str], debug: bool = False) -> int:
+    """Run one command; known errors become one line on standard error. Returns the exit status."""
+    try:
+        result = app(arguments, prog_name="cardswitch", standalone_mode=False)
+    except ConsoleError as error:
+        return _fail(error, str(error), error.exit_code, debug)
+    except (KeyboardInterrupt, typer.Abort):
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains at exit
+        return 141
+    except Exception as error:
+        known = _known(error)
+        if known is not None:
+            return _fail(error, str(known), known.exit_code, debug)
+        if debug:
+            raise
+        from console.logging import masked_text
+
+        text = masked_text(" ".join(str(error).split()))[:300]
+        print(
+            f"cardswitch: {type(error).__name__}: {text}; run it again with --debug for the traceback", file=sys.stderr
+        )
+        return 1
+    return result if isinstance(result, int) else 0
+
+
+def _fail(error: BaseException, text: str, code: int, debug: bool) -> int:
+    if debug:
+        import traceback
+
+        traceback.print_exception(error)
+    print(f"cardswitch: {text}", file=sys.stderr)
+    return code
+
+
+def _known(error: Exception) -> ConsoleError | None:
+    """Errors of the parts that say by themselves what is wrong and what to do."""
+    if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # typer's own: a wrong command line
+        return UsageError(str(error.format_message()).rstrip("."), "see --help")
+    for module, names in {
+        "console.postgresql": ("PostgresqlError",),
+        "console.migration": ("MigrationError",),
+        "messages.errors": ("MessagesError",),
+    }.items():
+        for name in names:
+            loaded: Any = sys.modules.get(module)
+            if loaded is not None and isinstance(error, getattr(loaded, name, ())):
+                return ConsoleError(str(error))
+    return None
+
+
+def _load(config: Path | None, state: Path | None, workers: int | None = None) -> Any:
+    from console.config import load_config
+
+    return load_config(config, state=state, workers=workers)
+
+
+def _run_process(kind: str, config: Path | None, state: Path | None, **options: Any) -> None:
+    from console.processes import run_process
+
+    run_process(kind, _load(config, state), options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,303 @@
+"""The whole configuration: one TOML file in, one frozen struct out, or every error in the file at once.
+
+Each package owns the structs of its sections; this module reads the file, holds the sections against each other and
+hands each process its part. Every command calls `load_config`.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from console.errors import ConfigError, UsageError
+from console.postgresql import PostgresqlConfig
+from console.validation import problems
+from gateway.config import GatewayConfig
+from hsm.config import HsmConfig, KeyConfig, TokenizerConfig
+from switch.config import (
+    AcquirerLink,
+    Fees,
+    FraudRule,
+    IssuerLink,
+    Merchant,
+    Route,
+    Settings,
+    SwitchConfig,
+    switch_config,
+)
+from switch.errors import ConfigError as SwitchConfigError
+
+PACKAGED = "specs/cardswitch.toml"
+_LARGEST_FILE = 4 << 20
+HIDDEN = "***"
+
+
+class StateConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[state]`: databases, token, keys, sockets, logs; relative to the working directory."""
+
+    directory: str = ".cardswitch"
+
+
+class LogConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[log]`: the lowest level that is written: debug, info, warning or error."""
+
+    level: str = "info"
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The configuration, with the names of the TOML file.
+
+    Args:
+        source: the file that it came from.
+    """
+
+    source: str = ""
+    state: StateConfig = StateConfig()
+    log: LogConfig = LogConfig()
+    postgresql: PostgresqlConfig = PostgresqlConfig()
+    hsm: HsmConfig = HsmConfig()
+    tokenizer: TokenizerConfig = TokenizerConfig()
+    gateway: GatewayConfig = GatewayConfig()
+    switch: Settings = Settings()
+    acquirer: tuple[AcquirerLink, ...] = ()
+    issuer: tuple[IssuerLink, ...] = ()
+    key: tuple[KeyConfig, ...] = ()
+    route: tuple[Route, ...] = ()
+    fees: Fees = Fees()
+    merchant: tuple[Merchant, ...] = ()
+    fraud: tuple[FraudRule, ...] = ()
+
+    @property
+    def state_path(self) -> Path:
+        return Path(self.state.directory)
+
+    @property
+    def hsm_socket(self) -> Path:
+        return self.state_path / self.hsm.socket
+
+    @property
+    def exchange_path(self) -> Path:
+        """Where keys for other parties are, under their transport keys."""
+        return self.state_path / "exchange"
+
+    @property
+    def log_path(self) -> Path:
+        return self.state_path / "log"
+
+    def hsm_config(self) -> HsmConfig:
+        """What the hsm process gets: its section with the keys of `[[key]]`."""
+        return msgspec.structs.replace(self.hsm, keys=self.key)
+
+    def switch_config(self) -> SwitchConfig:
+        """What a switch worker gets."""
+        return SwitchConfig(
+            settings=self.switch,
+            acquirers=self.acquirer,
+            issuers=self.issuer,
+            routes=self.route,
+            fraud=self.fraud,
+            fees=self.fees,
+            merchants=self.merchant,
+        )
+
+    def acquirer_link(self, name: str) -> AcquirerLink | None:
+        return next((link for link in self.acquirer if link.name == name), None)
+
+    def issuer_link(self, name: str) -> IssuerLink | None:
+        return next((link for link in self.issuer if link.name == name), None)
+
+    def listeners(self) -> dict[str, tuple[str, int]]:
+        """Every address that cardswitch's own processes listen on: setting's path → (host, port)."""
+        found = {
+            "tokenizer.listen": host_port(self.tokenizer.listen),
+            "gateway.listen": host_port(self.gateway.listen),
+        }
+        for acquirer in self.acquirer:
+            found[f"acquirer[{acquirer.name}].listen"] = host_port(acquirer.listen)
+        if self.switch.metrics:
+            host, port = host_port(self.switch.metrics)
+            for worker in range(self.switch.workers):
+                found[f"switch.metrics (worker {worker})"] = (host, port + worker)
+        return found
+
+    def simulated_listeners(self) -> dict[str, tuple[str, int]]:
+        """The addresses that issuer simulators listen on, where cardswitch runs them."""
+        return {f"issuer[{link.name}].address": host_port(link.address) for link in self.issuer}
+
+
+def load_config(file: Path | None = None, state: Path | None = None, workers: int | None = None) -> Config:
+    """Read and validate a configuration.
+
+    Args:
+        file: TOML, or JSON where the name ends in .json; None: ./cardswitch.toml if there is one, else the packaged.
+        state, workers: replace what the file says.
+
+    Raises: ConfigError with every error and its path; UsageError where the file cannot be read.
+    """
+    path = file or _default_file()
+    table = _read(path)
+    found = _typed_problems(table)
+    if not found:
+        found = _contradictions(_resolved(table, path), str(path))
+    if found:
+        raise ConfigError(str(path), tuple(found))
+    config = msgspec.convert(table, Config)
+    if state is not None:
+        config = msgspec.structs.replace(config, state=StateConfig(str(state)))
+    if workers is not None:
+        config = msgspec.structs.replace(config, switch=msgspec.structs.replace(config.switch, workers=workers))
+    directory = str(Path(config.state.directory).absolute())
+    return msgspec.structs.replace(config, source=str(path), state=StateConfig(directory))
+
+
+def write_effective(config: Config, file: Path) -> None:
+    """Write what the processes of one system run with, mode 0600: it can hold a DSN with a password."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(file.name + ".new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(msgspec.json.format(msgspec.json.encode(config), indent=1))
+    temporary.replace(file)
+
+
+def masked_config(config: Config) -> dict[str, Any]:
+    """The configuration as plain data for the log, without passwords."""
+    plain: dict[str, Any] = msgspec.to_builtins(config)
+    if config.postgresql.dsn:
+        from urllib.parse import urlsplit
+
+        place = urlsplit(config.postgresql.dsn)
+        plain["postgresql"]["dsn"] = f"{place.scheme}://{HIDDEN}@{place.hostname or ''}{place.path}"
+    return plain
+
+
+def host_port(address: str) -> tuple[str, int]:
+    """ "127.0.0.1:5010" as ("127.0.0.1", 5010); raises ValueError."""
+    from switch.config import address_of
+
+    return address_of(address)
+
+
+def _default_file() -> Path:
+    local = Path("cardswitch.toml")
+    if local.is_file():
+        return local
+    import importlib.resources
+
+    return Path(str(importlib.resources.files("specs") / "cardswitch.toml"))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > _LARGEST_FILE:
+            raise UsageError(f"{path} is larger than {_LARGEST_FILE >> 20} MB", "name a configuration with --config")
+        data = path.read_bytes()
+    except OSError as error:
+        raise UsageError(
+            f"configuration {path} cannot be read: {error.strerror}", "name another with --config"
+        ) from None
+    try:
+        if path.suffix == ".json":
+            return msgspec.json.decode(data, type=dict[str, Any])
+        return tomllib.loads(data.decode())
+    except (tomllib.TOMLDecodeError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(str(path), (str(error),)) from None
+
+
+def _typed_problems(table: dict[str, Any]) -> list[str]:
+    hsm = table.get("hsm")
+    misplaced = (
+        ["hsm.keys: keys have sections of their own, [[key]]"] if isinstance(hsm, dict) and hsm.get("keys") else []
+    )
+    return misplaced + problems(Config, table)
+
+
+def _contradictions(table: dict[str, Any], source: str) -> list[str]:
+    """What each section allows by itself but not together with the others."""
+    config = msgspec.convert(table, Config)
+    found: list[str] = []
+    try:
+        switch_config(table, source)
+    except SwitchConfigError as error:
+        found += error.problems
+    found += config.hsm_config().problems()
+    found += config.gateway.problems()
+    found += _address_problem("tokenizer.listen", config.tokenizer.listen)
+    if config.log.level not in ("debug", "info", "warning", "error"):
+        found.append(f"log.level: {config.log.level!r} is not debug, info, warning or error")
+    if not 1 <= config.switch.workers <= 64:
+        found.append("switch.workers: must be 1–64")
+    found += _link_contradictions(config)
+    if not found:
+        found += _port_contradictions(config)
+    return found
+
+
+def _link_contradictions(config: Config) -> list[str]:
+    found: list[str] = []
+    usages = {key.name: key.usage for key in config.key}
+    for section, links in (("acquirer", config.acquirer), ("issuer", config.issuer)):
+        for link in links:
+            for field, usage in (("pin_key", "pin"), ("mac_key", "mac")):
+                name = getattr(link, field, "")
+                if name and name not in usages:
+                    found.append(f"{section}[{link.name}].{field}: there is no [[key]] named {name!r}")
+                elif name and usages[name] != usage:
+                    found.append(f"{section}[{link.name}].{field}: key {name!r} is for {usages[name]}, not for {usage}")
+    gateway = config.acquirer_link(config.gateway.link)
+    if gateway is None:
+        found.append(f"gateway.link: there is no [[acquirer]] named {config.gateway.link!r}")
+    elif not gateway.surrogate:
+        found.append(f"acquirer[{gateway.name}].surrogate: must be true, the gateway has no card numbers")
+    for name, values in (
+        ("route", [route.prefix for route in config.route]),
+        ("merchant", [merchant.id for merchant in config.merchant]),
+        ("fraud", [rule.name for rule in config.fraud]),
+    ):
+        found += [f"{name}[{value}]: there are two of them" for value in sorted(set(values)) if values.count(value) > 1]
+    for merchant in config.merchant:
+        if not 1 <= len(merchant.id) <= 15:
+            found.append(f"merchant[{merchant.id}].id: DE 42 has 1–15 characters")
+    for issuer in config.issuer:
+        if not (issuer.name.isascii() and issuer.name.replace("-", "").replace("_", "").isalnum()):
+            found.append(f"issuer[{issuer.name}].name: it is used as a file name: letters, digits, - and _")
+    return found
+
+
+def _port_contradictions(config: Config) -> list[str]:
+    """Two listeners on one address; port 0 is whatever is free and never collides."""
+    seen: dict[tuple[str, int], str] = {}
+    found = []
+    for name, address in config.listeners().items():
+        if address[1] == 0:
+            continue
+        if address in seen:
+            found.append(f"{name}: {address[0]}:{address[1]} is taken by {seen[address]}")
+        seen.setdefault(address, name)
+    return found
+
+
+def _address_problem(path: str, address: str) -> list[str]:
+    try:
+        host_port(address)
+    except ValueError as error:
+        return [f"{path}: {error}"]
+    return []
+
+
+def _resolved(table: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Relative paths start at the file: that of the PKCS#11 module and those of dialect files."""
+    base = path.absolute().parent
+    module = table.get("hsm", {}).get("module", "")
+    if module and not os.path.isabs(module):
+        table["hsm"]["module"] = str(base / module)
+    for section in ("acquirer", "issuer"):
+        for link in table.get(section, []):
+            dialect = link.get("dialect", "")
+            if dialect.endswith(".toml") and not os.path.isabs(dialect):
+                link["dialect"] = str(base / dialect)
+    return table

@@ -1,0 +1,75 @@
+"""`cardswitch doctor`: the findings of `console.doctor` as a table or as JSON; status 1 where something is missing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from console.doctor import MISSING, OK, WARNING, Finding, findings
+from console.errors import ConsoleError
+
+_STYLES = {OK: "green", WARNING: "yellow", MISSING: "bold red"}
+_MARKS = {OK: "✓", WARNING: "!", MISSING: "✗"}
+
+
+def run_doctor(config_file: Path | None, state: Path | None, as_json: bool) -> int:
+    """Print what is missing. Returns the exit status: 1 if something required is."""
+    found = _findings(config_file, state)
+    if as_json:
+        import msgspec
+
+        print(msgspec.json.encode({"checks": found, "ok": _passes(found)}).decode())
+    else:
+        _print(found)
+    return 0 if _passes(found) else 1
+
+
+def _findings(config_file: Path | None, state: Path | None) -> list[Finding]:
+    try:
+        from console.config import load_config
+
+        config = load_config(config_file, state)
+    except ConsoleError as error:
+        problem = " ".join(str(error).split())
+        return [
+            *findings({}, state or Path(".cardswitch")),
+            Finding("configuration", MISSING, problem, "correct the configuration file"),
+        ]
+    except ImportError as error:
+        return [
+            *findings({}, state or Path(".cardswitch")),
+            Finding("configuration", WARNING, f"could not be read: {error}", "make setup"),
+        ]
+    from console.supervisor import is_running
+
+    addresses = {} if is_running(config.state_path) else {**config.listeners(), **config.simulated_listeners()}
+    found = findings(addresses, config.state_path, config.hsm.module or None)
+    return [*found, Finding("configuration", OK, config.source)]
+
+
+def _passes(found: list[Finding]) -> bool:
+    return all(finding.state != MISSING for finding in found)
+
+
+def _print(found: list[Finding]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for title in ("", "check", "found", "what mends it"):
+        table.add_column(title, overflow="fold")
+    for finding in found:
+        style = _STYLES[finding.state]
+        table.add_row(
+            f"[{style}]{_MARKS[finding.state]}[/]",
+            finding.check,
+            escape(finding.detail),
+            f"[bold]{escape(finding.mend)}[/]",
+        )
+    console = Console(highlight=False)
+    console.print(table)
+    if _passes(found):
+        console.print("Ready: cardswitch demo")
+    else:
+        console.print("[bold red]Something required is missing.[/]")

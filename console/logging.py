@@ -1,0 +1,150 @@
+"""Structured logs: events of every process in, JSON lines out, with no card data in them.
+
+`configure()` is called once at the start of each process. Both structlog and the standard library's logging
+end in the same pipeline, whose last step but one masks every value: numbers that could be a PAN (12 digits and
+more, also hex-encoded), fields with a sensitive name, bytes. What cannot be masked is not written.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import re
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+import structlog
+
+_SECRET_NAMES = re.compile(
+    r"(^|_)(pan|pin|pin_block|track\w*|cvc|cvv\w*|icc_data|secret|password|api_key|private_key|zpk|zmk|zak|dsn)($|_)"
+)
+# 12 digits and more, whatever stands between groups of them, as people and devices write card numbers.
+_DIGITS = re.compile(r"\d(?:[ -]?\d){11,}")
+# The same digits as ASCII in hex: 34 32 34 32 …
+_HEX_DIGITS = re.compile(r"(?:3[0-9][ :]?){12,}")
+# And as EBCDIC in hex: f4 f2 f4 f2 …
+_HEX_EBCDIC = re.compile(r"(?:[fF][0-9][ :]?){12,}")
+# A time written without separators is the one long number that logs need: YYYYMMDDhhmmss of this century.
+_TIMESTAMP = re.compile(r"20\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])([01]\d|2[0-3])[0-5]\d[0-5]\d")
+_TRACE_ID = re.compile(r"[0-9a-f]{8,32}")
+_LARGEST_INT = 10**11
+_MAX_DEPTH = 6
+HIDDEN = "***"
+
+
+def masked_text(text: str) -> str:
+    """`text` with every run of 12 or more digits, plain or hex-encoded, masked; a 14-digit time stays."""
+    text = _HEX_DIGITS.sub(HIDDEN, text)
+    text = _HEX_EBCDIC.sub(HIDDEN, text)
+    return _DIGITS.sub(_mask_run, text)
+
+
+def masked_value(value: Any, name: str = "", depth: int = 0) -> Any:
+    """A JSON-able copy of `value` without card data; `name` is the field it stands in."""
+    if value is None or isinstance(value, bool):
+        return value
+    if name != "masked_pan" and _SECRET_NAMES.search(name.lower()):
+        return HIDDEN
+    if depth > _MAX_DEPTH:
+        return HIDDEN
+    if isinstance(value, int | float):
+        return value if abs(value) < _LARGEST_INT else HIDDEN
+    if isinstance(value, str):
+        if name == "trace_id" and _TRACE_ID.fullmatch(value) and not value.isdigit() and not _HEX_DIGITS.search(value):
+            return value
+        return masked_text(value)
+    if isinstance(value, bytes | bytearray | memoryview):
+        return f"<{len(value)} bytes>"
+    if isinstance(value, Mapping):
+        return {masked_text(str(key)): masked_value(item, str(key), depth + 1) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [masked_value(item, name, depth + 1) for item in value]
+    return masked_text(str(value))
+
+
+def mask_event(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
+    """The structlog processor that masks; an event that it cannot read is replaced, not passed on."""
+    try:
+        return {str(name): masked_value(value, str(name)) for name, value in event.items()}
+    except Exception:
+        return {"event": "log event withheld: it could not be masked", "level": "error"}
+
+
+def configure(process: str, file: Path | None = None, level: str = "info", stream: TextIO | None = None) -> TextIO:
+    """Send the logs of this process to `file` (appended to, made with mode 0600), else to `stream` (stderr).
+
+    Returns: where they go.
+    """
+    number = logging.getLevelName(level.upper())
+    if not isinstance(number, int):
+        raise ValueError(f"log level {level!r}")
+    sink: TextIO
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch(mode=0o600, exist_ok=True)
+        sink = file.open("a", buffering=1, encoding="utf-8")
+    else:
+        sink = stream or sys.stderr
+
+    def name_process(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
+        event["process"] = process
+        return event
+
+    processors: list[Callable[..., Any]] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        name_process,
+        structlog.processors.format_exc_info,
+        mask_event,
+        structlog.processors.JSONRenderer(ensure_ascii=False),
+    ]
+    structlog.configure(
+        processors=processors,
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.WriteLoggerFactory(sink),
+        cache_logger_on_first_use=False,
+    )
+    root = logging.getLogger()
+    for handler in list(root.handlers):
+        root.removeHandler(handler)
+    root.addHandler(_Forward())
+    root.setLevel(number)
+    return sink
+
+
+class _Forward(logging.Handler):
+    """Hands what libraries log through `logging` to structlog, so that it is masked too."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            message = record.getMessage()
+            exception = record.exc_info if record.exc_info and record.exc_info[0] else None
+            log = structlog.get_logger()
+            method = {"warning": "warning", "error": "error", "critical": "critical"}.get(
+                record.levelname.lower(), "info"
+            )
+            getattr(log, method)(message, logger=record.name, **({"exc_info": exception} if exception else {}))
+        except Exception:
+            self.handleError(record)
+
+
+def _mask_run(match: re.Match[str]) -> str:
+    run = match.group()
+    if len(run) == 14 and _TIMESTAMP.fullmatch(run):
+        return run
+    return HIDDEN
+
+
+def tail(file: Path, lines: int = 12, limit: int = 65536) -> list[str]:
+    """The last lines of a log file, for the user who has to find out why a process failed; [] if there is none."""
+    try:
+        with file.open("rb") as stream:
+            stream.seek(0, io.SEEK_END)
+            stream.seek(max(0, stream.tell() - limit))
+            text = stream.read().decode("utf-8", "replace")
+    except OSError:
+        return []
+    return [masked_text(line) for line in text.splitlines()[-lines:]]

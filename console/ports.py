@@ -1,0 +1,83 @@
+"""Ports: which of a configuration's are free, and the same configuration on ports that are.
+
+`console.supervisor` calls it before anything starts; tests and benches always take free ports.
+"""
+
+from __future__ import annotations
+
+import random
+import socket
+from typing import TYPE_CHECKING
+
+from console.errors import StartError
+
+if TYPE_CHECKING:
+    from console.config import Config
+
+# Below the range from which the system takes the ports of outgoing connections, so that none of those comes between.
+_LOWEST, _HIGHEST = 12_000, 32_000
+_TRIES = 2_000
+
+
+def busy_ports(addresses: dict[str, tuple[str, int]]) -> list[tuple[str, str, int]]:
+    """Those of `addresses` (setting's path → host, port) that cannot be listened on now: (path, host, port)."""
+    return [(name, host, port) for name, (host, port) in addresses.items() if port and not _is_free(host, port)]
+
+
+def require_free(addresses: dict[str, tuple[str, int]]) -> None:
+    """Raise StartError that names each busy port, its setting, and what to do."""
+    busy = busy_ports(addresses)
+    if busy:
+        listed = ", ".join(f"{host}:{port} ({name})" for name, host, port in busy)
+        raise StartError(
+            f"{'ports' if len(busy) > 1 else 'port'} in use: {listed}",
+            "stop what listens there, change the setting, or start with --free-ports",
+        )
+
+
+def on_free_ports(config: Config, issuers: bool) -> Config:
+    """`config` with every listening address (those of simulated issuers too, if `issuers`) on a free port."""
+    import msgspec
+
+    from console.config import host_port
+
+    taken: set[int] = set()
+
+    def moved(address: str, block: int = 1) -> str:
+        host, _ = host_port(address)
+        return f"{host}:{_free_block(host, block, taken)}"
+
+    replace = msgspec.structs.replace
+    metrics = config.switch.metrics
+    return replace(
+        config,
+        tokenizer=replace(config.tokenizer, listen=moved(config.tokenizer.listen)),
+        gateway=replace(config.gateway, listen=moved(config.gateway.listen)),
+        acquirer=tuple(replace(link, listen=moved(link.listen)) for link in config.acquirer),
+        issuer=tuple(replace(link, address=moved(link.address)) for link in config.issuer)
+        if issuers
+        else config.issuer,
+        switch=replace(config.switch, metrics=moved(metrics, config.switch.workers)) if metrics else config.switch,
+    )
+
+
+def _free_block(host: str, size: int, taken: set[int]) -> int:
+    """The first of `size` consecutive free ports."""
+    for _ in range(_TRIES):
+        first = random.randrange(_LOWEST, _HIGHEST - size)
+        block = range(first, first + size)
+        if taken.isdisjoint(block) and all(_is_free(host, port) for port in block):
+            taken.update(block)
+            return first
+    raise StartError(f"no {size} free ports on {host}", "stop what uses them")
+
+
+def _is_free(host: str, port: int) -> bool:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+            probe.listen(1)
+        except OSError:
+            return False
+    return True

@@ -1,0 +1,53 @@
+"""The child's side of supervision: a pipe on which it says that it is ready, and its end when its parent ends.
+
+`console.children` hands both to a child in environment variables; a process started by hand has neither, and
+these functions then do nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+
+READY_FD = "CARDSWITCH_READY_FD"
+PARENT_PID = "CARDSWITCH_PARENT_PID"
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
+
+
+def is_supervised() -> bool:
+    return PARENT_PID in os.environ
+
+
+def follow_parent() -> None:
+    """Get SIGTERM when the parent dies, however it dies; a child whose parent is dead already ends here."""
+    parent = os.environ.get(PARENT_PID, "")
+    if not parent.isdigit():
+        return
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != int(parent):  # it died before the line above took effect
+        sys.exit(0)
+
+
+def forbid_core_dump() -> None:
+    """No core dump and no debugger of the same user: this process may hold card data in memory."""
+    _prctl(_PR_SET_DUMPABLE, 0)
+
+
+def announce() -> None:
+    """Say once that this process is ready to work."""
+    number = os.environ.pop(READY_FD, "")
+    if number.isdigit():
+        with contextlib.suppress(OSError):
+            os.write(int(number), b"ready\n")
+            os.close(int(number))
+
+
+def _prctl(option: int, argument: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(option, argument, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), f"prctl({option})")

@@ -1,0 +1,121 @@
+"""Plain data from a TOML file against frozen msgspec structs: every problem with its path, not only the first.
+
+`problems()` walks a mapping beside the fields of a struct; `console.config` and others convert once the list
+is empty.
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+
+def problems(struct: type[msgspec.Struct], data: object, path: str = "") -> list[str]:
+    """Everything that keeps `data` from being a `struct`, as lines "path: what is wrong"; [] if it fits.
+
+    Unknown names count as problems whatever the struct itself allows.
+    """
+    if not isinstance(data, Mapping):
+        return [f"{path or 'file'}: expected a table, found {_found(data)}"]
+    found: list[str] = []
+    fields = {field.encode_name: field for field in msgspec.structs.fields(struct)}
+    for name in data:
+        if name not in fields:
+            close = _closest(str(name), fields)
+            found.append(f"{_join(path, str(name))}: unknown setting" + (f" (is it {close!r}?)" if close else ""))
+    for name, field in fields.items():
+        if name in data:
+            found += _field_problems(field.type, data[name], _join(path, name))
+        elif field.required:
+            found.append(f"{_join(path, name)}: missing")
+    return found or _struct_problems(struct, data, path)
+
+
+def _struct_problems(struct: type[msgspec.Struct], data: object, path: str) -> list[str]:
+    """What only the struct as a whole can say: its own `__post_init__`."""
+    try:
+        msgspec.convert(data, struct)
+    except msgspec.ValidationError as error:
+        return [f"{path or 'file'}: {_reason(error)}"]
+    return []
+
+
+def _field_problems(kind: Any, value: object, path: str) -> list[str]:
+    struct = _struct_in(kind)
+    if struct is not None and isinstance(value, Mapping):
+        return problems(struct, value, path)
+    item = _item_of(kind)
+    if item is not None and isinstance(value, list):
+        struct = _struct_in(item)
+        found: list[str] = []
+        for number, entry in enumerate(value):
+            label = f"{path}[{_label(entry, number)}]"
+            found += problems(struct, entry, label) if struct else _convert_problems(item, entry, label)
+        return found or _convert_problems(kind, value, path)
+    return _convert_problems(kind, value, path)
+
+
+def _convert_problems(kind: Any, value: object, path: str) -> list[str]:
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        return [f"{path}: {_reason(error)}"]
+    return []
+
+
+def _reason(error: msgspec.ValidationError) -> str:
+    reason = str(error)
+    return reason[:1].lower() + reason[1:].split(" - at `$")[0]
+
+
+def _label(entry: object, number: int) -> str:
+    """Entries of a list are named by their name where they have one: `issuer[alpha].deadline_s`."""
+    if isinstance(entry, Mapping):
+        for name in ("name", "id", "prefix"):
+            if isinstance(entry.get(name), str):
+                return str(entry[name])
+    return str(number)
+
+
+def _struct_in(kind: Any) -> type[msgspec.Struct] | None:
+    for option in _options(kind):
+        if isinstance(option, type) and issubclass(option, msgspec.Struct):
+            return option
+    return None
+
+
+def _item_of(kind: Any) -> Any:
+    for option in _options(kind):
+        if typing.get_origin(option) in (list, tuple, set, frozenset):
+            return typing.get_args(option)[0]
+    return None
+
+
+def _options(kind: Any) -> tuple[Any, ...]:
+    origin = typing.get_origin(kind)
+    if origin is typing.Annotated:
+        return _options(typing.get_args(kind)[0])
+    if origin in (typing.Union, types.UnionType):
+        return typing.get_args(kind)
+    return (kind,)
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def _found(value: object) -> str:
+    return {str: "text", int: "a number", bool: "true/false", list: "a list", type(None): "nothing"}.get(
+        type(value), type(value).__name__
+    )
+
+
+def _closest(name: str, names: Mapping[str, object]) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(name, list(names), n=1)
+    return close[0] if close else ""

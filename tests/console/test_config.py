@@ -1,0 +1,155 @@
+"""The configuration: all errors at once, each with its path."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from console.config import Config, load_config, masked_config, write_effective
+from console.errors import ConfigError, UsageError
+from console.validation import problems
+
+GOOD = """
+[gateway]
+link = "gateway"
+[[acquirer]]
+name = "pos"
+listen = "127.0.0.1:5010"
+dialect = "iso87-ascii"
+pin_key = "zpk-pos"
+[[acquirer]]
+name = "gateway"
+listen = "127.0.0.1:5011"
+dialect = "iso87-ascii"
+surrogate = true
+[[issuer]]
+name = "alpha"
+address = "127.0.0.1:6001"
+dialect = "iso87-ascii"
+[[route]]
+prefix = "4"
+issuer = "alpha"
+[[key]]
+name = "zpk-pos"
+usage = "pin"
+party = "pos"
+"""
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    file = tmp_path / "cardswitch.toml"
+    file.write_text(text)
+    return file
+
+
+def problems_of(tmp_path: Path, text: str) -> tuple[str, ...]:
+    with pytest.raises(ConfigError) as raised:
+        load_config(write(tmp_path, text))
+    return raised.value.problems
+
+
+def test_the_packaged_configuration_is_right() -> None:
+    import specs
+
+    config = load_config(Path(str(specs.__file__)).with_name("cardswitch.toml"))
+    assert [link.name for link in config.issuer] == ["alpha", "beta"]
+    assert {key.name for key in config.hsm_config().keys} == {"zpk-pos", "zak-pos", "zpk-alpha", "zpk-beta"}
+
+
+def test_errors_of_type_are_all_listed_with_their_path(tmp_path: Path) -> None:
+    text = (
+        GOOD.replace('name = "alpha"', 'name = "alpha"\ndeadline_s = "soon"\nspeed = 1') + "\n[switch]\nworkers = 1.5\n"
+    )
+    found = problems_of(tmp_path, text + "[[merchant]]\nname = 'nobody'\n[queue]\n")
+    assert len(found) == 5
+    assert any(line.startswith("issuer[alpha].deadline_s: expected `float`") for line in found)
+    assert any(line.startswith("issuer[alpha].speed: unknown setting") for line in found)
+    assert any(line.startswith("switch.workers: expected `int`") for line in found)
+    assert any(line.startswith("merchant[nobody].id: missing") for line in found)
+    assert any(line.startswith("queue: unknown setting") for line in found)
+
+
+def test_a_misspelt_setting_is_guessed(tmp_path: Path) -> None:
+    found = problems_of(tmp_path, GOOD + "[switch]\nworker = 2\n")
+    assert found == ("switch.worker: unknown setting (is it 'workers'?)",)
+
+
+CONTRADICTIONS = {
+    "unknown key": (
+        ('pin_key = "zpk-pos"', 'pin_key = "zpk-x"'),
+        "acquirer[pos].pin_key: there is no [[key]] named 'zpk-x'",
+    ),
+    "key of another usage": (('usage = "pin"', 'usage = "mac"'), "acquirer[pos].pin_key: key 'zpk-pos' is for mac"),
+    "route to nowhere": (('issuer = "alpha"', 'issuer = "gamma"'), "there is no issuer 'gamma'"),
+    "gateway link": (('link = "gateway"', 'link = "shop"'), "gateway.link: there is no [[acquirer]] named 'shop'"),
+    "gateway without surrogates": (("surrogate = true", ""), "acquirer[gateway].surrogate: must be true"),
+    "port twice": (('"127.0.0.1:5011"', '"127.0.0.1:5010"'), "127.0.0.1:5010 is taken by acquirer[pos].listen"),
+    "gateway's port twice": (('"127.0.0.1:5011"', '"127.0.0.1:8080"'), "127.0.0.1:8080 is taken by gateway.listen"),
+    "no port": (('"127.0.0.1:5010"', '"localhost"'), "expected host:port"),
+    "no dialect": (('dialect = "iso87-ascii"\npin_key', 'dialect = "iso88"\npin_key'), "iso88"),
+    "log level": (("[gateway]", '[log]\nlevel = "loud"\n[gateway]'), "log.level: 'loud'"),
+    "worker count": (("[gateway]", "[switch]\nworkers = 0\n[gateway]"), "switch.workers: must be 1–64"),
+}
+
+
+@pytest.mark.parametrize("name", CONTRADICTIONS)
+def test_contradictions_between_sections(tmp_path: Path, name: str) -> None:
+    (old, new), expected = CONTRADICTIONS[name]
+    assert old in GOOD
+    found = problems_of(tmp_path, GOOD.replace(old, new))
+    assert any(expected in line for line in found), found
+
+
+def test_the_same_route_twice_is_an_error(tmp_path: Path) -> None:
+    found = problems_of(tmp_path, GOOD + '[[route]]\nprefix = "4"\nissuer = "alpha"\n')
+    assert found == ("route[4]: there are two of them",)
+
+
+def test_broken_toml_and_missing_files_say_so(tmp_path: Path) -> None:
+    assert "at end of document" in problems_of(tmp_path, "[switch")[0]
+    with pytest.raises(UsageError, match="cannot be read: No such file"):
+        load_config(tmp_path / "other.toml")
+
+
+def test_the_file_in_the_working_directory_is_the_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, GOOD)
+    monkeypatch.chdir(tmp_path)
+    config = load_config()
+    assert config.source == "cardswitch.toml"
+    assert config.state_path == tmp_path / ".cardswitch"
+
+
+def test_what_is_written_for_children_is_what_was_read(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, GOOD), state=tmp_path / "state", workers=3)
+    file = tmp_path / "run" / "config.json"
+    write_effective(config, file)
+    again = load_config(file)
+    assert msgspec.structs.replace(again, source=config.source) == config
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_password_is_not_printed(tmp_path: Path) -> None:
+    text = '[postgresql]\ndsn = "postgresql://owner:hunter2@db.example/cardswitch"\n' + GOOD
+    config = load_config(write(tmp_path, text))
+    assert "hunter2" not in str(masked_config(config))
+    assert "db.example" in str(masked_config(config))
+
+
+def test_relative_module_paths_start_at_the_file(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, GOOD + '[hsm]\nmodule = "lib/token.so"\n'))
+    assert config.hsm.module == str(tmp_path / "lib" / "token.so")
+
+
+@pytest.mark.parametrize("data", [[], "text", {"state": 1}, {"issuer": {}}, {"issuer": [1]}])
+def test_anything_is_a_problem_and_never_a_crash(data: Any) -> None:
+    assert problems(Config, data)
+
+
+def test_what_has_no_problem_converts() -> None:
+    table = tomllib.loads(GOOD)
+    assert problems(Config, table) == []
+    assert msgspec.convert(table, Config).route[0].prefix == "4"

@@ -1,0 +1,112 @@
+"""Logs hold no card data, whatever is thrown at them."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from pathlib import Path
+
+import pytest
+import structlog
+from hypothesis import given
+from hypothesis import strategies as st
+
+from console.logging import HIDDEN, configure, mask_event, masked_text, masked_value, tail
+
+PAN = "4242424242424242"
+
+
+@pytest.fixture
+def stream() -> io.StringIO:
+    stream = io.StringIO()
+    configure("test", stream=stream)
+    yield stream
+    structlog.reset_defaults()
+    logging.getLogger().handlers.clear()
+
+
+@given(st.text(), st.from_regex(r"[0-9]{12,19}", fullmatch=True), st.text())
+def test_no_long_number_survives(before: str, pan: str, after: str) -> None:
+    if not (len(pan) == 14 and pan.startswith("20")):
+        assert pan not in masked_text(f"{before}{pan}{after}")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [PAN, f"pan={PAN}.", "4242 4242 4242 4242", "4242-4242-4242-4242", PAN.encode().hex(), PAN.encode("cp037").hex(),
+     f"0100{PAN.encode().hex()}"],
+)  # fmt: skip
+def test_card_numbers_are_masked_however_they_are_written(text: str) -> None:
+    masked = masked_text(text)
+    assert HIDDEN in masked
+    assert "4242" not in masked
+    assert "3432" not in masked
+
+
+def test_a_time_without_separators_stays() -> None:
+    assert masked_text("pos|0100|20261122154908|000001") == "pos|0100|20261122154908|000001"
+    assert masked_text("20269922154908") == HIDDEN
+
+
+@pytest.mark.parametrize("name", ["pan", "pin", "pin_block", "track2", "cvc", "webhook_secret", "dsn", "PASSWORD"])
+def test_fields_with_sensitive_names_are_masked(name: str) -> None:
+    assert masked_value("x", name) == HIDDEN
+
+
+def test_values_inside_others_are_masked() -> None:
+    event = {"event": "x", "data": [{"deep": (PAN, {PAN: 1})}, b"secret"], "number": int(PAN), "ratio": 0.5}
+    text = json.dumps(mask_event(None, "info", event))
+    assert "4242" not in text
+    assert "secret" not in text
+    assert '"ratio": 0.5' in text
+
+
+def test_trace_ids_stay_but_do_not_smuggle() -> None:
+    trace_id = "1234567890123abc1234567890123abc"
+    assert masked_value(trace_id, "trace_id") == trace_id
+    assert masked_value(PAN.encode().hex(), "trace_id") == HIDDEN
+    assert masked_value(PAN, "trace_id") == HIDDEN
+    assert masked_value("424242******4242", "masked_pan") == "424242******4242"
+
+
+def test_what_cannot_be_masked_is_withheld() -> None:
+    class Broken:
+        def __str__(self) -> str:
+            raise RuntimeError(PAN)
+
+    assert mask_event(None, "info", {"event": PAN, "thing": Broken()}) == {
+        "event": "log event withheld: it could not be masked",
+        "level": "error",
+    }
+
+
+def test_events_are_json_lines_with_process_and_time(stream: io.StringIO) -> None:
+    structlog.get_logger().info("authorized", trace_id="ab" * 16, masked_pan="424242******4242")
+    event = json.loads(stream.getvalue())
+    assert event["process"] == "test"
+    assert event["level"] == "info"
+    assert event["trace_id"] == "ab" * 16
+    assert event["timestamp"].endswith("Z")
+
+
+def test_library_logs_and_tracebacks_take_the_same_way(stream: io.StringIO) -> None:
+    try:
+        raise ValueError(f"bad card {PAN}")
+    except ValueError:
+        logging.getLogger("library").exception("failed for %s", PAN)
+    event = json.loads(stream.getvalue())
+    assert event["level"] == "error"
+    assert "ValueError" in event["exception"]
+    assert PAN not in stream.getvalue()
+
+
+def test_a_log_file_is_for_its_owner_only(tmp_path: Path) -> None:
+    file = tmp_path / "log" / "x.jsonl"
+    sink = configure("x", file)
+    structlog.get_logger().warning("one")
+    structlog.reset_defaults()
+    logging.getLogger().handlers.clear()
+    sink.close()
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert [json.loads(line)["event"] for line in tail(file)] == ["one"]
