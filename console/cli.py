@@ -122,12 +122,13 @@ def gateway_key_create(
     merchant: Annotated[str, typer.Argument(help="DE 42 of the merchant that the key belongs to.")],
     config: ConfigOption = None,
     state: StateOption = None,
+    publishable: Annotated[bool, typer.Option("--publishable", help="pk_…: may make tokens only.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Make an API key for a merchant; it is shown once."""
-    from console.gateway_key import create_key
+    from console.gateway_key import run_create
 
-    create_key(_load(config, state), merchant, as_json)
+    run_create(_load_running(config, state), merchant, publishable, as_json)
 
 
 @sim_app.command("issuer")
@@ -180,7 +181,7 @@ def send(
     from console.send import Request, run_send
 
     request = Request(message=message, mti=mti, elements=tuple(element or ()), to=to, spec=spec, ask_pin=pin)
-    run_send(_load(config, state), request, timeout, as_json, unmasked)
+    run_send(_load_running(config, state), request, timeout, as_json, unmasked)
 
 
 @ledger_app.command("migrate")
@@ -188,7 +189,7 @@ def ledger_migrate(config: ConfigOption = None, state: StateOption = None, as_js
     """Bring the database to the present schema."""
     from console.ledger_commands import run_migrate
 
-    run_migrate(_load(config, state), as_json)
+    run_migrate(_load_running(config, state), as_json)
 
 
 @ledger_app.command("verify")
@@ -196,7 +197,7 @@ def ledger_verify(config: ConfigOption = None, state: StateOption = None, as_jso
     """Check the journal: zero sums, hash chain, nothing changed."""
     from console.ledger_commands import run_verify
 
-    raise typer.Exit(run_verify(_load(config, state), as_json))
+    raise typer.Exit(run_verify(_load_running(config, state), as_json))
 
 
 @ledger_app.command("trial-balance")
@@ -204,7 +205,7 @@ def ledger_trial_balance(config: ConfigOption = None, state: StateOption = None,
     """Sum of every account; debits equal credits."""
     from console.ledger_commands import run_trial_balance
 
-    raise typer.Exit(run_trial_balance(_load(config, state), as_json))
+    raise typer.Exit(run_trial_balance(_load_running(config, state), as_json))
 
 
 @app.command()
@@ -212,7 +213,7 @@ def prove(config: ConfigOption = None, state: StateOption = None, as_json: JsonO
     """Hold the issuers' books, the ledger and the acquirers' books against each other."""
     from console.prove_command import run_prove
 
-    raise typer.Exit(run_prove(_load(config, state), as_json))
+    raise typer.Exit(run_prove(_load_running(config, state), as_json))
 
 
 @bench_app.command("switch")
@@ -309,6 +310,13 @@ def _load(config: Path | None, state: Path | None, workers: int | None = None) -
     from console.config import load_config
 
     return load_config(config, state=state, workers=workers)
+
+
+def _load_running(config: Path | None, state: Path | None) -> Any:
+    """The configuration of the system that runs in the state directory, if one does."""
+    from console.supervisor import running_config
+
+    return running_config(_load(config, state))
 
 
 def _run_process(kind: str, config: Path | None, state: Path | None, **options: Any) -> None:
