@@ -135,7 +135,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         answer: elements of the answer except card data and what is echoed from the request; replayed for repeats.
         original_id: the intent that this one changes (capture, reversal, refund, chargeback), else None.
         original_seq: number of changes that the decision has seen + 1. Somebody else's change in between makes the
-            outcome `stale`: read the original again and decide again.
+            outcome `stale`: read the original again and decide again. Kept for approved outcomes only: others
+            change nothing.
     """
 
     intent_id: int
@@ -156,11 +157,18 @@ class StoredIntent(msgspec.Struct, frozen=True):
 
 
 class Change(msgspec.Struct, frozen=True):
-    """An approved outcome that changed an original: how much of which kind."""
+    """An approved outcome that changed an original: how much of which kind.
+
+    Args:
+        amount_minor: 0 where the change itself was reversed later (a refund, say); it keeps its place in the count.
+        final: nothing is left on hold after it.
+        fee_minor: what it earned the platform (`platform:revenue`), < 0 where it gave back.
+    """
 
     kind: Kind
     amount_minor: int
     final: bool
+    fee_minor: int = 0
 
 
 class Original(msgspec.Struct, frozen=True):

@@ -1,0 +1,35 @@
+"""Rows of approved changes go in, `Change`s come out: what both journals share of reading an original."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from ledger.journal import Change, Kind
+
+
+class ChangeRow(msgspec.Struct, frozen=True):
+    """One approved outcome on an original.
+
+    Args:
+        undone: this change was itself reversed later.
+        held_minor: what its lines put on (> 0) or released from (< 0) the hold.
+        fee_minor: what its lines earned the platform.
+    """
+
+    kind: Kind
+    amount_minor: int
+    undone: bool
+    held_minor: int
+    fee_minor: int
+
+
+def fold_changes(held_minor: int, rows: Iterable[ChangeRow]) -> tuple[Change, ...]:
+    """The changes in order; `held_minor` is the hold that the original itself made."""
+    changes = []
+    for row in rows:
+        held_minor += row.held_minor
+        amount, fee = (0, 0) if row.undone else (row.amount_minor, row.fee_minor)
+        changes.append(Change(kind=row.kind, amount_minor=amount, final=held_minor <= 0, fee_minor=fee))
+    return tuple(changes)

@@ -1,0 +1,159 @@
+"""ledger.lifecycle: each row of the table is reached, and says what it says."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from ledger.journal import Change, Decision, Kind, Original
+from ledger.lifecycle import RULES, Event, Situation, rule, situation, standing
+from tests.ledger.samples import original
+
+AUTH, PURCHASE, REFUND = Kind.AUTHORIZATION, Kind.PURCHASE, Kind.REFUND
+
+HELD = original(AUTH)
+PART = original(AUTH, changes=(Change(Kind.CAPTURE, 4_000, final=False),))
+CAPTURED = original(AUTH, changes=(Change(Kind.CAPTURE, 10_000, final=True),))
+LESS = original(AUTH, changes=(Change(Kind.CAPTURE, 6_000, final=True),))
+VOIDED = original(AUTH, changes=(Change(Kind.REVERSAL, 10_000, final=True),))
+PART_VOIDED = original(
+    AUTH, changes=(Change(Kind.CAPTURE, 4_000, final=False), Change(Kind.REVERSAL, 10_000, final=True))
+)
+PURCHASED = original(PURCHASE)
+UNDONE = original(PURCHASE, changes=(Change(Kind.REVERSAL, 10_000, final=True),))
+PART_REFUNDED = original(PURCHASE, changes=(Change(REFUND, 4_000, final=True),))
+ALL_REFUNDED = original(PURCHASE, changes=(Change(REFUND, 4_000, final=True), Change(REFUND, 6_000, final=True)))
+CHARGED_BACK = original(PURCHASE, changes=(Change(Kind.CHARGEBACK, 10_000, final=True),))
+REFUND_UNDONE = original(PURCHASE, changes=(Change(REFUND, 0, final=True),))
+THE_REFUND = original(REFUND)
+UNDECIDED = original(AUTH, decision=None)
+DECLINED = original(AUTH, decision=Decision.DECLINED)
+REVERSED = original(AUTH, decision=Decision.REVERSED)
+TOMBSTONE = original(Kind.TOMBSTONE, decision=Decision.REVERSED)
+CAPTURE = original(Kind.CAPTURE)
+
+S = Situation
+
+CASES: list[tuple[Kind, Original | None, int, str, Situation]] = [
+    (AUTH, None, 10_000, "EUR", S.NEW),
+    (AUTH, None, 0, "EUR", S.ZERO),
+    (PURCHASE, None, 10_000, "EUR", S.NEW),
+    (PURCHASE, None, 0, "EUR", S.ZERO),
+    (Kind.CAPTURE, HELD, 10_000, "EUR", S.HELD),
+    (Kind.CAPTURE, HELD, 1, "EUR", S.HELD),
+    (Kind.CAPTURE, PART, 6_000, "EUR", S.HELD),
+    (Kind.CAPTURE, PART, 6_001, "EUR", S.TOO_MUCH),
+    (Kind.CAPTURE, HELD, 10_001, "EUR", S.TOO_MUCH),
+    (Kind.CAPTURE, HELD, 0, "EUR", S.ZERO),
+    (Kind.CAPTURE, HELD, 100, "USD", S.WRONG_CURRENCY),
+    (Kind.CAPTURE, None, 100, "EUR", S.UNKNOWN),
+    (Kind.CAPTURE, UNDECIDED, 100, "EUR", S.UNDECIDED),
+    (Kind.CAPTURE, DECLINED, 100, "EUR", S.DECLINED),
+    (Kind.CAPTURE, REVERSED, 100, "EUR", S.REVERSED),
+    (Kind.CAPTURE, VOIDED, 100, "EUR", S.REVERSED),
+    (Kind.CAPTURE, PART_VOIDED, 100, "EUR", S.REVERSED),
+    (Kind.CAPTURE, CAPTURED, 100, "EUR", S.CAPTURED),
+    (Kind.CAPTURE, LESS, 100, "EUR", S.CAPTURED),
+    (Kind.CAPTURE, PURCHASED, 100, "EUR", S.PURCHASED),
+    (Kind.CAPTURE, THE_REFUND, 100, "EUR", S.REFUND),
+    (Kind.CAPTURE, CAPTURE, 100, "EUR", S.OTHER_KIND),
+    (REFUND, CAPTURED, 10_000, "EUR", S.CAPTURED),
+    (REFUND, PART, 4_000, "EUR", S.CAPTURED),
+    (REFUND, PART_VOIDED, 4_000, "EUR", S.CAPTURED),
+    (REFUND, LESS, 6_001, "EUR", S.TOO_MUCH),
+    (REFUND, PURCHASED, 10_000, "EUR", S.PURCHASED),
+    (REFUND, PART_REFUNDED, 6_000, "EUR", S.PURCHASED),
+    (REFUND, PART_REFUNDED, 6_001, "EUR", S.TOO_MUCH),
+    (REFUND, REFUND_UNDONE, 10_000, "EUR", S.PURCHASED),
+    (REFUND, ALL_REFUNDED, 1, "EUR", S.NOTHING_LEFT),
+    (REFUND, CHARGED_BACK, 1, "EUR", S.NOTHING_LEFT),
+    (REFUND, PURCHASED, 0, "EUR", S.ZERO),
+    (REFUND, PURCHASED, 1, "USD", S.WRONG_CURRENCY),
+    (REFUND, None, 1, "EUR", S.UNKNOWN),
+    (REFUND, UNDECIDED, 1, "EUR", S.UNDECIDED),
+    (REFUND, DECLINED, 1, "EUR", S.DECLINED),
+    (REFUND, UNDONE, 1, "EUR", S.REVERSED),
+    (REFUND, HELD, 1, "EUR", S.HELD),
+    (REFUND, THE_REFUND, 1, "EUR", S.REFUND),
+    (REFUND, CAPTURE, 1, "EUR", S.OTHER_KIND),
+    (Kind.REVERSAL, HELD, 0, "", S.HELD),
+    (Kind.REVERSAL, PART, 0, "", S.HELD),
+    (Kind.REVERSAL, PURCHASED, 0, "", S.PURCHASED),
+    (Kind.REVERSAL, PART_REFUNDED, 0, "", S.TOUCHED),
+    (Kind.REVERSAL, CHARGED_BACK, 0, "", S.TOUCHED),
+    (Kind.REVERSAL, REFUND_UNDONE, 0, "", S.PURCHASED),
+    (Kind.REVERSAL, THE_REFUND, 0, "", S.REFUND),
+    (Kind.REVERSAL, UNDECIDED, 0, "", S.UNDECIDED),
+    (Kind.REVERSAL, None, 0, "", S.UNKNOWN),
+    (Kind.REVERSAL, DECLINED, 0, "", S.DECLINED),
+    (Kind.REVERSAL, REVERSED, 0, "", S.REVERSED),
+    (Kind.REVERSAL, TOMBSTONE, 0, "", S.REVERSED),
+    (Kind.REVERSAL, VOIDED, 0, "", S.REVERSED),
+    (Kind.REVERSAL, UNDONE, 0, "", S.REVERSED),
+    (Kind.REVERSAL, PART_VOIDED, 0, "", S.REVERSED),
+    (Kind.REVERSAL, CAPTURED, 0, "", S.CAPTURED),
+    (Kind.REVERSAL, CAPTURE, 0, "", S.OTHER_KIND),
+    (Kind.CHARGEBACK, CAPTURED, 10_000, "EUR", S.CAPTURED),
+    (Kind.CHARGEBACK, PURCHASED, 10_000, "EUR", S.PURCHASED),
+    (Kind.CHARGEBACK, PART_REFUNDED, 6_000, "EUR", S.PURCHASED),
+    (Kind.CHARGEBACK, PART_REFUNDED, 10_000, "EUR", S.TOO_MUCH),
+    (Kind.CHARGEBACK, ALL_REFUNDED, 1, "EUR", S.NOTHING_LEFT),
+    (Kind.CHARGEBACK, None, 1, "EUR", S.UNKNOWN),
+    (Kind.CHARGEBACK, UNDECIDED, 1, "EUR", S.UNDECIDED),
+    (Kind.CHARGEBACK, DECLINED, 1, "EUR", S.DECLINED),
+    (Kind.CHARGEBACK, REVERSED, 1, "EUR", S.REVERSED),
+    (Kind.CHARGEBACK, HELD, 1, "EUR", S.HELD),
+    (Kind.CHARGEBACK, THE_REFUND, 1, "EUR", S.REFUND),
+    (Kind.CHARGEBACK, CAPTURE, 1, "EUR", S.OTHER_KIND),
+    (Kind.CHARGEBACK, PURCHASED, 1, "USD", S.WRONG_CURRENCY),
+    (Kind.CHARGEBACK, PURCHASED, 0, "EUR", S.ZERO),
+    (Kind.TOMBSTONE, None, 10_000, "EUR", S.NEW),
+]
+
+
+@pytest.mark.parametrize(("kind", "of", "amount_minor", "currency", "expected"), CASES)
+def test_situation(kind: Kind, of: Original | None, amount_minor: int, currency: str, expected: Situation) -> None:
+    assert situation(kind, of, amount_minor, currency) is expected
+    assert rule(kind, of, amount_minor, currency) == RULES[kind, expected]
+
+
+def test_every_row_is_reached_by_a_case() -> None:
+    reached = {(kind, expected) for kind, _, _, _, expected in CASES}
+    special = {(Kind.CAPTURE, S.EXPIRED), (REFUND, S.NEW)}  # the two tests below
+    assert set(RULES) == reached | special
+
+
+def test_a_hold_expires() -> None:
+    assert rule(Kind.CAPTURE, HELD, 100, "EUR", age=timedelta(days=8)).reason == "hold_expired"
+    assert rule(Kind.CAPTURE, HELD, 100, "EUR", age=timedelta(days=6)).event is Event.CAPTURED
+    assert rule(Kind.REVERSAL, HELD, 0, "", age=timedelta(days=8)).event is Event.VOIDED
+
+
+def test_refund_without_an_original_only_where_it_is_allowed() -> None:
+    assert rule(REFUND, None, 100, "EUR").response_code == "25"
+    assert rule(REFUND, None, 100, "EUR", unreferenced_refunds=True).event is Event.REFUNDED
+    assert rule(REFUND, None, 0, "EUR", unreferenced_refunds=True).response_code == "13"
+
+
+@pytest.mark.parametrize(("kind", "at"), RULES)
+def test_only_approvals_book_and_only_reversals_close(kind: Kind, at: Situation) -> None:
+    ruling = RULES[kind, at]
+    assert ruling.event is None or ruling.response_code == "00"
+    assert not ruling.close_original or (kind is Kind.REVERSAL and ruling.event is None)
+
+
+def test_standing_sums_up() -> None:
+    now = standing(
+        original(
+            AUTH,
+            changes=(
+                Change(Kind.CAPTURE, 4_000, final=False),
+                Change(Kind.CAPTURE, 3_000, final=True),
+                Change(REFUND, 1_000, final=True),
+                Change(Kind.CHARGEBACK, 2_000, final=True),
+            ),
+        )
+    )
+    assert (now.held_minor, now.captured_minor, now.refunded_minor, now.charged_back_minor) == (0, 7_000, 1_000, 2_000)
+    assert now.left_minor == 4_000

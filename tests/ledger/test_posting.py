@@ -1,0 +1,258 @@
+"""ledger.posting, ledger.fees, ledger.accounts: what is booked sums to zero and means what the table says."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ledger.accounts import CHART, AccountType, account_type, merchant_pending
+from ledger.change import ChangeRow, fold_changes
+from ledger.config import FeesConfig, FeeTable, MerchantConfig
+from ledger.errors import FeeError, PostingError
+from ledger.fees import FeeSchedule, returned_fee_minor
+from ledger.journal import Change, Kind, Layer, Original, Posting
+from ledger.lifecycle import Event
+from ledger.posting import POSTING_RULES, REVERSING_EVENTS, check_postings, fee_minor, held_minor, postings
+from tests.ledger.samples import FEES, original
+
+ISSUER, MERCHANT = "issuer:alpha:receivable", "merchant:DEMOSHOP:pending"
+
+
+def book(event: Event, amount_minor: int, of: Original | None = None, final: bool = True) -> tuple[Posting, ...]:
+    return postings(
+        event,
+        amount_minor=amount_minor,
+        currency="EUR",
+        issuer="alpha",
+        merchant="DEMOSHOP",
+        fees=FEES,
+        original=of,
+        final=final,
+    )
+
+
+def lines(of: tuple[Posting, ...]) -> list[tuple[str, str, int]]:
+    return [(line.layer.value, line.account, line.amount_minor) for line in of]
+
+
+def captured(amount_minor: int = 10_000) -> Original:
+    fee = FEES.capture_fee_minor(amount_minor)
+    return original(changes=(Change(Kind.CAPTURE, amount_minor, True, fee),), amount_minor=amount_minor)
+
+
+def test_authorization() -> None:
+    assert lines(book(Event.AUTHORIZED, 10_000)) == [
+        ("pending", ISSUER, 10_000),
+        ("pending", "settlement:pending", -10_000),
+    ]
+
+
+def test_capture_releases_the_hold_and_pays_the_merchant() -> None:
+    assert lines(book(Event.CAPTURED, 10_000, original())) == [
+        ("pending", "settlement:pending", 10_000),
+        ("pending", ISSUER, -10_000),
+        ("posted", ISSUER, 10_000),
+        ("posted", "settlement:pending", -10_000),
+        ("posted", "settlement:pending", 10_000),
+        ("posted", MERCHANT, -9_710),
+        ("posted", "platform:revenue", -290),
+    ]
+
+
+def test_partial_capture_leaves_the_rest_on_hold_and_a_final_one_does_not() -> None:
+    assert held_minor(book(Event.CAPTURED, 4_000, original(), final=False)) == -4_000
+    assert held_minor(book(Event.CAPTURED, 4_000, original(), final=True)) == -10_000
+
+
+def test_refund_returns_its_share_of_the_fee() -> None:
+    assert lines(book(Event.REFUNDED, 5_000, captured())) == [
+        ("posted", MERCHANT, 4_855),
+        ("posted", ISSUER, -5_000),
+        ("posted", "platform:revenue", 145),
+    ]
+
+
+def test_refund_returns_the_fee_that_was_taken_not_todays() -> None:
+    at_another_price = original(changes=(Change(Kind.CAPTURE, 10_000, True, 1_000),))
+    assert fee_minor(book(Event.REFUNDED, 10_000, at_another_price)) == -1_000
+
+
+def test_chargeback_costs_the_merchant_amount_and_dispute_fee() -> None:
+    assert lines(book(Event.CHARGED_BACK, 10_000, captured())) == [
+        ("posted", MERCHANT, 11_500),
+        ("posted", ISSUER, -10_000),
+        ("posted", "platform:dispute_fees", -1_500),
+    ]
+
+
+def test_void_releases_what_is_left() -> None:
+    part = original(changes=(Change(Kind.CAPTURE, 4_000, False),))
+    assert lines(book(Event.VOIDED, 0, part)) == [
+        ("pending", "settlement:pending", 6_000),
+        ("pending", ISSUER, -6_000),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("event", "done", "kind"),
+    [
+        (Event.PURCHASE_REVERSED, Event.PURCHASED, Kind.PURCHASE),
+        (Event.REFUND_REVERSED, Event.REFUNDED, Kind.REFUND),
+    ],
+)
+def test_reversal_books_the_reverse(event: Event, done: Event, kind: Kind) -> None:
+    first = book(done, 7_000, captured() if done is Event.REFUNDED else None)
+    second = book(event, 0, original(kind, postings=first))
+    assert [(p.account, p.amount_minor) for p in second] == [(p.account, -p.amount_minor) for p in first]
+
+
+def test_the_originals_merchant_and_issuer_are_booked() -> None:
+    made = postings(
+        Event.CAPTURED,
+        amount_minor=100,
+        currency="EUR",
+        issuer="beta",
+        merchant="SOMEBODY",
+        fees=FEES,
+        original=original(),
+    )
+    assert {p.account for p in made} >= {ISSUER, MERCHANT}
+
+
+def test_every_event_has_a_row() -> None:
+    assert set(POSTING_RULES) | REVERSING_EVENTS == set(Event)
+
+
+@pytest.mark.parametrize(
+    ("event", "amount_minor", "of"),
+    [
+        (Event.CAPTURED, 10_001, original()),
+        (Event.CAPTURED, 1, None),
+        (Event.REFUNDED, 10_001, captured()),
+        (Event.VOIDED, 0, None),
+        (Event.PURCHASE_REVERSED, 0, None),
+        (Event.AUTHORIZED, 0, None),
+    ],
+)
+def test_what_does_not_fit_is_refused(event: Event, amount_minor: int, of: Original | None) -> None:
+    with pytest.raises(PostingError):
+        book(event, amount_minor, of)
+
+
+amounts = st.integers(1, 10**12)
+schedules = st.builds(
+    FeeSchedule,
+    rate=st.decimals(0, Decimal("0.2"), places=4),
+    fixed_minor=st.integers(0, 10_000),
+    international_rate=st.decimals(0, Decimal("0.05"), places=4),
+    conversion_rate=st.decimals(0, Decimal("0.05"), places=4),
+    dispute_fee_minor=st.integers(0, 10_000),
+)
+
+
+@given(event=st.sampled_from(Event), amount=amounts, fees=schedules, abroad=st.booleans(), final=st.booleans())
+def test_lines_of_every_event_sum_to_zero(
+    event: Event, amount: int, fees: FeeSchedule, abroad: bool, final: bool
+) -> None:
+    def made(event: Event, amount: int, of: Original | None) -> tuple[Posting, ...]:
+        return postings(
+            event,
+            amount_minor=amount,
+            currency="EUR",
+            issuer="a",
+            merchant="m",
+            fees=fees,
+            original=of,
+            final=final,
+            international=abroad,
+            converted=abroad,
+        )
+
+    if event in (Event.AUTHORIZED, Event.PURCHASED):
+        of = None
+    elif event in (Event.CAPTURED, Event.VOIDED):
+        of = original(amount_minor=amount * 2)
+    else:
+        of = original(Kind.PURCHASE, amount_minor=amount, postings=made(Event.PURCHASED, amount, None))
+    check_postings(made(event, amount, of))
+
+
+@given(fees=schedules, parts=st.lists(st.integers(1, 10**6), min_size=1, max_size=8))
+def test_any_split_of_a_full_refund_returns_exactly_the_fee(fees: FeeSchedule, parts: list[int]) -> None:
+    captured_minor, before, returned = sum(parts), 0, 0
+    fee = fees.capture_fee_minor(captured_minor)
+    for part in parts:
+        share = returned_fee_minor(fee, captured_minor, before, part)
+        assert 0 <= share <= part
+        before, returned = before + part, returned + share
+    assert returned == fee
+
+
+@given(amount=amounts, fees=schedules)
+def test_a_fee_is_never_more_than_the_amount(amount: int, fees: FeeSchedule) -> None:
+    assert 0 <= fees.capture_fee_minor(amount, international=True, converted=True) <= amount
+
+
+@pytest.mark.parametrize(("amount", "fee"), [(10_000, 320), (1_000, 59), (500, 45), (50, 31), (17, 17), (0, 0)])
+def test_fee_of_the_standard_schedule_rounds_half_up(amount: int, fee: int) -> None:
+    assert FeeSchedule().capture_fee_minor(amount) == fee
+
+
+def test_surcharges() -> None:
+    assert FeeSchedule().capture_fee_minor(10_000, international=True, converted=True) == 520
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        (Posting(Layer.POSTED, ISSUER, 1, "EUR"),),
+        (Posting(Layer.POSTED, ISSUER, 1, "EUR"), Posting(Layer.PENDING, MERCHANT, -1, "EUR")),
+        (Posting(Layer.POSTED, ISSUER, 1, "EUR"), Posting(Layer.POSTED, MERCHANT, -1, "USD")),
+        (Posting(Layer.POSTED, ISSUER, 0, "EUR"),),
+        (Posting(Layer.POSTED, "nobody:knows", 1, "EUR"), Posting(Layer.POSTED, MERCHANT, -1, "EUR")),
+        (Posting(Layer.POSTED, ISSUER, 1, "eur"), Posting(Layer.POSTED, MERCHANT, -1, "eur")),
+    ],
+)
+def test_bad_lines_are_refused(bad: tuple[Posting, ...]) -> None:
+    with pytest.raises(PostingError):
+        check_postings(bad)
+
+
+def test_account_types_and_names() -> None:
+    assert account_type("issuer:alpha:receivable") is AccountType.ASSET
+    assert account_type(merchant_pending("A:B%")) is AccountType.LIABILITY
+    assert merchant_pending("A:B%") == "merchant:A%3AB%25:pending"
+    assert merchant_pending("") == "merchant:-:pending"
+    assert all(account_type(f"{first}:x:{last}") is kind for (first, last), (kind, _) in CHART.items())
+    for wrong in ("", "issuer", "issuer::receivable", "issuer:alpha:pending", "merchant:" + "x" * 300 + ":pending"):
+        with pytest.raises(PostingError):
+            account_type(wrong)
+
+
+def test_fees_of_a_merchant_lie_over_the_common_ones() -> None:
+    table = FeeTable(FeesConfig(rate=Decimal("0.03")), [MerchantConfig("SHOP", country="DE", fixed_minor=0)])
+    assert table.schedule("SHOP").capture_fee_minor(10_000) == 300
+    assert table.schedule("OTHER").capture_fee_minor(10_000) == 330
+    assert (table.country("SHOP"), table.country("OTHER")) == ("DE", "")
+
+
+@pytest.mark.parametrize("bad", [{"rate": Decimal("1.5")}, {"fixed_minor": -1}, {"rate": Decimal("NaN")}])
+def test_a_bad_schedule_is_named(bad: dict[str, Decimal]) -> None:
+    with pytest.raises(FeeError, match=next(iter(bad))):
+        FeeTable(FeesConfig(**bad))  # type: ignore[arg-type]
+
+
+def test_changes_are_folded_over_the_hold() -> None:
+    rows = [
+        ChangeRow(Kind.CAPTURE, 4_000, False, -4_000, 116),
+        ChangeRow(Kind.CAPTURE, 1_000, False, -6_000, 29),
+        ChangeRow(Kind.REFUND, 500, True, 0, -14),
+    ]
+    assert fold_changes(10_000, rows) == (
+        Change(Kind.CAPTURE, 4_000, False, 116),
+        Change(Kind.CAPTURE, 1_000, True, 29),
+        Change(Kind.REFUND, 0, True, 0),
+    )
