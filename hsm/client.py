@@ -1,0 +1,107 @@
+"""The HSM protocol from a caller's side, without I/O: requests become frames, frames become answers.
+
+`ClientProtocol` numbers requests, matches answers and turns refusals into exceptions; `hsm.trio_client` and
+`hsm.asyncio_client` move the bytes.
+"""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import TypeVar
+
+import msgspec
+
+from hsm.commands import (
+    Dispatch,
+    Dispatched,
+    GeneratedMac,
+    GenerateMac,
+    HsmRefused,
+    HsmUnavailable,
+    Screen,
+    Screened,
+)
+from hsm.errors import ProtocolError
+from hsm.vault_commands import CardToken, HsmStatus, ReadStatus, ResolveToken, Tokenize
+from hsm.wire import Answer, FrameReader, Refused, Request, Unavailable, decode_answer, encode_body, frame
+
+Outcome = Answer | HsmRefused | HsmUnavailable
+
+_IDS = 2**32
+
+Expected = TypeVar("Expected")
+
+
+class ClientProtocol:
+    """One connection's state; a new connection has a new protocol."""
+
+    def __init__(self) -> None:
+        self._reader = FrameReader()
+        self._numbers = count(1)
+
+    def send(self, request: Request) -> tuple[int, bytes]:
+        """Return the number of a request and the bytes to send.
+
+        Raises:
+            HsmRefused: `malformed`, the request is too long for a frame.
+        """
+        number = next(self._numbers) % _IDS
+        try:
+            return number, frame(number, encode_body(request))
+        except ProtocolError as error:
+            raise HsmRefused("malformed", str(error)) from None
+
+    def receive(self, data: bytes) -> list[tuple[int, Outcome]]:
+        """Return the answers that `data` completes, by number; refusals are exceptions to be raised at the caller.
+
+        Raises:
+            ProtocolError: the other side broke the protocol; the connection cannot go on.
+        """
+        return [(number, _outcome(body)) for number, body in self._reader.receive(data)]
+
+
+class HsmCaller:
+    """The commands as methods, over whatever moves the bytes; `hsm.commands.Hsm` and `hsm.vault_commands.VaultHsm`.
+
+    Every method raises HsmRefused or HsmUnavailable.
+    """
+
+    async def ask(self, request: Request) -> object:
+        """Return the answer to a request, or raise what came instead of it."""
+        raise NotImplementedError
+
+    async def screen(self, request: Screen) -> Screened:
+        return _expect(Screened, await self.ask(request))
+
+    async def dispatch(self, request: Dispatch) -> Dispatched:
+        return _expect(Dispatched, await self.ask(request))
+
+    async def mac(self, request: GenerateMac) -> GeneratedMac:
+        return _expect(GeneratedMac, await self.ask(request))
+
+    async def tokenize(self, request: Tokenize) -> CardToken:
+        return _expect(CardToken, await self.ask(request))
+
+    async def resolve(self, request: ResolveToken) -> CardToken:
+        return _expect(CardToken, await self.ask(request))
+
+    async def status(self) -> HsmStatus:
+        return _expect(HsmStatus, await self.ask(ReadStatus()))
+
+
+def _expect(kind: type[Expected], answer: object) -> Expected:
+    if not isinstance(answer, kind):
+        raise HsmUnavailable(f"the HSM answered with {type(answer).__name__}")
+    return answer
+
+
+def _outcome(body: bytes) -> Outcome:
+    try:
+        answer: Answer = decode_answer(body)
+    except msgspec.MsgspecError:
+        raise ProtocolError("the HSM's answer cannot be read") from None
+    if isinstance(answer, Refused):
+        return HsmRefused(answer.code, answer.detail)
+    if isinstance(answer, Unavailable):
+        return HsmUnavailable(answer.reason)
+    return answer

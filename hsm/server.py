@@ -1,0 +1,172 @@
+"""The HSM process: token, vault and socket put together, and the token opened again when it was lost.
+
+The configuration goes in; the process serves until SIGTERM or SIGINT. Called by `cardswitch hsm` under `uvloop.run`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import signal
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO
+
+import structlog
+
+from hsm.cards import CardCache, Numbers
+from hsm.config import HsmConfig
+from hsm.database import Database
+from hsm.engine import Engine
+from hsm.errors import ConfigurationError, HsmError
+from hsm.keys import KeyStore
+from hsm.listener import CommandQueue, Connection
+from hsm.metrics import Metrics
+from hsm.process import forbid_dumps
+from hsm.service import Service
+from hsm.token import Token
+from hsm.token_keyring import TokenKeyring
+from hsm.vault import Vault
+
+log = structlog.get_logger(__name__)
+
+_FIRST_PAUSE_S = 0.2
+_LONGEST_PAUSE_S = 5.0
+_DRAIN_S = 3.0
+
+
+async def serve_hsm(config: HsmConfig, *, state_directory: Path, dsn: str, ready: Callable[[], None]) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Args:
+        config: `[hsm]` with the link keys.
+        state_directory: for token, keys, exchange files and the socket.
+        dsn: of the role cardswitch_vault. A database that is away is waited for while serving.
+        ready: called once, when callers can connect.
+    Raises:
+        ConfigurationError: the configuration cannot work; every problem is named.
+        TokenError, KeyStoreError: token or keys cannot be opened at start.
+    """
+    if problems := config.problems():
+        raise ConfigurationError("; ".join(problems))
+    forbid_dumps()
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    lock = hold_lock(state_directory / "hsm")
+    numbers, cards = Numbers(), CardCache(config.cached_cards)
+    keyholder = Keyholder(config, state_directory)
+    keyring, check_values = keyholder.open()
+    database = Database(dsn, config.database_timeout_s)
+    await database.open()
+    service = Service(
+        Engine(keyring, cards, numbers),
+        Vault(database, cards, numbers),
+        Metrics(),
+        log_commands=config.log_commands,
+    )
+    service.key_check_values = check_values
+    connections: set[Connection] = set()
+    queue = CommandQueue(service, config.max_queued)
+    listening = bind_private(state_directory / config.socket)
+    server = await loop.create_unix_server(
+        lambda: Connection(queue, connections, config.max_connections), sock=listening, backlog=config.max_connections
+    )
+    recovery = asyncio.create_task(_reopen_token(service, keyholder, cards, numbers))
+    log.info("hsm_ready", keys=check_values)
+    try:
+        ready()
+        await stop.wait()
+    finally:
+        log.info("hsm_stopping")
+        server.close()
+        recovery.cancel()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(service.drain(), _DRAIN_S)
+        for connection in list(connections):
+            connection.close()
+        await asyncio.sleep(0)
+        (state_directory / config.socket).unlink(missing_ok=True)
+        await database.close()
+        keyholder.close()
+        lock.close()
+
+
+class Keyholder:
+    """Opens the token with its keys, again after it was lost."""
+
+    def __init__(self, config: HsmConfig, state_directory: Path) -> None:
+        self._config = config
+        self._state = state_directory
+        self._token: Token | None = None
+
+    def open(self) -> tuple[TokenKeyring, dict[str, str]]:
+        """Return the keyring and the check values by key name; TokenError or KeyStoreError if it cannot be."""
+        directory = self._state / "hsm"
+        self._token = Token(self._config, directory)
+        store = KeyStore(self._token, directory / "keys.json")
+        keys = store.load(self._config.keys)
+        store.export(self._config.keys, self._state / "exchange")
+        return TokenKeyring(self._token, keys), {name: key.kcv for name, key in keys.items()}
+
+    def close(self) -> None:
+        if self._token is not None:
+            with suppress(HsmError):
+                self._token.close()
+
+
+def hold_lock(directory: Path) -> BinaryIO:
+    """Return a file whose lock says that this process owns the token; the lock goes when the process does.
+
+    Raises:
+        ConfigurationError: another process has it.
+    """
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    file = (directory / "lock").open("wb")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        raise ConfigurationError(f"{directory}: another HSM process owns this token") from None
+    return file
+
+
+def bind_private(path: Path) -> socket.socket:
+    """Return a bound unix socket of mode 0600; the lock is held, so a file in the way is a dead process's.
+
+    Raises:
+        ConfigurationError: the path is too long or cannot be written.
+    """
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    mask = os.umask(0o177)
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        listening.bind(str(path))
+    except OSError as error:
+        listening.close()
+        raise ConfigurationError(f"{path}: {error.strerror or error}") from None
+    finally:
+        os.umask(mask)
+    return listening
+
+
+async def _reopen_token(service: Service, keyholder: Keyholder, cards: CardCache, numbers: Numbers) -> None:
+    while True:
+        await service.token_lost.wait()
+        pause_s = _FIRST_PAUSE_S
+        while service.token_lost.is_set():
+            try:
+                keyring, service.key_check_values = keyholder.open()
+            except HsmError as error:
+                log.warning("token_still_lost", reason=str(error))
+                await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+            else:
+                service.engine = Engine(keyring, cards, numbers)
+                service.token_lost.clear()
+                log.info("token_back")

@@ -1,0 +1,167 @@
+"""The card vault: cards by fingerprint, surrogate or token in PostgreSQL, and the tokens that merchants hold.
+
+What the engine found missing goes in, cards come out and enter the cache. Called by `hsm.service`. PANs never come
+here: candidates arrive encrypted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from hsm.batches import Batches
+from hsm.cards import Card, CardCache, Numbers
+from hsm.commands import HsmRefused
+from hsm.database import Database
+from hsm.engine import Missing, NewCard, UnknownSurrogate
+from hsm.errors import VaultError
+from hsm.vault_commands import CardToken, ResolveToken
+
+# A candidate meets a row of another process, or a surrogate that is taken: ask again, with another surrogate.
+_ATTEMPTS = 4
+_COLUMNS = "token, fingerprint, surrogate, key_version, nonce, ciphertext, leading_digits, last4, digits"
+
+# A row that another session commits meanwhile is in neither half: it is found at the next attempt.
+_STORE = f"""
+WITH stored AS (
+    INSERT INTO vault.cards ({_COLUMNS})
+    SELECT * FROM unnest($1::text[], $2::bytea[], $3::text[], $4::text[], $5::bytea[], $6::bytea[],
+                         $7::text[], $8::text[], $9::smallint[])
+    ON CONFLICT DO NOTHING
+    RETURNING {_COLUMNS}
+)
+SELECT {_COLUMNS} FROM stored
+UNION ALL
+SELECT {_COLUMNS} FROM vault.cards WHERE fingerprint = ANY($2)
+"""
+_BY_SURROGATE = f"SELECT {_COLUMNS} FROM vault.cards WHERE surrogate = ANY($1)"
+_BY_TOKEN = f"SELECT {_COLUMNS} FROM vault.cards WHERE token = ANY($1)"
+_ISSUE = "INSERT INTO vault.tokens (id, card, exp_month, exp_year) VALUES ($1, $2, $3, $4) RETURNING created_at"
+_READ = """
+SELECT id, exp_month, exp_year, t.created_at, used_at, surrogate, fingerprint, leading_digits, last4
+FROM vault.tokens t JOIN vault.cards c ON c.token = t.card WHERE id = $1
+"""
+_CONSUME = """
+UPDATE vault.tokens SET used_at = coalesce(used_at, clock_timestamp()), used_by = $2
+WHERE id = $1 AND (used_at IS NULL OR (used_by = $2 AND $2 <> '')) RETURNING id
+"""
+
+
+class Vault:
+    """Finds and stores.
+
+    Args:
+        database: connections of the role cardswitch_vault.
+        cards: the cache that found cards enter.
+        numbers: makes other surrogates where one is taken, and token ids.
+    """
+
+    def __init__(self, database: Database, cards: CardCache, numbers: Numbers) -> None:
+        self._database = database
+        self._cards = cards
+        self._numbers = numbers
+        self._new: Batches[bytes, Card, Card] = Batches(self._store)
+        self._surrogates: Batches[str, str, Card] = Batches(self._by_surrogate)
+        self._tokens: Batches[str, str, Card] = Batches(self._by_token)
+
+    @property
+    def available(self) -> bool:
+        return self._database.available
+
+    def find(self, missing: Missing) -> asyncio.Future[Card | None]:
+        """Return the future of the card, None where the vault has none; it fails with VaultError.
+
+        Raises:
+            VaultError: at once, where the database is known to be away.
+        """
+        if not self._database.available:
+            raise VaultError("the vault's database is away")
+        if isinstance(missing, NewCard):
+            return self._new.submit(missing.candidate.fingerprint, missing.candidate)
+        if isinstance(missing, UnknownSurrogate):
+            return self._surrogates.submit(missing.surrogate, missing.surrogate)
+        return self._tokens.submit(missing.token, missing.token)
+
+    async def issue(self, kind: str, card: Card, expiry: str) -> CardToken:
+        """Store and return a new `tok_…` or `pm_…` for a card; `expiry` is YYMM."""
+        token = self._numbers.identifier(f"{kind}_")
+        created_at = await self._database.run(
+            lambda connection: connection.fetchval(_ISSUE, token, card.token, int(expiry[2:]), 2000 + int(expiry[:2]))
+        )
+        return card_token(card, expiry, token, int(created_at.timestamp()))
+
+    async def resolve(self, request: ResolveToken) -> CardToken:
+        """Return what a token stands for, using it up where asked.
+
+        Raises:
+            HsmRefused: `token_unknown` or `token_used`.
+            VaultError: the database is away.
+        """
+        row = await self._database.run(lambda connection: connection.fetchrow(_READ, request.id))
+        if row is None:
+            raise HsmRefused("token_unknown", "no such token")
+        if request.consume and row["id"].startswith("tok_"):
+            used = await self._database.run(
+                lambda connection: connection.fetchval(_CONSUME, request.id, request.used_by)
+            )
+            if used is None:
+                raise HsmRefused("token_used", "a tok_ pays once")
+        return CardToken(
+            id=row["id"],
+            surrogate=row["surrogate"],
+            fingerprint=row["fingerprint"].hex(),
+            bin=row["leading_digits"],
+            last4=row["last4"],
+            expiry=f"{row['exp_year'] % 100:02d}{row['exp_month']:02d}",
+            used=row["used_at"] is not None or (request.consume and row["id"].startswith("tok_")),
+            created_at=int(row["created_at"].timestamp()),
+        )
+
+    async def _store(self, candidates: dict[bytes, Card]) -> Mapping[bytes, Card]:
+        found: dict[bytes, Card] = {}
+        for _ in range(_ATTEMPTS):
+            # One order in every process, or two of them wait for each other's rows.
+            cards = [candidates[fingerprint] for fingerprint in sorted(candidates) if fingerprint not in found]
+            columns = [list(column) for column in zip(*(msgspec.structs.astuple(card) for card in cards), strict=True)]
+            for card in self._remember(await self._fetch(_STORE, *columns)):
+                found[card.fingerprint] = card
+            if len(found) == len(candidates):
+                return found
+            candidates = {
+                fingerprint: msgspec.structs.replace(card, surrogate=self._numbers.surrogate())
+                for fingerprint, card in candidates.items()
+            }
+        raise VaultError("the vault found no free surrogate")
+
+    async def _by_surrogate(self, surrogates: dict[str, str]) -> Mapping[str, Card]:
+        rows = await self._fetch(_BY_SURROGATE, list(surrogates))
+        return {card.surrogate: card for card in self._remember(rows)}
+
+    async def _by_token(self, tokens: dict[str, str]) -> Mapping[str, Card]:
+        return {card.token: card for card in self._remember(await self._fetch(_BY_TOKEN, list(tokens)))}
+
+    async def _fetch(self, sql: str, *arguments: Any) -> list[Any]:
+        rows: list[Any] = await self._database.run(lambda connection: connection.fetch(sql, *arguments))
+        return rows
+
+    def _remember(self, rows: Iterable[Any]) -> list[Card]:
+        cards = [Card(*row) for row in rows]
+        for card in cards:
+            self._cards.add(card)
+        return cards
+
+
+def card_token(card: Card, expiry: str, token: str = "", created_at: int = 0) -> CardToken:
+    """Return what may be known of a card, under the name `token` where it has one."""
+    return CardToken(
+        id=token,
+        surrogate=card.surrogate,
+        fingerprint=card.fingerprint.hex(),
+        bin=card.bin,
+        last4=card.last4,
+        expiry=expiry,
+        created_at=created_at,
+    )
