@@ -54,7 +54,7 @@ CHECKS: dict[str, str] = {
     "PIN tries exceeded": "75",
     "wrong PIN": "55",
     "currency not of this account": "57",
-    "amount zero": "13",
+    "payment of zero": "13",
     "not enough money": "51",
 }
 
@@ -86,7 +86,7 @@ class Issuer:
         self.name = scenario.name
         self.accounts = Accounts(scenario.prefixes, scenario.account, scenario.default)
         self.faults = FaultTable(scenario.fault, scenario.seed)
-        self.entries = book or IssuerBook(scenario.name)
+        self.entries = IssuerBook(scenario.name) if book is None else book
         self.stats: dict[str, int] = {}
         self.last_fault: Fault | None = None
         self._pin_key = pin_key
@@ -220,7 +220,7 @@ class Issuer:
         if account.currency and account.currency != currency:
             return "57"
         if amount == 0:
-            return "13"
+            return "00" if message.mti.startswith("01") else "13"  # zero authorized: a verification of the account
         if sign > 0 and account.available_minor(currency) < amount:
             return "51"
         return "00"
@@ -271,7 +271,8 @@ class Issuer:
             return {39: "30"}
         if not entry.reversed:
             entry.reversed = True
-            entry.move(0, 0)
+            # What was captured of a hold stays: only the rest of it is given back.
+            entry.move(0, entry.posted_minor if entry.mti == "0100" else 0)
             self.entries.add(entry)
         return {39: "00"}
 

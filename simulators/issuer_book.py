@@ -19,7 +19,7 @@ MAX_ENTRIES = 5_000_000
 # Every change that an answered request can meet afterwards: which part of it moves.
 CHANGES: dict[str, str] = {
     "capture": "hold → posted; the rest of the hold ends with the final one",
-    "reversal": "hold and posted → 0",
+    "reversal": "hold → 0; of a purchase or refund: posted → 0",
     "chargeback": "posted → cardholder",
 }
 
