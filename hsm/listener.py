@@ -12,6 +12,7 @@ import socket
 import struct
 from collections import deque
 from functools import partial
+from typing import cast
 
 import structlog
 
@@ -80,8 +81,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's transports do not derive from it
         self._connections.add(self)
         user = peer_user(transport)
         if user not in (os.getuid(), 0):
