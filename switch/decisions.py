@@ -1,0 +1,335 @@
+"""How intents end: rulings, postings and advices put into outcomes, and outcomes put into the journal.
+
+The pipeline, chargebacks and recovery call it. The first outcome in the journal is the outcome: whoever loses follows
+the winner. What waits in this worker for an outcome is woken; senders learn of new advices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+import structlog
+import trio
+
+from ledger.config import FeeTable
+from ledger.journal import (
+    AdviceDraft,
+    Decided,
+    Decision,
+    Intent,
+    Journal,
+    JournalUnavailable,
+    Kind,
+    Original,
+    Outcome,
+    StoredIntent,
+    Verdict,
+)
+from ledger.lifecycle import Event, Ruling, rule
+from ledger.posting import postings
+from messages.exchange import transmission_time
+from switch.clock import Clock
+from switch.drafts import capture_draft, chargeback_draft, reversal_draft
+from switch.errors import Undecided
+from switch.meters import Meters
+from switch.stages.request import Decline
+from switch.wake import Future
+
+log = structlog.get_logger("switch.decisions")
+
+MAX_STALE = 8  # decisions again after somebody else changed the original
+RETRY_S = (0.05, 0.2, 0.5, 1.0)  # while the journal is away
+
+# DE 39 that approve in a way of their own: with identification, in part, VIP, update track 3.
+# Source: ISO 8583:1987 DE 39.
+OTHER_APPROVALS = frozenset({"08", "10", "11", "16"})
+
+# Which advice an approved change sends, and to whom.
+ADVISED = {
+    Event.CAPTURED: "issuer",
+    Event.VOIDED: "issuer",
+    Event.PURCHASE_REVERSED: "issuer",
+    Event.REFUND_REVERSED: "issuer",
+    Event.CHARGED_BACK: "acquirer",
+}
+
+
+class Decisions:
+    """Decides intents in one worker.
+
+    Args:
+        advised: told the link of each stored advice.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        fees: FeeTable,
+        clock: Clock,
+        meters: Meters,
+        advised: Callable[[str], None],
+        unreferenced_refunds: bool = False,
+    ) -> None:
+        self._journal = journal
+        self._fees = fees
+        self._clock = clock
+        self._meters = meters
+        self._advised = advised
+        self._unreferenced_refunds = unreferenced_refunds
+        self._waiters: dict[int, list[Future[Outcome]]] = {}
+
+    # Waiting for an outcome that another task decides
+
+    async def awaited(self, stored: StoredIntent, until: float, poll_s: float) -> Outcome | None:
+        """The outcome of an intent that somebody else serves: by a wake-up where that is this worker, by looking
+        again where it is another one; None at `until` (on trio's clock)."""
+        future: Future[Outcome] = Future()
+        self._waiters.setdefault(stored.intent_id, []).append(future)
+        try:
+            while trio.current_time() < until:
+                with trio.move_on_after(poll_s):
+                    return await future.wait()
+                original = await self._journal.original(stored.intent_id)
+                if original is not None and original.outcome is not None:
+                    return original.outcome
+            return None
+        finally:
+            waiting = self._waiters[stored.intent_id]
+            waiting.remove(future)
+            if not waiting:
+                del self._waiters[stored.intent_id]
+
+    # Ends without a change of another intent
+
+    async def decline(self, stored: StoredIntent, decline: Decline) -> Outcome:
+        """Decide DECLINED, or follow the winner."""
+        return await self._first(
+            stored,
+            Outcome(
+                intent_id=stored.intent_id,
+                decision=Decision.DECLINED,
+                response_code=decline.response_code,
+                reason=decline.reason,
+            ),
+        )
+
+    async def reverse(self, stored: StoredIntent, reason: str) -> Outcome:
+        """Decide REVERSED with DE 39 = 91 and the 0420 for the issuer, or follow the winner."""
+        advices: tuple[AdviceDraft, ...] = ()
+        if stored.intent.issuer:
+            advices = (reversal_draft(stored, self._clock.now(), stored.intent_id),)
+        return await self._first(
+            stored,
+            Outcome(
+                intent_id=stored.intent_id,
+                decision=Decision.REVERSED,
+                response_code="91",
+                reason=reason,
+                advices=advices,
+            ),
+        )
+
+    async def answered(
+        self, stored: StoredIntent, original: Original | None, told: dict[int, str], reason: str, international: bool
+    ) -> Outcome:
+        """Decide what the issuer has said about an authorization, a purchase or a refund, or follow the winner."""
+        code = told[39]
+        if code in OTHER_APPROVALS:
+            # An approval that nobody here can book as such must not stay in the issuer's book.
+            return await self.reverse(stored, "approval_not_served")
+        if code != "00":
+            declined = Outcome(
+                intent_id=stored.intent_id,
+                decision=Decision.DECLINED,
+                response_code=code,
+                reason="issuer",
+                answer=_without(told, 38, 39),
+            )
+            return await self._first(stored, declined)
+        for _ in range(MAX_STALE):
+            ruling = self.ruling(stored.intent, original)
+            if ruling.response_code != "00":
+                # The original has changed while the issuer was asked: what it approved must be undone there.
+                return await self.reverse(stored, ruling.reason)
+            approved = self._outcome(stored, original, ruling, True, international)
+            decided = await self._decide(stored, _with_answer(approved, told, reason or ruling.reason))
+            if decided.verdict is not Verdict.STALE:
+                return decided.outcome
+            original = await self._again(original)
+        return await self.reverse(stored, "original_busy")
+
+    # Changes of another intent: capture, reversal, chargeback
+
+    async def change(self, stored: StoredIntent, original: Original | None, final: bool = True) -> Outcome:
+        """Decide a capture, a reversal or a chargeback, or follow the winner.
+
+        Args:
+            original: as it came with the intent; read again where it has changed.
+            final: DE 60 of a capture.
+
+        Raises:
+            Undecided: the journal is away, or the original changed too often.
+        """
+        for _ in range(MAX_STALE):
+            ruling = self.ruling(stored.intent, original, final)
+            if ruling.close_original:
+                try:
+                    original = await self._close(stored.intent, original)
+                except JournalUnavailable as error:
+                    raise Undecided(approval=False) from error
+                if original is not None:
+                    continue
+            outcome = self._outcome(stored, original, ruling, final, False)
+            decided = await self._decide(stored, outcome)
+            if decided.verdict is not Verdict.STALE:
+                return decided.outcome
+            original = await self._again(original)
+        raise Undecided(approval=False)
+
+    def ruling(self, intent: Intent, original: Original | None, final: bool = True) -> Ruling:
+        """What the lifecycle says to an intent as things stand."""
+        age = self._clock.now() - (original.stored.intent.created_at if original else intent.created_at)
+        return rule(
+            intent.kind,
+            original,
+            intent.amount_minor,
+            intent.currency,
+            final,
+            age=age,
+            unreferenced_refunds=self._unreferenced_refunds,
+        )
+
+    async def _close(self, intent: Intent, original: Original | None) -> Original | None:
+        """End an original that was reversed before its outcome, or before it arrived.
+
+        Returns:
+            The original as it stands now; None where it is still unknown, and will be declined when it comes.
+        """
+        if original is not None:
+            await self.reverse(original.stored, "reversed_by_acquirer")
+            return await self._again(original)
+        begun = await self._journal.begin(tombstone(intent))
+        if begun.stored.intent.kind is not Kind.TOMBSTONE:
+            return await self._journal.original(begun.stored.intent_id)
+        if begun.outcome is None:
+            ruling = rule(Kind.TOMBSTONE, None, 0, "")
+            await self.decline(begun.stored, Decline(ruling.response_code, ruling.reason))
+        return None if begun.fresh else await self._journal.original(begun.stored.intent_id)
+
+    async def _again(self, original: Original | None) -> Original | None:
+        if original is None:
+            return None
+        try:
+            return await self._journal.original(original.stored.intent_id)
+        except JournalUnavailable as error:
+            raise Undecided(approval=False) from error
+
+    def _outcome(
+        self, stored: StoredIntent, original: Original | None, ruling: Ruling, final: bool, international: bool
+    ) -> Outcome:
+        intent = stored.intent
+        approved = ruling.response_code == "00"
+        booked = approved and ruling.event is not None
+        lines = postings(
+            ruling.event if approved else None,
+            amount_minor=intent.amount_minor,
+            currency=intent.currency,
+            issuer=intent.issuer,
+            merchant=intent.merchant,
+            fees=self._fees.schedule(original.stored.intent.merchant if original else intent.merchant),
+            original=original,
+            final=final,
+            international=international,
+        )
+        changes = booked and original is not None
+        return Outcome(
+            intent_id=stored.intent_id,
+            decision=Decision.APPROVED if approved else Decision.DECLINED,
+            response_code=ruling.response_code,
+            reason=ruling.reason,
+            postings=lines,
+            advices=_advices(stored, original, ruling.event, final) if approved else (),
+            original_id=original.stored.intent_id if changes and original else None,
+            original_seq=original.next_seq if changes and original else None,
+        )
+
+    async def _first(self, stored: StoredIntent, outcome: Outcome) -> Outcome:
+        return (await self._decide(stored, outcome)).outcome
+
+    async def _decide(self, stored: StoredIntent, outcome: Outcome) -> Decided:
+        """Into the journal; again for a while where that is away: an outcome that was written meanwhile is found."""
+        for pause_s in (*RETRY_S, None):
+            try:
+                decided = await self._journal.decide(outcome)
+                break
+            except JournalUnavailable as error:
+                if pause_s is None:
+                    raise Undecided(approval=outcome.decision is Decision.APPROVED) from error
+                await trio.sleep(pause_s)
+        if decided.verdict is Verdict.LOST and decided.outcome.decision is not outcome.decision:
+            self._meters.count("outcomes_lost", stored.intent.kind)
+            log.warning(
+                "outcome_lost", trace_id=stored.intent.trace_id, intent_id=stored.intent_id,
+                wanted=outcome.decision, decided=decided.outcome.decision, reason=decided.outcome.reason,
+            )  # fmt: skip
+        if decided.verdict is not Verdict.STALE:
+            if self._waiters:
+                for future in self._waiters.get(stored.intent_id, ()):
+                    future.resolve(decided.outcome)
+            for advice in decided.outcome.advices:
+                self._advised(advice.link)
+        return decided
+
+
+def tombstone(intent: Intent) -> Intent:
+    """Takes the key of an original that has not arrived, so that it is declined when it does."""
+    assert intent.original_key is not None
+    link, mti, moment, stan, _party = intent.original_key.split("|", 4)
+    return Intent(
+        key=intent.original_key,
+        kind=Kind.TOMBSTONE,
+        link=link,
+        mti=mti,
+        processing_code="",
+        transmitted_at=_moment(moment, intent.created_at),
+        created_at=intent.created_at,
+        deadline_at=intent.created_at,
+        trace_id=intent.trace_id,
+        stan=stan,
+    )
+
+
+def _moment(text: str, near: datetime) -> datetime:
+    return transmission_time(text[4:], near)
+
+
+def _advices(
+    stored: StoredIntent, original: Original | None, event: Event | None, final: bool
+) -> tuple[AdviceDraft, ...]:
+    if event is None or event not in ADVISED or original is None:
+        return ()
+    if event is Event.CAPTURED:
+        return (capture_draft(stored, original.stored, final),)
+    if event is Event.CHARGED_BACK:
+        return (chargeback_draft(stored, original.stored),)
+    return (reversal_draft(original.stored, stored.intent.created_at, stored.intent_id),)
+
+
+def _with_answer(outcome: Outcome, told: dict[int, str], reason: str) -> Outcome:
+    return Outcome(
+        intent_id=outcome.intent_id,
+        decision=outcome.decision,
+        response_code=outcome.response_code,
+        auth_code=told.get(38, ""),
+        reason=reason,
+        answer=_without(told, 38, 39),
+        postings=outcome.postings,
+        advices=outcome.advices,
+        original_id=outcome.original_id,
+        original_seq=outcome.original_seq,
+    )
+
+
+def _without(told: dict[int, str], *numbers: int) -> dict[int, str]:
+    return {number: value for number, value in told.items() if number not in numbers}

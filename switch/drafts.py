@@ -1,0 +1,67 @@
+"""Advices as they are stored: what an issuer or an acquirer must be told, free of card data.
+
+Intents go in, `AdviceDraft`s come out; they commit with the outcome that calls for them.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from ledger.journal import AdviceDraft, Intent, StoredIntent, network_stan
+from messages.exchange import de7, original_data
+from messages.money import numeric_currency
+
+
+def reversal_draft(original: StoredIntent, at: datetime, caller_id: int) -> AdviceDraft:
+    """0420: undo `original` at its issuer.
+
+    Args:
+        at: when this was decided; DE 7.
+        caller_id: the intent whose outcome carries the draft; gives DE 11.
+    """
+    intent = original.intent
+    elements = _common(intent, at, caller_id)
+    elements[4] = f"{intent.amount_minor:012d}"
+    elements[90] = as_sent_to_issuer(original)
+    return AdviceDraft(link=intent.issuer, mti="0420", elements=elements, token=intent.token)
+
+
+def capture_draft(capture: StoredIntent, original: StoredIntent, final: bool) -> AdviceDraft:
+    """0220: what of the hold is posted, and whether more will come (DE 60)."""
+    elements = _common(capture.intent, capture.intent.created_at, capture.intent_id)
+    elements[4] = f"{capture.intent.amount_minor:012d}"
+    elements[60] = "F" if final else "P"
+    elements[90] = as_sent_to_issuer(original)
+    elements.setdefault(3, original.intent.processing_code)
+    return AdviceDraft(link=original.intent.issuer, mti="0220", elements=elements, token=original.intent.token)
+
+
+def chargeback_draft(chargeback: StoredIntent, original: StoredIntent) -> AdviceDraft:
+    """0422 to the acquirer, whose own DE 90 tells which payment it is; no card number is needed for that."""
+    intent, paid = chargeback.intent, original.intent
+    elements = _common(paid, intent.created_at, chargeback.intent_id)
+    elements[4] = f"{intent.amount_minor:012d}"
+    elements[90] = original_data(paid.mti, paid.stan, de7(paid.transmitted_at), paid.acquirer_id.lstrip("0"))
+    return AdviceDraft(link=paid.link, mti="0422", elements=elements, token="")
+
+
+def as_sent_to_issuer(original: StoredIntent) -> str:
+    """DE 90: an earlier message by the DE 7 and DE 11 that its issuer saw."""
+    intent = original.intent
+    acquirer_id = intent.acquirer_id.lstrip("0")
+    return original_data(intent.mti, network_stan(original.intent_id), de7(intent.created_at), acquirer_id)
+
+
+def _common(intent: Intent, at: datetime, caller_id: int) -> dict[int, str]:
+    """What identifies message and payment; fixed-length text is padded as the dialects want it."""
+    elements = {
+        3: intent.processing_code,
+        7: de7(at),
+        11: network_stan(caller_id),
+        32: intent.acquirer_id,
+        37: intent.rrn.ljust(12) if intent.rrn else "",
+        41: intent.terminal.ljust(8) if intent.terminal else "",
+        42: intent.merchant.ljust(15) if intent.merchant else "",
+        49: numeric_currency(intent.currency) if intent.currency else "",
+    }
+    return {number: value for number, value in elements.items() if value}

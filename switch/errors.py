@@ -1,0 +1,37 @@
+"""What can break inside the switch; declines are values and do not appear here."""
+
+from __future__ import annotations
+
+
+class SwitchError(Exception):
+    """Anything this package raises on purpose."""
+
+
+class ConfigError(SwitchError):
+    """The configuration cannot be used; `problems` lists every reason, one line each."""
+
+    def __init__(self, source: str, problems: tuple[str, ...]) -> None:
+        super().__init__(f"{source}: " + "; ".join(problems))
+        self.source = source
+        self.problems = problems
+
+
+class WireError(SwitchError):
+    """A connection could not be made or is gone; the text names the peer and the reason."""
+
+
+class LinkUnavailable(SwitchError):
+    """The link is not signed on, or its table of pending requests is full: nothing has left."""
+
+
+class ExchangeLost(SwitchError):
+    """A request left, and its answer cannot come any more: the deadline is past or the connection broke."""
+
+
+class Undecided(SwitchError):
+    """The journal did not take an outcome. `approval`: an approval may have become durable all the same, so nothing
+    else may be answered; the peer's repeat will find out."""
+
+    def __init__(self, *, approval: bool) -> None:
+        super().__init__("the journal is away")
+        self.approval = approval

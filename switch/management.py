@@ -1,0 +1,90 @@
+"""Network management: sign-on, sign-off and echo (0800/0810) on a session.
+
+Links call `sign_on` and `watch` on sessions that they dialled and `answer` for what the peer starts.
+
+Source: ISO 8583:1987 4.4.9 and DE 70 (001 sign-on, 002 sign-off, 301 echo test).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import trio
+
+from messages.exchange import de7
+from messages.message import Message
+from switch.clock import Clock
+from switch.errors import ExchangeLost, LinkUnavailable
+from switch.link_state import LinkEvent
+from switch.session import Session
+
+SIGN_ON, SIGN_OFF, ECHO = "001", "002", "301"
+
+# DE 70 → what it does to the state of the session that it came through.
+EFFECTS: dict[str, LinkEvent | None] = {
+    SIGN_ON: LinkEvent.SIGNED_ON,
+    SIGN_OFF: LinkEvent.SIGNED_OFF,
+    ECHO: None,
+}
+ECHOED = (7, 11, 32, 33, 41, 70)
+
+
+def stans() -> Iterator[str]:
+    """System trace numbers for network management: their MTI keeps them apart from those of payments."""
+    return (f"{number % 999_999 + 1:06d}" for number in itertools.count())
+
+
+def management_request(code: str, stan: str, clock: Clock) -> Message:
+    return Message("0800", {7: de7(clock.now()), 11: stan, 70: code})
+
+
+async def sign_on(session: Session, stan: str, clock: Clock, timeout_s: float) -> bool:
+    """Sign on to the peer; True where it agrees in time."""
+    try:
+        request = management_request(SIGN_ON, stan, clock)
+        answer = await session.exchange(request, trio.current_time() + timeout_s)
+    except (ExchangeLost, LinkUnavailable):
+        return False
+    if answer.elements.get(39) != "00":
+        return False
+    session.moved(LinkEvent.SIGNED_ON)
+    return True
+
+
+async def watch(
+    session: Session, numbers: Iterator[str], clock: Clock, idle_s: float, timeout_s: float, missed_limit: int
+) -> None:
+    """Send an echo whenever the peer was silent for `idle_s`; close the session after `missed_limit` in a row that
+    nobody answered. Runs until the session is closed."""
+    missed = 0
+    while session.open:
+        quiet_s = trio.current_time() - session.heard_at
+        if missed == 0 and quiet_s < idle_s:
+            await trio.sleep(idle_s - quiet_s)
+            continue
+        try:
+            request = management_request(ECHO, next(numbers), clock)
+            await session.exchange(request, trio.current_time() + timeout_s)
+            missed = 0
+        except LinkUnavailable:
+            await trio.sleep(timeout_s)  # the table is full: the peer is busy or silent, look again
+        except ExchangeLost:
+            missed += 1
+            if missed >= missed_limit:
+                session.close(f"{missed} echoes in a row were not answered")
+
+
+def answer(session: Session, request: Message) -> Message:
+    """Obey an 0800 and make its 0810; an unknown DE 70 is answered 12."""
+    code = request.elements.get(70, "")
+    if code in EFFECTS:
+        response_code = "00"
+        effect = EFFECTS[code]
+        if effect is not None:
+            session.moved(effect)
+    else:
+        response_code = "12"
+    elements = {number: request.elements[number] for number in ECHOED if number in request.elements}
+    elements[39] = response_code
+    return Message("0810" if request.mti[2] == "0" else "0830", elements)

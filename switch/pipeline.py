@@ -1,0 +1,331 @@
+"""The way of one request through the switch, from the decoded message to the answer, in the order of its steps.
+
+Acquirer ports hand in messages (`accept`); each gets a task. The steps are in `switch.stages`, how intents end is in
+`switch.decisions`.
+
+    screen → identify (HSM) → route → record (durable) → fraud → forward → decide (durable) → answer
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from datetime import UTC
+from time import perf_counter
+
+import structlog
+import trio
+
+from hsm.commands import Hsm, HsmRefused, HsmUnavailable
+from ledger.journal import Begun, Intent, Journal, JournalUnavailable, Kind, Outcome, StoredIntent
+from messages.errors import EncodeError, MessagesError
+from messages.message import Message
+from switch.acquirer_port import AcquirerPort
+from switch.clock import Clock
+from switch.config import SwitchConfig
+from switch.decisions import Decisions
+from switch.errors import Undecided
+from switch.events import EventLog, PaymentEvent
+from switch.issuer_line import IssuerLine
+from switch.meters import Meters, known_code
+from switch.session import Session
+from switch.stages.answer import answer_message, sealed, told_by
+from switch.stages.forward import Answered, NotSent, forward
+from switch.stages.fraud import FraudRules
+from switch.stages.identify import identify
+from switch.stages.record import intent_of
+from switch.stages.request import Decline, Request
+from switch.stages.route import RoutingTable, route
+from switch.stages.screen import WITH_CARD, screen
+
+log = structlog.get_logger("switch.pipeline")
+
+REPEAT_POLL_S = 0.1  # how often a repeat looks for the outcome that another worker decides
+OWN_DEADLINE_S = 10.0  # of requests that wait for our own books only
+OVERLOADED = Decline("91", "overloaded")
+
+
+class Pipeline:
+    """Serves requests in one worker.
+
+    Args:
+        lines: issuer links by name.
+        nursery: where requests live; they outlast their connection.
+        worker: this worker's name, for events.
+    """
+
+    def __init__(
+        self,
+        config: SwitchConfig,
+        journal: Journal,
+        hsm: Hsm,
+        clock: Clock,
+        rng: random.Random,
+        meters: Meters,
+        events: EventLog | None,
+        decisions: Decisions,
+        lines: Mapping[str, IssuerLine],
+        nursery: trio.Nursery,
+        worker: str,
+    ) -> None:
+        self.in_flight = 0
+        self._settings = config.settings
+        self._journal = journal
+        self._hsm = hsm
+        self._clock = clock
+        self._rng = rng
+        self._meters = meters
+        self._events = events
+        self._decisions = decisions
+        self._lines = lines
+        self._nursery = nursery
+        self._worker = worker
+        self._routes = RoutingTable(config.routes)
+        self._fraud = FraudRules(config.fraud)
+        self._countries = {merchant.id: merchant.country for merchant in config.merchants}
+        stage = meters.stage
+        self._screening, self._identifying = stage("screen"), stage("identify")
+        self._recording, self._forwarding = stage("record"), stage("forward")
+        self._deciding, self._answering, self._whole = stage("decide"), stage("answer"), stage("total")
+
+    # In
+
+    def accept(self, port: AcquirerPort, session: Session, message: Message, frame: bytes) -> None:
+        """Take a request; above the limit it is declined at once, without a task of its own."""
+        request = Request(port.link, session, message, frame, self._clock.now(), perf_counter())
+        if self.in_flight >= self._settings.max_in_flight:
+            self._meters.count("declines", OVERLOADED.reason)
+            if not port.link.mac_key:
+                self._send_plain(request, {39: OVERLOADED.response_code})
+            return
+        self.in_flight += 1
+        self._nursery.start_soon(self._serve, request)
+
+    def refuse(self, port: AcquirerPort, session: Session, message: Message) -> None:
+        """Answer a message that could be read in part with DE 39 = 30."""
+        self._meters.count("declines", "undecodable")
+        request = Request(port.link, session, message, b"", self._clock.now(), perf_counter())
+        self._send_plain(request, {39: "30"})
+
+    async def _serve(self, request: Request) -> None:
+        """One request, whatever happens."""
+        try:
+            told, outcome, repeat = await self._told(request)
+            await self._answer(request, told)
+            self._whole.observe(perf_counter() - request.started)
+            self._tell(request, told, outcome, repeat)
+        except Undecided as undecided:
+            if undecided.approval or request.kind not in WITH_CARD:
+                self._unanswered(request, "journal")
+            else:
+                await self._late_decline(request)
+        except (HsmUnavailable, HsmRefused):
+            self._unanswered(request, "mac")
+        except Exception:
+            # The intent, if there is one, is left to recovery: nothing can be said truthfully now.
+            self._meters.count("failures", "pipeline")
+            log.exception("request_failed", link=request.link.name, trace_id=request.trace_id)
+        finally:
+            self.in_flight -= 1
+
+    # Steps
+
+    async def _told(self, request: Request) -> tuple[dict[int, str], Decline | StoredIntentOutcome, bool]:
+        """What the acquirer is told (without what is echoed), why, and whether it has been told before."""
+        at = request.started
+        decline = screen(request, self._rng)
+        now = perf_counter()
+        self._screening.observe(now - at)
+        if decline is None:
+            decline = await identify(request, self._hsm)
+            at, now = now, perf_counter()
+            self._identifying.observe(now - at)
+        if decline is not None:
+            return self._declined(decline)
+        no_route = route(request, self._routes) if request.kind in WITH_CARD else None
+        intent = intent_of(request, self._deadline_s(request))
+        try:
+            begun = await self._journal.begin(intent)
+        except JournalUnavailable:
+            return self._declined(Decline("96", "journal_unavailable"))
+        self._recording.observe(perf_counter() - now)
+        if not begun.fresh:
+            return await self._repeated(request, intent, begun)
+        if request.kind in WITH_CARD:
+            outcome = await self._online(request, begun, no_route)
+        else:
+            outcome = await self._decisions.change(begun.stored, begun.original, request.final)
+        return told_by(outcome), (begun.stored, outcome), False
+
+    async def _online(self, request: Request, begun: Begun, no_route: Decline | None) -> Outcome:
+        """Authorization, purchase, refund: what the issuer says, unless we say no before."""
+        stored, intent = begun.stored, begun.stored.intent
+        if no_route is not None or request.route is None:
+            return await self._decline(stored, no_route or Decline("15", "no_route"))
+        if request.kind is Kind.REFUND:
+            ruling = self._decisions.ruling(intent, begun.original)
+            if ruling.response_code != "00":
+                return await self._decline(stored, Decline(ruling.response_code, ruling.reason))
+            if begun.original is not None and begun.original.stored.intent.fingerprint != intent.fingerprint:
+                return await self._decline(stored, Decline("12", "other_card"))
+        country = request.route.country
+        finding = self._fraud.judge(intent, begun.history, request.card.bin, country)
+        if finding.action == "decline" and request.kind is not Kind.REFUND:
+            return await self._decline(stored, Decline(finding.response_code, f"fraud_{finding.rule}"))
+        at = perf_counter()
+        left_s = (intent.deadline_at - self._clock.now()).total_seconds()
+        line = self._lines[request.route.issuer]
+        heard = await forward(request, stored, line, self._hsm, trio.current_time() + left_s)
+        now = perf_counter()
+        self._forwarding.observe(now - at)
+        if isinstance(heard, Answered):
+            reason = f"review_{finding.rule}" if finding.action == "review" else ""
+            international = self._international(intent, country)
+            outcome = await self._decisions.answered(stored, begun.original, heard.told, reason, international)
+        elif isinstance(heard, NotSent):
+            outcome = await self._decline(stored, heard.decline)
+        else:
+            log.warning(
+                "issuer_silent", link=line.name, trace_id=request.trace_id, intent_id=stored.intent_id,
+                reason=heard.reason,
+            )  # fmt: skip
+            outcome = await self._decisions.reverse(stored, "issuer_timeout")
+        self._deciding.observe(perf_counter() - now)
+        return outcome
+
+    async def _repeated(
+        self, request: Request, intent: Intent, begun: Begun
+    ) -> tuple[dict[int, str], Decline | StoredIntentOutcome, bool]:
+        """The key was there before: the stored outcome, once there is one."""
+        stored = begun.stored
+        self._meters.count("repeats", request.link.name)
+        if stored.intent.kind is not Kind.TOMBSTONE and not _same(stored.intent, intent):
+            return self._declined(Decline("94", "key_reused"))
+        outcome = begun.outcome
+        if outcome is None and stored.intent.kind is Kind.TOMBSTONE:
+            outcome = await self._decline(stored, Decline("12", "reversed_before_arrival"))
+        elif outcome is None and stored.intent.kind in WITH_CARD:
+            outcome = await self._outcome_of(stored)
+        elif outcome is None:
+            outcome = await self._decisions.change(stored, begun.original, request.final)
+        return told_by(outcome), (stored, outcome), True
+
+    async def _outcome_of(self, stored: StoredIntent) -> Outcome:
+        """Wait for the worker that asks the issuer; past deadline and grace, do what recovery would."""
+        left_s = (stored.intent.deadline_at - self._clock.now()).total_seconds() + self._settings.recovery_grace_s
+        try:
+            outcome = await self._decisions.awaited(stored, trio.current_time() + max(0.0, left_s), REPEAT_POLL_S)
+        except JournalUnavailable as error:
+            raise Undecided(approval=True) from error
+        return outcome or await self._decisions.reverse(stored, "recovered")
+
+    async def _decline(self, stored: StoredIntent, decline: Decline) -> Outcome:
+        self._meters.count("declines", decline.reason)
+        if decline.detail:
+            log.info("declined", trace_id=stored.intent.trace_id, reason=decline.reason, detail=decline.detail)
+        return await self._decisions.decline(stored, decline)
+
+    # Out
+
+    def _declined(self, decline: Decline) -> tuple[dict[int, str], Decline, bool]:
+        """A decline that leaves no trace in the journal: nothing was recorded, or nothing could be."""
+        self._meters.count("declines", decline.reason)
+        return {39: decline.response_code}, decline, False
+
+    async def _answer(self, request: Request, told: dict[int, str]) -> None:
+        link = request.link
+        message = answer_message(request.message, told, link.trace_element, request.trace_id)
+        codec = request.session.codec
+        at = perf_counter()
+        try:
+            payload = await sealed(message, codec, link.mac_key, self._hsm, request.trace_id)
+        except (HsmUnavailable, HsmRefused):
+            if told[39] == "00":
+                raise  # an approval never leaves without its MAC
+            payload = codec.encode(message)
+        except EncodeError as error:
+            self._meters.count("failures", "answer_encoding")
+            log.error("answer_not_expressible", link=link.name, trace_id=request.trace_id, error=str(error))
+            message = answer_message(request.message, {39: told[39]}, None, "")
+            payload = await sealed(message, codec, link.mac_key, self._hsm, request.trace_id)
+        request.session.send(payload)
+        self._answering.observe(perf_counter() - at)
+
+    def _send_plain(self, request: Request, told: dict[int, str]) -> None:
+        """An answer that no stage has looked at; without a MAC."""
+        try:
+            link = request.link
+            trace = link.trace_element if link.trace_element in request.message.elements else None
+            trace_id = request.message.elements[trace] if trace is not None else ""
+            message = answer_message(request.message, told, trace, trace_id)
+            request.session.send(request.session.codec.encode(message))
+        except MessagesError:
+            self._meters.count("unanswered", "not_expressible")
+
+    async def _late_decline(self, request: Request) -> None:
+        """No approval can be in the journal, so a no is the truth, whatever recovery writes."""
+        self._meters.count("declines", "journal_unavailable")
+        try:
+            await self._answer(request, {39: "96"})
+        except (HsmUnavailable, HsmRefused, EncodeError):
+            self._unanswered(request, "mac")
+
+    def _unanswered(self, request: Request, reason: str) -> None:
+        self._meters.count("unanswered", reason)
+        log.error("left_to_its_repeat", link=request.link.name, trace_id=request.trace_id, reason=reason)
+
+    def _deadline_s(self, request: Request) -> float:
+        if request.route is None:
+            return OWN_DEADLINE_S
+        return self._lines[request.route.issuer].link.deadline_s
+
+    def _international(self, intent: Intent, card_country: str) -> bool:
+        country = intent.country or self._countries.get(intent.merchant, "")
+        return bool(country and card_country and country != card_country)
+
+    def _tell(self, request: Request, told: dict[int, str], why: Decline | StoredIntentOutcome, repeat: bool) -> None:
+        """One event and one count a payment."""
+        kind = request.kind or "unknown"
+        self._meters.count("answers", request.link.name, kind, known_code(told[39]))
+        if self._events is None:
+            return
+        reason = why.reason if isinstance(why, Decline) else why[1].reason
+        elements = request.message.elements
+        self._events.payment(
+            PaymentEvent(
+                event="payment",
+                timestamp=request.arrived_at.astimezone(UTC).isoformat(timespec="milliseconds"),
+                level="info",
+                worker=self._worker,
+                trace_id=request.trace_id,
+                link=request.link.name,
+                mti=request.message.mti,
+                kind=kind,
+                stan=elements.get(11, ""),
+                response_code=told[39],
+                reason=reason,
+                issuer=request.route.issuer if request.route is not None else "",
+                masked_pan=request.card.masked_pan,
+                token=request.card.token,
+                amount_minor=request.amount_minor,
+                currency=request.currency,
+                merchant=elements.get(42, "").strip(),
+                intent_id=0 if isinstance(why, Decline) else why[0].intent_id,
+                repeat=repeat,
+                elapsed_ms=round((perf_counter() - request.started) * 1000, 3),
+            )
+        )
+
+
+StoredIntentOutcome = tuple[StoredIntent, Outcome]
+
+
+def _same(stored: Intent, repeated: Intent) -> bool:
+    """Whether a repeat asks for what its key stands for."""
+    return (
+        stored.kind is repeated.kind
+        and stored.amount_minor == repeated.amount_minor
+        and stored.currency == repeated.currency
+        and stored.fingerprint == repeated.fingerprint
+        and stored.original_key == repeated.original_key
+    )

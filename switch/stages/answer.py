@@ -1,0 +1,60 @@
+"""Stage 8: the answer to the acquirer, from the request and the stored outcome.
+
+What is echoed comes from the message that is answered, which for a repeat is the repeat; everything else comes from
+what was stored. So a repeat gets the same answer but for what the standard changes.
+"""
+
+from __future__ import annotations
+
+from hsm.commands import GenerateMac, Hsm
+from ledger.journal import Outcome
+from messages.codec import Codec
+from messages.message import Message
+from messages.mti import response_mti
+
+# Elements that an answer carries back unchanged where the request had them.
+# Source: ISO 8583:1987 table 4, "mandatory echo".
+ECHOED = (2, 3, 4, 7, 11, 12, 13, 32, 33, 37, 41, 42, 49, 90)
+# Elements of an issuer's answer that the acquirer gets; the rest is between the issuer and us.
+FROM_ISSUER = (38, 39, 54)
+# Encoded in place of a MAC until the HSM has made it.
+NO_MAC = "0" * 16
+
+
+def answer_message(request: Message, told: dict[int, str], trace_element: int | None, trace_id: str) -> Message:
+    """The answer to `request`.
+
+    Args:
+        told: what is not echoed, DE 39 included.
+        trace_element: where the trace id goes; None for nowhere.
+    """
+    given = request.elements
+    elements = {number: given[number] for number in ECHOED if number in given}
+    elements.update(told)
+    if trace_element is not None:
+        elements[trace_element] = trace_id
+    return Message(response_mti(request.mti), elements)
+
+
+def told_by(outcome: Outcome) -> dict[int, str]:
+    """The stored part of an answer."""
+    told = dict(outcome.answer)
+    told[39] = outcome.response_code
+    if outcome.auth_code:
+        told[38] = outcome.auth_code
+    return told
+
+
+async def sealed(message: Message, codec: Codec, mac_key: str, hsm: Hsm, trace_id: str) -> bytes:
+    """The encoded answer, with a MAC where the link has a key.
+
+    Raises:
+        HsmRefused, HsmUnavailable: there is no MAC to be had.
+    """
+    if not mac_key:
+        return codec.encode(message)
+    element = 128 if max(message.elements) > 64 else 64
+    encoded = codec.encode(Message(message.mti, {**message.elements, element: NO_MAC}))
+    data, _ = codec.mac_input(encoded)
+    made = await hsm.mac(GenerateMac(key=mac_key, data=data, trace_id=trace_id))
+    return codec.replace_mac(encoded, made.mac)

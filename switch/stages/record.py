@@ -1,0 +1,45 @@
+"""Stage 4: the request as a durable intent, free of card data."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from ledger.journal import Intent
+from switch.stages.request import Request
+
+
+def intent_of(request: Request, deadline_s: float) -> Intent:
+    """What the journal keeps of a request.
+
+    Args:
+        deadline_s: seconds from arrival to the moment when the answer is overdue.
+    """
+    assert request.kind is not None
+    elements = request.message.elements
+    card = request.card
+    name = elements.get(43, "")
+    return Intent(
+        key=request.key,
+        kind=request.kind,
+        link=request.link.name,
+        mti=request.mti,
+        processing_code=elements.get(3, ""),
+        transmitted_at=request.transmitted_at,
+        created_at=request.arrived_at,
+        deadline_at=request.arrived_at + timedelta(seconds=deadline_s),
+        trace_id=request.trace_id,
+        token=card.token,
+        fingerprint=card.fingerprint,
+        masked_pan=card.masked_pan,
+        amount_minor=request.amount_minor,
+        currency=request.currency,
+        merchant=elements.get(42, "").strip(),
+        terminal=elements.get(41, "").strip(),
+        mcc=elements.get(18, ""),
+        country=name[-2:] if len(name) == 40 and name[-2:].isalpha() else "",
+        acquirer_id=elements.get(32, ""),
+        rrn=elements.get(37, "").strip(),
+        stan=elements[11],
+        issuer=request.route.issuer if request.route is not None else "",
+        original_key=request.original_key,
+    )

@@ -1,0 +1,79 @@
+"""A request on its way: what arrived and what the stages have found out about it so far."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from hsm.commands import Screened
+from ledger.journal import Kind
+from messages.message import Message
+
+if TYPE_CHECKING:
+    from switch.config import AcquirerLink, Route
+    from switch.session import Session
+
+
+class Decline(msgspec.Struct, frozen=True):
+    """A stage says no. `response_code` is DE 39; `reason` a constant of ours, free of the peer's data."""
+
+    response_code: str
+    reason: str
+    detail: str = ""
+
+
+NOTHING_SCREENED = Screened()
+
+
+class Request:
+    """One request of an acquirer.
+
+    `message` and `frame` hold card data: they live as long as the request is served and go nowhere else.
+    Stages fill in the rest: `screen` everything up to `original_key`, `identify` the card, `route` the issuer.
+    """
+
+    __slots__ = (
+        "amount_minor",
+        "arrived_at",
+        "card",
+        "currency",
+        "final",
+        "frame",
+        "key",
+        "kind",
+        "link",
+        "message",
+        "mti",
+        "original_key",
+        "route",
+        "session",
+        "started",
+        "trace_id",
+        "transmitted_at",
+    )
+
+    def __init__(
+        self, link: AcquirerLink, session: Session, message: Message, frame: bytes, arrived_at: datetime, started: float
+    ) -> None:
+        self.link = link
+        self.session = session
+        self.message = message
+        self.frame = frame
+        self.arrived_at = arrived_at
+        self.started = started
+        self.mti = message.mti
+        self.kind: Kind | None = None
+        self.trace_id = ""
+        self.transmitted_at = arrived_at
+        self.key = ""
+        self.amount_minor = 0
+        self.currency = ""
+        self.final = True
+        self.original_key: str | None = None
+        self.card = NOTHING_SCREENED
+        self.route: Route | None = None
+
+    def __repr__(self) -> str:
+        return f"Request({self.link.name!r}, {self.mti!r}, trace_id={self.trace_id!r})"

@@ -1,0 +1,236 @@
+"""One worker of the switch: all its links, the pipeline, the advice senders and recovery, put together.
+
+`console/` starts a process a worker and calls `run_worker`; simulations run several in one process. Workers share the
+journal and the HSM and nothing else.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Callable
+from functools import partial
+
+import structlog
+import trio
+
+from hsm.commands import Dispatch, Hsm, HsmRefused, HsmUnavailable
+from ledger.config import FeeTable
+from ledger.journal import Journal, JournalUnavailable
+from messages.message import Message
+from switch.acquirer_port import AcquirerPort
+from switch.advices import AdviceSender
+from switch.chargebacks import Chargebacks
+from switch.clock import Clock, SystemClock
+from switch.config import SwitchConfig, address_of
+from switch.decisions import Decisions
+from switch.events import EventLog
+from switch.health import HealthServer
+from switch.issuer_line import IssuerLine
+from switch.meters import Meters
+from switch.network import Network
+from switch.pipeline import Pipeline
+from switch.recovery import Recovery
+from switch.session import Session
+
+log = structlog.get_logger("switch.worker")
+
+READY_TIMEOUT_S = 2.0
+MAX_CHARGEBACKS = 200  # under way; more are left to their repeats
+
+
+class Worker:
+    """The parts of one worker. `ports`, `lines` and `senders` are by link name; `health_address` is "" for none."""
+
+    def __init__(
+        self,
+        config: SwitchConfig,
+        journal: Journal,
+        hsm: Hsm,
+        network: Network,
+        nursery: trio.Nursery,
+        *,
+        clock: Clock,
+        rng: random.Random,
+        number: int,
+        write_events: Callable[[bytes], object] | None,
+    ) -> None:
+        self.name = f"{number}-{rng.getrandbits(48):012x}"  # unlike that of a worker before a restart
+        self.number = number
+        self.meters = Meters()
+        self.health_address = ""
+        self._config = config
+        self._journal = journal
+        self._hsm = hsm
+        self._nursery = nursery
+        self._charging_back = 0
+        self.events = EventLog(write_events, self.meters) if write_events is not None else None
+        self.senders: dict[str, AdviceSender] = {}
+        fees = FeeTable(config.fees, config.merchants)
+        self.decisions = Decisions(
+            journal, fees, clock, self.meters, self._advised, config.settings.unreferenced_refunds
+        )
+        self.chargebacks = Chargebacks(journal, self.decisions, clock, self.meters, rng)
+        self.recovery = Recovery(journal, self.decisions, clock, self.meters, rng, config.settings.recovery_grace_s)
+        self.lines = {
+            link.name: IssuerLine(
+                link, network, clock, rng, self.meters, self._from_issuer, partial(self._advised, link.name)
+            )
+            for link in config.issuers
+        }
+        self.pipeline = Pipeline(
+            config, journal, hsm, clock, rng, self.meters, self.events, self.decisions, self.lines, nursery, self.name
+        )
+        self.ports = {
+            link.name: AcquirerPort(
+                link, network, self.meters, self.pipeline.accept, self.pipeline.refuse,
+                partial(self._advised, link.name),
+            )
+            for link in config.acquirers
+        }  # fmt: skip
+        self._make_senders(rng)
+        self._gauges()
+
+    def _make_senders(self, rng: random.Random) -> None:
+        for line in self.lines.values():
+            self.senders[line.name] = AdviceSender(
+                line, self._journal, self._hsm, self.meters, rng, timeout_s=line.link.advice_timeout_s,
+                trace_element=line.trace_element, mac_key="", holder=self.name,
+            )  # fmt: skip
+        for port in self.ports.values():
+            self.senders[port.name] = AdviceSender(
+                port, self._journal, self._hsm, self.meters, rng, timeout_s=port.link.advice_timeout_s,
+                trace_element=port.link.trace_element, mac_key=port.link.mac_key, holder=self.name,
+            )  # fmt: skip
+
+    def _gauges(self) -> None:
+        gauge = self.meters.gauge
+        gauge("in_flight", "Requests being served.", lambda: {"all": self.pipeline.in_flight})
+        gauge("pending", "Requests waiting for an issuer.", lambda: {n: x.pending for n, x in self.lines.items()})
+        gauge("link_up", "Issuer links signed on.", lambda: {n: x.session is not None for n, x in self.lines.items()})
+        gauge("connections", "Acquirer connections.", lambda: {n: x.connections for n, x in self.ports.items()})
+        gauge("advice_backlog", "Advices seen waiting.", lambda: {n: x.backlog for n, x in self.senders.items()})
+
+    def _advised(self, link: str) -> None:
+        sender = self.senders.get(link)
+        if sender is not None:
+            sender.wake()
+
+    def _from_issuer(self, line: IssuerLine, session: Session, message: Message) -> None:
+        if self._charging_back >= MAX_CHARGEBACKS:
+            self.meters.count("unanswered", "overloaded")
+            return
+        self._charging_back += 1
+        self._nursery.start_soon(self._charge_back, line, session, message)
+
+    async def _charge_back(self, line: IssuerLine, session: Session, message: Message) -> None:
+        try:
+            await self.chargebacks.serve(line, session, message)
+        except Exception:
+            self.meters.count("failures", "chargebacks")
+            log.exception("chargeback_failed", link=line.name)
+        finally:
+            self._charging_back -= 1
+
+    async def ready(self) -> dict[str, bool]:
+        """What /readyz shows."""
+        return {
+            "journal": await self._journal_answers(),
+            "hsm": await self._hsm_answers(),
+            "issuer": any(line.session is not None for line in self.lines.values()),
+        }
+
+    async def _journal_answers(self) -> bool:
+        try:
+            with trio.move_on_after(READY_TIMEOUT_S):
+                await self._journal.original(0)
+                return True
+        except JournalUnavailable:
+            pass
+        return False
+
+    async def _hsm_answers(self) -> bool:
+        """A card that does not exist: a refusal is an answer."""
+        try:
+            with trio.move_on_after(READY_TIMEOUT_S):
+                await self._hsm.dispatch(Dispatch(token=""))
+                return True
+        except HsmRefused:
+            return True
+        except HsmUnavailable:
+            pass
+        return False
+
+    async def drain(self) -> None:
+        """Take no new work, finish what is in flight, within `drain_s`."""
+        for port in self.ports.values():
+            port.drain()
+        for line in self.lines.values():
+            line.drain()
+        with trio.move_on_after(self._config.settings.drain_s):
+            while self.pipeline.in_flight or self._charging_back:  # noqa: ASYNC110 (two counters, once a process)
+                await trio.sleep(0.02)
+        await trio.sleep(0.05)  # the last answers leave
+
+
+async def run_worker(
+    config: SwitchConfig,
+    journal: Journal,
+    hsm: Hsm,
+    network: Network,
+    *,
+    clock: Clock | None = None,
+    rng: random.Random | None = None,
+    number: int = 0,
+    stopping: trio.Event | None = None,
+    write_events: Callable[[bytes], object] | None = None,
+    task_status: trio.TaskStatus[Worker] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Run a worker until cancelled, or until `stopping` is set and it has drained.
+
+    Args:
+        number: 0 … workers - 1; moves the metrics port.
+        stopping: set it on SIGTERM.
+        write_events: takes lines of JSON, one an answered request; standard error by default where
+            `payment_log` is on.
+        task_status: is given the `Worker` once all ports are taken.
+
+    Raises:
+        WireError: a port cannot be had.
+    """
+    if write_events is None and config.settings.payment_log:
+        write_events = _to_standard_error
+    stopping = stopping or trio.Event()
+    async with trio.open_nursery() as nursery:
+        worker = Worker(
+            config, journal, hsm, network, nursery,
+            clock=clock or SystemClock(), rng=rng or random.Random(), number=number, write_events=write_events,
+        )  # fmt: skip
+        for port in worker.ports.values():
+            await port.listen()
+        if config.settings.metrics:
+            host, first = address_of(config.settings.metrics)
+            health = HealthServer(worker.meters.exposition, worker.ready)
+            address = f"{host}:{first + number if first else 0}"
+            worker.health_address, listeners = await health.listen(address)
+            nursery.start_soon(health.run, listeners)
+        if worker.events is not None:
+            nursery.start_soon(worker.events.flush_all)
+        for line in worker.lines.values():
+            nursery.start_soon(line.run)
+        for port in worker.ports.values():
+            nursery.start_soon(port.run)
+        for sender in worker.senders.values():
+            nursery.start_soon(sender.run)
+        nursery.start_soon(worker.recovery.run)
+        log.info("worker_started", worker=worker.name, ports={n: port.address for n, port in worker.ports.items()})
+        task_status.started(worker)
+        await stopping.wait()
+        await worker.drain()
+        nursery.cancel_scope.cancel()
+    log.info("worker_stopped", worker=worker.name)
+
+
+def _to_standard_error(lines: bytes) -> None:
+    sys.stderr.buffer.write(lines)
+    sys.stderr.buffer.flush()
