@@ -1,0 +1,250 @@
+"""The merchants' API over HTTP: a request in, Stripe's shape out. `gateway.server` runs it on uvicorn.
+
+Every request takes the same way: limits, key, parameters, refusal of card data, idempotency, the handler. Nothing of
+a request is logged but its route, and nothing of it is repeated in an error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+import structlog
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from gateway import endpoints, execution, payments, refunds, shapes
+from gateway.errors import ApiError, invalid, too_many
+from gateway.execution import Answer
+from gateway.keys import Caller, authenticate
+from gateway.limits import RateLimit
+from gateway.operations import Begin, Context, Services
+from gateway.parameters import card_data_refused, convert, decode_body, decode_form, refuse_card_data
+from gateway.reading import RESOURCES, page, retrieve
+
+_MAX_HEADERS, _MAX_HEADER_BYTES = 100, 32_768
+_ID = re.compile(r"[A-Za-z0-9_]{1,100}")
+_BODY_S = 10.0
+
+log = structlog.get_logger("gateway.api")
+
+Handler = Callable[[Context, dict[str, str], Any], Awaitable[Begin]]
+Read = Callable[[Any, Context, dict[str, str], Any], Awaitable[dict[str, Any]]]
+
+
+class Call(msgspec.Struct, frozen=True):
+    """One line of the API: either `begin` (changes something) or `read`."""
+
+    method: str
+    path: str
+    shape: type[shapes.Shape]
+    begin: Handler | None = None
+    read: Read | None = None
+    publishable: bool = False
+
+
+def _lister(name: str) -> Read:
+    async def read(connection: Any, context: Context, ids: dict[str, str], params: Any) -> dict[str, Any]:
+        return await page(connection, context, RESOURCES[name], params)
+
+    return read
+
+
+def _retriever(name: str) -> Read:
+    async def read(connection: Any, context: Context, ids: dict[str, str], params: Any) -> dict[str, Any]:
+        return await retrieve(connection, context, RESOURCES[name], ids["id"], params)
+
+    return read
+
+
+_INTENTS, _INTENT = "/v1/payment_intents", "/v1/payment_intents/{id}"
+
+CALLS = (
+    Call("POST", _INTENTS, shapes.IntentCreate, begin=payments.create),
+    Call("POST", _INTENT, shapes.IntentUpdate, begin=payments.update),
+    Call("POST", f"{_INTENT}/confirm", shapes.IntentConfirm, begin=payments.confirm),
+    Call("POST", f"{_INTENT}/capture", shapes.IntentCapture, begin=payments.capture),
+    Call("POST", f"{_INTENT}/cancel", shapes.IntentCancel, begin=payments.cancel),
+    Call("GET", _INTENTS, shapes.Page, read=_lister("payment_intent")),
+    Call("GET", _INTENT, shapes.Retrieve, read=_retriever("payment_intent"), publishable=True),
+    Call("POST", "/v1/refunds", shapes.RefundCreate, begin=refunds.create),
+    Call("GET", "/v1/refunds", shapes.RefundPage, read=_lister("refund")),
+    Call("GET", "/v1/refunds/{id}", shapes.Retrieve, read=_retriever("refund")),
+    Call("GET", "/v1/charges", shapes.ChargePage, read=_lister("charge")),
+    Call("GET", "/v1/charges/{id}", shapes.Retrieve, read=_retriever("charge")),
+    Call("GET", "/v1/disputes", shapes.ChargePage, read=_lister("dispute")),
+    Call("GET", "/v1/disputes/{id}", shapes.Retrieve, read=_retriever("dispute")),
+    Call("GET", "/v1/events", shapes.EventPage, read=_lister("event")),
+    Call("GET", "/v1/events/{id}", shapes.Retrieve, read=_retriever("event")),
+    Call("GET", "/v1/payment_methods/{id}", shapes.Retrieve, read=_retriever("payment_method")),
+    Call("POST", "/v1/webhook_endpoints", shapes.EndpointCreate, begin=endpoints.create),
+    Call("GET", "/v1/webhook_endpoints", shapes.Page, read=_lister("webhook_endpoint")),
+    Call("GET", "/v1/webhook_endpoints/{id}", shapes.Retrieve, read=_retriever("webhook_endpoint")),
+    Call("DELETE", "/v1/webhook_endpoints/{id}", shapes.Nothing, read=endpoints.delete),
+)
+REFUSED = ("/v1/tokens", "/v1/payment_methods")  # these are the tokenizer's
+
+
+def build_app(services: Services) -> Starlette:
+    """The application; its services live longer than it."""
+    api = Api(services)
+    routes = [Route(call.path, api.endpoint(call), methods=[call.method]) for call in CALLS]
+    routes += [Route(path, api.refuse, methods=["POST"]) for path in REFUSED]
+    routes += [
+        Route("/healthz", api.healthz, methods=["GET"]),
+        Route("/readyz", api.readyz, methods=["GET"]),
+        Route("/metrics", api.metrics, methods=["GET"]),
+    ]
+    return Starlette(routes=routes, exception_handlers={HTTPException: api.no_such_route})
+
+
+class Api:
+    """The way of a request from the socket to a handler and back."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._rate = RateLimit(services.config.requests_per_s)
+        self._in_flight = 0
+
+    def endpoint(self, call: Call) -> Callable[[Request], Awaitable[Response]]:
+        async def answer(request: Request) -> Response:
+            trace_id, started = secrets.token_hex(8), time.perf_counter()
+            with structlog.contextvars.bound_contextvars(trace_id=trace_id, request_id=f"req_{trace_id}"):
+                given = await self._guarded(call, request, trace_id)
+                seconds = time.perf_counter() - started
+                metrics = self._services.metrics
+                metrics.requests.labels(call.path, call.method, str(given.status)).inc()
+                metrics.request_seconds.labels(call.path).observe(seconds)
+                log.info(
+                    "request", method=call.method, route=call.path, status=given.status, ms=round(seconds * 1000, 1)
+                )
+            return _response(given, trace_id)
+
+        return answer
+
+    async def _guarded(self, call: Call, request: Request, trace_id: str) -> Answer:
+        """The answer, whatever happens."""
+        if self._in_flight >= self._services.config.max_requests:
+            return execution.error_answer(too_many("Too many requests at once. Try again."))
+        self._in_flight += 1
+        self._services.metrics.in_flight.set(self._in_flight)
+        try:
+            return await self._answer(call, request, trace_id)
+        except ApiError as error:
+            return execution.error_answer(error)
+        except ClientDisconnect:
+            return Answer(499, b"")
+        except Exception as error:
+            return execution.failure(error)
+        finally:
+            self._in_flight -= 1
+            self._services.metrics.in_flight.set(self._in_flight)
+
+    async def _answer(self, call: Call, request: Request, trace_id: str) -> Answer:
+        _check_headers(request)
+        caller = await self._caller(call, request)
+        self._rate.take(caller.account.id)
+        context = Context(self._services, caller, trace_id)
+        ids = {name: str(value) for name, value in request.path_params.items()}
+        if any(not _ID.fullmatch(value) for value in ids.values()):
+            raise invalid("The id in the address cannot be one", "id", "resource_missing")
+        raw = decode_form(request.url.query)
+        if call.method == "POST":
+            body = await _body(request, self._services.config.max_body_bytes)
+            raw |= decode_body(body, request.headers.get("content-type", ""))
+        refuse_card_data(raw, self._services.tokenizer.url)
+        refuse_card_data(dict(ids), self._services.tokenizer.url)
+        params = convert(raw, call.shape)
+        if call.read is not None:
+            async with self._services.pool.acquire() as connection:
+                return execution.json_answer(200, await call.read(connection, context, ids, params))
+        assert call.begin is not None
+        work = execution.Work(context, call.begin, ids, params)
+        key = request.headers.get("idempotency-key")
+        if key is None:
+            return await execution.execute(work)
+        refuse_card_data({"Idempotency-Key": key}, self._services.tokenizer.url)
+        path = call.path.replace("{id}", ids.get("id", ""))
+        return await execution.execute_once(work, key, call.method, path, raw)
+
+    async def _caller(self, call: Call, request: Request) -> Caller:
+        async with self._services.pool.acquire() as connection:
+            caller = await authenticate(connection, request.headers.get("authorization", ""))
+        if caller.kind == "publishable" and not call.publishable:
+            raise ApiError(
+                403,
+                "invalid_request_error",
+                "This API call cannot be made with a publishable API key. Use a secret key (sk_test_…), "
+                "and only on your server.",
+                code="secret_key_required",
+            )
+        return caller
+
+    async def refuse(self, request: Request) -> Response:
+        """Card data come from people who have not read the documentation: no key is asked for, no body is read."""
+        trace_id = secrets.token_hex(8)
+        return _response(execution.error_answer(card_data_refused(self._services.tokenizer.url, None)), trace_id)
+
+    async def no_such_route(self, request: Request, error: Exception) -> Response:
+        status = error.status_code if isinstance(error, HTTPException) else 404
+        message = (
+            "The method is not allowed for this address"
+            if status == 405
+            else "Unrecognized request URL. The API is below /v1/; see the documentation for what it serves"
+        )
+        answer = execution.error_answer(ApiError(status, "invalid_request_error", message, code="url_unknown"))
+        return _response(answer, secrets.token_hex(8))
+
+    async def healthz(self, request: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def readyz(self, request: Request) -> Response:
+        """200 where payments can be made: database, a link that is signed on, the tokenizer."""
+        database, tokenizer = await asyncio.gather(self._database_alive(), self._services.tokenizer.alive())
+        parts = {"database": database, "link": self._services.link.signed_on, "tokenizer": tokenizer}
+        ready = all(parts.values())
+        return JSONResponse({"ready": ready, **parts}, status_code=200 if ready else 503)
+
+    async def _database_alive(self) -> bool:
+        try:
+            async with asyncio.timeout(2.0), self._services.pool.acquire() as connection:
+                return bool(await connection.fetchval("SELECT true"))
+        except Exception as error:
+            log.warning("database not reachable", error=type(error).__name__)
+            return False
+
+    async def metrics(self, request: Request) -> Response:
+        return Response(self._services.metrics.render(), media_type="text/plain; version=0.0.4")
+
+
+def _check_headers(request: Request) -> None:
+    headers = request.headers.raw
+    if len(headers) > _MAX_HEADERS or sum(len(name) + len(value) for name, value in headers) > _MAX_HEADER_BYTES:
+        raise ApiError(431, "invalid_request_error", "The request has too many or too long headers")
+
+
+async def _body(request: Request, limit: int) -> bytes:
+    """The whole body. Raises ApiError 413 for more than `limit` bytes, 408 where it does not come."""
+    body = bytearray()
+    try:
+        async with asyncio.timeout(_BODY_S):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > limit:
+                    raise ApiError(413, "invalid_request_error", f"The body is longer than {limit} bytes")
+    except TimeoutError:
+        raise ApiError(408, "invalid_request_error", f"The body did not come within {_BODY_S:.0f} s") from None
+    return bytes(body)
+
+
+def _response(answer: Answer, trace_id: str) -> Response:
+    headers = {"Request-Id": f"req_{trace_id}", "Cache-Control": "no-store", **answer.headers}
+    return Response(answer.body, answer.status, headers, media_type="application/json")

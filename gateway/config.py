@@ -1,0 +1,79 @@
+"""The gateway's settings: `[gateway]` of the TOML file as one frozen struct.
+
+`console.config` converts the section with msgspec and calls `problems`; everything here has a stated limit.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+Seconds = Annotated[float, msgspec.Meta(gt=0)]
+Count = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[gateway]`.
+
+    Args:
+        listen: host:port of the merchants' API. Port 0 takes a free one.
+        link: the name of the `[[acquirer]]` section that it signs on to.
+        connections: sockets to the switch.
+        acquirer_id: DE 32, up to 11 digits. terminal: DE 41, 8 characters.
+        max_in_flight: messages to the switch without an answer; above it: 429 at once.
+        answer_timeout_s: how long one message waits for its answer before it is repeated.
+        repeats: how often a request is repeated before it is reversed.
+        repeat_cap_s: the longest pause between two repeats of a capture or reversal, which go on until answered.
+        echo_s: silence on a connection after which an echo is sent.
+        request_timeout_s: how long an HTTP request waits for the network; then it answers `processing`.
+        claim_s: how long a process owns a message or an idempotency key without a sign of life.
+        max_body_bytes, max_requests, requests_per_s: a request's size, requests at once, and requests a second and
+            account (twice that in a burst).
+        webhook_timeout_s, webhook_tries, webhook_backoff_s, webhook_cap_s: one delivery's time, how many tries, the
+            first pause (doubled each time) and the longest.
+        max_deliveries: webhooks sent at once.
+    """
+
+    listen: str = "127.0.0.1:8080"
+    link: str = "gateway"
+    connections: Annotated[int, msgspec.Meta(ge=1, le=64)] = 2
+    acquirer_id: Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,11}$")] = "400001"
+    terminal: Annotated[str, msgspec.Meta(min_length=8, max_length=8)] = "ECOM0001"
+    max_in_flight: Count = 1000
+    answer_timeout_s: Seconds = 6.0
+    repeats: Annotated[int, msgspec.Meta(ge=0, le=100)] = 2
+    repeat_cap_s: Seconds = 30.0
+    echo_s: Seconds = 30.0
+    request_timeout_s: Seconds = 25.0
+    claim_s: Seconds = 30.0
+    max_body_bytes: Count = 65_536
+    max_requests: Count = 1000
+    requests_per_s: Seconds = 1000.0
+    webhook_timeout_s: Seconds = 10.0
+    webhook_tries: Count = 12
+    webhook_backoff_s: Seconds = 2.0
+    webhook_cap_s: Seconds = 3600.0
+    max_deliveries: Count = 16
+    pool: Annotated[int, msgspec.Meta(ge=2, le=100)] = 8
+
+    def problems(self) -> list[str]:
+        """Everything wrong with it that types cannot say, one line each."""
+        found = []
+        try:
+            host_and_port(self.listen)
+        except ValueError as error:
+            found.append(f"gateway.listen: {error}")
+        if self.request_timeout_s <= self.answer_timeout_s:
+            found.append("gateway.request_timeout_s: must be longer than answer_timeout_s")
+        return found
+
+
+def host_and_port(address: str) -> tuple[str, int]:
+    """Split "host:port" ("[::1]:80" too). Raises ValueError that says what is wrong."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not host:
+        raise ValueError(f"{address!r} is not host:port")
+    if not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise ValueError(f"{address!r}: the port is not a number from 0 to 65535")
+    return host.removeprefix("[").removesuffix("]"), int(port)

@@ -1,0 +1,81 @@
+"""What every request that changes something is made of: a context, a beginning in one transaction, a continuation.
+
+A handler checks its parameters and returns a `Begin`. `gateway.app` runs it in the transaction that also stores its
+`Continuation` under the idempotency key, so a retry after a crash finds either nothing done or where to go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+
+from gateway.acquirer_link import AcquirerLink
+from gateway.attempts import Attempt, Sender
+from gateway.config import GatewayConfig
+from gateway.courier import Courier
+from gateway.errors import too_many, unavailable
+from gateway.keys import Account, Caller
+from gateway.metrics import Metrics
+from gateway.tokenizer import Tokenizer
+
+
+class Services(msgspec.Struct, frozen=True):
+    """What lives as long as the process. `webhooks_waiting` wakes the sender of webhooks."""
+
+    config: GatewayConfig
+    pool: Any
+    link: AcquirerLink
+    courier: Courier
+    tokenizer: Tokenizer
+    sender: Sender
+    metrics: Metrics
+    webhooks_waiting: asyncio.Event
+
+
+class Context(msgspec.Struct, frozen=True):
+    """One request: the services, who asks, and its trace id."""
+
+    services: Services
+    caller: Caller
+    trace_id: str
+
+    @property
+    def account(self) -> Account:
+        return self.caller.account
+
+    def require_network(self) -> None:
+        """Refuse work for the switch while it cannot be done. Raises ApiError 503 or 429; nothing is stored."""
+        if not self.services.link.signed_on:
+            raise unavailable("The payment network cannot be reached at the moment. Nothing was charged.")
+        if not self.services.courier.has_room:
+            raise too_many("Too many payments are under way. Nothing was charged.")
+
+
+class Continuation(msgspec.Struct, frozen=True):
+    """How to answer once the message has ended.
+
+    Args:
+        resource: kind of object to answer with, `payment_intent` and so on.
+        attempt_id: the message to wait for.
+        created: a webhook endpoint shows its secret in the answer to its creation only.
+    """
+
+    resource: str
+    id: str
+    attempt_id: int | None = None
+    expand: tuple[str, ...] = ()
+    created: bool = False
+
+
+class Begun(msgspec.Struct, frozen=True):
+    """What the transaction did; `attempt` is to be sent when it has committed."""
+
+    continuation: Continuation
+    attempt: Attempt | None = None
+
+
+Begin = Callable[[Any], Awaitable[Begun]]
+"""Takes the connection, inside a transaction. May be rolled back and run again; talks to nobody but the database."""

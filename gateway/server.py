@@ -1,0 +1,212 @@
+"""One gateway process: configuration in, a listening API out, until it is told to stop.
+
+The command line calls `serve_gateway` on uvloop. The link, the courier and the sender of webhooks live as long as it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import signal
+import socket
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import asyncpg
+import msgspec
+import structlog
+import uvicorn
+
+from gateway import idempotency
+from gateway.acquirer_link import AcquirerLink
+from gateway.app import build_app
+from gateway.attempts import Sender
+from gateway.config import GatewayConfig, host_and_port
+from gateway.courier import Courier
+from gateway.delivery import Deliverer
+from gateway.disputes import chargeback_handler
+from gateway.errors import ConfigurationError
+from gateway.metrics import Metrics
+from gateway.operations import Services
+from gateway.tokenizer import Tokenizer
+from messages.codec import Codec
+from messages.dialect import load_dialect
+
+_GRACE_S = 5
+_HOUSEKEEPING_S = 600.0
+
+log = structlog.get_logger("gateway")
+
+
+async def serve_gateway(
+    config: GatewayConfig,
+    *,
+    dsn: str,
+    switch_address: str,
+    dialect: str,
+    tokenizer_url: str,
+    internal_secret: str,
+    ready: Callable[[str], None] | None = None,
+    stop: asyncio.Event | None = None,
+) -> None:
+    """Serve until SIGTERM, SIGINT or `stop`; requests under way are finished first.
+
+    Args:
+        dsn: of the role `cardswitch_gateway`; the schema is there already.
+        switch_address: host:port of the acquirer link. dialect: its name, or a file.
+        tokenizer_url: as merchants reach it; they are told.
+        internal_secret: bearer of the tokenizer's internal endpoint.
+        ready: called once with the API's base address when it is listening.
+
+    Raises: ConfigurationError; OSError where the address is taken; asyncpg's errors where the database is away.
+    """
+    problems = config.problems()
+    if problems:
+        raise ConfigurationError("; ".join(problems))
+    stopping = stop or asyncio.Event()
+    async with open_pool(dsn, config.pool) as pool:
+        services, deliverer = _services(
+            config, pool, host_and_port(switch_address), dialect, tokenizer_url, internal_secret
+        )
+        try:
+            with _bound(config.listen) as listener, _signals(stopping):
+                await _run(services, deliverer, listener, stopping, ready)
+        finally:
+            await services.tokenizer.close()
+
+
+@contextlib.asynccontextmanager
+async def open_pool(dsn: str, size: int) -> AsyncIterator[Any]:
+    """A pool whose connections read and write jsonb as Python values."""
+    pool = await asyncpg.create_pool(dsn, min_size=2, max_size=size, command_timeout=30, timeout=10, init=_set_codec)
+    try:
+        yield pool
+    finally:
+        try:
+            await asyncio.wait_for(pool.close(), _GRACE_S)
+        except TimeoutError:
+            pool.terminate()
+
+
+async def _set_codec(connection: Any) -> None:
+    def encode(value: Any) -> str:
+        return msgspec.json.encode(value).decode()
+
+    await connection.set_type_codec("jsonb", encoder=encode, decoder=msgspec.json.decode, schema="pg_catalog")
+
+
+def _services(
+    config: GatewayConfig, pool: Any, switch: tuple[str, int], dialect: str, tokenizer_url: str, secret: str
+) -> tuple[Services, Deliverer]:
+    metrics, wake = Metrics(), asyncio.Event()
+    sender = Sender(config.link, config.acquirer_id, config.terminal, secrets.token_hex(8), config.claim_s)
+    link = AcquirerLink(
+        *(config.link, switch, Codec(load_dialect(dialect))),
+        *(chargeback_handler(pool, sender, metrics), metrics),
+        connections=config.connections,
+        acquirer_id=config.acquirer_id,
+        max_in_flight=config.max_in_flight,
+        echo_s=config.echo_s,
+    )
+    courier = Courier(pool, link, sender, config, metrics, wake)
+    services = Services(
+        config=config,
+        pool=pool,
+        link=link,
+        courier=courier,
+        tokenizer=Tokenizer(tokenizer_url, secret),
+        sender=sender,
+        metrics=metrics,
+        webhooks_waiting=wake,
+    )
+    return services, Deliverer(pool, config, metrics, wake)
+
+
+async def _run(
+    services: Services,
+    deliverer: Deliverer,
+    listener: socket.socket,
+    stopping: asyncio.Event,
+    ready: Callable[[str], None] | None,
+) -> None:
+    server = _Server(
+        uvicorn.Config(
+            build_app(services),
+            loop="none",
+            http="httptools",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            backlog=1024,
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=_GRACE_S,
+            limit_concurrency=services.config.max_requests * 2,
+        )
+    )
+    async with asyncio.TaskGroup() as group:
+        living = [group.create_task(run()) for run in (services.link.run, services.courier.run, deliverer.run)]
+        living.append(group.create_task(_housekeeping(services.pool)))
+        serving = group.create_task(server.serve(sockets=[listener]))
+        stopped = group.create_task(stopping.wait())
+        try:
+            while not server.started and not serving.done():  # noqa: ASYNC110
+                await asyncio.sleep(0.005)  # uvicorn has no event for it
+            host, port = listener.getsockname()[:2]
+            log.info("listening", address=f"{host}:{port}", switch="{}:{}".format(*services.link.address))
+            if ready is not None:
+                ready(f"http://{host}:{port}")
+            await asyncio.wait([serving, stopped], return_when=asyncio.FIRST_COMPLETED)
+            server.should_exit = True
+            await serving
+        finally:
+            stopped.cancel()
+            for task in living:
+                task.cancel()
+    log.info("stopped")
+
+
+async def _housekeeping(pool: Any) -> None:
+    while True:
+        await asyncio.sleep(_HOUSEKEEPING_S)
+        try:
+            async with pool.acquire() as connection:
+                await idempotency.forget(connection)
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            log.warning("housekeeping put off", error=type(error).__name__)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers: it would end the process before the link has signed off."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@contextlib.contextmanager
+def _bound(listen: str) -> Iterator[socket.socket]:
+    host, port = host_and_port(listen)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        yield listener
+
+
+@contextlib.contextmanager
+def _signals(stopping: asyncio.Event) -> Iterator[None]:
+    """SIGTERM and SIGINT set `stopping`, where this is the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)

@@ -1,0 +1,83 @@
+"""The tokenizer as the gateway sees it: the id of a token or payment method in, a surrogate and a receipt's data out.
+
+The surrogate stands for the card in DE 2; the card itself stays on the tokenizer's side. Called by `gateway.payments`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import msgspec
+
+from gateway.errors import TokenizerUnavailable, missing
+
+_TIMEOUT_S = 5.0
+_MAX_CONNECTIONS = 32
+
+
+class Card(msgspec.Struct, frozen=True):
+    """What the tokenizer says of a card; nothing here is card data but the last four digits."""
+
+    surrogate: str
+    brand: str
+    last4: str
+    exp_month: int
+    exp_year: int
+    fingerprint: str = ""
+    country: str | None = None
+    funding: str = "unknown"
+
+    def shown(self) -> dict[str, Any]:
+        """The `card` member of Stripe's objects."""
+        fields = msgspec.to_builtins(self)
+        del fields["surrogate"]
+        return dict(fields)
+
+
+class Tokenizer:
+    """Client of the tokenizer's internal endpoint.
+
+    Args:
+        url: its base address; merchants are shown it, too.
+        secret: the bearer secret that both processes read from the state directory.
+    """
+
+    def __init__(self, url: str, secret: str) -> None:
+        self.url = url.rstrip("/")
+        self._client = httpx.AsyncClient(
+            base_url=self.url,
+            headers={"Authorization": f"Bearer {secret}"},
+            timeout=_TIMEOUT_S,
+            trust_env=False,
+            limits=httpx.Limits(max_connections=_MAX_CONNECTIONS),
+        )
+
+    async def resolve(self, reference: str, trace_id: str) -> Card:
+        """The card behind `tok_…`, `pm_…` or a test name such as `pm_card_visa`.
+
+        Raises: ApiError 404 for an unknown one; TokenizerUnavailable.
+        """
+        try:
+            response = await self._client.post(
+                "/internal/resolve", json={"id": reference}, headers={"X-Trace-Id": trace_id}
+            )
+        except httpx.HTTPError as error:
+            raise TokenizerUnavailable(type(error).__name__) from None
+        if response.status_code in (400, 404):
+            raise missing("token" if reference.startswith("tok_") else "PaymentMethod", "payment_method")
+        if response.status_code != 200:
+            raise TokenizerUnavailable(f"status {response.status_code}")
+        try:
+            return msgspec.json.decode(response.content, type=Card)
+        except msgspec.MsgspecError:
+            raise TokenizerUnavailable("an answer that cannot be read") from None
+
+    async def alive(self) -> bool:
+        try:
+            return (await self._client.get("/healthz", timeout=2.0)).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    async def close(self) -> None:
+        await self._client.aclose()
