@@ -85,7 +85,7 @@ class Chargebacks:
         original = parse_original_data(elements[90])
         sent_at = transmission_time(elements[7], now)
         original_at = transmission_time(original.transmitted, now)
-        acquirer_id, terminal = elements.get(32, ""), elements.get(41, "")
+        acquirer_id, terminal = elements.get(32, ""), elements.get(41, "").rstrip()
         return Intent(
             key=acquirer_key(line.name, message.mti, sent_at, elements[11], acquirer_id, terminal),
             kind=Kind.CHARGEBACK,
@@ -99,7 +99,7 @@ class Chargebacks:
             amount_minor=int(elements[4]),
             currency=alpha_currency(elements[49]),
             acquirer_id=acquirer_id,
-            terminal=terminal.strip(),
+            terminal=terminal,
             rrn=elements.get(37, "").strip(),
             stan=elements[11],
             issuer=line.name,

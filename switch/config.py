@@ -175,7 +175,7 @@ def _many(table: Mapping[str, Any], name: str, kind: type[S], problems: list[str
 def _contradictions(config: SwitchConfig) -> list[str]:
     """What each section allows by itself, but not together with the rest."""
     problems: list[str] = []
-    links = [link.name for link in (*config.acquirers, *config.issuers)]
+    links = [acquirer.name for acquirer in config.acquirers] + [issuer.name for issuer in config.issuers]
     problems += [
         f"link {name}: the name is used more than once" for name in sorted(set(links)) if links.count(name) > 1
     ]

@@ -89,6 +89,10 @@ class MemoryWire:
             direction.ended = True
             direction.arrived.set()
 
+    def settle(self, weather: Weather) -> None:
+        """New weather for both ends."""
+        self._weather.delay_s, self._weather.break_rate = weather.delay_s, weather.break_rate
+
     def cut(self) -> None:
         """Lose the connection and everything on its way, in both directions."""
         self._inward.chunks.clear()
@@ -142,7 +146,7 @@ class MemoryNetwork:
     ) -> None:
         self._rng = rng
         self._default = default or Weather()
-        self._weather = weather or {}
+        self._weather = dict(weather or {})
         self._acceptors: dict[str, list[MemoryAcceptor]] = {}
         self._wires: dict[str, list[MemoryWire]] = {}
         self.refusing: set[str] = set()
@@ -172,6 +176,14 @@ class MemoryNetwork:
         """Break every connection to `address`."""
         for wire in self._wires.pop(address, []):
             wire.cut()
+
+    def calm(self) -> None:
+        """From now on nothing breaks, and everything is fast; connections that exist included."""
+        self._default = Weather()
+        self._weather.clear()
+        for wires in self._wires.values():
+            for wire in wires:
+                wire.settle(self._default)
 
     def forget(self, acceptor: MemoryAcceptor) -> None:
         acceptors = self._acceptors.get(acceptor.address, [])

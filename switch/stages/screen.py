@@ -94,13 +94,13 @@ def _read(request: Request, kind: Kind) -> Decline | None:
             original = parse_original_data(elements[90])
             at = transmission_time(original.transmitted, request.arrived_at)
             original_key = acquirer_key(
-                link, original.mti, at, original.stan, original.acquirer_id, elements.get(41, "")
+                link, original.mti, at, original.stan, original.acquirer_id, elements.get(41, "").rstrip()
             )
     except DecodeError as error:
         return Decline("30", "element_invalid", str(error))
     request.original_key = original_key
     request.key = acquirer_key(
-        link, request.mti, request.transmitted_at, elements[11], elements.get(32, ""), elements.get(41, "")
+        link, request.mti, request.transmitted_at, elements[11], elements.get(32, ""), elements.get(41, "").rstrip()
     )
     return read_money(request, kind)
 

@@ -1,0 +1,186 @@
+"""The whole switch in one process: workers, simulated issuers and acquirers on a network in memory."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import trio
+import trio.testing
+from hsm.config import KeyConfig
+from hsm.software import SoftwareHsm, software_keys
+from ledger.memory import MemoryJournal
+from simulators.accounts import AccountRule
+from simulators.acquirer import Acquirer, AcquirerProfile
+from simulators.acquirer_client import AcquirerClient
+from simulators.errors import WireLost
+from simulators.faults import FaultRule
+from simulators.issuer import Issuer
+from simulators.issuer_server import IssuerServer
+from simulators.scenario import IssuerScenario
+from switch.clock import TrioClock
+from switch.config import SwitchConfig, switch_config
+from switch.errors import WireError
+from switch.memory_network import MemoryNetwork, Weather
+from switch.network import Wire
+from switch.worker import Worker, run_worker
+
+START = datetime(2026, 3, 14, 9, 26, 53, tzinfo=UTC)
+LOST = (WireError, WireLost)
+KEYS = tuple(
+    KeyConfig(name=name, usage=usage, party=name[4:])
+    for name, usage in (("zpk-pos", "pin"), ("zak-pos", "mac"), ("zpk-alpha", "pin"), ("zpk-beta", "pin"))
+)
+
+TABLE: dict[str, Any] = {
+    "switch": {"workers": 2, "metrics": "", "recovery_grace_s": 2.0, "payment_log": False},
+    "acquirer": [
+        {"name": "pos", "listen": "pos:1", "dialect": "iso87-ascii", "pin_key": "zpk-pos", "mac_key": "zak-pos"},
+        {"name": "gateway", "listen": "gateway:1", "dialect": "iso87-ascii", "surrogate": True, "trace_element": 63},
+    ],
+    "issuer": [
+        {"name": "alpha", "address": "alpha:1", "dialect": "iso87-ascii", "pin_key": "zpk-alpha", "trace_element": 63},
+        {"name": "beta", "address": "beta:1", "dialect": "iso87-bcd", "pin_key": "zpk-beta", "trace_element": 63},
+    ],
+    "route": [
+        {"prefix": "4", "issuer": "alpha", "country": "US"},
+        {"prefix": "5", "issuer": "beta", "country": "DE"},
+    ],
+    "fraud": [{"name": "amount-limit", "amount_over_minor": 1_000_000, "action": "decline"}],
+    "fees": {"rate": "0.029", "fixed_minor": 30},
+    "merchant": [{"id": "DEMOSHOP", "country": "DE", "rate": "0.029", "fixed_minor": 0}],
+}
+
+
+class World:
+    """Everything that exists beside the acquirers' wishes.
+
+    Args:
+        seed: of every random choice.
+        weather: on the way to each address.
+        faults: rules of each issuer, by its name.
+    """
+
+    def __init__(
+        self,
+        nursery: trio.Nursery,
+        seed: int = 0,
+        *,
+        config: SwitchConfig | None = None,
+        weather: dict[str, Weather] | None = None,
+        faults: dict[str, tuple[FaultRule, ...]] | None = None,
+        timeout_s: float = 5.0,
+    ) -> None:
+        self.rng = random.Random(seed)
+        self.clock = TrioClock(START)
+        self.config = config or switch_config(TABLE)
+        self.keys = software_keys(KEYS, seed=seed)
+        self.hsm = SoftwareHsm(self.keys, seed=seed)
+        self.journal = MemoryJournal(self._journal_pause)
+        self.journal_delay_s = (0.0, 0.004)
+        self.network = MemoryNetwork(random.Random(self.rng.random()), weather=weather)
+        self.nursery = nursery
+        self.workers: dict[int, tuple[Worker, trio.CancelScope]] = {}
+        self.issuers = {
+            name: self._issuer(name, prefix, faults or {}) for name, prefix in (("alpha", "4"), ("beta", "5"))
+        }
+        self.clients = {
+            "pos": self._client("pos", timeout_s, pin=self.keys["zpk-pos"].value, mac=self.keys["zak-pos"].value),
+            "gateway": self._client("gateway", timeout_s),
+        }
+
+    async def open(self, workers: int = 2) -> None:
+        """Start everything and wait until links are up."""
+        for name, server in self.issuers.items():
+            self.nursery.start_soon(self._serve_issuer, f"{name}:1", server)
+            self.nursery.start_soon(server.run_chargebacks)
+        for number in range(workers):
+            await self.start_worker(number)
+        for client in self.clients.values():
+            await self.nursery.start(client.run)
+        await trio.sleep(1.0)
+
+    async def start_worker(self, number: int) -> Worker:
+        scope = trio.CancelScope()
+
+        async def run(*, task_status: trio.TaskStatus[Worker] = trio.TASK_STATUS_IGNORED) -> None:
+            with scope:
+                await run_worker(
+                    self.config,
+                    self.journal,
+                    self.hsm,
+                    self.network,
+                    clock=self.clock,
+                    rng=random.Random(self.rng.random()),
+                    number=number,
+                    task_status=task_status,
+                )
+
+        worker: Worker = await self.nursery.start(run)
+        self.workers[number] = (worker, scope)
+        return worker
+
+    def crash_worker(self, number: int) -> None:
+        """End a worker in the middle of whatever it does."""
+        self.workers.pop(number)[1].cancel()
+
+    def counted(self, name: str, *labels: str) -> int:
+        """A counter summed over the workers that are alive."""
+        return sum(worker.meters.value(name, *labels) for worker, _ in self.workers.values())
+
+    async def _journal_pause(self) -> None:
+        await trio.sleep(self.rng.uniform(*self.journal_delay_s))
+
+    def _issuer(self, name: str, prefix: str, faults: dict[str, tuple[FaultRule, ...]]) -> IssuerServer:
+        scenario = IssuerScenario(
+            name=name,
+            dialect={"alpha": "iso87-ascii", "beta": "iso87-bcd"}[name],
+            pin_key=f"zpk-{name}",
+            prefixes=(prefix,),
+            default=AccountRule(balance_minor=5_000_000),
+            fault=faults.get(name, ()),
+            seed=self.rng.getrandbits(32),
+            trace_element=63,
+            log_messages=False,
+        )
+        issuer = Issuer(scenario, self.keys[f"zpk-{name}"].value)
+        return IssuerServer(issuer, scenario, clock=self.clock.now, lost=LOST)
+
+    async def _serve_issuer(self, address: str, server: IssuerServer) -> None:
+        acceptor = await self.network.listen(address)
+        async with trio.open_nursery() as nursery:
+            while True:
+                nursery.start_soon(server.serve, await acceptor.accept())
+
+    def _client(self, link: str, timeout_s: float, pin: bytes = b"", mac: bytes = b"") -> AcquirerClient:
+        profile = AcquirerProfile(link=link, trace_element=63 if link == "gateway" else 0)
+        acquirer = Acquirer(profile, pin_key=pin, mac_key=mac)
+
+        async def connect() -> Wire:
+            return await self.network.dial(f"{link}:1", 3.0)
+
+        return AcquirerClient(
+            acquirer, connect, clock=self.clock.now, timeout_s=timeout_s, lost=LOST, seed=self.rng.getrandbits(32)
+        )
+
+
+def play(script: Callable[[World], Awaitable[None]], seed: int = 0, **arguments: Any) -> None:
+    """Run `script` in a world of its own, on a clock that jumps, with a scheduler that is seeded."""
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            world = World(nursery, seed, **arguments)
+            await script(world)
+            nursery.cancel_scope.cancel()
+
+    seed_scheduler(seed)
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+def seed_scheduler(seed: int) -> None:
+    """Make trio's choice among runnable tasks repeatable, as trio's own tests do."""
+    runner = trio._core._run  # type: ignore[attr-defined]
+    runner._ALLOW_DETERMINISTIC_SCHEDULING = True
+    runner._r.seed(seed)
