@@ -46,7 +46,7 @@ class HsmConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         max_connections: callers connected at once.
         cached_cards: cards kept in memory (about 1 KB each).
         database_timeout_s: how long a statement on the vault may take.
-        log_commands: write an event for each command that carries a trace id; refusals are always written.
+        log_commands: write an event for each dispatch, tokenization and resolution; refusals are always written.
     """
 
     module: str = ""

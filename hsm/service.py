@@ -35,7 +35,7 @@ class Service:
         vault: asked for what the cache lacks.
         metrics: counts.
         key_check_values: by key name, for `status`.
-        log_commands: write an event for each command that carries a trace id.
+        log_commands: write an event for each command that lets card data out or in; refusals are always written.
     Attributes:
         token_lost: set once a command finds the token gone; whoever opens it again clears it.
     """
@@ -118,6 +118,8 @@ class Service:
     async def _tokenize(self, request: Tokenize) -> CardToken:
         if request.kind not in ("", "tok", "pm"):
             raise HsmRefused("malformed", "kind is tok, pm or empty")
+        if request.source:
+            return await self._vault.exchange(request.source, request.kind)
         if len(request.expiry) != 4 or not "01" <= request.expiry[2:] <= "12":
             raise HsmRefused("malformed", "expiry is YYMM")
         found = self.engine.identify(request.pan, request.expiry)
@@ -166,8 +168,10 @@ class Service:
         else:
             outcome = "unavailable" if isinstance(answer, Unavailable) else "ok"
         self._metrics.command(name, outcome, perf_counter() - started)
-        trace_id = getattr(request, "trace_id", "")
-        if outcome != "ok" or (self._log_commands and trace_id):
+        # One event a payment: a line costs as much as the command, so the others are only counted.
+        told = self._log_commands and isinstance(request, Dispatch | Tokenize | ResolveToken)
+        if told or outcome != "ok":
+            trace_id = getattr(request, "trace_id", "")
             log.info("hsm_command", command=name, outcome=outcome, trace_id=trace_id, keys=_keys(request))
         reply(answer)
 

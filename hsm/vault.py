@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -41,7 +42,7 @@ _BY_SURROGATE = f"SELECT {_COLUMNS} FROM vault.cards WHERE surrogate = ANY($1)"
 _BY_TOKEN = f"SELECT {_COLUMNS} FROM vault.cards WHERE token = ANY($1)"
 _ISSUE = "INSERT INTO vault.tokens (id, card, exp_month, exp_year) VALUES ($1, $2, $3, $4) RETURNING created_at"
 _READ = """
-SELECT id, exp_month, exp_year, t.created_at, used_at, surrogate, fingerprint, leading_digits, last4
+SELECT id, card, exp_month, exp_year, t.created_at, used_at, surrogate, fingerprint, leading_digits, last4
 FROM vault.tokens t JOIN vault.cards c ON c.token = t.card WHERE id = $1
 """
 _CONSUME = """
@@ -109,16 +110,29 @@ class Vault:
             )
             if used is None:
                 raise HsmRefused("token_used", "a tok_ pays once")
-        return CardToken(
-            id=row["id"],
-            surrogate=row["surrogate"],
-            fingerprint=row["fingerprint"].hex(),
-            bin=row["leading_digits"],
-            last4=row["last4"],
-            expiry=f"{row['exp_year'] % 100:02d}{row['exp_month']:02d}",
-            used=row["used_at"] is not None or (request.consume and row["id"].startswith("tok_")),
-            created_at=int(row["created_at"].timestamp()),
-        )
+        used = row["used_at"] is not None or (request.consume and request.id.startswith("tok_"))
+        return msgspec.structs.replace(_read(row, row["id"], row["created_at"]), used=used)
+
+    async def exchange(self, source: str, kind: str) -> CardToken:
+        """Use up the `tok_…` in `source` and return a new token of `kind` for its card, both or neither.
+
+        Raises:
+            HsmRefused: `token_unknown` or `token_used`.
+            VaultError: the database is away.
+        """
+
+        async def exchanged(connection: Any) -> CardToken:
+            async with connection.transaction():
+                row = await connection.fetchrow(_READ, source)
+                if row is None or not source.startswith("tok_"):
+                    raise HsmRefused("token_unknown", "no such token")
+                if await connection.fetchval(_CONSUME, source, "") is None:
+                    raise HsmRefused("token_used", "a tok_ pays once")
+                token = self._numbers.identifier(f"{kind}_")
+                arguments = (token, row["card"], row["exp_month"], row["exp_year"])
+                return _read(row, token, await connection.fetchval(_ISSUE, *arguments))
+
+        return await self._database.run(exchanged)
 
     async def _store(self, candidates: dict[bytes, Card]) -> Mapping[bytes, Card]:
         found: dict[bytes, Card] = {}
@@ -164,4 +178,16 @@ def card_token(card: Card, expiry: str, token: str = "", created_at: int = 0) ->
         last4=card.last4,
         expiry=expiry,
         created_at=created_at,
+    )
+
+
+def _read(row: Any, token: str, created_at: datetime) -> CardToken:
+    return CardToken(
+        id=token,
+        surrogate=row["surrogate"],
+        fingerprint=row["fingerprint"].hex(),
+        bin=row["leading_digits"],
+        last4=row["last4"],
+        expiry=f"{row['exp_year'] % 100:02d}{row['exp_month']:02d}",
+        created_at=int(created_at.timestamp()),
     )

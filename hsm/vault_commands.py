@@ -17,11 +17,13 @@ class Tokenize(msgspec.Struct, frozen=True, tag="tokenize", kw_only=True):
     Args:
         pan: 12–19 digits.
         expiry: YYMM.
+        source: instead of both, a `tok_…`, which is used up.
         kind: `tok` (pays once), `pm` (may be used again) or empty: only the card, for the test names.
     """
 
-    pan: str
-    expiry: str
+    pan: str = ""
+    expiry: str = ""
+    source: str = ""
     kind: str = ""
     trace_id: str = ""
 
