@@ -162,7 +162,7 @@ def _elements(sender: Sender, account: Account, draft: Draft, stan: str, at: dat
         # Source: ISO 8583:1987 DE 37 leaves it to the acquirer; YDDDhh and DE 11 is what most use.
         37: original.elements[37] if original else f"{at.year % 10}{at:%j%H}{stan}",
         41: sender.terminal,
-        42: account.merchant,
+        42: f"{account.merchant:<15}",
         43: card_acceptor(account),
         49: numeric_currency(draft.currency),
         63: draft.trace_id,

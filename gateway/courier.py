@@ -27,7 +27,9 @@ from gateway.metrics import Metrics
 from gateway.outcomes import Answer, decide
 from messages.errors import MessagesError
 from messages.message import Message
+from messages.mti import response_mti
 
+FORMAT_ERROR = "30"
 _SWEEP_S = 1.0
 _POLL_S = 0.2
 _PAUSE_S = 0.25
@@ -186,8 +188,10 @@ class Courier:
             log.info("not answered", error=str(error))
             await asyncio.sleep(self._pause(sends))
             return None
-        except MessagesError as error:
+        except MessagesError as error:  # the dialect cannot express it, so it has never left
             log.error("message cannot be sent", error=str(error))
+            if message.mti != "0420":
+                return Message(response_mti(message.mti), {39: FORMAT_ERROR})
             await asyncio.sleep(self._pause(sends))
             return None
         if not answer.elements.get(39):
