@@ -1,0 +1,216 @@
+"""A bounded queue of calls between trio's thread and the database's: calls go in one by one, sets come out.
+
+`ledger.writer` has one lane for each kind of work. `submit` is called in trio's thread, the rest in the loop's. A set
+is whatever is waiting when a connection gets free, so one call alone goes at once and many share one commit. There is
+one wake-up a batch in each direction; "is anything waiting?" and "append" are one step under a lock, or a wake-up is
+lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import asyncpg
+import outcome
+import trio
+
+from ledger.journal import JournalUnavailable
+from ledger.sets import UNAVAILABLE
+
+Execute = Callable[[Any, list[Any]], Awaitable[Sequence[Any]]]
+
+
+class Call:
+    """One caller's row; `task` is None once the caller was cancelled: the row stays, its result is dropped."""
+
+    __slots__ = ("row", "task")
+
+    def __init__(self, row: Any) -> None:
+        self.row = row
+        self.task: trio.lowlevel.Task | None = None
+
+
+class Lane:
+    """Calls of one kind, over connections of its own.
+
+    Args:
+        execute: writes a set on a connection; one result or exception for each row, in order.
+        connect: opens a connection.
+        connections: how many sets may be under way at once.
+        max_waiting: calls that may wait; more raise JournalUnavailable at once.
+        max_set: rows in one set.
+        deadline_s: for one set; when it is over, the connection is closed and its callers are in doubt.
+    """
+
+    def __init__(
+        self,
+        execute: Execute,
+        connect: Callable[[], Awaitable[Any]],
+        *,
+        connections: int,
+        max_waiting: int,
+        max_set: int,
+        deadline_s: float,
+    ) -> None:
+        self._execute = execute
+        self._connect = connect
+        self._size = connections
+        self._max_waiting = max_waiting
+        self._max_set = max_set
+        self._deadline_s = deadline_s
+        self._lock = threading.Lock()
+        self._waiting: deque[Call] = deque()
+        self._awake = False  # the loop has been woken, or will look again by itself
+        self._open = False  # at least one connection is up
+        self._idle: list[_Link] = []
+        self._up = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._token: trio.lowlevel.TrioToken | None = None
+
+    async def submit(self, row: Any) -> Any:
+        """Queue a row and wait for its result; trio's thread."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        call = Call(row)
+        with self._lock:
+            if not self._open:
+                raise JournalUnavailable("PostgreSQL cannot be reached")
+            if len(self._waiting) >= self._max_waiting:
+                raise JournalUnavailable(f"{self._max_waiting} calls are waiting already")
+            self._waiting.append(call)
+            wake, self._awake = not self._awake, True
+        if wake:
+            assert self._loop is not None
+            self._loop.call_soon_threadsafe(self._pump)
+        call.task = trio.lowlevel.current_task()
+
+        def abort(_: Any) -> trio.lowlevel.Abort:
+            call.task = None
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        return await trio.lowlevel.wait_task_rescheduled(abort)
+
+    async def run(self, token: trio.lowlevel.TrioToken, first_up: Callable[[], None]) -> None:
+        """Keep the connections up until cancelled; the loop's thread. `first_up` is called when one is up."""
+        self._loop, self._token = asyncio.get_running_loop(), token
+        links = [_Link() for _ in range(self._size)]
+        try:
+            async with asyncio.TaskGroup() as group:
+                for link in links:
+                    group.create_task(self._keep(link, first_up))
+        finally:
+            self._fail_waiting()
+
+    async def _keep(self, link: _Link, first_up: Callable[[], None]) -> None:
+        """Connect, serve sets until the connection is lost, connect again; the pause grows to 1 s."""
+        pause_s = 0.02
+        while True:
+            try:
+                connection = await asyncio.wait_for(self._connect(), self._deadline_s)
+            except (*UNAVAILABLE, asyncpg.PostgresError, ValueError):
+                await asyncio.sleep(pause_s)
+                pause_s = min(1.0, pause_s * 2)
+                continue
+            pause_s = 0.02
+            self._up += 1
+            with self._lock:
+                self._open = True
+            first_up()
+            try:
+                await self._serve(link, connection)
+            finally:
+                self._up -= 1
+                with contextlib.suppress(ValueError):
+                    self._idle.remove(link)
+                connection.terminate()
+                if not self._up:
+                    self._fail_waiting()
+
+    async def _serve(self, link: _Link, connection: Any) -> None:
+        """Take sets until the connection is lost."""
+
+        def lost(_: Any) -> None:
+            if link in self._idle:
+                self._idle.remove(link)
+                link.work.set_result([])
+
+        connection.add_termination_listener(lost)
+        while not connection.is_closed():
+            link.work = asyncio.get_running_loop().create_future()
+            self._idle.append(link)
+            self._pump()
+            try:
+                calls = await link.work
+                if calls and not await self._write(connection, calls):
+                    return
+            except asyncio.CancelledError:
+                if link.work.done() and not link.work.cancelled():
+                    self._refuse(link.work.result(), "the journal is closed")
+                raise
+
+    async def _write(self, connection: Any, calls: list[Call]) -> bool:
+        """Write one set and answer its callers; False where the connection is of no more use."""
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                results = await self._execute(connection, [call.row for call in calls])
+        except JournalUnavailable as error:
+            self._refuse(calls, str(error))
+        except Exception as error:
+            if isinstance(error, UNAVAILABLE):
+                # Whether it was committed is not known; a repeat with the same key will tell.
+                self._refuse(calls, f"{type(error).__name__} while writing")
+                return False
+            self._answer(calls, [error] * len(calls))
+        else:
+            self._answer(calls, results)
+        return True
+
+    def _pump(self) -> None:
+        """Hand what is waiting to idle connections; the loop's thread."""
+        while True:
+            with self._lock:
+                if not self._idle:
+                    return  # stays awake: the next connection that gets free looks here
+                if not self._waiting:
+                    self._awake = False
+                    return
+                count = min(self._max_set, len(self._waiting))
+                calls = [self._waiting.popleft() for _ in range(count)]
+            self._idle.pop().work.set_result(calls)
+
+    def _fail_waiting(self) -> None:
+        with self._lock:
+            self._open = False
+            self._awake = False
+            calls = list(self._waiting)
+            self._waiting.clear()
+        self._refuse(calls, "PostgreSQL cannot be reached")
+
+    def _refuse(self, calls: Sequence[Call], why: str) -> None:
+        self._answer(calls, [JournalUnavailable(why) for _ in calls])
+
+    def _answer(self, calls: Sequence[Call], results: Sequence[Any]) -> None:
+        if not calls:
+            return
+        assert self._token is not None
+        with contextlib.suppress(trio.RunFinishedError):
+            self._token.run_sync_soon(_deliver, calls, results)
+
+
+class _Link:
+    """A connection's place in the lane: `work` gets the next set, an empty one when the connection is lost."""
+
+    __slots__ = ("work",)
+    work: asyncio.Future[list[Call]]
+
+
+def _deliver(calls: Sequence[Call], results: Sequence[Any]) -> None:
+    """Wake the callers of a set; trio's thread."""
+    for call, result in zip(calls, results, strict=True):
+        if call.task is not None:
+            value: Any = outcome.Error(result) if isinstance(result, Exception) else outcome.Value(result)
+            trio.lowlevel.reschedule(call.task, value)

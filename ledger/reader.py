@@ -1,0 +1,153 @@
+"""Rows of PostgreSQL go in, the journal's structs come out; the SQL of its reads stands here too.
+
+`ledger.sets` uses it for keys that were there before and for originals; an auditor's tool may use it on its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from ledger.change import ChangeRow, fold_changes
+from ledger.journal import (
+    Advice,
+    AdviceDraft,
+    Decision,
+    Intent,
+    Kind,
+    Layer,
+    Original,
+    Outcome,
+    Posting,
+    StoredIntent,
+)
+from ledger.posting import held_minor
+
+# One statement, so that an original, its outcome and its changes are of one moment.
+ORIGINALS = """
+SELECT i.*, o.intent_id AS decided, o.decision, o.response_code, o.auth_code, o.reason, o.answer, o.original_id,
+       o.original_seq,
+       (SELECT json_agg(json_build_array(p.layer, a.name, p.amount_minor, p.currency) ORDER BY p.line)
+          FROM ledger.postings p JOIN ledger.accounts a ON a.id = p.account_id WHERE p.intent_id = o.intent_id
+       ) AS postings,
+       (SELECT json_agg(json_build_array(d.link, d.mti, d.elements, d.token) ORDER BY d.id)
+          FROM ledger.advices d WHERE d.intent_id = o.intent_id
+       ) AS advices,
+       (SELECT json_agg(json_build_array(ci.kind, ci.amount_minor, EXISTS (
+                   SELECT FROM ledger.outcomes u JOIN ledger.intents ui ON ui.id = u.intent_id
+                    WHERE u.original_id = c.intent_id AND u.original_seq IS NOT NULL AND ui.kind = 'reversal'
+               ), s.held, s.fee) ORDER BY c.original_seq)
+          FROM ledger.outcomes c
+          JOIN ledger.intents ci ON ci.id = c.intent_id
+         CROSS JOIN LATERAL (
+               SELECT COALESCE(sum(p.amount_minor) FILTER (
+                               WHERE p.layer = 'pending' AND a.name LIKE 'issuer:%:receivable'), 0) AS held,
+                      COALESCE(-sum(p.amount_minor) FILTER (WHERE a.name = 'platform:revenue'), 0) AS fee
+                 FROM ledger.postings p JOIN ledger.accounts a ON a.id = p.account_id
+                WHERE p.intent_id = c.intent_id) s
+         WHERE c.original_id = i.id AND c.original_seq IS NOT NULL
+       ) AS changes
+  FROM ledger.intents i
+  LEFT JOIN ledger.outcomes o ON o.intent_id = i.id
+ WHERE i.id = ANY ($1::bigint[])
+"""
+
+# Rows of overdue intents without an outcome; one row at least, for `first_open` and `last`.
+UNDECIDED = """
+WITH open AS MATERIALIZED (
+    SELECT i.id, i.deadline_at FROM ledger.intents i
+     WHERE i.id > $1
+       AND NOT EXISTS (SELECT FROM ledger.outcomes o WHERE o.intent_id = i.id AND o.intent_id > $1)
+)
+SELECT f.first_open, f.last, i.*
+  FROM (SELECT (SELECT min(id) FROM open) AS first_open,
+               (SELECT COALESCE(max(id), 0) FROM ledger.intents) AS last) f
+  LEFT JOIN (
+       SELECT x.* FROM (SELECT id FROM open WHERE deadline_at < $2 ORDER BY id LIMIT $3) u
+        CROSS JOIN LATERAL (SELECT * FROM ledger.intents y WHERE y.id = u.id OFFSET 0) x) i ON true
+ ORDER BY i.id
+"""
+
+LAST_ADVICE = "SELECT COALESCE(max(id), 0) FROM ledger.advices WHERE link = $1"
+
+ADVICES = """
+SELECT d.id, d.intent_id, i.trace_id, d.link, d.mti, d.elements, d.token
+  FROM ledger.advices d JOIN ledger.intents i ON i.id = d.intent_id
+ WHERE d.link = $1 AND d.id > $2 AND NOT EXISTS (SELECT FROM ledger.acknowledgements k WHERE k.advice_id = d.id)
+ ORDER BY d.id LIMIT $3
+"""
+
+ACKNOWLEDGE = """
+INSERT INTO ledger.acknowledgements (advice_id, response_code)
+SELECT * FROM unnest($1::bigint[], $2::text[]) AS r (id, code) ORDER BY r.id ON CONFLICT DO NOTHING
+"""
+
+LEASE = """
+INSERT INTO ledger.leases AS l (name, holder, until)
+VALUES ($1, $2, clock_timestamp() + make_interval(secs => $3))
+ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until
+ WHERE l.holder = excluded.holder OR l.until <= clock_timestamp()
+RETURNING true
+"""
+
+_ANSWER = msgspec.json.Decoder(dict[int, str])
+_POSTINGS = msgspec.json.Decoder(list[tuple[Layer, str, int, str]])
+_ADVICES = msgspec.json.Decoder(list[tuple[str, str, dict[int, str], str]])
+_CHANGES = msgspec.json.Decoder(list[tuple[Kind, int, bool, int, int]])
+# Intent fields that are columns of the same name and type.
+_PLAIN = tuple(f for f in Intent.__struct_fields__ if f not in ("kind", "original_reference"))
+
+
+def intent_of(row: Any) -> Intent:
+    """An intent from a row of `ledger.intents`."""
+    reference: tuple[str, datetime, str] | None = None
+    if row["reference_issuer"] is not None:
+        reference = (row["reference_issuer"], row["reference_at"], row["reference_stan"])
+    return Intent(kind=Kind(row["kind"]), original_reference=reference, **{name: row[name] for name in _PLAIN})
+
+
+def stored_of(row: Any) -> StoredIntent:
+    """The same with its number."""
+    return StoredIntent(row["id"], intent_of(row))
+
+
+def original_of(row: Any) -> Original:
+    """An original from a row of `ORIGINALS`."""
+    outcome = outcome_of(row)
+    rows = [ChangeRow(*values) for values in _CHANGES.decode(row["changes"] or "[]")]
+    held = held_minor(outcome.postings) if outcome is not None else 0
+    return Original(stored_of(row), outcome, fold_changes(held, rows))
+
+
+def outcome_of(row: Any) -> Outcome | None:
+    """The outcome in a row of `ORIGINALS`, if there is one."""
+    if row["decided"] is None:
+        return None
+    return Outcome(
+        intent_id=row["decided"],
+        decision=Decision(row["decision"]),
+        response_code=row["response_code"],
+        auth_code=row["auth_code"],
+        reason=row["reason"],
+        answer=_ANSWER.decode(row["answer"]),
+        postings=tuple(Posting(*values) for values in _POSTINGS.decode(row["postings"] or "[]")),
+        advices=tuple(AdviceDraft(*values) for values in _ADVICES.decode(row["advices"] or "[]")),
+        original_id=row["original_id"],
+        original_seq=row["original_seq"],
+    )
+
+
+def advice_of(row: Any) -> Advice:
+    """A stored advice from a row of `ADVICES`."""
+    draft = AdviceDraft(row["link"], row["mti"], _ANSWER.decode(row["elements"]), row["token"])
+    return Advice(row["id"], row["intent_id"], row["trace_id"], draft)
+
+
+async def read_originals(connection: Any, intent_ids: Sequence[int]) -> dict[int, Original]:
+    """The present state of intents, by number; those that are not there are left out."""
+    if not intent_ids:
+        return {}
+    return {row["id"]: original_of(row) for row in await connection.fetch(ORIGINALS, list(intent_ids))}

@@ -1,0 +1,256 @@
+"""The journal on PostgreSQL: `async with open_journal(dsn) as journal` inside trio.
+
+The switch calls it in trio's thread; asyncpg runs on uvloop in a thread of its own, and `ledger.lane` is the bridge.
+Everything that waits goes to PostgreSQL as one set and each caller wakes when its set is durable. What was under way
+when a connection was lost is in doubt: its callers get JournalUnavailable, and a repeat with the same key settles it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
+from typing import Any
+
+import asyncpg
+import trio
+import uvloop
+
+from ledger import reader
+from ledger.errors import RowRefused
+from ledger.floor import Floor
+from ledger.journal import Advice, Begun, Decided, Intent, JournalUnavailable, Original, Outcome, StoredIntent
+from ledger.lane import Lane
+from ledger.seal import seal
+from ledger.sets import UNAVAILABLE, Writer
+
+_log = logging.getLogger(__name__)
+
+
+class PostgresJournal:
+    """`ledger.journal.Journal` on PostgreSQL; made by `open_journal`, for the trio run that made it."""
+
+    def __init__(
+        self, dsn: str, *, max_waiting: int, connections: int, max_set: int, deadline_s: float, seal_every_s: float
+    ) -> None:
+        self._dsn = dsn
+        self._deadline_s = deadline_s
+        self._seal_every_s = seal_every_s
+        # A statement ends within one deadline, and its connection within another.
+        self._undecided = Floor("undecided", 3 * deadline_s)
+        self._links: dict[str, Floor] = {}
+        writer = Writer()
+
+        def lane(execute: Any, size: int, **settings: str) -> Lane:
+            return Lane(
+                execute,
+                lambda: self._connect(settings),
+                connections=size,
+                max_waiting=max_waiting,
+                max_set=max_set,
+                deadline_s=deadline_s,
+            )
+
+        # Sets differ in size only; planning each anew would cost more than it brings.
+        plans = {"plan_cache_mode": "force_generic_plan"}
+        self._begins = lane(writer.begin, connections, **plans)
+        self._decisions = lane(_distinct(writer), connections, **plans)
+        self._reads = lane(self._read, 1)
+
+    async def begin(self, intent: Intent) -> Begun:
+        """See `Journal.begin`; also raises RowRefused for a row that the database does not take."""
+        begun: Begun = await self._begins.submit(intent)
+        return begun
+
+    async def decide(self, outcome: Outcome) -> Decided:
+        """See `Journal.decide`; also raises RowRefused for a row that the database does not take."""
+        decided: Decided = await self._decisions.submit(outcome)
+        return decided
+
+    async def original(self, intent_id: int) -> Original | None:
+        """See `Journal.original`."""
+        original: Original | None = await self._reads.submit(("original", intent_id))
+        return original
+
+    async def undecided(self, overdue_at: datetime, limit: int) -> list[StoredIntent]:
+        """See `Journal.undecided`."""
+        found: list[StoredIntent] = await self._reads.submit(("undecided", overdue_at, limit))
+        return found
+
+    async def advices(self, link: str, after_id: int, limit: int) -> list[Advice]:
+        """See `Journal.advices`."""
+        found: list[Advice] = await self._reads.submit(("advices", link, after_id, limit))
+        return found
+
+    async def acknowledge(self, advice_id: int, response_code: str) -> None:
+        """See `Journal.acknowledge`."""
+        await self._reads.submit(("acknowledge", advice_id, response_code))
+
+    async def lease(self, name: str, holder: str, ttl_s: float) -> bool:
+        """See `Journal.lease`; by the database's clock."""
+        held: bool = await self._reads.submit(("lease", name, holder, ttl_s))
+        return held
+
+    async def run(self, token: trio.lowlevel.TrioToken, ready: trio.Event, stop: asyncio.Event) -> None:
+        """The loop's side: keep all lanes connected until `stop` is set."""
+        lanes = (self._begins, self._decisions, self._reads)
+        waiting_for = set(lanes)
+
+        def up(lane: Lane) -> None:
+            waiting_for.discard(lane)
+            if not waiting_for:
+                with contextlib.suppress(trio.RunFinishedError):
+                    token.run_sync_soon(ready.set)
+
+        tasks = [asyncio.create_task(lane.run(token, lambda lane=lane: up(lane))) for lane in lanes]  # type: ignore[misc]
+        if self._seal_every_s:
+            tasks.append(asyncio.create_task(self._seal_periodically()))
+        await stop.wait()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _connect(self, settings: dict[str, str]) -> Any:
+        return await asyncpg.connect(
+            self._dsn,
+            timeout=self._deadline_s,
+            server_settings={
+                "application_name": "cardswitch ledger",
+                "statement_timeout": str(int(self._deadline_s * 1000)),
+                "timezone": "UTC",
+                "jit": "off",
+                **settings,
+            },
+        )
+
+    async def _read(self, connection: Any, rows: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """A mixed set: originals and acknowledgements together, the rest one by one."""
+        ids = {row[1] for row in rows if row[0] == "original"}
+        originals = await reader.read_originals(connection, sorted(ids))
+        acknowledged = [row for row in rows if row[0] == "acknowledge"]
+        if acknowledged:
+            codes = {row[1]: row[2] for row in acknowledged}
+            await connection.execute(reader.ACKNOWLEDGE, list(codes), list(codes.values()))
+        results: list[Any] = []
+        for row in rows:
+            match row[0]:
+                case "original":
+                    results.append(originals.get(row[1]))
+                case "acknowledge":
+                    results.append(None)
+                case "undecided":
+                    results.append(await self._read_undecided(connection, row[1], row[2]))
+                case "advices":
+                    results.append(await self._read_advices(connection, row[1], row[2], row[3]))
+                case _:
+                    results.append(await connection.fetchval(reader.LEASE, *row[1:]) is True)
+        return results
+
+    async def _read_undecided(self, connection: Any, overdue_at: datetime, limit: int) -> list[StoredIntent]:
+        floor = await self._undecided.value(connection)
+        rows = await connection.fetch(reader.UNDECIDED, floor, overdue_at, limit)
+        first_open, last = rows[0]["first_open"], rows[0]["last"]
+        await self._undecided.saw(connection, last if first_open is None else first_open - 1)
+        return [reader.stored_of(row) for row in rows if row["id"] is not None]
+
+    async def _read_advices(self, connection: Any, link: str, after_id: int, limit: int) -> list[Advice]:
+        floor = self._links.setdefault(link, Floor(f"advices {link}", 0.0))
+        done = await floor.value(connection)
+        last = await connection.fetchval(reader.LAST_ADVICE, link)
+        rows = await connection.fetch(reader.ADVICES, link, max(after_id, done), limit)
+        if after_id <= done:
+            await floor.saw(connection, rows[0]["id"] - 1 if rows else last)
+        return [reader.advice_of(row) for row in rows]
+
+    async def _seal_periodically(self) -> None:
+        while True:
+            await asyncio.sleep(self._seal_every_s)
+            try:
+                connection: Any = await asyncpg.connect(self._dsn, timeout=self._deadline_s)
+                try:
+                    await seal(connection)
+                finally:
+                    await connection.close()
+            except (*UNAVAILABLE, asyncpg.PostgresError) as error:
+                _log.warning("the ledger could not be sealed: %s", type(error).__name__)
+
+
+def _distinct(writer: Writer) -> Any:
+    """Outcomes for one intent that wait together go one after the other: a set decides an intent once."""
+
+    async def execute(connection: Any, outcomes: Sequence[Outcome]) -> list[Any]:
+        if len({outcome.intent_id for outcome in outcomes}) == len(outcomes):
+            return list(await writer.decide(connection, outcomes))
+        results: list[Any] = [None] * len(outcomes)
+        rest = list(enumerate(outcomes))
+        while rest:
+            first = {outcome.intent_id: n for n, outcome in reversed(rest)}
+            now = sorted(first.values())
+            done = await writer.decide(connection, [outcomes[n] for n in now])
+            for n, result in zip(now, done, strict=True):
+                results[n] = result
+            rest = [(n, outcome) for n, outcome in rest if first[outcome.intent_id] != n]
+        return results
+
+    return execute
+
+
+@contextlib.asynccontextmanager
+async def open_journal(
+    dsn: str,
+    *,
+    max_waiting: int = 4096,
+    connections: int = 2,
+    max_set: int = 1024,
+    deadline_s: float = 5.0,
+    connect_timeout_s: float = 10.0,
+    seal_every_s: float = 0.0,
+) -> AsyncIterator[PostgresJournal]:
+    """The journal, connected; on leaving, what is under way gets JournalUnavailable.
+
+    Args:
+        dsn: of the role cardswitch_ledger.
+        max_waiting: calls of one kind (begin, decide, all others) that may wait; more fail at once.
+        connections: sets of one kind under way at once, > 0; `2 * connections + 1` connections in all.
+        max_set: rows in one set.
+        deadline_s: for one set; a call may also wait for the set before it.
+        connect_timeout_s: for the first connections.
+        seal_every_s: how often this process seals the hash chain; 0: it does not.
+
+    Raises: JournalUnavailable if there is no connection within `connect_timeout_s`.
+    """
+    journal = PostgresJournal(
+        dsn,
+        max_waiting=max_waiting,
+        connections=connections,
+        max_set=max_set,
+        deadline_s=deadline_s,
+        seal_every_s=seal_every_s,
+    )
+    token, ready = trio.lowlevel.current_trio_token(), trio.Event()
+    loop = uvloop.new_event_loop()
+    stop = asyncio.Event()
+
+    def main() -> None:
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:
+            runner.run(journal.run(token, ready, stop))
+
+    thread = threading.Thread(target=main, name="ledger", daemon=True)
+    thread.start()
+    try:
+        with trio.move_on_after(connect_timeout_s):
+            await ready.wait()
+        if not ready.is_set():
+            raise JournalUnavailable("PostgreSQL cannot be reached: is it running, and is the database migrated?")
+        yield journal
+    finally:
+        with contextlib.suppress(RuntimeError):  # the loop ended by itself
+            loop.call_soon_threadsafe(stop.set)
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(thread.join, deadline_s)
+
+
+__all__ = ["JournalUnavailable", "PostgresJournal", "RowRefused", "open_journal"]
