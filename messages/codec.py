@@ -1,29 +1,87 @@
-"""The codec of a link: frames' bytes in, messages out, and back; called by the switch for every message."""
+"""The codec of a link: frames' bytes in, messages out, and back; called by the switch for every message.
+
+A set of elements that was seen a few times gets a function of its own, written and compiled by
+`decoder_source` and `encoder_source`; what is rare goes through the interpreter. Peers choose the sets, so
+the functions live in bounded caches, and a set has to come `COMPILE_AFTER` times before it is worth one:
+compiling costs as much as some ten interpreted messages, and a peer that never repeats itself never gets it.
+
+Both ways accept and refuse exactly the same. A refusal always comes from the interpreter, with the reason.
+"""
 
 from __future__ import annotations
 
+from binascii import a2b_hex
+from typing import TypeVar
+
+from messages import decoder_source, encoder_source
+from messages.cache import BoundedCache
+from messages.decoder_source import Decoder, compile_decoder
 from messages.dialect import Dialect
-from messages.errors import DecodeError
-from messages.header import read_header
+from messages.encoder_source import Encoder, compile_encoder
+from messages.errors import DecodeError, EncodeError
+from messages.header import bitmap_size, mti_size, read_header
 from messages.interpreter import Interpreter
 from messages.message import Message
+
+COMPILE_AFTER = 32  # valid messages with the same elements
+
+_Key = TypeVar("_Key")
 
 _MACS = (64, 128)  # a MAC is the last element, whichever of the two it is
 _MAC_BYTES = 8
 
 
 class Codec:
-    """Decodes and encodes one dialect."""
+    """Decodes and encodes one dialect.
+
+    Args:
+        dialect: what the peer speaks.
+        cache_size: compiled functions at most, in each direction.
+    """
 
     def __init__(self, dialect: Dialect, cache_size: int = 256) -> None:
         self.dialect = dialect
         self._interpreter = Interpreter(dialect)
+        self._decoders: BoundedCache[bytes, Decoder] = BoundedCache(cache_size)
+        self._encoders: BoundedCache[tuple[int, ...], Encoder] = BoundedCache(cache_size)
+        self._seen_bitmaps: BoundedCache[bytes, int] = BoundedCache(4 * cache_size)
+        self._seen_sets: BoundedCache[tuple[int, ...], int] = BoundedCache(4 * cache_size)
+        # Where the bitmaps are: they are the key of the decoders. The first byte says whether there are two.
+        self._at = mti_size(dialect)
+        self._one = self._at + bitmap_size(dialect)
+        self._two = self._one + bitmap_size(dialect)
+        self._last_of_one = 0x7F if dialect.bitmap_encoding == "binary" else ord("7")
 
     def decode(self, data: bytes) -> Message:
-        return self._interpreter.decode(data)
+        """Bytes of one frame → message.
+
+        Raises:
+            DecodeError: what is wrong, where, never the value.
+        """
+        at = self._at
+        try:
+            key = data[at : self._two if data[at] > self._last_of_one else self._one]
+            message = self._decoders[key](data)
+            if message is not None:
+                return message
+        except decoder_source.REFUSALS:
+            pass
+        return self._decode_rare(data)
 
     def encode(self, message: Message) -> bytes:
-        return self._interpreter.encode(message)
+        """Message → bytes of one frame; bitmaps follow from its elements.
+
+        Raises:
+            EncodeError: the MTI, or the first element by number, that the dialect cannot express.
+        """
+        elements = message.elements
+        try:
+            data = self._encoders[tuple(elements)](message.mti, elements)
+            if data is not None:
+                return data
+        except encoder_source.REFUSALS:
+            pass
+        return self._encode_rare(message)
 
     def mac_input(self, data: bytes) -> tuple[bytes, bytes]:
         """Splits an encoded message into what its MAC covers and the MAC.
@@ -45,7 +103,7 @@ class Codec:
         if len(mac) == _MAC_BYTES:
             return covered, mac
         try:
-            return covered, bytes.fromhex(mac.decode("ascii"))
+            return covered, a2b_hex(mac)
         except ValueError:
             raise DecodeError("MAC", split, "expected 16 hexadecimal digits") from None
 
@@ -69,8 +127,39 @@ class Codec:
         header = read_header(self.dialect, data)
         if not header.numbers or header.numbers[-1] not in _MACS:
             raise DecodeError("MAC", None, "the last element is neither DE 64 nor DE 128")
-        size = self.dialect.elements[header.numbers[-1]].wire_units
-        split = len(data) - size
+        split = len(data) - self.dialect.elements[header.numbers[-1]].wire_units
         if split < header.end:
-            raise DecodeError("MAC", split if split > 0 else 0, "the message ends before its MAC")
+            raise DecodeError("MAC", header.end, "the message ends before its MAC")
         return split
+
+    def _decode_rare(self, data: bytes) -> Message:
+        data = bytes(data)
+        message = self._interpreter.decode(data)
+        key = data[self._at : self._two if data[self._at] > self._last_of_one else self._one]
+        if key in self._decoders:
+            raise DecodeError("message", None, "compiled code refuses what the interpreter accepts: a bug of ours")
+        if _worth_compiling(self._seen_bitmaps, key):
+            self._decoders.put(key, compile_decoder(self.dialect, tuple(message.elements), self._at + len(key)))
+        return message
+
+    def _encode_rare(self, message: Message) -> bytes:
+        data = self._interpreter.encode(message)
+        key = tuple(message.elements)
+        if key in self._encoders:
+            raise EncodeError("message", "compiled code refuses what the interpreter accepts: a bug of ours")
+        if _worth_compiling(self._seen_sets, key):
+            self._encoders.put(key, compile_encoder(self.dialect, tuple(sorted(key))))
+        return data
+
+
+def _worth_compiling(seen: BoundedCache[_Key, int], key: _Key) -> bool:
+    """Counts valid messages of a kind; true once it is time, and then counts anew."""
+    try:
+        count = seen[key] + 1
+    except KeyError:
+        count = 1
+    if count < COMPILE_AFTER:
+        seen.put(key, count)
+        return False
+    seen.discard(key)
+    return True

@@ -6,33 +6,29 @@ elements: they follow from the keys. `repr` is masked, so that a message in a lo
 
 from __future__ import annotations
 
+from typing import Any
 
-class Message:
-    """An ISO 8583 message.
+import msgspec
+
+
+class Message(msgspec.Struct):
+    """An ISO 8583 message; mutable, equal by value.
 
     Args:
         mti: message type indicator, 4 digits.
         elements: data elements by number, 2 to 128; the message keeps and shares this dict.
     """
 
-    __slots__ = ("elements", "mti")
-
     mti: str
     elements: dict[int, str]
-
-    def __init__(self, mti: str, elements: dict[int, str]) -> None:
-        self.mti = mti
-        self.elements = elements
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Message):
-            return NotImplemented
-        return self.mti == other.mti and self.elements == other.elements
-
-    __hash__ = None  # type: ignore[assignment]  # mutable
 
     def __repr__(self) -> str:
         from messages.mask import masked  # mask reads messages: imported here, where the circle is harmless
 
         shown = ", ".join(f"{number}: {value!r}" for number, value in masked(self).items())
         return f"Message({self.mti!r}, {{{shown}}})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:  # a struct's own would show the values as they are
+        from messages.mask import masked
+
+        return [("mti", self.mti), ("elements", masked(self))]

@@ -1,0 +1,262 @@
+"""Writes the function that decodes one set of elements: dialect and numbers in, straight-line Python out.
+
+Called by the codec for bitmaps that come again. What makes the result fast, each measured:
+- the bytes become text once (and nibbles once, where the dialect packs); elements are cut from that;
+- elements of fixed length that stand side by side are cut by one `itemgetter` in C;
+- values of one kind that stand side by side are checked at once, as bytes (`formats.CHECKS`);
+- lengths are looked up, not parsed; what the element does not allow is not in the table;
+- the dictionary of the message is the copy of one that has all keys, so it never grows;
+- nobody checks for truncation on the way: slices of what is not there are short, and at the end the
+  position must be the end of the bytes.
+
+A generated function returns a `Message`, or None or raises one of `REFUSALS` for bytes that are none.
+It gives no reason: the interpreter finds that once it is needed.
+"""
+
+from __future__ import annotations
+
+from binascii import a2b_hex, hexlify
+from collections.abc import Callable
+from operator import itemgetter
+from typing import Any
+
+import msgspec
+
+from messages.dialect import Dialect, Element
+from messages.formats import CHECK_NAMES, CHECKS, SEVERAL
+from messages.generated import build
+from messages.lengths import decode_table, prefix_size
+from messages.message import Message
+
+Decoder = Callable[[bytes], Message | None]
+
+# A length that is in no table, a missing byte, digits that are not hexadecimal.
+REFUSALS = (KeyError, IndexError, ValueError)
+
+
+def compile_decoder(dialect: Dialect, numbers: tuple[int, ...], start: int) -> Decoder:
+    """The decoder of one element set.
+
+    Args:
+        dialect: must have all `numbers`.
+        numbers: ascending.
+        start: bytes before the first element.
+    """
+    return _Writer(dialect, numbers, start).function()
+
+
+def is_text(element: Element) -> bool:
+    """Whether the element is characters on the wire; else its nibbles are looked at."""
+    return element.encoding in ("ascii", "hex")
+
+
+class _Place(msgspec.Struct, frozen=True):
+    """A place in the bytes: so many nibbles after a local of the generated function, "" for the start."""
+
+    base: str
+    nibbles: int
+
+    def plus(self, count: int) -> _Place:
+        """So many bytes on."""
+        return _Place(self.base, self.nibbles + 2 * count)
+
+    def plus_nibbles(self, count: int) -> _Place:
+        """So many nibbles on."""
+        return _Place(self.base, self.nibbles + count)
+
+    def within(self, text: bool) -> str:
+        """The index in a view of the bytes, as an expression."""
+        base, shift = self.base, self.nibbles // 2 if text else self.nibbles
+        if not base:
+            return str(shift)
+        base = base if text else f"2 * {base}"
+        return f"{base} + {shift}" if shift else base
+
+
+class _Stretch(msgspec.Struct):
+    """A part of one view that is all of one kind; kind "" is a length, digits for sure, that joins anything."""
+
+    kind: str
+    text: bool
+    start: _Place
+    stop: _Place
+
+
+class _Writer:
+    """Writes line by line; `at` is where the next element starts."""
+
+    def __init__(self, dialect: Dialect, numbers: tuple[int, ...], start: int) -> None:
+        self.dialect = dialect
+        self.elements = [dialect.elements[number] for number in numbers]
+        self.packed_mti = dialect.mti_encoding == "bcd"
+        self.lines: list[str] = []
+        self.names: dict[str, Any] = {**CHECK_NAMES, "Message": Message, "a2b_hex": a2b_hex, "hexlify": hexlify}
+        self.names["EMPTY"] = dict.fromkeys(numbers, "")
+        self.stretches: list[_Stretch] = []
+        self.checks: list[str] = []
+        self.at = _Place("", 2 * start)
+
+    def function(self) -> Decoder:
+        self.head()
+        for group in self.groups():
+            if group[0].length_kind:
+                self.variable(group[0])
+            else:
+                self.fixed(group)
+        for stretch in self.stretches:
+            self.check(stretch)
+        self.emit(f"if {self.at.within(True)} != len(data) or not ({' and '.join(self.checks)}):")
+        self.emit("    return None")
+        self.emit("return Message(mti, elements)")
+        numbers = "-".join(str(element.number) for element in self.elements)
+        source = ["def decode(data):", *(f"    {line}" for line in self.lines)]
+        return build("decode", f"generated/{self.dialect.name}/decode/{numbers}", source, self.names)
+
+    def head(self) -> None:
+        """The views that are needed, and the type."""
+        if self.packed_mti or not all(map(is_text, self.elements)):
+            self.emit("packed = hexlify(data)")
+            self.emit('nibbles = packed.decode("ascii")')
+        if not self.packed_mti or any(map(is_text, self.elements)):
+            self.emit('text = data.decode("latin-1")')
+        self.emit(f"mti = {_view(not self.packed_mti)}[:4]")
+        self.demand("n", not self.packed_mti, _Place("", 0), _Place("", 4 if self.packed_mti else 8))
+        self.emit("elements = EMPTY.copy()")
+
+    def groups(self) -> list[list[Element]]:
+        """Neighbours of fixed length in the same view together, each of variable length alone."""
+        groups: list[list[Element]] = []
+        for element in self.elements:
+            last = groups[-1][-1] if groups else element
+            joins = not last.length_kind and not element.length_kind and is_text(last) == is_text(element)
+            if groups and joins:
+                groups[-1].append(element)
+            else:
+                groups.append([element])
+        return groups
+
+    def fixed(self, group: list[Element]) -> None:
+        """Elements of fixed length side by side: one slice, cut up."""
+        text = is_text(group[0])
+        unit = 2 if text else 1  # nibbles that a character, or a nibble, takes
+        cuts: list[slice] = []  # counted in characters or nibbles of the run
+        end = 0
+        for element in group:
+            size = element.characters
+            start, end = end, end + size
+            if element.encoding == "bcd" and size % 2:
+                end += 1
+                pad_at = start if element.pad.startswith("left") else end - 1
+                start += pad_at == start
+                self.demand_pad(element, self.at.plus_nibbles(pad_at), start <= pad_at)
+            cuts.append(slice(start, start + size))
+            where = self.at.plus_nibbles(start * unit)
+            self.demand(element.kind, text, where, where.plus_nibbles(size * unit))
+        stop = self.at.plus_nibbles(end * unit)
+        run = f"{_view(text)}[{self.at.within(text)} : {stop.within(text)}]"
+        if len(cuts) > 1:
+            run = f"{self.name('CUT', itemgetter(*cuts))}({run})"
+        elif cuts[0] != slice(0, end):
+            run = f"{run}[{cuts[0].start}:{cuts[0].stop}]"
+        self.emit(f"{', '.join(f'elements[{element.number}]' for element in group)} = {run}")
+        for element in group:
+            value = f"elements[{element.number}]"
+            if _value(element, value) != value:
+                self.emit(f"{value} = {_value(element, value)}")
+        self.at = stop
+
+    def demand_pad(self, element: Element, where: _Place, right: bool) -> None:
+        """A pad is one known nibble; that it may be a digit lets digits join across it."""
+        self.checks.append(f"nibbles[{where.within(False)}] == {element.pad[-1].lower()!r}")
+        if element.pad[-1].isdigit() and not right:
+            self.demand("n", False, where, where.plus_nibbles(1))
+
+    def variable(self, element: Element) -> None:
+        """An element with a length before it."""
+        text, size = is_text(element), prefix_size(element)
+        start, end = _Place(f"start_{element.number}", 0), _Place(f"end_{element.number}", 0)
+        self.emit(f"{start.base} = {self.at.plus(size).within(True)}")
+        at = self.at.within(True)
+        length = self.name("LENGTH", decode_table(element))
+        length += f"[data[{at}]]" if size == 1 else f"[data[{at} : {start.base}]]"
+        if (element.length_encoding == "ascii") == text:
+            self.demand("", text, self.at, start)
+        if element.encoding == "bcd":
+            self.variable_bcd(element, length, start, end)
+        else:
+            self.emit(f"{end.base} = {start.base} + {length}")
+            cut = f"{_view(text)}[{start.within(text)} : {end.within(text)}]"
+            self.emit(f"elements[{element.number}] = {_value(element, cut)}")
+            self.demand(element.kind, text, start, end)
+        self.at = end
+
+    def variable_bcd(self, element: Element, length: str, start: _Place, end: _Place) -> None:
+        """The length counts digits, two a byte."""
+        count, pad = f"count_{element.number}", element.pad[-1].lower()
+        self.emit(f"{count} = {length}")
+        self.emit(f"{end.base} = {start.base} + ({count} + 1) // 2")
+        left = element.pad.startswith("left")
+        pad_at = start.within(False) if left else f"{end.within(False)} - 1"
+        self.emit(f"if {count} & 1 and nibbles[{pad_at}] != {pad!r}:")
+        self.emit("    return None")
+        first = f"{end.within(False)} - {count}" if left else start.within(False)
+        last = end.within(False) if left else f"{start.within(False)} + {count}"
+        self.emit(f"elements[{element.number}] = {_value(element, f'nibbles[{first} : {last}]')}")
+        if left and pad.isdigit() and element.kind == "n":
+            self.demand("n", False, start, end)
+        else:
+            self.checks.append(
+                CHECKS[element.kind].format(f"packed[{first} : {last}]").replace("TRACK", "TRACK_NIBBLES")
+            )
+
+    def demand(self, kind: str, text: bool, start: _Place, stop: _Place) -> None:
+        """A stretch has to be of a kind; joins the one before where that may be."""
+        last = self.stretches[-1] if self.stretches else None
+        if last and last.text == text and last.stop == start:
+            if (last.kind == kind and kind in SEVERAL) or (not kind and last.kind in _HAVE_DIGITS):
+                last.stop = stop
+                return
+            if not last.kind and kind in _HAVE_DIGITS:
+                last.kind, last.stop = kind, stop
+                return
+        self.stretches.append(_Stretch(kind, text, start, stop))
+
+    def check(self, stretch: _Stretch) -> None:
+        """The condition of a stretch."""
+        kind, text = stretch.kind, stretch.text
+        start, stop = stretch.start.within(text), stretch.stop.within(text)
+        raw = f"{'data' if text else 'packed'}[{start} : {stop}]"
+        if kind == "b" and text:
+            self.checks.append(f"a2b_hex({raw}) is not None")
+        elif kind in CHECKS:
+            if CHECKS[kind].count("{0}") > 1:
+                name = f"raw_{len(self.lines)}"
+                self.emit(f"{name} = {raw}")
+                raw = name
+            check = CHECKS[kind].format(raw)
+            self.checks.append(check if text else check.replace("TRACK", "TRACK_NIBBLES"))
+
+    def emit(self, line: str) -> None:
+        self.lines.append(line)
+
+    def name(self, prefix: str, value: object) -> str:
+        """A global of the generated function."""
+        name = f"{prefix}_{len(self.names)}"
+        self.names[name] = value
+        return name
+
+
+_HAVE_DIGITS = frozenset({"n", "an", "ans"})  # kinds in which a length, digits as it is, makes no difference
+
+
+def _view(text: bool) -> str:
+    return "text" if text else "nibbles"
+
+
+def _value(element: Element, cut: str) -> str:
+    """How what was cut becomes the value in the message."""
+    if element.kind == "b":
+        return f"{cut}.upper()"
+    if element.kind == "z" and element.encoding == "bcd":
+        return f'{cut}.replace("d", "=")'
+    return cut
