@@ -18,12 +18,11 @@ from console.postgresql import PostgresqlConfig
 from console.validation import problems
 from gateway.config import GatewayConfig
 from hsm.config import HsmConfig, KeyConfig, TokenizerConfig
+from ledger.config import FeesConfig, MerchantConfig
 from switch.config import (
     AcquirerLink,
-    Fees,
     FraudRule,
     IssuerLink,
-    Merchant,
     Route,
     Settings,
     SwitchConfig,
@@ -67,8 +66,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     issuer: tuple[IssuerLink, ...] = ()
     key: tuple[KeyConfig, ...] = ()
     route: tuple[Route, ...] = ()
-    fees: Fees = Fees()
-    merchant: tuple[Merchant, ...] = ()
+    fees: FeesConfig = FeesConfig()
+    merchant: tuple[MerchantConfig, ...] = ()
     fraud: tuple[FraudRule, ...] = ()
 
     @property
