@@ -155,7 +155,7 @@ class Courier:
 
     async def _answer(self, message: Attempt) -> Answer | None:
         """Send and repeat; None where a request has to be given up."""
-        sends = 0
+        sends, fresh = 0, message.id in self._fresh
         while message.kind not in REQUESTS or sends <= self._config.repeats:
             if sends:
                 self._metrics.repeats.labels(message.kind.value).inc()
@@ -168,7 +168,7 @@ class Courier:
                 await asyncio.sleep(self._pause(sends))
                 continue
             log.info("answered", response_code=response_code, sends=sends)
-            return Answer(response_code, answer.elements.get(38, "").strip())
+            return Answer(response_code, answer.elements.get(38, "").strip(), repeated=sends > 1 or not fresh)
         log.warning("no answer: reversing", sends=sends)
         return None
 

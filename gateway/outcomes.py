@@ -22,18 +22,21 @@ import msgspec
 
 from gateway import attempts, objects
 from gateway.attempts import REQUESTS, Attempt, Draft, Kind, Sender, State
-from gateway.declines import APPROVED, card_error
+from gateway.declines import APPROVED, TRY_LATER, card_error
 from gateway.events import emit
 from gateway.keys import Account
 
+MALFUNCTION = "96"
 NOTHING_THERE = "25"  # an answer to a reversal: there is nothing left to undo
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """DE 39 and DE 38 of the switch's answer."""
+    """DE 39 and DE 38 of the switch's answer. `repeated`: the message had been sent before, so that 91 or 96 may
+    mean this one only, and not what became of the first."""
 
     response_code: str
     auth_code: str
+    repeated: bool = False
 
 
 class Decided(msgspec.Struct, frozen=True):
@@ -76,9 +79,18 @@ def _state(message: Attempt, answer: Answer | None) -> State:
         return State.APPROVED
     if message.kind is Kind.REVERSAL and (message.mti == "0420" or answer.response_code == NOTHING_THERE):
         return State.APPROVED
-    if message.kind in REQUESTS and answer.response_code == "10":
-        return State.REVERSED  # approved for less, which was not asked for
+    if message.kind in REQUESTS and _in_doubt(answer):
+        return State.REVERSED
     return State.DECLINED
+
+
+def _in_doubt(answer: Answer) -> bool:
+    """Whether a request may stand in spite of its answer; a reversal of nothing does no harm.
+
+    10 is an approval for less than was asked for. 96 says that the switch's own store failed: before or after it was
+    written is not known. 91 to a repeat may be about the repeat.
+    """
+    return answer.response_code in ("10", MALFUNCTION) or (answer.repeated and answer.response_code in TRY_LATER)
 
 
 async def _store_reversal(connection: Any, sender: Sender, message: Attempt) -> Attempt:

@@ -132,7 +132,9 @@ class Gateway:
 async def _make_keys(dsn: str) -> tuple[str, str, str]:
     connection = await asyncpg.connect(dsn)
     try:
-        account = await keys.ensure_account(connection, "DEMOSHOP", "Café Déjà-vu", city="Köln", country="DE", mcc="5814")
+        account = await keys.ensure_account(
+            connection, "DEMOSHOP", "Café Déjà-vu", city="Köln", country="DE", mcc="5814"
+        )
         secret = await keys.create_key(connection, "DEMOSHOP")
         publishable = await keys.create_key(connection, "DEMOSHOP", "publishable")
         return account, secret.key, publishable.key

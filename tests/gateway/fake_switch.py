@@ -109,7 +109,7 @@ class FakeSwitch:
             writer.close()
 
     def _receive(self, message: Message, writer: asyncio.StreamWriter) -> None:
-        if message.mti in ("0432", "0812"):
+        if message.mti == "0432" or (message.mti == "0810" and message.elements[11] in self._chargebacks):
             self._chargebacks.pop(message.elements[11]).set_result(message)
             return
         self.received.append(message)

@@ -61,7 +61,12 @@ def test_partial_captures_leave_the_rest_open_until_the_final_one(gateway: Gatew
 def test_create_then_update_then_confirm(gateway: Gateway, switch: FakeSwitch) -> None:
     client = gateway.stripe()
     intent = client.v1.payment_intents.create(
-        {"amount": 500, "currency": "usd", "automatic_payment_methods": {"enabled": True}, "metadata": {"a": "1", "b": "2"}}
+        {
+            "amount": 500,
+            "currency": "usd",
+            "automatic_payment_methods": {"enabled": True},
+            "metadata": {"a": "1", "b": "2"},
+        }
     )
     assert intent.status == "requires_payment_method"
     assert intent.automatic_payment_methods.enabled is True
@@ -217,7 +222,9 @@ def test_lists_expand_and_filter(gateway: Gateway) -> None:
 
 
 def test_json_bodies(gateway: Gateway, switch: FakeSwitch) -> None:
-    answer = gateway.request("POST", "/v1/payment_intents", json={**PAY, "metadata": {"count": 3}, "expand": ["latest_charge"]})
+    answer = gateway.request(
+        "POST", "/v1/payment_intents", json={**PAY, "metadata": {"count": 3}, "expand": ["latest_charge"]}
+    )
     assert answer.status_code == 200
     assert answer.json()["metadata"] == {"count": "3"}
     assert answer.json()["latest_charge"]["paid"] is True
