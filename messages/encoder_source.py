@@ -132,4 +132,6 @@ def _joined(pieces: list[str]) -> str:
 
 
 def _as_bytes(text: bool, pieces: list[str]) -> str:
-    return f'{_joined(pieces)}.encode("latin-1")' if text else f"a2b_hex({_joined(pieces)})"
+    if text:
+        return f'{_joined(pieces)}.encode("latin-1")'
+    return f'a2b_hex("".join(({", ".join(pieces)},)))'  # joined even if alone: a2b_hex takes bytes, join does not

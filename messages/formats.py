@@ -26,8 +26,8 @@ PATTERNS: dict[str, tuple[re.Pattern[str], str]] = {
 
 
 def _table(allowed: bytes, replaced: bytes = b"", by: int = 0) -> bytes:
-    """For bytes.translate: what is allowed stays, what is replaced becomes `by`, all else becomes NUL."""
-    return bytes(code if code in allowed else by if code in replaced else 0 for code in range(256))
+    """For bytes.translate: what is allowed stays, what is replaced becomes `by`, all else becomes another control."""
+    return bytes(code if code in allowed else by if code in replaced else not code for code in range(256))
 
 
 # kind → condition on the bytes {0} of a value, or of several of that kind side by side. The methods of

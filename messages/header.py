@@ -71,7 +71,12 @@ def read_bitmap(dialect: Dialect, data: bytes, at: int) -> int:
 
 def numbers_of(bits: int, offset: int) -> tuple[int, ...]:
     """The element numbers of one bitmap; `offset` is 0 for the primary, 64 for the secondary."""
-    return tuple(offset + number for number in range(1, 65) if bits >> (64 - number) & 1)
+    numbers = []
+    while bits:
+        highest = bits.bit_length()
+        numbers.append(offset + 65 - highest)
+        bits ^= 1 << (highest - 1)
+    return tuple(numbers)
 
 
 def bitmap_of(numbers: tuple[int, ...]) -> str:

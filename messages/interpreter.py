@@ -7,15 +7,30 @@ lengths, so that compiled code and this accept and reject the same.
 
 from __future__ import annotations
 
-from typing import NoReturn
+import re
+from collections.abc import Callable
+from typing import NamedTuple, NoReturn
 
 import iso8583
 
 from messages.dialect import Dialect, Element
 from messages.errors import DecodeError, EncodeError
-from messages.formats import problem
+from messages.formats import PATTERNS, problem
 from messages.header import Header, read_header
 from messages.message import Message
+
+_Difference = Callable[[str, str, str], str]  # text, what to replace, by what
+
+
+class _Rule(NamedTuple):
+    """What the loops need to know of an element, ready to hand."""
+
+    key: str
+    element: Element
+    matches: Callable[[str], re.Match[str] | None]
+    difference: _Difference | None
+    sizes: range  # characters that a value may have
+
 
 _Parts = dict[str, dict[str, bytes]]  # pyiso8583's: key → its length and data as they stood in the bytes
 
@@ -26,6 +41,16 @@ class Interpreter:
     def __init__(self, dialect: Dialect) -> None:
         self.dialect = dialect
         self._spec = dialect.pyiso8583_spec()
+        self._rules = {
+            number: _Rule(
+                key=str(number),
+                element=element,
+                matches=PATTERNS[element.kind][0].fullmatch,
+                difference=_difference(element),
+                sizes=range(0 if element.length_kind else element.characters, element.characters + 1),
+            )
+            for number, element in dialect.elements.items()
+        }
 
     def decode(self, data: bytes) -> Message:
         """Bytes of one frame → message.
@@ -56,11 +81,11 @@ class Interpreter:
             raise EncodeError(path, f"{self.dialect.name} does not have it")
         texts = {"t": mti}
         for number in sorted(elements):
-            element, value = self.dialect.elements[number], elements[number]
-            reason = problem(element, value)
-            if reason:
-                raise EncodeError(element.path, reason)
-            texts[str(number)] = _to_pyiso8583(element, value)
+            key, element, matches, difference, sizes = self._rules[number]
+            value = elements[number]
+            if not isinstance(value, str) or matches(value) is None or len(value) not in sizes:
+                raise EncodeError(element.path, problem(element, value) or "is not as the dialect says")
+            texts[key] = difference(value, "=", "D") if difference else value
         try:
             data, _ = iso8583.encode(texts, self._spec)
         except iso8583.EncodeError as error:
@@ -73,16 +98,16 @@ class Interpreter:
         at = header.end
         elements = {}
         for number in numbers:
-            element = self.dialect.elements[number]
-            part = parts[str(number)]
-            if element.length_encoding == "ascii" and element.length_kind and not part["len"].isdigit():
+            key, element, matches, difference, _ = self._rules[number]
+            part = parts[key]
+            length = part["len"]
+            if length and element.length_encoding == "ascii" and not length.isdigit():
                 # int() takes " 7", "+7" and "1_0" for numbers, and so does pyiso8583
                 raise DecodeError(element.path, at, f"expected {element.length_kind} length digits")
-            at += len(part["len"])
-            value = _from_pyiso8583(element, texts[str(number)])
-            reason = problem(element, value)
-            if reason:
-                raise DecodeError(element.path, at, reason)
+            at += len(length)
+            value = difference(texts[key], "D", "=") if difference else texts[key]
+            if matches(value) is None:  # pyiso8583 has seen to the length
+                raise DecodeError(element.path, at, problem(element, value) or "is not as the dialect says")
             elements[number] = value
             at += len(part["data"])
         return elements
@@ -104,17 +129,10 @@ def _path(key: str) -> str:
     return names.get(key, f"DE {key}")
 
 
-def _from_pyiso8583(element: Element, text: str) -> str:
+def _difference(element: Element) -> _Difference | None:
+    """How our value differs from pyiso8583's; None where it does not."""
     if element.encoding == "hex":
-        return text.upper()
+        return lambda text, old, new: text.upper()
     if element.kind == "z" and element.encoding == "bcd":
-        return text.replace("D", "=")
-    return text
-
-
-def _to_pyiso8583(element: Element, value: str) -> str:
-    if element.encoding == "hex":
-        return value.upper()
-    if element.kind == "z" and element.encoding == "bcd":
-        return value.replace("=", "D")
-    return value
+        return str.replace  # the separator of a track is "=" in text, a D nibble in BCD
+    return None
