@@ -13,6 +13,8 @@ from collections.abc import Callable
 
 import msgspec
 
+from hsm.commands import HsmRefused
+from hsm.vault_commands import CardToken
 from messages.card import luhn_digit
 
 SURROGATE_BIN = "990000"
@@ -59,6 +61,25 @@ def shown_digits(pan: str) -> tuple[str, str]:
 def valid_pan(pan: str) -> bool:
     """Whether `pan` has the shape of a PAN, 12–19 digits; the check digit is the issuer's matter."""
     return 12 <= len(pan) <= 19 and pan.isascii() and pan.isdigit()
+
+
+def check_expiry(expiry: str) -> None:
+    """Raise HsmRefused `malformed` unless `expiry` is YYMM."""
+    if not (len(expiry) == 4 and expiry.isascii() and expiry.isdigit() and "01" <= expiry[2:] <= "12"):
+        raise HsmRefused("malformed", "expiry is YYMM")
+
+
+def card_token(card: Card, expiry: str, token: str = "", created_at: int = 0) -> CardToken:
+    """Return what may be known of a card, under the name `token` where it has one."""
+    return CardToken(
+        id=token,
+        surrogate=card.surrogate,
+        fingerprint=card.fingerprint.hex(),
+        bin=card.bin,
+        last4=card.last4,
+        expiry=expiry,
+        created_at=created_at,
+    )
 
 
 class Numbers:

@@ -30,6 +30,8 @@ _AWAY = (
     asyncpg.InsufficientResourcesError,
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
+    asyncpg.ObjectNotInPrerequisiteStateError,  # the database takes no connections
+    asyncpg.ReadOnlySQLTransactionError,  # a standby has taken its address
     asyncpg.InterfaceError,
 )
 

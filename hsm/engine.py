@@ -89,7 +89,7 @@ class Engine:
         if pan.startswith(SURROGATE_BIN):
             raise HsmRefused("pan_invalid", "a number of the surrogate range stands where a PAN is expected")
         if expiry and not (len(expiry) == 4 and expiry.isascii() and expiry.isdigit()):
-            raise HsmRefused("malformed", "expiry is YYMM")
+            raise HsmRefused("malformed", "expiry is YYMM")  # which month it is, is the issuer's matter
         fingerprint = self._keyring.fingerprint(pan)
         card = self.cards.by_fingerprint(fingerprint)
         if card is not None:

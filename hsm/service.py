@@ -14,11 +14,12 @@ from typing import Any
 import msgspec
 import structlog
 
+from hsm.cards import card_token, check_expiry
 from hsm.commands import Dispatch, GenerateMac, HsmRefused, Screen
 from hsm.engine import Engine, Missing, NewCard, not_found, screened
 from hsm.errors import CiphertextError, TokenError, VaultError
 from hsm.metrics import Metrics
-from hsm.vault import Vault, card_token
+from hsm.vault import Vault
 from hsm.vault_commands import CardToken, HsmStatus, ReadStatus, ResolveToken, Tokenize
 from hsm.wire import Answer, Refused, Request, Unavailable, decode_request
 
@@ -120,8 +121,7 @@ class Service:
             raise HsmRefused("malformed", "kind is tok, pm or empty")
         if request.source:
             return await self._vault.exchange(request.source, request.kind)
-        if len(request.expiry) != 4 or not "01" <= request.expiry[2:] <= "12":
-            raise HsmRefused("malformed", "expiry is YYMM")
+        check_expiry(request.expiry)
         found = self.engine.identify(request.pan, request.expiry)
         card = await self._vault.find(found) if isinstance(found, NewCard) else found
         assert card is not None, "the vault stores a new card or fails"

@@ -10,7 +10,6 @@ from __future__ import annotations
 import ctypes
 import os
 import secrets
-import shutil
 from pathlib import Path
 
 import msgspec
@@ -57,8 +56,10 @@ def prepare_softhsm(directory: Path, module: str, label: str) -> tuple[Pins, boo
         os.environ["SOFTHSM2_CONF"] = str(configuration.resolve())
         if (directory / "initialised").exists():
             return msgspec.json.decode(pins_file.read_bytes(), type=Pins), False
-        if tokens.exists():
-            shutil.rmtree(tokens)
+        if (directory / "keys.json").exists():
+            raise TokenError(f"{directory}: keys are here but their token is not; restore it from a backup")
+        _set_aside(tokens)
+        _set_aside(pins_file)
         tokens.mkdir(mode=0o700)
         pins = Pins(user=secrets.token_hex(16), officer=secrets.token_hex(16))
         write_private(pins_file, msgspec.json.encode(pins))
@@ -91,6 +92,15 @@ def write_private(path: Path, content: bytes) -> None:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def _set_aside(path: Path) -> None:
+    # Never deleted: should somebody have lost the file `initialised`, the token is still there.
+    if path.exists():
+        number = 1
+        while (aside := path.with_name(f"{path.name}.unfinished-{number}")).exists():
+            number += 1
+        path.rename(aside)
 
 
 def _initialise(module: str, label: str, pins: Pins) -> None:

@@ -14,12 +14,13 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes, hmac
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from hsm.cards import CardCache, Numbers
+from hsm.cards import Card, CardCache, Numbers, card_token, check_expiry
 from hsm.commands import (
     Dispatch,
     Dispatched,
     GeneratedMac,
     GenerateMac,
+    HsmRefused,
     HsmUnavailable,
     Screen,
     Screened,
@@ -31,6 +32,7 @@ from hsm.keyring import FINGERPRINT_BYTES, Sealed, key_for
 from hsm.mac import generate_mac
 from hsm.pinblock import decode_pin_block
 from hsm.tdes import tdes_decrypt, tdes_encrypt
+from hsm.vault_commands import CardToken, HsmStatus, ResolveToken, Tokenize
 
 DATA_KEY = "pan-1"
 
@@ -81,7 +83,7 @@ class SoftwareKeyring:
 
 
 class SoftwareHsm:
-    """`hsm.commands.Hsm` in memory.
+    """`hsm.commands.Hsm` and `hsm.vault_commands.VaultHsm` in memory.
 
     Args:
         keys: clear link keys by name, e.g. `{"zpk-pos": SoftwareKey("pin", …)}`; see `software_keys`.
@@ -96,6 +98,9 @@ class SoftwareHsm:
         else:
             ticks = iter(range(1_700_000_000_000, 2_000_000_000_000))
             numbers = Numbers(random.Random(seed).randbytes, lambda: next(ticks))
+        self._numbers = numbers
+        self._tokens: dict[str, CardToken] = {}
+        self._used_by: dict[str, str] = {}
         keyring = SoftwareKeyring(keys or {}, numbers.random_bytes(32), numbers.random_bytes(32))
         self._engine = Engine(keyring, CardCache(10_000_000), numbers)
 
@@ -120,13 +125,49 @@ class SoftwareHsm:
         self._check()
         return self._engine.mac(request)
 
+    async def tokenize(self, request: Tokenize) -> CardToken:
+        self._check()
+        if request.kind not in ("", "tok", "pm"):
+            raise HsmRefused("malformed", "kind is tok, pm or empty")
+        if request.source:
+            source = await self.resolve(ResolveToken(id=request.source, consume=True))
+            token = msgspec.structs.replace(source, id=self._numbers.identifier(f"{request.kind}_"), used=False)
+        else:
+            check_expiry(request.expiry)
+            card = self._card(request.pan, request.expiry)
+            name = self._numbers.identifier(f"{request.kind}_") if request.kind else ""
+            token = card_token(card, request.expiry, name)
+        if token.id:
+            self._tokens[token.id] = token
+        return token
+
+    async def resolve(self, request: ResolveToken) -> CardToken:
+        self._check()
+        token = self._tokens.get(request.id)
+        if token is None:
+            raise HsmRefused("token_unknown", "no such token")
+        if not request.consume or not request.id.startswith("tok_"):
+            return token
+        if token.used and not (request.used_by and self._used_by[request.id] == request.used_by):
+            raise HsmRefused("token_used", "a tok_ pays once")
+        self._used_by[request.id] = request.used_by
+        self._tokens[request.id] = msgspec.structs.replace(token, used=True)
+        return self._tokens[request.id]
+
+    async def status(self) -> HsmStatus:
+        self._check()
+        return HsmStatus(True, True, {}, "")
+
     def add_card(self, pan: str, expiry: str = "") -> str:
         """Store a card as the tokenizer would and return its surrogate, 16 digits; `expiry` is YYMM."""
+        return self._card(pan, expiry).surrogate
+
+    def _card(self, pan: str, expiry: str) -> Card:
         found = self._engine.identify(pan, expiry)
         if isinstance(found, NewCard):
             self._engine.cards.add(found.candidate)
-            return found.candidate.surrogate
-        return found.surrogate
+            return found.candidate
+        return found
 
     def _check(self) -> None:
         if not self.available:

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from hsm.batches import Batches
-from hsm.cards import Card, CardCache, Numbers
+from hsm.cards import Card, CardCache, Numbers, card_token
 from hsm.commands import HsmRefused
 from hsm.database import Database
 from hsm.engine import Missing, NewCard, UnknownSurrogate
@@ -166,19 +166,6 @@ class Vault:
         for card in cards:
             self._cards.add(card)
         return cards
-
-
-def card_token(card: Card, expiry: str, token: str = "", created_at: int = 0) -> CardToken:
-    """Return what may be known of a card, under the name `token` where it has one."""
-    return CardToken(
-        id=token,
-        surrogate=card.surrogate,
-        fingerprint=card.fingerprint.hex(),
-        bin=card.bin,
-        last4=card.last4,
-        expiry=expiry,
-        created_at=created_at,
-    )
 
 
 def _read(row: Any, token: str, created_at: datetime) -> CardToken:
