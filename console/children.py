@@ -251,7 +251,9 @@ class Children:
     def _died(self, child: _Child, how: str) -> None:
         child.last_exit = how
         if not child.was_ready:
-            quoted = "".join(f"\n  {line}" for line in self.log_tail(child.spec.name))
+            name = child.spec.name
+            words = tail(self._logs / f"{name}.err", 3) or tail(self._logs / f"{name}.jsonl", 3)
+            quoted = "".join(f"\n  {line}" for line in words)
             with self._changed:
                 self._failure = self._failure or StartError(
                     f"{child.spec.name} did not start ({how})", f"its last words:{quoted}" if quoted else "see its log"

@@ -56,7 +56,7 @@ def run_send(config: Config, request: Request, timeout_s: float, as_json: bool, 
     Raises: UsageError for a message that cannot be built; ConsoleError where nothing answers.
     """
     target = target_of(config, request.to, request.spec)
-    message = build(request, datetime.now(UTC))
+    message = padded(build(request, datetime.now(UTC)), target.dialect)
     if request.ask_pin:
         _put_pin(message, target)
     if not as_json:
@@ -136,6 +136,21 @@ def build(request: Request, now: datetime) -> Message:
         message.elements.setdefault(13, moment[:4])
         message.elements.setdefault(37, f"{now:%y%j%H}"[1:] + message.elements[11])
     return message
+
+
+def padded(message: Message, dialect: str) -> Message:
+    """Fixed elements brought to their length, as people leave it out: numbers with zeros, text with spaces."""
+    from messages.dialect import load_dialect
+    from messages.message import Message
+
+    known = load_dialect(dialect).elements
+    elements = dict(message.elements)
+    for number, value in elements.items():
+        element = known.get(number)
+        if element is not None and element.length_kind == 0 and element.kind != "b":
+            length = element.max_length
+            elements[number] = value.zfill(length) if element.kind == "n" else value.ljust(length)
+    return Message(message.mti, elements)
 
 
 def exchange(target: Target, message: Message, timeout_s: float) -> Message:

@@ -22,6 +22,7 @@ import msgspec
 
 from console.children import Children, ChildSpec, Event, Status
 from console.config import Config, StateConfig, host_port, load_config, write_effective
+from console.embedded import server_pid
 from console.errors import StartError
 from console.ports import busy_ports, on_free_ports, require_free
 
@@ -116,13 +117,24 @@ class System:
     def pid(self, name: str) -> int:
         """The pid of a process by its name: hsm, tokenizer, gateway, postgresql, switch-0, issuer-alpha, …"""
         pids = self._children.pids()
+        if name == "postgresql" and (server := server_pid(self.config.state_path)) is not None:
+            return server
         if name not in pids:
             raise StartError(f"{name} does not run", f"running: {', '.join(pids)}")
         return pids[name]
 
     def wait_child(self, name: str, timeout_s: float = 20.0, other_than: int | None = None) -> int:
         """The pid of `name` once it is ready and is not `other_than`, for whoever has killed that one."""
-        return self._children.wait_child(name, timeout_s, other_than)
+        if name != "postgresql":
+            return self._children.wait_child(name, timeout_s, other_than)
+        # Its child only watches the server, which is what callers mean.
+        deadline = time.monotonic() + timeout_s
+        while True:
+            self._children.wait_child(name, max(0.0, deadline - time.monotonic()))
+            server = server_pid(self.config.state_path)
+            if server is not None and server != other_than and Path(f"/proc/{server}").exists():
+                return server
+            time.sleep(0.02)
 
     def wait_links(self, timeout_s: float = 20.0) -> None:
         """Return when every switch worker says that it is ready: links up, database and HSM reached."""

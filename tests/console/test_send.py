@@ -12,7 +12,7 @@ import pytest
 
 from console import cli
 from console.errors import ConsoleError, UsageError
-from console.send import Request, Target, build, exchange
+from console.send import Request, Target, build, exchange, padded
 from messages.codec import Codec
 from messages.dialect import load_dialect
 from messages.framing import framing
@@ -118,3 +118,8 @@ def test_wrong_settings_are_refused(elements: tuple[str, ...]) -> None:
 def test_an_unknown_link_names_the_known(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["send", "--to", "moon", "--mti", "0800"]) == 2
     assert "use one of pos, gateway" in capsys.readouterr().err
+
+
+def test_fixed_elements_are_brought_to_their_length() -> None:
+    message = padded(Message("0200", {4: "1234", 41: "T1", 42: "SHOP", 32: "10001"}), "iso87-ascii")
+    assert message.elements == {4: "000000001234", 41: "T1      ", 42: "SHOP           ", 32: "10001"}

@@ -1,0 +1,329 @@
+"""The processes of a system: a kind and a configuration in, that process runs until it is told to stop.
+
+`cardswitch switch|hsm|tokenizer|gateway|sim issuer` end here. Each function puts the parts of one process together;
+all of them log to a file where a supervisor runs them, to standard error otherwise, and say when they are ready.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from console.config import Config
+from console.errors import StartError
+from console.readiness import announce, follow_parent, is_supervised
+
+if TYPE_CHECKING:
+    import trio
+
+    from simulators.scenario import IssuerScenario
+
+SEAL_EVERY_S = 1.0
+
+
+def run_process(kind: str, config: Config, options: dict[str, Any]) -> None:
+    """Run a process until SIGTERM or SIGINT.
+
+    Args:
+        kind: one of `PROCESSES`.
+        options: worker number, issuer's name and scenario: what the command line gave.
+    """
+    follow_parent()
+    name = process_name(kind, options)
+    configure_logs(config, name)
+    log = structlog.get_logger("console")
+    log.info("starting")
+    try:
+        PROCESSES[kind](config, options)
+    except KeyboardInterrupt:
+        log.info("stopped", reason="interrupted")
+    except Exception as error:
+        # The file is for whoever looks later; the line on standard error is for whoever started it.
+        log.exception("failed", error=f"{type(error).__name__}: {error}")
+        raise
+    else:
+        log.info("stopped")
+
+
+def process_name(kind: str, options: dict[str, Any]) -> str:
+    """The name of a process in logs and in `System`: switch-0, issuer-alpha, hsm, …"""
+    if kind == "switch":
+        return f"switch-{options.get('worker', 0)}"
+    if kind == "issuer":
+        return f"issuer-{options['name']}"
+    return kind
+
+
+def configure_logs(config: Config, name: str) -> None:
+    from console.logging import configure
+
+    configure(name, config.log_path / f"{name}.jsonl" if is_supervised() else None, config.log.level)
+
+
+def run_postgresql(config: Config, options: dict[str, Any]) -> None:
+    """Start the embedded server (unless there is a DSN), bring the schema up to date, watch the server."""
+    import asyncio
+
+    from console.embedded import await_former_server
+    from console.migration import migrate
+    from console.postgresql import OWNER, EmbeddedPostgres, resolve_dsn, role_passwords
+
+    stopping = _stop_flag()
+    server = None if config.postgresql.dsn else EmbeddedPostgres(config.state_path)
+    log = structlog.get_logger("console")
+    if server is not None:
+        await_former_server(config.state_path)
+        server.start()
+    try:
+        dsn = resolve_dsn(config.postgresql, config.state_path, OWNER)
+        applied = asyncio.run(migrate(dsn, role_passwords(config.state_path)))
+        log.info("migrated", applied=[f"{file.package}/{file.name}" for file in applied])
+        announce()
+        while not stopping():
+            time.sleep(0.1)
+            if server is not None and not server.running():
+                raise StartError("the PostgreSQL server has stopped", f"look at {config.state_path}/postgresql")
+    finally:
+        if server is not None:
+            server.stop()
+
+
+def run_hsm(config: Config, options: dict[str, Any]) -> None:
+    """The HSM: token, vault, unix socket."""
+    import uvloop
+
+    from console.postgresql import VAULT, resolve_dsn
+    from hsm.server import serve_hsm
+
+    dsn = resolve_dsn(config.postgresql, config.state_path, VAULT)
+    uvloop.run(serve_hsm(config.hsm_config(), state_directory=config.state_path, dsn=dsn, ready=announce))
+
+
+def run_issuer(config: Config, options: dict[str, Any]) -> None:
+    """An issuer simulator with its control socket and a book that outlives it."""
+    from console.supervisor import control_socket
+    from hsm.exchange import load_party_keys
+    from simulators.issuer_server import serve_issuer
+
+    scenario = issuer_scenario(config, options["name"], options.get("scenario"))
+    keys = load_party_keys(config.exchange_path, scenario.party) if scenario.pin_key else {}
+
+    async def serve() -> None:
+        await serve_issuer(
+            scenario,
+            keys=keys,
+            control_path=control_socket(config, scenario.name),
+            book_path=issuer_book_path(config, scenario.name),
+            ready=lambda address: announce(),
+        )
+
+    _run_trio(serve)
+
+
+def issuer_scenario(config: Config, name: str, file: Path | None = None) -> IssuerScenario:
+    """The scenario of the simulated issuer `name`: the file, else specs/scenario-NAME.toml, else one made from the
+    configuration; address, dialect, framing and keys are always those of [[issuer]].
+
+    Raises: StartError for a name that is not in the configuration.
+    """
+    import msgspec
+
+    from simulators.accounts import AccountRule
+    from simulators.errors import ScenarioError
+    from simulators.scenario import IssuerScenario, load_scenario
+
+    link = config.issuer_link(name)
+    if link is None:
+        known = ", ".join(entry.name for entry in config.issuer)
+        raise StartError(f"there is no issuer {name!r}", f"use one of [[issuer]]: {known}")
+    prefixes = tuple(route.prefix for route in config.route if route.issuer == name)
+    scenario = IssuerScenario(name=name, prefixes=prefixes, default=AccountRule(balance_minor=1_000_000))
+    if file is not None:
+        scenario = load_scenario(str(file))
+    else:
+        try:
+            scenario = load_scenario(f"scenario-{name}")
+        except ScenarioError as error:
+            if "No such file" not in str(error):
+                raise
+    party = next((key.party for key in config.key if key.name == link.pin_key), name)
+    return msgspec.structs.replace(
+        scenario,
+        name=name,
+        listen=link.address,
+        dialect=link.dialect,
+        framing=link.framing,
+        max_frame=link.max_frame,
+        party=party,
+        pin_key=link.pin_key,
+        trace_element=link.trace_element or 0,
+        log_messages=scenario.log_messages and config.switch.payment_log,
+    )
+
+
+def run_switch(config: Config, options: dict[str, Any]) -> None:
+    """One switch worker: journal, HSM and network put under the pipeline."""
+    import gc
+
+    import trio
+
+    from console.postgresql import LEDGER, resolve_dsn
+    from hsm.trio_client import open_hsm
+    from ledger.writer import open_journal
+    from switch.network import SocketNetwork
+    from switch.worker import run_worker
+
+    number = int(options.get("worker", 0))
+    dsn = resolve_dsn(config.postgresql, config.state_path, LEDGER)
+    # One process seals for all: two would only wait for each other.
+    seal_every_s = SEAL_EVERY_S if number == 0 else 0.0
+
+    async def serve() -> None:
+        stopping = trio.Event()
+        async with (
+            open_hsm(config.hsm_socket, max_in_flight=config.switch.max_in_flight) as hsm,
+            open_journal(dsn, seal_every_s=seal_every_s) as journal,
+            trio.open_nursery() as nursery,
+        ):
+            await nursery.start(_set_on_signal, stopping)
+
+            async def work(task_status: trio.TaskStatus[Any] = trio.TASK_STATUS_IGNORED) -> None:
+                await run_worker(
+                    config.switch_config(),
+                    journal,
+                    hsm,
+                    SocketNetwork(),
+                    number=number,
+                    stopping=stopping,
+                    write_events=_event_writer(config, f"switch-{number}"),
+                    task_status=task_status,
+                )
+                nursery.cancel_scope.cancel()
+
+            await nursery.start(work)
+            gc.collect()
+            gc.freeze()  # what lives as long as the worker need not be looked at again
+            announce()
+
+    _trio_run(serve)
+
+
+def run_tokenizer(config: Config, options: dict[str, Any]) -> None:
+    """The tokenization endpoint, on the card-data side."""
+    import uvloop
+
+    from hsm.tokenizer import serve_tokenizer
+
+    uvloop.run(
+        serve_tokenizer(
+            config.tokenizer, state_directory=config.state_path, ready=announce, hsm_socket=config.hsm.socket
+        )
+    )
+
+
+def run_gateway(config: Config, options: dict[str, Any]) -> None:
+    """The merchants' API."""
+    import uvloop
+
+    from console.postgresql import GATEWAY, resolve_dsn
+    from gateway.server import serve_gateway
+    from hsm.tokenizer import internal_secret
+
+    link = config.acquirer_link(config.gateway.link)
+    assert link is not None, "the configuration was checked"
+    uvloop.run(
+        serve_gateway(
+            config.gateway,
+            dsn=resolve_dsn(config.postgresql, config.state_path, GATEWAY),
+            switch_address=link.listen,
+            dialect=link.dialect,
+            tokenizer_url=f"http://{config.tokenizer.listen}",
+            internal_secret=internal_secret(config.state_path),
+            ready=lambda address: announce(),
+        )
+    )
+
+
+def issuer_book_path(config: Config, name: str) -> Path:
+    """Where a simulated issuer keeps its book over restarts."""
+    return config.state_path / "issuers" / f"{name}.book"
+
+
+PROCESSES: dict[str, Callable[[Config, dict[str, Any]], None]] = {
+    "postgresql": run_postgresql,
+    "hsm": run_hsm,
+    "issuer": run_issuer,
+    "switch": run_switch,
+    "tokenizer": run_tokenizer,
+    "gateway": run_gateway,
+}
+
+
+def _run_trio(serve: Callable[[], Any]) -> None:
+    """Run `serve` until SIGTERM or SIGINT, then cancel it."""
+    import trio
+
+    async def main() -> None:
+        stopping = trio.Event()
+        async with trio.open_nursery() as nursery:
+            await nursery.start(_set_on_signal, stopping)
+
+            async def work() -> None:
+                await serve()
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(work)
+            await stopping.wait()
+            nursery.cancel_scope.cancel()
+
+    _trio_run(main)
+
+
+def _trio_run(main: Callable[[], Any]) -> None:
+    import trio
+
+    try:
+        trio.run(main)
+    except BaseExceptionGroup as group:
+        raise _first(group) from group
+
+
+async def _set_on_signal(stopping: trio.Event, task_status: Any = None) -> None:
+    """Set `stopping` on SIGTERM and SIGINT, for ever."""
+    import trio
+
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        if task_status is not None:
+            task_status.started()
+        async for _ in signals:
+            stopping.set()
+
+
+def _event_writer(config: Config, name: str) -> Callable[[bytes], object] | None:
+    """Where a worker's payment events go: behind its log, whole lines at a time."""
+    if not config.switch.payment_log or not is_supervised():
+        return None
+    descriptor = os.open(config.log_path / f"{name}.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    return lambda lines: os.write(descriptor, lines)
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """A group's first error; the command line shows one line, the log has all."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _stop_flag() -> Callable[[], bool]:
+    """True after SIGTERM or SIGINT."""
+    seen: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, frame: seen.append(number))
+    return lambda: bool(seen)
