@@ -200,7 +200,7 @@ async def run_worker(
     """
     if write_events is None and config.settings.payment_log:
         write_events = _to_standard_error
-    stopping = stopping or trio.Event()
+    stopping = trio.Event() if stopping is None else stopping
     async with trio.open_nursery() as nursery:
         worker = Worker(
             config, journal, hsm, network, nursery,
