@@ -71,7 +71,10 @@ class Database:
         if self._seeker is not None:
             self._seeker.cancel()
             await asyncio.wait([self._seeker])
-        self._pool.terminate()
+        try:
+            await asyncio.wait_for(self._pool.close(), self._timeout_s)
+        except _AWAY:
+            self._pool.terminate()
 
     async def run(self, function: Callable[[Any], Awaitable[Result]]) -> Result:
         """Run `function(connection)`.

@@ -7,7 +7,7 @@ import itertools
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +81,16 @@ def execute(dsn: str, sql: str, *arguments: Any) -> list[Any]:
             await connection.close()
 
     return asyncio.run(run())
+
+
+async def until(condition: Callable[[], bool | Awaitable[bool]]) -> None:
+    """Wait, under asyncio, until something that nobody announces is so; ten seconds at most."""
+    async with asyncio.timeout(10):
+        while True:
+            now = condition()
+            if now if isinstance(now, bool) else await now:
+                return
+            await asyncio.sleep(0.01)
 
 
 @pytest.fixture(scope="session")
