@@ -1,0 +1,64 @@
+"""One system of real processes for all end-to-end tests of a session, and a shop on it for each test."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+import specs
+from console.config import Config, load_config
+from console.supervisor import System
+from simulators.acquirer import Acquirer
+from tests.e2e.shop import Shop, new_acquirer, pos_address
+from tests.e2e.terminal import Terminal, terminal
+
+
+def quick(config: Config) -> Config:
+    """The packaged configuration with shorter waits: nothing else is different from what users run."""
+    replace = msgspec.structs.replace
+    return replace(
+        config,
+        switch=replace(config.switch, recovery_grace_s=1.0),
+        issuer=tuple(
+            replace(link, deadline_s=1.0, advice_timeout_s=0.5, reconnect_cap_s=0.5) for link in config.issuer
+        ),
+    )
+
+
+@pytest.fixture(scope="session")
+def state_directory() -> Iterator[Path]:
+    # Not tmp_path: pytest's is closed to the database server's user, and its paths are long for unix sockets.
+    state = Path(tempfile.mkdtemp(prefix="cardswitch-e2e-"))
+    state.chmod(0o755)
+    yield state
+    shutil.rmtree(state, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def system(state_directory: Path) -> Iterator[System]:
+    """Everything that `cardswitch up` starts, on free ports; on failure look at `system.log_tail()`."""
+    config = quick(load_config(Path(str(specs.__file__)).with_name("cardswitch.toml")))
+    with System.start(config, state_directory, ports="free", longest_pause_s=0.5) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def acquirers(system: System) -> list[Acquirer]:
+    """Every acquirer whose book counts; the first is the terminal's of `shop`."""
+    return [new_acquirer(system, "10001", "TERM0001")]
+
+
+@pytest.fixture(scope="session")
+def pos(system: System, acquirers: list[Acquirer]) -> Iterator[Terminal]:
+    with terminal(acquirers[0], pos_address(system)) as shell:
+        yield shell
+
+
+@pytest.fixture
+def shop(system: System, pos: Terminal, acquirers: list[Acquirer]) -> Shop:
+    return Shop(system, pos, acquirers)
