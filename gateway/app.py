@@ -152,7 +152,8 @@ class Api:
         _check_headers(request)
         caller = await self._caller(call, request)
         self._rate.take(caller.account.id)
-        context = Context(self._services, caller, trace_id)
+        key = request.headers.get("idempotency-key") if call.begin is not None else None
+        context = Context(self._services, caller, trace_id, key or "")
         ids = {name: str(value) for name, value in request.path_params.items()}
         if any(not _ID.fullmatch(value) for value in ids.values()):
             raise invalid("The id in the address cannot be one", "id", "resource_missing")
@@ -168,7 +169,6 @@ class Api:
                 return execution.json_answer(200, await call.read(connection, context, ids, params))
         assert call.begin is not None
         work = execution.Work(context, call.begin, ids, params)
-        key = request.headers.get("idempotency-key")
         if key is None:
             return await execution.execute(work)
         refuse_card_data({"Idempotency-Key": key}, self._services.tokenizer.url)

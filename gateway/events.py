@@ -31,20 +31,27 @@ TYPES = frozenset(
 )
 
 
-async def emit(connection: Any, account_id: str, event_type: str, subject: Object, trace_id: str) -> None:
+async def emit(
+    connection: Any,
+    account_id: str,
+    event_type: str,
+    subject: Object,
+    trace_id: str,
+    idempotency_key: str = "",
+) -> None:
     """Store an event with its deliveries; nobody hears of it before the caller's transaction has committed.
 
     Args:
         subject: the object as it is now, as the API would show it.
-        trace_id: of the request that caused it.
+        trace_id: of the request that caused it. idempotency_key: of that request, where the event is its direct effect.
     """
     assert event_type in TYPES, event_type
     event_id = new_id("evt")
     shown = {name: value for name, value in subject.items() if name != "client_secret"}
     await connection.execute(
-        """INSERT INTO gateway.events (id, account_id, created_at, type, object, request_id)
-           VALUES ($1, $2, $3, $4, $5, $6)""",
-        *(event_id, account_id, datetime.now(UTC), event_type, shown, f"req_{trace_id}"),
+        """INSERT INTO gateway.events (id, account_id, created_at, type, object, request_id, idempotency_key)
+           VALUES ($1, $2, $3, $4, $5, $6, $7)""",
+        *(event_id, account_id, datetime.now(UTC), event_type, shown, f"req_{trace_id}", idempotency_key or None),
     )
     await connection.execute(
         """INSERT INTO gateway.deliveries (event_id, endpoint_id, next_at)

@@ -7,6 +7,7 @@ A handler checks its parameters and returns a `Begin`. `gateway.app` runs it in 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -36,15 +37,22 @@ class Services(msgspec.Struct, frozen=True):
 
 
 class Context(msgspec.Struct, frozen=True):
-    """One request: the services, who asks, and its trace id."""
+    """One request: the services, who asks, its trace id and its idempotency key, "" where it has none."""
 
     services: Services
     caller: Caller
     trace_id: str
+    idempotency_key: str = ""
 
     @property
     def account(self) -> Account:
         return self.caller.account
+
+    @property
+    def token_user(self) -> str:
+        """Who uses up a token: the same for a request and its repeats, so that a repeat may ask for it again."""
+        name = f"{self.account.id} {self.idempotency_key or self.trace_id}"
+        return hashlib.sha256(name.encode()).hexdigest()
 
     def require_network(self) -> None:
         """Refuse work for the switch while it cannot be done. Raises ApiError 503 or 429; nothing is stored."""

@@ -289,4 +289,5 @@ def _begun(intent_id: str, expand: list[str], attempt: Attempt | None) -> Begun:
 
 
 async def _emit(connection: Any, context: Context, name: str, intent: objects.Row) -> None:
-    await emit(connection, context.account.id, name, objects.payment_intent(intent), context.trace_id)
+    shown = objects.payment_intent(intent)
+    await emit(connection, context.account.id, name, shown, context.trace_id, context.idempotency_key)

@@ -40,7 +40,8 @@ async def create(context: Context, ids: dict[str, str], params: RefundCreate) ->
             *(new_id("re"), context.account.id, charge["payment_intent"], charge["id"], datetime.now(UTC), amount),
             *(charge["currency"], params.reason, {} if params.metadata is msgspec.UNSET else params.metadata),
         )
-        await emit(connection, context.account.id, "refund.created", objects.refund(refund), context.trace_id)
+        shown = objects.refund(refund)
+        await emit(connection, context.account.id, "refund.created", shown, context.trace_id, context.idempotency_key)
         original = await attempts.first_of(connection, charge["id"])
         draft = Draft(
             kind=Kind.REFUND,

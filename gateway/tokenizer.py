@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import msgspec
 
-from gateway.errors import TokenizerUnavailable, missing
+from gateway.errors import TokenizerUnavailable, invalid, missing
 
 _TIMEOUT_S = 5.0
 _MAX_CONNECTIONS = 32
@@ -53,17 +53,22 @@ class Tokenizer:
             limits=httpx.Limits(max_connections=_MAX_CONNECTIONS),
         )
 
-    async def resolve(self, reference: str, trace_id: str) -> Card:
-        """The card behind `tok_…`, `pm_…` or a test name such as `pm_card_visa`.
+    async def resolve(self, reference: str, used_by: str, trace_id: str) -> Card:
+        """The card behind `tok_…`, `pm_…` or a test name such as `pm_card_visa`; a `tok_…` is used up.
 
-        Raises: ApiError 404 for an unknown one; TokenizerUnavailable.
+        Args:
+            used_by: the same for a request and its repeats, who may have it again.
+
+        Raises: ApiError 404 for an unknown one, 400 for one that is used up; TokenizerUnavailable.
         """
         try:
             response = await self._client.post(
-                "/internal/resolve", json={"id": reference}, headers={"X-Trace-Id": trace_id}
+                "/internal/resolve", json={"id": reference, "used_by": used_by}, headers={"X-Trace-Id": trace_id}
             )
         except httpx.HTTPError as error:
             raise TokenizerUnavailable(type(error).__name__) from None
+        if response.status_code == 400 and _code(response) == "token_already_used":
+            raise invalid("You cannot use a token more than once", "payment_method", "token_already_used")
         if response.status_code in (400, 404):
             raise missing("token" if reference.startswith("tok_") else "PaymentMethod", "payment_method")
         if response.status_code != 200:
@@ -75,9 +80,18 @@ class Tokenizer:
 
     async def alive(self) -> bool:
         try:
-            return (await self._client.get("/healthz", timeout=2.0)).status_code == 200
+            return (await self._client.get("/readyz", timeout=2.0)).status_code == 200
         except httpx.HTTPError:
             return False
 
     async def close(self) -> None:
         await self._client.aclose()
+
+
+def _code(response: httpx.Response) -> str:
+    """The code in an error in Stripe's shape, "" where there is none."""
+    try:
+        code = response.json()["error"]["code"]
+    except (ValueError, KeyError, TypeError):
+        return ""
+    return code if isinstance(code, str) else ""

@@ -20,7 +20,7 @@ VISA = {
     "country": "US",
     "funding": "credit",
 }
-CARDS = {"pm_card_visa": VISA, "tok_visa": VISA, "pm_stored0001": VISA}
+CARDS = {"pm_card_visa": VISA, "tok_visa": VISA, "tok_once": VISA, "pm_stored0001": VISA}
 
 Respond = Callable[[str, dict[str, str], bytes], tuple[int, bytes]]
 
@@ -59,12 +59,17 @@ class Stub:
 
 
 def tokenizer() -> Stub:
+    used: dict[str, str] = {}
+
     def respond(path: str, headers: dict[str, str], body: bytes) -> tuple[int, bytes]:
-        if path == "/healthz":
+        if path == "/readyz":
             return 200, b"{}"
         if headers.get("authorization") != f"Bearer {SECRET}":
             return 401, b"{}"
-        card = CARDS.get(msgspec.json.decode(body)["id"])
+        asked = msgspec.json.decode(body)
+        card = CARDS.get(asked["id"])
+        if asked["id"] == "tok_once" and used.setdefault("tok_once", asked["used_by"]) != asked["used_by"]:
+            return 400, b'{"error": {"type": "invalid_request_error", "code": "token_already_used"}}'
         return (200, msgspec.json.encode(card)) if card else (404, b"{}")
 
     return Stub(respond)

@@ -95,6 +95,26 @@ def test_the_late_approval_of_a_reversed_payment_books_nothing(gateway: Gateway,
     assert gateway.rows("SELECT state FROM gateway.attempts WHERE kind = 'purchase'") == [{"state": "reversed"}]
 
 
+def test_an_answer_that_leaves_doubt_is_reversed(gateway: Gateway, switch: FakeSwitch) -> None:
+    client = gateway.stripe()
+    answers = {"0200": "96", "0420": "00"}
+    switch.rule = lambda message: answers[message.mti]
+    with pytest.raises(stripe.CardError) as declined:
+        client.v1.payment_intents.create(PAY)
+    assert declined.value.code == "processing_error"
+    eventually(lambda: switch.mtis() == ["0200", "0420"])
+    answers |= {"0200": "91"}
+    with pytest.raises(stripe.CardError) as declined:
+        client.v1.payment_intents.create(PAY)
+    assert declined.value.error.decline_code == "issuer_not_available"
+    assert switch.mtis() == ["0200", "0420", "0200"]  # nothing was sent before, so nothing can stand
+    answers |= {"0200": SILENCE, "0201": "91"}
+    with pytest.raises(stripe.CardError):
+        client.v1.payment_intents.create(PAY)
+    eventually(lambda: switch.mtis()[3:] == ["0200", "0201", "0420"])
+    eventually(lambda: standing(gateway) == [(0, 0, True)] * 3)
+
+
 def test_a_capture_is_repeated_until_it_is_taken(gateway: Gateway, switch: FakeSwitch) -> None:
     client = gateway.stripe()
     intent = client.v1.payment_intents.create({**PAY, "capture_method": "manual"})

@@ -80,13 +80,11 @@ def test_a_deleted_endpoint_gets_nothing_more(gateway: Gateway, sink: MakeSink) 
     assert refused.value.http_status == 404
 
 
-@pytest.mark.parametrize(
-    "url", ["ftp://shop.example/", "file:///etc/passwd", "shop.example", "http://u:p@shop.example/"]
-)
-def test_only_plain_web_addresses_are_taken(gateway: Gateway, url: str) -> None:
-    with pytest.raises(stripe.InvalidRequestError) as refused:
-        gateway.stripe().v1.webhook_endpoints.create({"url": url, "enabled_events": ["*"]})
-    assert (refused.value.param, refused.value.code) == ("url", "url_invalid")
+def test_only_plain_web_addresses_are_taken(gateway: Gateway) -> None:
+    for url in ("ftp://shop.example/", "file:///etc/passwd", "shop.example", "http://u:p@shop.example/", "http://"):
+        with pytest.raises(stripe.InvalidRequestError) as refused:
+            gateway.stripe().v1.webhook_endpoints.create({"url": url, "enabled_events": ["*"]})
+        assert (refused.value.param, refused.value.code) == ("url", "url_invalid")
 
 
 def test_events_tell_the_story_in_order(gateway: Gateway, switch: FakeSwitch) -> None:

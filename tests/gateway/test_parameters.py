@@ -1,0 +1,189 @@
+"""Forms, shapes, ids, declines and limits by themselves."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+import stripe
+from hypothesis import given
+from hypothesis import strategies as st
+from stripe._encode import _api_encode
+
+from gateway import shapes
+from gateway.attempts import card_acceptor
+from gateway.config import GatewayConfig, host_and_port
+from gateway.declines import DECLINES, card_error, decline
+from gateway.delivery import signature
+from gateway.errors import ApiError
+from gateway.ids import new_id
+from gateway.keys import Account
+from gateway.limits import RateLimit
+from gateway.parameters import convert, decode_body, decode_form, refuse_card_data
+from messages.card import luhn_digit
+from messages.elements import RESPONSE_CODES
+
+NAMES = st.text("abcdefghijklmnopqrstuvwxyz_", min_size=1, max_size=8)
+TREES = st.recursive(
+    st.text(max_size=12).filter(lambda text: "\x00" not in text),
+    lambda inner: st.dictionaries(NAMES, inner, min_size=1, max_size=3),
+    max_leaves=12,
+)
+
+
+def depth(tree: Any) -> int:
+    return 1 + max(map(depth, tree.values()), default=0) if isinstance(tree, dict) else 0
+
+
+@given(st.dictionaries(NAMES.filter(lambda name: name not in shapes.LISTS), TREES, max_size=4))
+def test_what_the_official_client_encodes_is_decoded(tree: dict[str, Any]) -> None:
+    if depth(tree) <= 6:
+        assert decode_form(urlencode(list(_api_encode(tree)))) == tree
+
+
+@given(st.binary(max_size=200), st.sampled_from(["application/json", "application/x-www-form-urlencoded"]))
+def test_any_body_is_read_or_refused(body: bytes, content_type: str) -> None:
+    try:
+        params = decode_body(body, content_type)
+        refuse_card_data(params, "http://tokens")
+        convert(params, shapes.IntentCreate)
+    except ApiError as error:
+        assert error.status in (400, 413)
+
+
+def test_lists_in_their_three_forms() -> None:
+    for form in ("expand[]=a&expand[]=b", "expand[0]=a&expand[1]=b", "expand%5B0%5D=a&expand%5B1%5D=b"):
+        assert decode_form(form) == {"expand": ["a", "b"]}
+    assert decode_form("metadata[0]=a") == {"metadata": {"0": "a"}}
+
+
+@pytest.mark.parametrize(
+    "form", ["a[=1", "a]=1", "[a]=1", "a[b]c=1", "a=1&a[b]=2", "a[b]=1&a=2", "=1", "a=%ff", "a[[b]]=1"]
+)
+def test_broken_forms_are_refused(form: str) -> None:
+    with pytest.raises(ApiError):
+        decode_form(form)
+
+
+@given(
+    st.sampled_from(["424242", "555555", "378282", "601111"]),
+    st.integers(0, 10**9 - 1),
+    st.sampled_from(["", " ", "-"]),
+)
+def test_card_numbers_are_found_wherever_they_stand(prefix: str, middle: int, separator: str) -> None:
+    partial = f"{prefix}{middle:09d}"
+    digits = partial + luhn_digit(partial)
+    shown = separator.join(digits[at : at + 4] for at in range(0, len(digits), 4))
+    for params in ({"description": f"paid with {shown}!"}, {"a": {"b": [shown]}}, {"metadata": {shown: "x"}}):
+        with pytest.raises(ApiError) as refused:
+            refuse_card_data(params, "http://tokens")
+        assert digits not in str(refused.value.body())
+        assert shown not in str(refused.value.body())
+
+
+def test_other_numbers_pass() -> None:
+    refuse_card_data(
+        {"amount": "1099", "metadata": {"order": "4242424242424243", "phone": "+49 221 123456", "number": "7"}}, "x"
+    )
+
+
+def test_metadata_limits() -> None:
+    base = {"amount": 1, "currency": "eur"}
+    assert convert({**base, "metadata": {"a": 1, "b": True, "c": None}}, shapes.IntentCreate).metadata == {
+        "a": "1",
+        "b": "true",
+        "c": "",
+    }
+    for metadata in (
+        {str(number): "x" for number in range(51)},
+        {"x" * 41: "x"},
+        {"x": "x" * 501},
+        {"x": {"y": "z"}},
+        {"x": []},
+        ["x"],
+    ):
+        with pytest.raises(ApiError):
+            convert({**base, "metadata": metadata}, shapes.IntentCreate)
+
+
+def test_errors_repeat_no_values() -> None:
+    secret = "do-not-repeat"
+    for params in (
+        {"amount": secret, "currency": "eur"},
+        {"amount": 1, "currency": "eur", "capture_method": secret},
+        {"amount": 1, "currency": "eur", "confirm": secret},
+        {"amount": 1, "currency": "eur", "statement_descriptor": secret * 3},
+        {"amount": 1, "currency": "eur", "automatic_payment_methods": secret},
+    ):
+        with pytest.raises(ApiError) as refused:
+            convert(params, shapes.IntentCreate)
+        assert secret not in str(refused.value.body())
+        assert refused.value.param
+
+
+def test_ids_are_unique_and_in_order() -> None:
+    made = [new_id("pi") for _ in range(5000)]
+    assert made == sorted(made)
+    assert len(set(made)) == len(made)
+    assert all(len(one) == len("pi_") + 24 for one in made)
+
+
+def test_declines_have_stripes_codes() -> None:
+    assert decline("51").decline_code == "insufficient_funds"
+    assert card_error("51", "ch_1")["decline_code"] == "insufficient_funds"
+    assert card_error("54", "ch_1")["code"] == "expired_card"
+    assert card_error("", "ch_1")["code"] == "processing_error"
+    assert card_error("Z9", "ch_1") == {
+        "type": "card_error",
+        "code": "card_declined",
+        "decline_code": "generic_decline",
+        "message": "Your card was declined.",
+        "charge": "ch_1",
+        "network_decline_code": "Z9",
+    }
+    assert {code for code in DECLINES if code.isdigit()} <= RESPONSE_CODES.keys()
+
+
+def test_signatures_verify_with_the_official_package() -> None:
+    now = int(time.time())
+    body = '{"object": "event", "name": "Café"}'.encode()
+    assert stripe.WebhookSignature.verify_header(body, signature(body, "whsec_x", now), "whsec_x", 300)
+    for header in (signature(body, "whsec_y", now), signature(body, "whsec_x", now - 400)):
+        with pytest.raises(stripe.SignatureVerificationError):
+            stripe.WebhookSignature.verify_header(body, header, "whsec_x", 300)
+
+
+def test_rate_limit_fills_again() -> None:
+    now = [0.0]
+    limit = RateLimit(2.0, clock=lambda: now[0])
+    for _ in range(4):
+        limit.take("a")
+    with pytest.raises(ApiError) as refused:
+        limit.take("a")
+    assert refused.value.status == 429
+    limit.take("b")
+    now[0] = 0.5
+    limit.take("a")
+    with pytest.raises(ApiError):
+        limit.take("a")
+
+
+@given(st.text(max_size=60), st.text(max_size=30))
+def test_card_acceptor_is_forty_printable_characters(name: str, city: str) -> None:
+    text = card_acceptor(Account("acct_1", "SHOP", name, city, "DE", "5814"))
+    assert len(text) == 40
+    assert text.isascii()
+    assert text.isprintable()
+    assert text.endswith("DE")
+
+
+def test_configuration_problems_are_listed() -> None:
+    assert GatewayConfig().problems() == []
+    wrong = GatewayConfig(listen="nowhere", request_timeout_s=1.0, answer_timeout_s=2.0)
+    assert len(wrong.problems()) == 2
+    assert host_and_port("[::1]:80") == ("::1", 80)
+    for address in ("80", ":80", "host:", "host:http", "host:70000", "host:²"):
+        with pytest.raises(ValueError, match=r"is not host:port|the port"):
+            host_and_port(address)
