@@ -27,6 +27,7 @@ EFFECTS: dict[str, LinkEvent | None] = {
     SIGN_OFF: LinkEvent.SIGNED_OFF,
     ECHO: None,
 }
+SOON_S = 0.001  # no use in sleeping less
 ECHOED = (7, 11, 32, 33, 41, 70)
 
 
@@ -59,9 +60,9 @@ async def watch(
     nobody answered. Runs until the session is closed."""
     missed = 0
     while session.open:
-        quiet_s = trio.current_time() - session.heard_at
-        if missed == 0 and quiet_s < idle_s:
-            await trio.sleep(idle_s - quiet_s)
+        left_s = session.heard_at + idle_s - trio.current_time()
+        if missed == 0 and left_s > SOON_S:
+            await trio.sleep(left_s)
             continue
         try:
             request = management_request(ECHO, next(numbers), clock)

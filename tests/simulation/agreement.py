@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 
 from ledger.journal import Layer
-
 from tests.simulation.world import World
 
 

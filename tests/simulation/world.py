@@ -9,6 +9,7 @@ from typing import Any
 
 import trio
 import trio.testing
+
 from hsm.config import KeyConfig
 from hsm.software import SoftwareHsm, software_keys
 from ledger.memory import MemoryJournal
