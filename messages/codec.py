@@ -123,6 +123,11 @@ class Codec:
         split = self._mac_offset(data)
         return data[:split] + (mac if len(data) - split == _MAC_BYTES else mac.hex().upper().encode())
 
+    @property
+    def compiled(self) -> tuple[int, int]:
+        """How many compiled decoders and encoders are kept now."""
+        return self._decoders.entries, self._encoders.entries
+
     def _mac_offset(self, data: bytes) -> int:
         header = read_header(self.dialect, data)
         if not header.numbers or header.numbers[-1] not in _MACS:

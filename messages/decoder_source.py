@@ -120,7 +120,7 @@ class _Writer:
         if not self.packed_mti or any(map(is_text, self.elements)):
             self.emit('text = data.decode("latin-1")')
         self.emit(f"mti = {_view(not self.packed_mti)}[:4]")
-        self.demand("n", not self.packed_mti, _Place("", 0), _Place("", 4 if self.packed_mti else 8))
+        self.checks.append("mti.isdecimal()")  # in Latin-1 that is 0 to 9; isdigit would take "²"
         self.emit("elements = EMPTY.copy()")
 
     def groups(self) -> list[list[Element]]:
@@ -163,6 +163,7 @@ class _Writer:
             value = f"elements[{element.number}]"
             if _value(element, value) != value:
                 self.emit(f"{value} = {_value(element, value)}")
+            self.demand_hexadecimal(element)
         self.at = stop
 
     def demand_pad(self, element: Element, where: _Place, right: bool) -> None:
@@ -170,6 +171,10 @@ class _Writer:
         self.checks.append(f"nibbles[{where.within(False)}] == {element.pad[-1].lower()!r}")
         if element.pad[-1].isdigit() and not right:
             self.demand("n", False, where, where.plus_nibbles(1))
+
+    def demand_hexadecimal(self, element: Element) -> None:
+        if element.encoding == "hex":
+            self.checks.append(f"a2b_hex(elements[{element.number}]) is not None")
 
     def variable(self, element: Element) -> None:
         """An element with a length before it."""
@@ -188,6 +193,7 @@ class _Writer:
             cut = f"{_view(text)}[{start.within(text)} : {end.within(text)}]"
             self.emit(f"elements[{element.number}] = {_value(element, cut)}")
             self.demand(element.kind, text, start, end)
+            self.demand_hexadecimal(element)
         self.at = end
 
     def variable_bcd(self, element: Element, length: str, start: _Place, end: _Place) -> None:
@@ -226,9 +232,7 @@ class _Writer:
         kind, text = stretch.kind, stretch.text
         start, stop = stretch.start.within(text), stretch.stop.within(text)
         raw = f"{'data' if text else 'packed'}[{start} : {stop}]"
-        if kind == "b" and text:
-            self.checks.append(f"a2b_hex({raw}) is not None")
-        elif kind in CHECKS:
+        if kind in CHECKS:
             if CHECKS[kind].count("{0}") > 1:
                 name = f"raw_{len(self.lines)}"
                 self.emit(f"{name} = {raw}")

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 
-class Message(msgspec.Struct):
+class Message(msgspec.Struct, gc=False):  # text only: cannot be part of a cycle
     """An ISO 8583 message; mutable, equal by value.
 
     Args:

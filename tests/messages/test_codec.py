@@ -1,0 +1,253 @@
+"""The codec against bytes written by hand, its refusals, its caches and its MAC."""
+
+from __future__ import annotations
+
+import traceback
+
+import pytest
+
+from messages.codec import COMPILE_AFTER, Codec
+from messages.decoder_source import compile_decoder
+from messages.dialect import load_dialect
+from messages.errors import DecodeError, EncodeError
+from messages.interpreter import Interpreter
+from messages.message import Message
+
+PAN = "4242424242424242"
+
+AUTHORIZATION = Message(
+    "0100",
+    {
+        2: PAN,
+        3: "000000",
+        4: "000000001000",
+        11: "123456",
+        14: "3012",
+        22: "051",
+        32: "12345",
+        35: "4242424242424242=30122010000000000000",
+        39: "00",
+        41: "TERM0001",
+        49: "978",
+        52: "0123456789ABCDEF",
+        55: "9F2701809A03261122",
+        70: "301",
+        128: "A1B2C3D4E5F60718",
+    },
+)
+# bits 1 2 3 4 | 11 14 | 22 | 32 || 35 39 | 41 | 49 52 | 55      and in the second: 70 | 128
+BITMAPS = "F0240401 22809200".replace(" ", "") + "0400000000000001"
+
+ASCII = (
+    b"0100" + BITMAPS.encode()
+    + b"16" b"4242424242424242"
+    + b"000000" b"000000001000" b"123456" b"3012" b"051"
+    + b"05" b"12345"
+    + b"37" b"4242424242424242=30122010000000000000"
+    + b"00" b"TERM0001" b"978" b"0123456789ABCDEF"
+    + b"018" b"9F2701809A03261122"
+    + b"301" b"A1B2C3D4E5F60718"
+)  # fmt: skip
+BCD = bytes.fromhex(
+    "0100" + BITMAPS
+    + "16" "4242424242424242"
+    + "000000" "000000001000" "123456" "3012" "0051"
+    + "05" "012345"
+    + "37" "4242424242424242D30122010000000000000F"
+    + "3030" "5445524D30303031" "393738" "0123456789ABCDEF"
+    + "0009" "9F2701809A03261122"
+    + "0301" "A1B2C3D4E5F60718"
+)  # fmt: skip
+WIRES = {"iso87-ascii": ASCII, "iso87-bcd": BCD}
+every_dialect = pytest.mark.parametrize("name", WIRES)
+
+
+def warm(codec: Codec, message: Message, data: bytes) -> None:
+    for _ in range(COMPILE_AFTER):
+        codec.encode(message)
+        codec.decode(data)
+
+
+@every_dialect
+def test_bytes_written_by_hand_mean_what_they_should(name: str) -> None:
+    codec = Codec(load_dialect(name))
+    for _ in range(COMPILE_AFTER + 2):  # interpreted first, compiled at the end
+        assert codec.decode(WIRES[name]) == AUTHORIZATION
+        assert codec.encode(AUTHORIZATION) == WIRES[name]
+    assert codec.compiled == (1, 1)
+
+
+@every_dialect
+def test_order_of_insertion_does_not_matter(name: str) -> None:
+    codec = Codec(load_dialect(name))
+    backwards = Message("0100", dict(reversed(AUTHORIZATION.elements.items())))
+    warm(codec, backwards, WIRES[name])
+    assert codec.encode(backwards) == WIRES[name]
+
+
+def test_an_echo_without_secondary_elements_has_one_bitmap() -> None:
+    echo = Message("0800", {7: "1122154500", 11: "000001"})
+    assert Codec(load_dialect("iso87-ascii")).encode(echo) == b"080002200000000000001122154500000001"
+    assert Codec(load_dialect("iso87-bcd")).encode(echo) == bytes.fromhex("080002200000000000001122154500000001")
+
+
+def test_lower_case_hexadecimal_is_read_and_upper_case_written() -> None:
+    codec = Codec(load_dialect("iso87-ascii"))
+    lower = ASCII.replace(BITMAPS.encode(), BITMAPS.lower().encode()).replace(b"0123456789ABCDEF", b"0123456789abcdef")
+    for _ in range(COMPILE_AFTER + 2):
+        assert codec.decode(lower) == AUTHORIZATION
+    assert codec.encode(codec.decode(lower)) == ASCII
+
+
+def test_a_secondary_bitmap_without_bits_is_read() -> None:
+    codec = Codec(load_dialect("iso87-bcd"))
+    for _ in range(COMPILE_AFTER + 2):
+        assert codec.decode(bytes.fromhex("08008020000000000000" + "00" * 8 + "000001")) == Message(
+            "0800", {11: "000001"}
+        )
+
+
+@pytest.mark.parametrize(
+    ("broken", "path", "offset"),
+    [
+        (b"", "MTI", 0),
+        (b"01", "MTI", 0),
+        (b"01A0" + ASCII[4:], "MTI", 0),
+        (b"01\xb20" + ASCII[4:], "MTI", 0),
+        (ASCII[:20], "bitmap", 20),
+        (ASCII[:4] + b" 0240401228092 0" + ASCII[20:], "bitmap", 4),
+        (ASCII.replace(b"16" + PAN.encode(), b"20" + PAN.encode()), "DE 2", 36),
+        (ASCII.replace(b"16" + PAN.encode(), b"+6" + PAN.encode()), "DE 2", 36),
+        (ASCII.replace(b"16" + PAN.encode(), b"16" + PAN.encode()[:-1] + b"x"), "DE 2", 38),
+        (ASCII.replace(b"000000001000", b"00000000100 "), "DE 4", 60),
+        (ASCII.replace(b"TERM0001", b"TERM000\n"), "DE 41", ASCII.index(b"TERM0001")),
+        (ASCII.replace(b"018", b"017"), "DE 55", ASCII.index(b"9F27")),
+        (ASCII + b"0", "message", len(ASCII)),
+        (ASCII[:-1], "DE 128", len(ASCII) - 16),
+    ],
+)
+def test_a_refusal_says_where(broken: bytes, path: str, offset: int) -> None:
+    for warmed in (False, True):
+        codec = Codec(load_dialect("iso87-ascii"))
+        if warmed:
+            warm(codec, AUTHORIZATION, ASCII)
+        with pytest.raises(DecodeError) as caught:
+            codec.decode(broken)
+        assert (caught.value.path, caught.value.offset) == (path, offset)
+        assert PAN[6:-4] not in str(caught.value)
+
+
+def test_an_element_that_the_dialect_lacks_is_named() -> None:
+    with pytest.raises(DecodeError, match=r"bitmap at byte 2: announces DE 65, which iso87-bcd does not have"):
+        Codec(load_dialect("iso87-bcd")).decode(bytes.fromhex("0100" + "8000000000000000" + "8000000000000000"))
+
+
+@pytest.mark.parametrize(
+    ("mti", "number", "value", "path"),
+    [
+        ("0100", 2, PAN + "1234", "DE 2"),
+        ("0100", 2, "", "DE 2"),
+        ("0100", 2, "424242424242424x", "DE 2"),
+        ("0100", 4, "1000", "DE 4"),
+        ("0100", 35, "4242424242424242^3012", "DE 35"),
+        ("0100", 41, "TERM 01", "DE 41"),
+        ("0100", 41, "TERM00\xe91", "DE 41"),
+        ("0100", 52, "0123456789ABCDEG", "DE 52"),
+        ("0100", 55, "9F2", "DE 55"),
+        ("0100", 65, "0", "DE 65"),
+        ("0100", 129, "0", "DE 129"),
+        ("010", 3, "000000", "MTI"),
+        ("01O0", 3, "000000", "MTI"),
+    ],
+)
+@every_dialect
+def test_what_cannot_be_said_is_refused_by_path_without_the_value(
+    name: str, mti: str, number: int, value: str, path: str
+) -> None:
+    for warmed in (False, True):
+        codec = Codec(load_dialect(name))
+        if warmed:
+            warm(codec, AUTHORIZATION, WIRES[name])
+        with pytest.raises(EncodeError) as caught:
+            codec.encode(Message(mti, {**AUTHORIZATION.elements, number: value}))
+        assert caught.value.path == path
+        assert "42424" not in str(caught.value)
+
+
+@every_dialect
+def test_the_caches_stay_bounded_whatever_a_peer_sends(name: str) -> None:
+    codec = Codec(load_dialect(name), cache_size=8)
+    interpreter = Interpreter(codec.dialect)
+    for first in range(3, 20):
+        for second in (37, 38, 39):
+            message = Message(
+                "0800",
+                {number: "1" * codec.dialect.elements[number].max_length for number in (first, second)},
+            )
+            data = interpreter.encode(message)
+            for _ in range(COMPILE_AFTER + 1):
+                assert codec.decode(data) == message
+                assert codec.encode(message) == data
+            assert max(codec.compiled) <= 8
+    for first in range(3, 20):
+        for second in range(20, 28):
+            message = Message(
+                "0800", {number: "1" * codec.dialect.elements[number].max_length for number in (first, second)}
+            )
+            codec.decode(codec.encode(message))
+            assert codec._seen_bitmaps.entries <= 32
+            assert codec._seen_sets.entries <= 32
+
+
+def test_bytes_that_are_refused_never_get_compiled_code() -> None:
+    codec = Codec(load_dialect("iso87-ascii"))
+    for _ in range(3 * COMPILE_AFTER):
+        with pytest.raises(DecodeError):
+            codec.decode(ASCII + b"0")
+    assert codec.compiled == (0, 0)
+
+
+def test_generated_source_shows_in_tracebacks() -> None:
+    decoder = compile_decoder(load_dialect("iso87-ascii"), (2,), 20)
+    try:
+        decoder(b"0100" + b"4000000000000000" + b"xx")
+    except KeyError as error:
+        shown = "".join(traceback.format_exception(error))
+    assert "generated/iso87-ascii/decode/2" in shown
+    assert "start_2 + LENGTH" in shown
+
+
+@every_dialect
+def test_a_mac_covers_everything_before_it_and_can_be_replaced(name: str) -> None:
+    codec = Codec(load_dialect(name))
+    covered, mac = codec.mac_input(WIRES[name])
+    assert mac == bytes.fromhex("A1B2C3D4E5F60718")
+    assert WIRES[name].startswith(covered)
+    assert len(WIRES[name]) - len(covered) == (16 if name == "iso87-ascii" else 8)
+    replaced = codec.replace_mac(WIRES[name], bytes(range(0xF8, 0x100)))
+    assert codec.mac_input(replaced) == (covered, bytes(range(0xF8, 0x100)))
+    assert codec.decode(replaced).elements[128] == "F8F9FAFBFCFDFEFF"
+
+
+@every_dialect
+def test_the_mac_of_a_message_without_secondary_elements_is_de_64(name: str) -> None:
+    codec = Codec(load_dialect(name))
+    data = codec.encode(Message("0800", {11: "000001", 64: "00" * 8}))
+    assert codec.decode(codec.replace_mac(data, b"\x01" * 8)).elements == {11: "000001", 64: "01" * 8}
+
+
+@every_dialect
+def test_no_mac_where_there_is_none(name: str) -> None:
+    codec = Codec(load_dialect(name))
+    without = codec.encode(Message("0800", {11: "000001"}))
+    not_last = codec.encode(Message("0800", {64: "00" * 8, 70: "301"}))
+    for data in (without, not_last):
+        with pytest.raises(DecodeError, match="neither DE 64 nor DE 128"):
+            codec.mac_input(data)
+    with pytest.raises(DecodeError, match="MAC"):
+        codec.replace_mac(WIRES[name][: 40 if name == "iso87-ascii" else 20], b"\x01" * 8)
+    with pytest.raises(ValueError, match="8 bytes"):
+        codec.replace_mac(WIRES[name], b"\x01" * 7)
+    if name == "iso87-ascii":
+        with pytest.raises(DecodeError, match="16 hexadecimal digits"):
+            codec.mac_input(ASCII[:-1] + b"g")

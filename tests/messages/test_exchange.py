@@ -1,0 +1,107 @@
+"""Keys of exchanges, DE 7 against the calendar, DE 90."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from messages.errors import DecodeError, EncodeError
+from messages.exchange import (
+    OriginalData,
+    acquirer_key,
+    de7,
+    network_key,
+    original_data,
+    pairing_key,
+    parse_original_data,
+    transmission_time,
+)
+from messages.message import Message
+
+
+@pytest.mark.parametrize(
+    ("text", "now", "expected"),
+    [
+        ("1122154500", datetime(2026, 11, 22, 15, 45, 9, tzinfo=UTC), datetime(2026, 11, 22, 15, 45, tzinfo=UTC)),
+        ("1231235959", datetime(2027, 1, 1, 0, 0, 1, tzinfo=UTC), datetime(2026, 12, 31, 23, 59, 59, tzinfo=UTC)),
+        ("0101000000", datetime(2026, 12, 31, 23, 59, 58, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC)),
+        ("0229120000", datetime(2028, 2, 29, 12, tzinfo=UTC), datetime(2028, 2, 29, 12, tzinfo=UTC)),
+        ("0229120000", datetime(2029, 1, 2, tzinfo=UTC), datetime(2028, 2, 29, 12, tzinfo=UTC)),
+        ("0229120000", datetime(2027, 12, 2, tzinfo=UTC), datetime(2028, 2, 29, 12, tzinfo=UTC)),
+        # 00:30 on 1 January in Berlin is still last year in UTC
+        (
+            "1231233000",
+            datetime(2027, 1, 1, 0, 30, tzinfo=timezone(timedelta(hours=1))),
+            datetime(2026, 12, 31, 23, 30, tzinfo=UTC),
+        ),
+    ],
+)
+def test_the_year_is_the_nearest(text: str, now: datetime, expected: datetime) -> None:
+    assert transmission_time(text, now) == expected
+    assert transmission_time(text, now).tzinfo is UTC
+
+
+@pytest.mark.parametrize(
+    "text", ["", "112215450", "11221545000", "112215450x", "1322154500", "1122250000", "0230120000"]
+)
+def test_what_is_no_moment_is_refused(text: str) -> None:
+    with pytest.raises(DecodeError, match="DE 7"):
+        transmission_time(text, datetime(2026, 11, 22, tzinfo=UTC))
+
+
+def test_29_february_needs_a_leap_year_near_by() -> None:
+    with pytest.raises(DecodeError, match="no such date"):
+        transmission_time("0229120000", datetime(2026, 2, 28, tzinfo=UTC))
+
+
+@given(at=st.datetimes(datetime(2001, 1, 1), datetime(2098, 12, 31)), off=st.integers(-180, 180))
+def test_de_7_finds_its_moment_again(at: datetime, off: int) -> None:
+    at = at.replace(microsecond=0, tzinfo=UTC)
+    assert transmission_time(de7(at), at + timedelta(days=off)) == at
+
+
+def test_de_7_is_utc() -> None:
+    assert de7(datetime(2027, 1, 1, 0, 30, tzinfo=timezone(timedelta(hours=1)))) == "1231233000"
+
+
+def test_a_repeat_has_the_key_of_its_original() -> None:
+    at = datetime(2026, 11, 22, 15, 45, tzinfo=UTC)
+    key = acquirer_key("pos", "0100", at, "123456", "400100", "TERM0001")
+    assert key == "pos|0100|20261122154500|123456|400100"
+    assert acquirer_key("pos", "0101", at, "123456", "00000400100", "OTHER") == key
+    assert acquirer_key("pos", "0100", at, "123456", "", "TERM0001").endswith("|TERM0001")
+    assert acquirer_key("pos", "0200", at, "123456", "400100", "TERM0001") != key
+    assert network_key("alpha", "0421", "1122154500", "000001") == "alpha|0420|1122154500|000001"
+
+
+def test_requests_repeats_and_answers_pair() -> None:
+    common = {7: "1122154500", 11: "123456", 32: "400100", 41: "TERM0001"}
+    request = pairing_key(Message("0100", common))
+    assert pairing_key(Message("0101", common)) == request
+    assert pairing_key(Message("0110", {**common, 39: "00", 32: "00000400100"})) == request
+    for number, other in ((7, "1122154501"), (11, "123457"), (32, "400101")):
+        assert pairing_key(Message("0110", {**common, number: other})) != request
+    assert pairing_key(Message("0210", common)) != request
+    terminal = {number: value for number, value in common.items() if number != 32}
+    assert pairing_key(Message("0110", terminal)) == pairing_key(Message("0100", terminal)) != request
+
+
+def test_original_data_goes_there_and_back() -> None:
+    text = original_data("0100", "123456", "1122154500", "400100", "7")
+    assert text == "010012345611221545000000040010000000000007"
+    assert parse_original_data(text) == OriginalData("0100", "123456", "1122154500", "400100", "7")
+    assert parse_original_data(original_data("0200", "1", "1122154500", "")) == OriginalData(
+        "0200", "000001", "1122154500", "", ""
+    )
+
+
+def test_original_data_must_be_digits_that_fit() -> None:
+    for wrong in (("01000", "1"), ("0100", "1234567"), ("0100", "12345x")):
+        with pytest.raises(EncodeError, match="DE 90"):
+            original_data(*wrong, "1122154500", "400100")
+    for text in ("", "0" * 41, "0" * 43, "0" * 41 + "x"):
+        with pytest.raises(DecodeError, match="DE 90"):
+            parse_original_data(text)
