@@ -3,7 +3,7 @@
 A set of elements that was seen a few times gets a function of its own, written and compiled by
 `decoder_source` and `encoder_source`; what is rare goes through the interpreter. Peers choose the sets, so
 the functions live in bounded caches, and a set has to come `COMPILE_AFTER` times before it is worth one:
-compiling costs as much as some ten interpreted messages, and a peer that never repeats itself never gets it.
+compiling costs as much as some twenty interpreted messages, and a peer that never repeats itself never gets it.
 
 Both ways accept and refuse exactly the same. A refusal always comes from the interpreter, with the reason.
 """
@@ -48,8 +48,8 @@ class Codec:
         self._seen_sets: BoundedCache[tuple[int, ...], int] = BoundedCache(4 * cache_size)
         # Where the bitmaps are: they are the key of the decoders. The first byte says whether there are two.
         self._at = mti_size(dialect)
-        self._one = self._at + bitmap_size(dialect)
-        self._two = self._one + bitmap_size(dialect)
+        self._one = slice(self._at, self._at + bitmap_size(dialect))
+        self._two = slice(self._at, self._at + 2 * bitmap_size(dialect))
         self._last_of_one = 0x7F if dialect.bitmap_encoding == "binary" else ord("7")
 
     def decode(self, data: bytes) -> Message:
@@ -58,9 +58,8 @@ class Codec:
         Raises:
             DecodeError: what is wrong, where, never the value.
         """
-        at = self._at
         try:
-            key = data[at : self._two if data[at] > self._last_of_one else self._one]
+            key = data[self._two if data[self._at] > self._last_of_one else self._one]
             message = self._decoders[key](data)
             if message is not None:
                 return message
@@ -140,7 +139,7 @@ class Codec:
     def _decode_rare(self, data: bytes) -> Message:
         data = bytes(data)
         message = self._interpreter.decode(data)
-        key = data[self._at : self._two if data[self._at] > self._last_of_one else self._one]
+        key = data[self._two if data[self._at] > self._last_of_one else self._one]
         if key in self._decoders:
             raise DecodeError("message", None, "compiled code refuses what the interpreter accepts: a bug of ours")
         if _worth_compiling(self._seen_bitmaps, key):

@@ -70,7 +70,7 @@ class FrameDecoder:
     def __init__(self, max_frame: int) -> None:
         self._max_frame = max_frame
         self._rest = b""
-        self._lost = False
+        self._lost = ""  # why framing is lost, "" while it is not
 
     @property
     def buffered(self) -> int:
@@ -84,19 +84,22 @@ class FrameDecoder:
             The payloads that are complete now, oldest first; keep-alives are left out.
 
         Raises:
-            FrameError: a frame is longer than the limit; whole frames before it in the same `data` are
-                dropped with it, and every later call raises again.
+            FrameError: a frame is longer than the limit. Where whole frames came before it in the same
+                `data`, they are returned first and the next call raises, as does every call after that.
         """
         if self._lost:
-            raise FrameError("framing was lost earlier on this connection")
+            raise FrameError(self._lost)
         stream = self._rest + data if self._rest else bytes(data)
         frames: list[bytes] = []
         at, end = 0, len(stream)
         while end - at >= _HEADER:
             size = (stream[at] << 8) | stream[at + 1]
             if size > self._max_frame:
-                self._lost, self._rest = True, b""
-                raise FrameError(f"a frame of {size} bytes is larger than the largest of {self._max_frame}")
+                self._lost = f"a frame of {size} bytes is larger than the largest of {self._max_frame}"
+                self._rest = b""
+                if frames:
+                    return frames
+                raise FrameError(self._lost)
             start = at + _HEADER
             if end - start < size:
                 break

@@ -54,7 +54,14 @@ def test_a_frame_beyond_the_limit_loses_the_stream_for_good() -> None:
     with pytest.raises(FrameError, match="5 bytes is larger than the largest of 4"):
         decoder.receive(b"\x00\x05")
     assert decoder.buffered == 0
-    with pytest.raises(FrameError, match="lost earlier"):
+    with pytest.raises(FrameError, match="5 bytes"):
+        decoder.receive(b"\x00\x01x")
+
+
+def test_whole_frames_before_a_loss_are_not_lost_with_it() -> None:
+    decoder = framing(max_frame=4).decoder()
+    assert decoder.receive(b"\x00\x01a\x00\x02bc\x00\x05defgh") == [b"a", b"bc"]
+    with pytest.raises(FrameError, match="5 bytes"):
         decoder.receive(b"\x00\x01x")
 
 
