@@ -26,6 +26,7 @@ _SAFE = frozenset(
 # Private elements, shown only where they look exactly like what cardswitch itself puts there.
 _SHAPES = {
     60: re.compile(r"[FP]"),  # capture: final or partial
+    63: re.compile(r"(?![0-9a-f]*[0-9]{12})[0-9a-f]{32}"),  # trace id, unless a card number could be in it
 }
 _LONG_NUMBER = re.compile(r"[0-9](?:[ -]?[0-9]){12,}")  # in free text, written as people write card numbers
 _FREE_TEXT = frozenset({43})
