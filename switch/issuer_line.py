@@ -113,7 +113,8 @@ class IssuerLine:
         was_up = False
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(session.run)
+                # What keeps the link alive ends with it, or the next dial would wait for the next echo.
+                nursery.start_soon(_run_to_the_end, session, nursery.cancel_scope)
                 if await sign_on(session, next(self._numbers), self._clock, self.link.deadline_s):
                     was_up = True
                     log.info("link_signed_on", link=self.name, peer=session.peer)
@@ -159,3 +160,8 @@ class IssuerLine:
         log.warning(
             "late_answer", link=self.name, mti=message.mti, stan=message.elements.get(11, ""), response_code=code
         )
+
+
+async def _run_to_the_end(session: Session, scope: trio.CancelScope) -> None:
+    await session.run()
+    scope.cancel()
