@@ -60,7 +60,8 @@ async def execute_once(work: Work, key: str, method: str, path: str, raw: dict[s
     account_id = work.context.account.id
     digest = idempotency.request_digest(method, path, raw)
     async with services.pool.acquire() as connection:
-        held = await idempotency.claim(connection, account_id, key, digest, services.config.claim_s)
+        process, claim_s = services.sender.holder, services.config.claim_s
+        held = await idempotency.claim(connection, account_id, key, digest, process, claim_s)
     replayed = {"Idempotency-Key": key, "Idempotent-Replayed": "true"}
     if isinstance(held, Stored):
         return Answer(held.status, held.body, {**replayed, **original_headers(held.status)})

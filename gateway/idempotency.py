@@ -1,8 +1,8 @@
 """Idempotency keys: a key and a digest of the request in, the stored answer or the right to do the work out.
 
 The row is durable before any work. The first transaction of the work stores its continuation in it, so a retry after
-a crash goes on instead of beginning again. A holder that has lost its row (another took over after `claim_s`) cannot
-begin: `bind` fails inside its transaction.
+a crash goes on instead of beginning again. A row is taken over when its holder is dead or silent for `claim_s`; a
+holder that has lost its row cannot begin: `bind` fails inside its transaction.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ import msgspec
 
 from gateway.errors import ApiError
 from gateway.operations import Continuation
+from gateway.presence import ALIVE
 
 _MAX_KEY = 255
 KEPT = "24 hours"
+_HOLDER_ALIVE = ALIVE.format(process="split_part(i.holder, ':', 1)")
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -42,20 +44,26 @@ def request_digest(method: str, path: str, params: dict[str, Any]) -> bytes:
     return hashlib.sha256(encoded).digest()
 
 
-async def claim(connection: Any, account_id: str, key: str, digest: bytes, claim_s: float) -> Claim | Stored:
+async def claim(
+    connection: Any, account_id: str, key: str, digest: bytes, process: str, claim_s: float
+) -> Claim | Stored:
     """Take the key, or find its answer.
+
+    Args:
+        process: number of this process, `gateway.presence`.
 
     Raises: ApiError 400 `idempotency_error` for other parameters, 409 `idempotency_key_in_use` while another
     request holds it.
     """
     if not 1 <= len(key) <= _MAX_KEY:
         raise ApiError(400, "idempotency_error", f"Idempotency-Key must have 1 to {_MAX_KEY} characters")
-    holder = secrets.token_hex(8)
+    holder = f"{process}:{secrets.token_hex(8)}"
     row = await connection.fetchrow(
-        """INSERT INTO gateway.idempotency AS i (account_id, key, digest, holder, held_until)
+        f"""INSERT INTO gateway.idempotency AS i (account_id, key, digest, holder, held_until)
            VALUES ($1, $2, $3, $4, now() + make_interval(secs => $5))
            ON CONFLICT (account_id, key) DO UPDATE SET holder = $4, held_until = excluded.held_until
-           WHERE i.status IS NULL AND i.held_until < now() AND i.digest = $3 RETURNING continuation""",
+           WHERE i.status IS NULL AND i.digest = $3 AND (i.held_until < now() OR NOT {_HOLDER_ALIVE})
+           RETURNING continuation""",
         *(account_id, key, digest, holder, claim_s),
     )
     if row is not None:

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import secrets
 import signal
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from typing import Any
 
 import asyncpg
@@ -30,6 +29,7 @@ from gateway.disputes import chargeback_handler
 from gateway.errors import ConfigurationError
 from gateway.metrics import Metrics
 from gateway.operations import Services
+from gateway.presence import Presence
 from gateway.tokenizer import Tokenizer
 from messages.codec import Codec
 from messages.dialect import load_dialect
@@ -67,14 +67,18 @@ async def serve_gateway(
         raise ConfigurationError("; ".join(problems))
     stopping = stop or asyncio.Event()
     async with open_pool(dsn, config.pool) as pool:
+        presence = Presence(dsn)
         services, deliverer = _services(
-            config, pool, host_and_port(switch_address), dialect, tokenizer_url, internal_secret
+            config, pool, presence, host_and_port(switch_address), dialect, tokenizer_url, internal_secret
         )
         try:
+            await presence.take()
+            living = (services.link.run, services.courier.run, deliverer.run, presence.run)
             with _bound(config.listen) as listener, _signals(stopping):
-                await _run(services, deliverer, listener, stopping, ready)
+                await _run(services, living, listener, stopping, ready)
         finally:
             await services.tokenizer.close()
+            await presence.close()
 
 
 @contextlib.asynccontextmanager
@@ -98,10 +102,16 @@ async def _set_codec(connection: Any) -> None:
 
 
 def _services(
-    config: GatewayConfig, pool: Any, switch: tuple[str, int], dialect: str, tokenizer_url: str, secret: str
+    config: GatewayConfig,
+    pool: Any,
+    presence: Presence,
+    switch: tuple[str, int],
+    dialect: str,
+    tokenizer_url: str,
+    secret: str,
 ) -> tuple[Services, Deliverer]:
     metrics, wake = Metrics(), asyncio.Event()
-    sender = Sender(config.link, config.acquirer_id, config.terminal, secrets.token_hex(8), config.claim_s)
+    sender = Sender(config.link, config.acquirer_id, config.terminal, str(presence.number), config.claim_s)
     link = AcquirerLink(
         *(config.link, switch, Codec(load_dialect(dialect))),
         *(chargeback_handler(pool, sender, metrics), metrics),
@@ -126,7 +136,7 @@ def _services(
 
 async def _run(
     services: Services,
-    deliverer: Deliverer,
+    living: Sequence[Callable[[], Coroutine[Any, Any, None]]],
     listener: socket.socket,
     stopping: asyncio.Event,
     ready: Callable[[str], None] | None,
@@ -147,8 +157,8 @@ async def _run(
         )
     )
     async with asyncio.TaskGroup() as group:
-        living = [group.create_task(run()) for run in (services.link.run, services.courier.run, deliverer.run)]
-        living.append(group.create_task(_housekeeping(services.pool)))
+        tasks = [group.create_task(run()) for run in living]
+        tasks.append(group.create_task(_housekeeping(services.pool)))
         serving = group.create_task(server.serve(sockets=[listener]))
         stopped = group.create_task(stopping.wait())
         try:
@@ -163,7 +173,7 @@ async def _run(
             await serving
         finally:
             stopped.cancel()
-            for task in living:
+            for task in tasks:
                 task.cancel()
     log.info("stopped")
 
