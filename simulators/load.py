@@ -107,7 +107,10 @@ def run_load(config: LoadConfig) -> LoadResult:
         KeyStoreError: a party's keys cannot be read.
     """
     load = _Load(config)
-    result: LoadResult = trio.run(load.run)
+    try:
+        result: LoadResult = trio.run(load.run)
+    finally:
+        gc.unfreeze()
     return result
 
 
@@ -139,7 +142,7 @@ class _Load:
         self._turn = 0
         self._answers: dict[str, int] = {}
         self._latencies = array("d")
-        self._stopping = False
+        self._sending = False
         self._idle = trio.Event()
         self._started = 0.0
         self._counted_from = 0.0
@@ -194,12 +197,13 @@ class _Load:
 
     async def _send_for(self, seconds: float) -> None:
         """Start transactions until the time or the count is over; answers start the next ones meanwhile."""
+        self._sending = True
         with trio.move_on_after(seconds):
-            while not self._stopping:
+            while self._sending:
                 self._fill()
                 await self._flush()
                 await trio.sleep(TICK_S if self._config.rate else SWEEP_S)
-        self._stopping = True
+        self._sending = False
 
     async def _drained(self) -> None:
         while self._in_flight:
@@ -209,7 +213,7 @@ class _Load:
     def _fill(self) -> None:
         """Start as many transactions as may be under way now."""
         config = self._config
-        if self._stopping:
+        if not self._sending:
             return
         budget = config.in_flight - self._in_flight
         now = time.perf_counter()
@@ -237,7 +241,7 @@ class _Load:
             self._in_flight += 1
             budget -= 1
         if config.count and self._sent >= config.count:
-            self._stopping = True
+            self._sending = False
 
     async def _flush(self) -> None:
         while self._dirty:

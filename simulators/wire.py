@@ -50,7 +50,7 @@ class SocketWire:
         self._unsent = bytearray()
 
     async def receive(self) -> bytes:
-        while True:
+        while self._sock.fileno() != -1:  # trio remembers a wait on -1, and calls the next one a conflict
             try:
                 # Waiting first costs little (the scheduler polls anyway), lets a busy peer fill the buffer and gives
                 # other connections their turn.
@@ -60,6 +60,8 @@ class SocketWire:
                 continue
             except (OSError, ValueError, trio.ClosedResourceError):
                 return b""
+        await trio.lowlevel.checkpoint()
+        return b""
 
     async def send(self, data: bytes) -> None:
         if self._unsent:
@@ -80,6 +82,8 @@ class SocketWire:
         self._unsent += data[sent:]
         try:
             while self._unsent:
+                if self._sock.fileno() == -1:
+                    raise WireLost(f"{self.peer}: closed")
                 await trio.lowlevel.wait_writable(self._sock)
                 try:
                     # A copy: the array cannot shrink while send looks at it.
@@ -127,7 +131,7 @@ class SocketListener:
         Raises:
             WireLost: the listener was closed.
         """
-        while True:
+        while self._sock.fileno() != -1:
             try:
                 await trio.lowlevel.wait_readable(self._sock)
                 sock, peer = self._sock.accept()
@@ -142,6 +146,7 @@ class SocketListener:
                 continue
             sock.setblocking(False)
             return SocketWire(sock, f"{peer[0]}:{peer[1]}")
+        raise WireLost("listener closed")
 
     def close(self) -> None:
         if self._sock.fileno() != -1:

@@ -1,0 +1,62 @@
+"""Messages as the switch sends them to an issuer."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from messages.exchange import original_data
+from messages.message import Message
+from simulators.accounts import AccountRule
+from simulators.issuer import Issuer, Send
+from simulators.scenario import IssuerScenario
+
+NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
+PAN = "4242424242424242"
+ZPK = bytes.fromhex("0123456789ABCDEFFEDCBA9876543210")
+
+
+def issuer(**changes: object) -> Issuer:
+    values: dict[str, object] = {
+        "name": "alpha",
+        "prefixes": ("4",),
+        "default": AccountRule(balance_minor=10_000),
+        "trace_element": 63,
+    }
+    return Issuer(IssuerScenario(**{**values, **changes}), ZPK)  # type: ignore[arg-type]
+
+
+def request(stan: int, amount: int = 1000, mti: str = "0100", **changes: str) -> Message:
+    """`changes`: e<number> replaces or adds an element, "" takes it away."""
+    elements = {
+        2: PAN,
+        3: "000000",
+        4: f"{amount:012d}",
+        7: "0304050607",
+        11: f"{stan:06d}",
+        32: "10001",
+        37: f"6063{stan:08d}",
+        41: "TERM0001",
+        42: "DEMOSHOP       ",
+        49: "978",
+        63: f"trace-{stan}",
+    }
+    for name, value in changes.items():
+        elements[int(name[1:])] = value
+    return Message(mti, {number: value for number, value in elements.items() if value})
+
+
+def about(original: Message, stan: int, mti: str, amount: int | None = None, **changes: str) -> Message:
+    """A capture or reversal of `original`."""
+    data = original_data(original.mti, original.elements[11], original.elements[7], "10001")
+    return request(stan, amount if amount is not None else int(original.elements[4]), mti, e90=data, **changes)
+
+
+def told(core: Issuer, message: Message) -> str:
+    """DE 39 of the one answer."""
+    [action] = core.receive(message, NOW)
+    assert isinstance(action, Send)
+    return action.message.elements[39]
+
+
+def standing(core: Issuer) -> list[tuple[int, int]]:
+    return [(line.held_minor, line.posted_minor) for line in core.book()]
