@@ -218,7 +218,8 @@ class EmbeddedPostgres:
             if account is not None:
                 os.chown(password_file, account.pw_uid, account.pw_gid)
             options = ["--username", OWNER, "--pwfile", str(password_file), "--auth", "scram-sha-256"]
-            options += ["--encoding", "UTF8", "--locale", "C.UTF-8", "--data-checksums"]
+                # The built-in collation compares bytes: faster than libc's, and it never changes under an index.
+            options += ["--encoding", "UTF8", "--locale-provider", "builtin", "--locale", "C.UTF-8", "--data-checksums"]
             _run([_binary("initdb"), "-D", str(fresh), *options], account)
         finally:
             password_file.unlink(missing_ok=True)

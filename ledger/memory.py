@@ -231,6 +231,8 @@ class MemoryJournal:
 
 def normalised(outcome: Outcome) -> Outcome:
     """The outcome as it is stored: a change number only where something changed, one advice for each MTI."""
+    if not outcome.advices and outcome.original_seq is None:
+        return outcome
     advices: dict[str, AdviceDraft] = {}
     for draft in outcome.advices:
         advices.setdefault(draft.mti, draft)

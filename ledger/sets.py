@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import asyncpg
 import msgspec
+from msgspec.structs import astuple
 
 from ledger.accounts import account_type
 from ledger.errors import RowRefused
@@ -39,10 +40,9 @@ UNAVAILABLE = (
     asyncpg.ReadOnlySQLTransactionError,
 )
 
-_FIELDS = tuple(f for f in Intent.__struct_fields__ if f != "original_reference")
-_COLUMNS = len(_FIELDS) + 3
-_BEGIN = f"SELECT * FROM ledger.begin($1, {', '.join(f'${n}' for n in range(2, _COLUMNS + 2))})"
-_DECIDE = f"SELECT * FROM ledger.decide({', '.join(f'${n}' for n in range(1, 20))})"
+_BEGIN = "SELECT * FROM ledger.begin($1, $2)"
+_DECIDE = "SELECT * FROM ledger.decide($1, $2, $3)"
+_NO_REFERENCE = (None, None, None)
 _NO_HISTORY = History()
 _encode = msgspec.json.encode
 
@@ -64,10 +64,9 @@ class Writer:
     async def _begin(self, connection: Any, intents: Sequence[Intent]) -> list[Begun | Exception]:
         cards = {intent.fingerprint for intent in intents if intent.fingerprint}
         locks = sorted({int.from_bytes(card[:8], "big", signed=True) for card in cards})
-        columns = [[getattr(intent, name) for intent in intents] for name in _FIELDS]
-        references = [intent.original_reference or (None, None, None) for intent in intents]
-        columns += [[reference[n] for reference in references] for n in range(3)]
-        rows = await connection.fetch(_BEGIN, locks, *columns)
+        # The fields of Intent are the columns of ledger.new_intent, in order; the last one makes three columns.
+        values = [astuple(intent) for intent in intents]
+        rows = await connection.fetch(_BEGIN, locks, [v[:-1] + (v[-1] or _NO_REFERENCE) for v in values])
         rows.sort(key=lambda row: row[0])
         wanted = {row[1] for row in rows if not row[2]} | {row[3] for row in rows if row[3] is not None}
         found = await read_originals(connection, sorted(wanted))
@@ -80,25 +79,21 @@ class Writer:
         accounts = await self._account_ids(connection, {p.account for _, _, p in postings})
         rows = await connection.fetch(
             _DECIDE,
-            [o.intent_id for o in outcomes],
-            [o.decision for o in outcomes],
-            [o.response_code for o in outcomes],
-            [o.auth_code for o in outcomes],
-            [o.reason for o in outcomes],
-            [_encode(o.answer).decode() for o in outcomes],
-            [o.original_id for o in outcomes],
-            [o.original_seq for o in outcomes],
-            [intent_id for intent_id, _, _ in postings],
-            [n for _, n, _ in postings],
-            [accounts[p.account] for _, _, p in postings],
-            [p.layer for _, _, p in postings],
-            [p.currency for _, _, p in postings],
-            [p.amount_minor for _, _, p in postings],
-            [intent_id for intent_id, _ in advices],
-            [a.link for _, a in advices],
-            [a.mti for _, a in advices],
-            [_encode(a.elements).decode() for _, a in advices],
-            [a.token for _, a in advices],
+            [
+                (
+                    o.intent_id,
+                    o.decision,
+                    o.response_code,
+                    o.auth_code,
+                    o.reason,
+                    _encode(o.answer).decode(),
+                    o.original_id,
+                    o.original_seq,
+                )
+                for o in outcomes
+            ],
+            [(i, n, accounts[p.account], p.layer, p.currency, p.amount_minor) for i, n, p in postings],
+            [(i, a.link, a.mti, _encode(a.elements).decode(), a.token) for i, a in advices],
         )
         if not rows:
             return [Decided(Verdict.WON, outcome) for outcome in outcomes]

@@ -71,7 +71,7 @@ CREATE TABLE ledger.postings (
     line         smallint NOT NULL,
     account_id   integer NOT NULL,
     layer        text NOT NULL CHECK (layer IN ('pending', 'posted')),
-    currency     text NOT NULL CHECK (currency ~ '^[A-Z]{3}$'),
+    currency     text NOT NULL CHECK (length(currency) = 3),
     amount_minor bigint NOT NULL CHECK (amount_minor <> 0),
     PRIMARY KEY (intent_id, line)
 );
@@ -122,28 +122,22 @@ CREATE TABLE ledger.seals (
 -- lock (and so write) a parent row for each line; as nothing is ever deleted, looking once is as good.
 CREATE FUNCTION ledger.check_postings() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
+    v_now CONSTANT xid := pg_current_xact_id()::xid;
     bad record;
 BEGIN
+    -- One pass: each group sums to zero, and its outcome was inserted by this very transaction.
     SELECT n.intent_id, n.layer, n.currency, sum(n.amount_minor) AS total INTO bad
-      FROM new_postings n GROUP BY 1, 2, 3 HAVING sum(n.amount_minor) <> 0 LIMIT 1;
-    IF FOUND THEN
+      FROM new_postings n
+     GROUP BY n.intent_id, n.layer, n.currency
+    HAVING sum(n.amount_minor) <> 0
+        OR NOT EXISTS (SELECT FROM ledger.outcomes o WHERE o.intent_id = n.intent_id AND o.xmin = v_now)
+     LIMIT 1;
+    IF FOUND AND bad.total <> 0 THEN
         RAISE EXCEPTION 'postings of intent % do not sum to zero: % % is off by %',
             bad.intent_id, bad.layer, bad.currency, bad.total USING ERRCODE = 'check_violation';
-    END IF;
-    SELECT n.intent_id INTO bad
-      FROM (SELECT DISTINCT intent_id FROM new_postings) n
-      LEFT JOIN ledger.outcomes o ON o.intent_id = n.intent_id AND o.xmin = pg_current_xact_id()::xid
-     WHERE o.intent_id IS NULL LIMIT 1;
-    IF FOUND THEN
+    ELSIF FOUND THEN
         RAISE EXCEPTION 'postings of intent % do not commit with their outcome', bad.intent_id
             USING ERRCODE = 'foreign_key_violation';
-    END IF;
-    SELECT n.account_id INTO bad
-      FROM (SELECT DISTINCT account_id FROM new_postings) n
-      LEFT JOIN ledger.accounts a ON a.id = n.account_id
-     WHERE a.id IS NULL LIMIT 1;
-    IF FOUND THEN
-        RAISE EXCEPTION 'no account %', bad.account_id USING ERRCODE = 'foreign_key_violation';
     END IF;
     RETURN NULL;
 END $$;
@@ -153,17 +147,16 @@ CREATE TRIGGER postings_balance AFTER INSERT ON ledger.postings
 
 CREATE FUNCTION ledger.check_outcomes() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
-    bad bigint;
+    bad record;
 BEGIN
-    SELECT n.intent_id INTO bad FROM new_outcomes n
-      LEFT JOIN ledger.intents i ON i.id = n.intent_id WHERE i.id IS NULL LIMIT 1;
+    SELECT n.intent_id, n.original_id INTO bad FROM new_outcomes n
+     WHERE NOT EXISTS (SELECT FROM ledger.intents i WHERE i.id = n.intent_id OFFSET 0)
+        OR (n.original_id IS NOT NULL
+            AND NOT EXISTS (SELECT FROM ledger.intents i WHERE i.id = n.original_id OFFSET 0))
+     LIMIT 1;
     IF FOUND THEN
-        RAISE EXCEPTION 'no intent %', bad USING ERRCODE = 'foreign_key_violation';
-    END IF;
-    SELECT n.original_id INTO bad FROM new_outcomes n
-      LEFT JOIN ledger.intents i ON i.id = n.original_id WHERE n.original_id IS NOT NULL AND i.id IS NULL LIMIT 1;
-    IF FOUND THEN
-        RAISE EXCEPTION 'no original intent %', bad USING ERRCODE = 'foreign_key_violation';
+        RAISE EXCEPTION 'outcome of intent % on original %: no such intent', bad.intent_id, bad.original_id
+            USING ERRCODE = 'foreign_key_violation';
     END IF;
     RETURN NULL;
 END $$;

@@ -5,17 +5,26 @@
 CREATE FUNCTION ledger.network_stan(intent_id bigint) RETURNS text LANGUAGE sql IMMUTABLE
 RETURN lpad((intent_id % 999999 + 1)::text, 6, '0');
 
+-- A set comes as one array of rows: half the work of an array for each column, on both sides.
+CREATE TYPE ledger.new_intent AS (
+    key text, kind text, link text, mti text, processing_code text, transmitted_at timestamptz,
+    created_at timestamptz, deadline_at timestamptz, trace_id text, token text, fingerprint bytea, masked_pan text,
+    amount_minor bigint, currency text, merchant text, terminal text, mcc text, country text, acquirer_id text,
+    rrn text, stan text, issuer text, original_key text, reference_issuer text, reference_at timestamptz,
+    reference_stan text
+);
+CREATE TYPE ledger.new_outcome AS (
+    intent_id bigint, decision text, response_code text, auth_code text, reason text, answer text, original_id bigint,
+    original_seq integer
+);
+CREATE TYPE ledger.new_posting AS (
+    intent_id bigint, line smallint, account_id integer, layer text, currency text, amount_minor bigint
+);
+CREATE TYPE ledger.new_advice AS (intent_id bigint, link text, mti text, elements text, token text);
+
 -- Record intents, or find the ones with their keys. One row out for each row in, `ord` from 1.
 -- Locks first (cards, in order), then keys in order: two sets never wait for each other in a circle.
-CREATE FUNCTION ledger.begin(
-    p_cards bigint[],
-    p_key text[], p_kind text[], p_link text[], p_mti text[], p_processing_code text[],
-    p_transmitted_at timestamptz[], p_created_at timestamptz[], p_deadline_at timestamptz[], p_trace_id text[],
-    p_token text[], p_fingerprint bytea[], p_masked_pan text[], p_amount_minor bigint[], p_currency text[],
-    p_merchant text[], p_terminal text[], p_mcc text[], p_country text[], p_acquirer_id text[], p_rrn text[],
-    p_stan text[], p_issuer text[], p_original_key text[],
-    p_reference_issuer text[], p_reference_at timestamptz[], p_reference_stan text[]
-) RETURNS TABLE (
+CREATE FUNCTION ledger.begin(p_cards bigint[], p_rows ledger.new_intent[]) RETURNS TABLE (
     ord integer, intent_id bigint, fresh boolean, original_id bigint,
     count_1h bigint, sum_1h bigint, count_24h bigint, sum_24h bigint, merchants_24h bigint, same_5m bigint
 ) LANGUAGE plpgsql AS $$
@@ -27,16 +36,16 @@ BEGIN
     PERFORM pg_advisory_xact_lock(card) FROM unnest(p_cards) AS card;
 
     -- Ids in the order of arrival; after the locks, so that for one card a greater id is a later intent.
-    v_ids := ARRAY(SELECT nextval('ledger.intents_id_seq') FROM generate_series(1, cardinality(p_key)));
+    v_ids := ARRAY(SELECT nextval('ledger.intents_id_seq') FROM generate_series(1, cardinality(p_rows)));
 
     WITH written AS (
         INSERT INTO ledger.intents
-        SELECT * FROM ROWS FROM (unnest(
-            v_ids, p_key, p_kind, p_link, p_mti, p_processing_code, p_transmitted_at, p_created_at, p_deadline_at,
-            p_trace_id, p_token, p_fingerprint, p_masked_pan, p_amount_minor, p_currency, p_merchant, p_terminal,
-            p_mcc, p_country, p_acquirer_id, p_rrn, p_stan, p_issuer, p_original_key, p_reference_issuer,
-            p_reference_at, p_reference_stan)) AS r (id, key)
-        ORDER BY r.key, r.id
+        SELECT v_ids[r.ordinality], r.key, r.kind, r.link, r.mti, r.processing_code, r.transmitted_at, r.created_at,
+               r.deadline_at, r.trace_id, r.token, r.fingerprint, r.masked_pan, r.amount_minor, r.currency, r.merchant,
+               r.terminal, r.mcc, r.country, r.acquirer_id, r.rrn, r.stan, r.issuer, r.original_key,
+               r.reference_issuer, r.reference_at, r.reference_stan
+          FROM unnest(p_rows) WITH ORDINALITY r
+         ORDER BY r.key, r.ordinality
         ON CONFLICT (key) DO NOTHING
         RETURNING id
     )
@@ -55,10 +64,7 @@ BEGIN
                        ORDER BY e.id LIMIT 1)
            END,
            h.count_1h, h.sum_1h, h.count_24h, h.sum_24h, h.merchants_24h, h.same_5m
-      FROM ROWS FROM (unnest(v_ids, p_key, p_fingerprint, p_created_at, p_currency, p_merchant, p_amount_minor,
-                             p_original_key, p_reference_issuer, p_reference_at, p_reference_stan))
-           WITH ORDINALITY AS u (id, key, fingerprint, created_at, currency, merchant, amount_minor, original_key,
-                                 reference_issuer, reference_at, reference_stan, ord)
+      FROM (SELECT v_ids[ordinality] AS id, ordinality AS ord, r.* FROM unnest(p_rows) WITH ORDINALITY r) u
      CROSS JOIN LATERAL (SELECT COALESCE(u.id = ANY (v_new), false) AS fresh) f
       LEFT JOIN LATERAL (
            SELECT count(*) FILTER (WHERE c.created_at > u.created_at - interval '1 hour') AS count_1h,
@@ -82,10 +88,7 @@ END $$;
 -- Record outcomes with their lines and advices. Rows come out for those that were not written only: `existing` is true
 -- where the intent had an outcome, false where the original has changed meanwhile. Intents must be distinct in a set.
 CREATE FUNCTION ledger.decide(
-    o_intent bigint[], o_decision text[], o_response_code text[], o_auth_code text[], o_reason text[], o_answer text[],
-    o_original bigint[], o_seq integer[],
-    p_intent bigint[], p_line smallint[], p_account integer[], p_layer text[], p_currency text[], p_amount bigint[],
-    a_intent bigint[], a_link text[], a_mti text[], a_elements text[], a_token text[]
+    p_outcomes ledger.new_outcome[], p_postings ledger.new_posting[], p_advices ledger.new_advice[]
 ) RETURNS TABLE (intent_id bigint, existing boolean) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
@@ -95,42 +98,39 @@ BEGIN
     -- A link's advices become visible in the order of their ids, so that a reader who goes on from the last id it has
     -- seen misses none.
     PERFORM pg_advisory_xact_lock(hashtextextended(name, 7))
-       FROM (SELECT DISTINCT name FROM unnest(a_link) AS name ORDER BY name) links;
+       FROM (SELECT DISTINCT link AS name FROM unnest(p_advices) ORDER BY name) links;
 
     WITH written AS (
         INSERT INTO ledger.outcomes (intent_id, decision, response_code, auth_code, reason, answer, original_id,
                                      original_seq)
-        SELECT r.intent_id, r.decision, r.response_code, r.auth_code, r.reason, r.answer::json, r.original_id, r.seq
-          FROM ROWS FROM (unnest(o_intent, o_decision, o_response_code, o_auth_code, o_reason, o_answer, o_original,
-                                 o_seq))
-               AS r (intent_id, decision, response_code, auth_code, reason, answer, original_id, seq)
+        SELECT r.intent_id, r.decision, r.response_code, r.auth_code, r.reason, r.answer::json, r.original_id,
+               r.original_seq
+          FROM unnest(p_outcomes) r
          ORDER BY r.intent_id
         ON CONFLICT DO NOTHING
         RETURNING intent_id
     )
     SELECT COALESCE(array_agg(intent_id), '{}') INTO v_won FROM written;
-    v_all := cardinality(v_won) = cardinality(o_intent);
+    v_all := cardinality(v_won) = cardinality(p_outcomes);
 
-    IF cardinality(p_intent) > 0 THEN
+    IF cardinality(p_postings) > 0 THEN
         INSERT INTO ledger.postings (intent_id, line, account_id, layer, currency, amount_minor)
         SELECT r.intent_id, r.line, r.account_id, r.layer, r.currency, r.amount_minor
-          FROM ROWS FROM (unnest(p_intent, p_line, p_account, p_layer, p_currency, p_amount))
-               AS r (intent_id, line, account_id, layer, currency, amount_minor)
+          FROM unnest(p_postings) r
          WHERE v_all OR r.intent_id = ANY (v_won);
     END IF;
 
-    IF cardinality(a_intent) > 0 THEN
+    IF cardinality(p_advices) > 0 THEN
         INSERT INTO ledger.advices (intent_id, link, mti, elements, token)
         SELECT r.intent_id, r.link, r.mti, r.elements::json, r.token
-          FROM ROWS FROM (unnest(a_intent, a_link, a_mti, a_elements, a_token))
-               AS r (intent_id, link, mti, elements, token)
+          FROM unnest(p_advices) r
          WHERE v_all OR r.intent_id = ANY (v_won);
     END IF;
 
     IF NOT v_all THEN
         RETURN QUERY
-        SELECT lost, EXISTS (SELECT FROM ledger.outcomes o WHERE o.intent_id = lost)
-          FROM unnest(o_intent) AS lost WHERE NOT lost = ANY (v_won);
+        SELECT r.intent_id, EXISTS (SELECT FROM ledger.outcomes o WHERE o.intent_id = r.intent_id)
+          FROM unnest(p_outcomes) r WHERE NOT r.intent_id = ANY (v_won);
     END IF;
 END $$;
 

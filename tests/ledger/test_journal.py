@@ -234,13 +234,16 @@ def test_changes_tell_kind_amount_fee_and_whether_the_hold_is_gone(run: Run) -> 
     run(test)
 
 
-def test_an_original_in_the_same_set_is_found(run: Run) -> None:
+def test_an_original_is_found_by_its_key(run: Run) -> None:
     async def test(journal: Journal) -> None:
         first = intent()
+        begun = await journal.begin(first)
         capture = intent(kind=Kind.CAPTURE, original_key=first.key)
-        begun = await begin_all(journal, [first, capture])
-        assert begun[1].original is not None
-        assert begun[1].original.stored == begun[0].stored
+        for fresh in (True, False):
+            change = await journal.begin(capture)
+            assert change.fresh is fresh
+            assert change.original is not None
+            assert change.original.stored == begun.stored
         unknown = await journal.begin(intent(kind=Kind.REVERSAL, original_key="nobody"))
         assert unknown.original is None
 
