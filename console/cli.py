@@ -209,11 +209,16 @@ def ledger_trial_balance(config: ConfigOption = None, state: StateOption = None,
 
 
 @app.command()
-def prove(config: ConfigOption = None, state: StateOption = None, as_json: JsonOption = False) -> None:
+def prove(
+    config: ConfigOption = None,
+    state: StateOption = None,
+    wait: Annotated[float, typer.Option(min=0, max=600, help="Seconds to wait for queues to drain.")] = 5.0,
+    as_json: JsonOption = False,
+) -> None:
     """Hold the issuers' books, the ledger and the acquirers' books against each other."""
     from console.prove_command import run_prove
 
-    raise typer.Exit(run_prove(_load_running(config, state), as_json))
+    raise typer.Exit(run_prove(_load_running(config, state), wait, as_json))
 
 
 @bench_app.command("switch")

@@ -31,6 +31,7 @@ def create_key(config: Config, merchant: str, publishable: bool = False) -> Any:
 
 async def _create(config: Config, merchant: str, kind: Any) -> Any:
     import asyncpg
+
     from gateway import keys
 
     try:

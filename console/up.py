@@ -45,25 +45,50 @@ def run_up(config: Config, issuers: bool = True, ports: Ports = "configured") ->
         console.print(f"cardswitch: starting from {config.source}, state in {config.state.directory}")
         with System.start(config, ports=ports, issuers=issuers, on_event=tell) as system:
             print_addresses(console, system)
-            _watch(console, system, stopping)
+            watch(console, system, stopping)
             console.print("stopping …")
         console.print("stopped")
 
 
+class StopFlag:
+    """Whether the user wants to stop. The first signal interrupts what runs, unless that asked to be let finish."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+        self._deferring = False
+
+    def is_set(self) -> bool:
+        return self._event.is_set()
+
+    def wait(self, timeout_s: float) -> bool:
+        return self._event.wait(timeout_s)
+
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Let the block finish first; then raise KeyboardInterrupt if a signal has come."""
+        self._deferring = True
+        try:
+            yield
+        finally:
+            self._deferring = False
+        if self._event.is_set():
+            raise KeyboardInterrupt
+
+    def stop(self, number: int, frame: object) -> None:
+        """The signal handler; a second signal does not interrupt the stopping."""
+        if not self._event.is_set():
+            self._event.set()
+            if not self._deferring:
+                raise KeyboardInterrupt
+
+
 @contextmanager
-def stop_signals() -> Iterator[threading.Event]:
-    """SIGINT and SIGTERM set the event that is yielded; while something else runs they raise KeyboardInterrupt."""
-    stopping = threading.Event()
-
-    def stop(number: int, frame: object) -> None:
-        if stopping.is_set():
-            return  # the second Ctrl-C does not interrupt the stopping
-        stopping.set()
-        raise KeyboardInterrupt
-
-    former = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+def stop_signals() -> Iterator[StopFlag]:
+    """SIGINT and SIGTERM set the flag that is yielded."""
+    flag = StopFlag()
+    former = {number: signal.signal(number, flag.stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield stopping
+        yield flag
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)
@@ -86,6 +111,24 @@ def print_addresses(console: Console, system: System) -> None:
     console.print("Ctrl-C stops every process that was started here.\n")
 
 
+def watch(console: Console, system: System, stopping: StopFlag) -> None:
+    """Show the live status until the user wants to stop."""
+    try:
+        if console.is_terminal:
+            from rich.live import Live
+
+            with Live(status_table(system.statuses()), console=console, refresh_per_second=4, transient=True) as live:
+                while not stopping.is_set():
+                    time.sleep(_REFRESH_S)
+                    live.update(status_table(system.statuses()))
+        else:
+            sys.stdout.flush()
+            while not stopping.wait(3600):
+                pass
+    except KeyboardInterrupt:
+        pass
+
+
 def status_table(statuses: list[Status]) -> Table:
     """The live status: process, state, pid, restarts, time since the last start."""
     from rich.box import SIMPLE_HEAD
@@ -105,23 +148,6 @@ def status_table(statuses: list[Status]) -> Table:
             f"{minutes}:{seconds:02}" if status.pid else "",
         )
     return table
-
-
-def _watch(console: Console, system: System, stopping: threading.Event) -> None:
-    try:
-        if console.is_terminal:
-            from rich.live import Live
-
-            with Live(status_table(system.statuses()), console=console, refresh_per_second=4, transient=True) as live:
-                while not stopping.is_set():
-                    time.sleep(_REFRESH_S)
-                    live.update(status_table(system.statuses()))
-        else:
-            sys.stdout.flush()
-            while not stopping.wait(3600):
-                pass
-    except KeyboardInterrupt:
-        pass
 
 
 def _log_configuration(config: Config) -> None:

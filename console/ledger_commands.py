@@ -1,0 +1,149 @@
+"""`cardswitch ledger migrate|verify|trial-balance`: a configuration in, the ledger brought up, checked or summed up.
+
+The database must run: embedded, `cardswitch up` has it; otherwise it is the one that `[postgresql] dsn` names.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+from console.config import Config
+from console.errors import ConsoleError
+from console.postgresql import AUDITOR, OWNER, EmbeddedPostgres, resolve_dsn, role_passwords
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ledger.trial_balance import TrialBalance
+    from ledger.verify import Report
+
+T = TypeVar("T")
+
+
+def run_migrate(config: Config, as_json: bool) -> None:
+    """Bring the schema up to date; an embedded server that does not run is started for it."""
+    from console.migration import migrate
+
+    server = None if config.postgresql.dsn else EmbeddedPostgres(config.state_path)
+    if server is not None:
+        server.start()
+    try:
+        dsn = resolve_dsn(config.postgresql, config.state_path, OWNER)
+        applied = asyncio.run(migrate(dsn, role_passwords(config.state_path)))
+    finally:
+        if server is not None:
+            server.stop()
+    names = [f"{file.package}/schema/{file.name}" for file in applied]
+    if as_json:
+        print(msgspec.json.encode({"applied": names}).decode())
+    else:
+        print("\n".join(f"applied {name}" for name in names) or "nothing to do: the schema is up to date")
+
+
+def run_verify(config: Config, as_json: bool) -> int:
+    """Print the verification. Returns the exit status: 1 where something is wrong."""
+    report = verification_of(config)
+    if as_json:
+        print(msgspec.json.encode({"whole": report.whole, **msgspec.to_builtins(report)}).decode())
+    else:
+        from rich.console import Console
+
+        print_verification(Console(highlight=False), report)
+    return 0 if report.whole else 1
+
+
+def verification_of(config: Config) -> Report:
+    """Zero sums, hash chain, nothing changed; by the auditor. Raises ConsoleError where the database is away."""
+    from ledger.verify import verify
+
+    return _as_auditor(config, verify)
+
+
+def print_verification(console: Console, report: Report) -> None:
+    """Each check with what it found."""
+    from rich.markup import escape
+
+    for check in report.checks:
+        mark = "[green]✓[/]" if not check.problems else "[bold red]✗[/]"
+        console.print(f"{mark} {escape(check.says)}")
+        for problem in check.problems:
+            console.print(f"    [red]{escape(problem)}[/]")
+    console.print(verification_text(report))
+
+
+def verification_text(report: Report) -> str:
+    """The verification in one line."""
+    wrong = [check.name for check in report.checks if check.problems]
+    outcome = f"wrong: {', '.join(wrong)}" if wrong else "whole"
+    return (
+        f"{outcome}; {report.intents} intents, {report.outcomes} outcomes, {report.postings} lines, "
+        f"{report.seals} seals ({report.unsealed} outcomes not sealed yet)"
+    )
+
+
+def run_trial_balance(config: Config, as_json: bool) -> int:
+    """Print the trial balance. Returns the exit status: 1 where debits and credits differ."""
+    balance = trial_balance_of(config)
+    if as_json:
+        plain = {"balanced": balance.balanced, **msgspec.to_builtins(balance)}
+        plain["totals"] = [
+            {"layer": layer, "currency": currency, "debit_minor": debit, "credit_minor": credit}
+            for (layer, currency), (debit, credit) in balance.totals().items()
+        ]
+        print(msgspec.json.encode(plain).decode())
+    else:
+        from rich.console import Console
+
+        print_trial_balance(Console(highlight=False), balance)
+    return 0 if balance.balanced else 1
+
+
+def trial_balance_of(config: Config) -> TrialBalance:
+    """What stands on each account. Raises ConsoleError where the database is away."""
+    from ledger.trial_balance import trial_balance
+
+    return _as_auditor(config, trial_balance)
+
+
+def print_trial_balance(console: Console, balance: TrialBalance) -> None:
+    """A table: accounts with debit or credit balance, totals for each layer and currency."""
+    from rich.box import SIMPLE_HEAD
+    from rich.markup import escape
+    from rich.table import Table
+
+    from messages.money import Money
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, title="trial balance", title_justify="left")
+    for title in ("layer", "account", "type"):
+        table.add_column(title)
+    for title in ("debit", "credit", "balance"):
+        table.add_column(title, justify="right")
+    for line in balance.lines:
+        amounts = (line.debit_minor, line.credit_minor, line.balance_minor)
+        shown = [Money(amount, line.currency).format() if amount else "" for amount in amounts]
+        table.add_row(line.layer, escape(line.account), line.type, *shown)
+    for (layer, currency), (debit, credit) in balance.totals().items():
+        style = "bold green" if debit == credit else "bold red"
+        totals = [f"[{style}]{Money(amount, currency).format()}[/]" for amount in (debit, credit)]
+        table.add_row(f"[bold]{layer}[/]", "[bold]total[/]", "", *totals, Money(debit - credit, currency).format())
+    console.print(table)
+
+
+def _as_auditor(config: Config, work: Callable[[Any], Awaitable[T]]) -> T:
+    import asyncpg
+
+    async def run() -> T:
+        connection = await asyncpg.connect(resolve_dsn(config.postgresql, config.state_path, AUDITOR), timeout=10)
+        try:
+            return await work(connection)
+        finally:
+            await connection.close()
+
+    try:
+        return asyncio.run(run())
+    except (OSError, asyncpg.PostgresError) as error:
+        raise ConsoleError(f"the ledger cannot be read: {error}", "start it with cardswitch up") from None
