@@ -42,7 +42,10 @@ log = structlog.get_logger("switch.pipeline")
 
 REPEAT_POLL_S = 0.1  # how often a repeat looks for the outcome that another worker decides
 OWN_DEADLINE_S = 10.0  # of requests that wait for our own books only
+MAX_REFUSED = 10_000  # keys kept of requests that were declined while the journal was away
 OVERLOADED = Decline("91", "overloaded")
+JOURNAL_AWAY = Decline("96", "journal_unavailable")
+HSM_AWAY = "hsm_unavailable"
 
 
 class Pipeline:
@@ -80,6 +83,7 @@ class Pipeline:
         self._lines = lines
         self._nursery = nursery
         self._worker = worker
+        self._refused: dict[str, None] = {}
         self._routes = RoutingTable(config.routes)
         self._fraud = FraudRules(config.fraud)
         self._countries = {merchant.id: merchant.country for merchant in config.merchants}
@@ -140,28 +144,35 @@ class Pipeline:
             decline = await identify(request, self._hsm)
             at, now = now, perf_counter()
             self._identifying.observe(now - at)
-        if decline is not None:
+        if decline is not None and (decline.reason != HSM_AWAY or request.kind not in WITH_CARD):
             return self._declined(decline)
-        no_route = route(request, self._routes) if request.kind in WITH_CARD else None
+        if request.key in self._refused:
+            return self._declined(JOURNAL_AWAY)
+        if decline is None and request.kind in WITH_CARD:
+            decline = route(request, self._routes)
         intent = intent_of(request, self._deadline_s(request))
         try:
             begun = await self._journal.begin(intent)
         except JournalUnavailable:
-            return self._declined(Decline("96", "journal_unavailable"))
+            return self._refuse_key(request)
         self._recording.observe(perf_counter() - now)
         if not begun.fresh:
             return await self._repeated(request, intent, begun)
         if request.kind in WITH_CARD:
-            outcome = await self._online(request, begun, no_route)
+            outcome = await self._online(request, begun, decline)
         else:
             outcome = await self._decisions.change(begun.stored, begun.original, request.final)
         return told_by(outcome), (begun.stored, outcome), False
 
-    async def _online(self, request: Request, begun: Begun, no_route: Decline | None) -> Outcome:
-        """Authorization, purchase, refund: what the issuer says, unless we say no before."""
+    async def _online(self, request: Request, begun: Begun, decline: Decline | None) -> Outcome:
+        """Authorization, purchase, refund: what the issuer says, unless we say no before.
+
+        Args:
+            decline: what an earlier stage has found; it is recorded, so that a repeat cannot do better.
+        """
         stored, intent = begun.stored, begun.stored.intent
-        if no_route is not None or request.route is None:
-            return await self._decline(stored, no_route or Decline("15", "no_route"))
+        if decline is not None or request.route is None:
+            return await self._decline(stored, decline or Decline("15", "no_route"))
         if request.kind is Kind.REFUND:
             ruling = self._decisions.ruling(intent, begun.original)
             if ruling.response_code != "00":
@@ -231,6 +242,14 @@ class Pipeline:
         """A decline that leaves no trace in the journal: nothing was recorded, or nothing could be."""
         self._meters.count("declines", decline.reason)
         return {39: decline.response_code}, decline, False
+
+    def _refuse_key(self, request: Request) -> tuple[dict[int, str], Decline, bool]:
+        """The journal is away: 96 at once, and the same again for a repeat that comes when it is back."""
+        if len(self._refused) >= MAX_REFUSED:
+            del self._refused[next(iter(self._refused))]
+        if request.kind in WITH_CARD:
+            self._refused[request.key] = None
+        return self._declined(JOURNAL_AWAY)
 
     async def _answer(self, request: Request, told: dict[int, str]) -> None:
         link = request.link
@@ -326,6 +345,6 @@ def _same(stored: Intent, repeated: Intent) -> bool:
         stored.kind is repeated.kind
         and stored.amount_minor == repeated.amount_minor
         and stored.currency == repeated.currency
-        and stored.fingerprint == repeated.fingerprint
+        and (stored.fingerprint == repeated.fingerprint or not stored.fingerprint or not repeated.fingerprint)
         and stored.original_key == repeated.original_key
     )

@@ -97,5 +97,5 @@ class Recovery:
             case Kind.TOMBSTONE:
                 return await self._decisions.decline(stored, Decline("12", "reversed_before_arrival"))
             case Kind.CAPTURE:
-                # Whether it was the final one is not in the intent; its acquirer, who got no answer, is told no when it repeats.
+                # Whether it was the final one is not in the intent; its acquirer is told no when it repeats.
                 return await self._decisions.decline(stored, Decline("12", "recovered"))

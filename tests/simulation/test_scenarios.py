@@ -24,3 +24,17 @@ def test_the_books_agree_whatever_goes_wrong(seeds: range) -> None:
             again = f"CARDSWITCH_SEED={seed} .venv/bin/python -m pytest tests/simulation/test_scenarios.py"
             shown = "\n  ".join(result.differences[:20])
             pytest.fail(f"scenario {seed}: the books do not agree\n  {shown}\nplay it again: {again}", pytrace=False)
+
+
+def test_a_seed_plays_the_same_scenario_again() -> None:
+    first, second = run_scenario(3), run_scenario(3)
+    assert first == second
+
+
+def test_scenarios_meet_what_they_are_for() -> None:
+    """Recovery, late answers and repeats all happen, or the simulation proves nothing."""
+    counted = [run_scenario(seed).counted for seed in range(1000, 1010)]
+    for name in ("recovered", "late_answers", "repeats", "advices_sent", "unanswered"):
+        assert sum(counts[name] for counts in counted) > 0, name
+    assert sum(counts["failures"] for counts in counted) == 0
+    assert sum(counts["advices_sent"] - counts["advices_acknowledged"] for counts in counted) > 0

@@ -13,6 +13,8 @@ import trio.testing
 from hsm.config import KeyConfig
 from hsm.software import SoftwareHsm, software_keys
 from ledger.memory import MemoryJournal
+from messages.framing import framing
+from messages.message import Message
 from simulators.accounts import AccountRule
 from simulators.acquirer import Acquirer, AcquirerProfile
 from simulators.acquirer_client import AcquirerClient
@@ -84,6 +86,7 @@ class World:
         self.network = MemoryNetwork(random.Random(self.rng.random()), weather=weather)
         self.nursery = nursery
         self.workers: dict[int, tuple[Worker, trio.CancelScope]] = {}
+        self.every_worker: list[Worker] = []
         self.issuers = {
             name: self._issuer(name, prefix, faults or {}) for name, prefix in (("alpha", "4"), ("beta", "5"))
         }
@@ -121,11 +124,25 @@ class World:
 
         worker: Worker = await self.nursery.start(run)
         self.workers[number] = (worker, scope)
+        self.every_worker.append(worker)
         return worker
 
     def crash_worker(self, number: int) -> None:
         """End a worker in the middle of whatever it does."""
         self.workers.pop(number)[1].cancel()
+
+    async def send_aside(self, client: AcquirerClient, message: Message, wait_s: float = 30.0) -> list[bytes]:
+        """Send a message of an acquirer on a connection of its own and return the frames that come back."""
+        wire = await self.network.dial(f"{client.acquirer.profile.link}:1", 3.0)
+        decoder, frames = framing().decoder(), []
+        try:
+            await wire.send(framing().encode(client.acquirer.encode(message)))
+            with trio.move_on_after(wait_s):
+                while not frames and (data := await wire.receive()):
+                    frames += decoder.receive(data)
+        finally:
+            wire.close()
+        return frames
 
     def counted(self, name: str, *labels: str) -> int:
         """A counter summed over the workers that are alive."""
