@@ -1,0 +1,396 @@
+"""ledger.writer and ledger.lane: group commit, limits, cancellation, and what happens when PostgreSQL goes away."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+import trio
+
+from console.migration import migrate
+from console.postgresql import LEDGER, OWNER, EmbeddedPostgres, role_passwords
+from ledger.floor import Floor
+from ledger.journal import AdviceDraft, Intent, JournalUnavailable, Verdict
+from ledger.sets import Writer, _by_halves
+from ledger.writer import PostgresJournal, open_journal
+from tests.conftest import Database
+from tests.ledger.samples import hold, intent, outcome
+from tests.ledger.store import connected
+
+CARD = b"\x01" * 16
+
+
+async def settled(journal: PostgresJournal, message: Intent) -> int:
+    """Begin and decide as a caller that repeats until it knows; returns the intent's number."""
+    while True:
+        try:
+            begun = await journal.begin(message)
+            number = begun.stored.intent_id
+            decided = await journal.decide(outcome(number, postings=hold(100)))
+            assert decided.verdict in (Verdict.WON, Verdict.LOST)
+            return number
+        except JournalUnavailable:
+            await trio.sleep(0.01)
+
+
+async def in_asyncio(function: Callable[[], Awaitable[Any]]) -> Any:
+    """asyncpg for the test itself, in a thread with a loop of its own."""
+    return await trio.to_thread.run_sync(lambda: asyncio.run(function()))  # type: ignore[arg-type]
+
+
+@asynccontextmanager
+async def card_locked(database: Database) -> AsyncIterator[None]:
+    """Somebody else holds the lock of CARD: a set with it waits."""
+
+    held, release = threading.Event(), threading.Event()
+
+    async def hold_lock() -> None:
+        async with connected(database.dsn(OWNER)) as connection:
+            await connection.execute("SELECT pg_advisory_lock($1)", int.from_bytes(CARD[:8], "big"))
+            held.set()
+            await asyncio.to_thread(release.wait)
+
+    thread = threading.Thread(target=lambda: asyncio.run(hold_lock()))
+    thread.start()
+    await trio.to_thread.run_sync(held.wait)
+    try:
+        yield
+    finally:
+        release.set()
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(thread.join)
+
+
+async def count(database: Database, sql: str, *arguments: Any) -> Any:
+    async def query() -> Any:
+        async with connected(database.dsn(OWNER)) as connection:
+            return await connection.fetchval(sql, *arguments)
+
+    return await in_asyncio(query)
+
+
+def run(test: Callable[[], Awaitable[None]]) -> None:
+    async def main() -> None:
+        with trio.fail_after(30):
+            await test()
+
+    trio.run(main)
+
+
+def test_many_calls_share_few_sets(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    original = Writer.begin
+
+    async def counted(self: Writer, connection: Any, intents: Any) -> Any:
+        sizes.append(len(intents))
+        return await original(self, connection, intents)
+
+    monkeypatch.setattr(Writer, "begin", counted)
+
+    async def test() -> None:
+        async with open_journal(database.dsn(LEDGER)) as journal, trio.open_nursery() as nursery:
+            for _ in range(300):
+                nursery.start_soon(journal.begin, intent())
+
+    run(test)
+    assert sum(sizes) == 300
+    assert len(sizes) < 60
+
+
+def test_killed_connections_lose_nothing(database: Database) -> None:
+    kill = """SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+               WHERE datname = current_database() AND application_name = 'cardswitch ledger'"""
+
+    async def test() -> None:
+        numbers: list[int] = []
+        messages = [intent(fingerprint=CARD) for _ in range(600)]
+
+        async with open_journal(database.dsn(LEDGER)) as journal:
+
+            async def caller(mine: list[Intent]) -> None:
+                for message in mine:
+                    numbers.append(await settled(journal, message))
+
+            async with trio.open_nursery() as nursery:
+                for n in range(20):
+                    nursery.start_soon(caller, messages[n::20])
+                killed = 0
+                for _ in range(4):
+                    await trio.sleep(0.03)
+                    killed += await count(database, kill)
+        assert killed > 0
+        assert len(set(numbers)) == 600
+        assert await count(database, "SELECT count(*) FROM ledger.intents") == 600
+        assert await count(database, "SELECT count(*) FROM ledger.outcomes") == 600
+        assert await count(database, "SELECT count(*) FROM ledger.postings") == 1200
+
+    run(test)
+
+
+def test_history_is_exact_across_workers(database: Database) -> None:
+    async def test() -> None:
+        seen: list[tuple[int, int]] = []
+
+        async def one(journal: PostgresJournal) -> None:
+            begun = await journal.begin(intent(fingerprint=CARD))
+            seen.append((begun.stored.intent_id, begun.history.count_24h))
+
+        async with (
+            open_journal(database.dsn(LEDGER)) as first,
+            open_journal(database.dsn(LEDGER)) as second,
+            trio.open_nursery() as nursery,
+        ):
+            for n in range(200):
+                nursery.start_soon(one, first if n % 2 else second)
+        assert [earlier for _, earlier in sorted(seen)] == list(range(200))
+
+    run(test)
+
+
+def test_a_full_queue_refuses_at_once(database: Database) -> None:
+    async def test() -> None:
+        refused = 0
+
+        async def one(journal: PostgresJournal) -> None:
+            nonlocal refused
+            try:
+                await journal.begin(intent(fingerprint=CARD))
+            except JournalUnavailable:
+                refused += 1
+
+        async with open_journal(database.dsn(LEDGER), max_waiting=5, connections=1, max_set=1) as journal:
+            async with trio.open_nursery() as nursery, card_locked(database):
+                nursery.start_soon(one, journal)
+                await trio.sleep(0.1)  # under way, on the only connection
+                for _ in range(8):
+                    nursery.start_soon(one, journal)
+                await trio.sleep(0.1)
+                assert refused == 3
+            assert refused == 3
+        assert await count(database, "SELECT count(*) FROM ledger.intents") == 6
+
+    run(test)
+
+
+def test_a_cancelled_callers_row_stays_in_its_set(database: Database) -> None:
+    async def test() -> None:
+        mine, other = intent(fingerprint=CARD), intent(fingerprint=CARD)
+        async with open_journal(database.dsn(LEDGER)) as journal:
+            async with trio.open_nursery() as nursery, card_locked(database):
+                nursery.start_soon(journal.begin, other)
+                with trio.move_on_after(0.1) as scope:
+                    await journal.begin(mine)
+                assert scope.cancelled_caught
+            again = await journal.begin(mine)
+            assert not again.fresh
+
+    run(test)
+
+
+def test_a_call_has_a_deadline_and_the_journal_goes_on(database: Database) -> None:
+    async def test() -> None:
+        async with open_journal(database.dsn(LEDGER), deadline_s=0.3) as journal:
+            async with card_locked(database):
+                started = trio.current_time()
+                with pytest.raises(JournalUnavailable):
+                    await journal.begin(intent(fingerprint=CARD))
+                assert trio.current_time() - started < 2
+                assert (await journal.begin(intent())).fresh
+            assert (await journal.begin(intent(fingerprint=CARD))).history.count_24h == 0
+
+    run(test)
+
+
+def test_leaving_does_not_hang_with_calls_under_way(database: Database) -> None:
+    async def test() -> None:
+        refused = []
+
+        async def one(journal: PostgresJournal) -> None:
+            try:
+                await journal.begin(intent(fingerprint=CARD))
+            except JournalUnavailable as error:
+                refused.append(str(error))
+
+        async with (
+            card_locked(database),
+            trio.open_nursery() as nursery,
+            open_journal(database.dsn(LEDGER), connections=1, max_set=1) as journal,
+        ):
+            for _ in range(3):
+                nursery.start_soon(one, journal)
+            await trio.sleep(0.1)
+        assert len(refused) == 3
+
+    run(test)
+
+
+def test_no_server_is_said_at_the_start(tmp_path: Path) -> None:
+    async def test() -> None:
+        with pytest.raises(JournalUnavailable, match="cannot be reached"):
+            async with open_journal(f"postgresql://x@/x?host={tmp_path}", connect_timeout_s=0.3):
+                pass
+
+    run(test)
+
+
+@pytest.fixture
+def own_server() -> Iterator[EmbeddedPostgres]:
+    state = Path(tempfile.mkdtemp(prefix="cardswitch-test-"))
+    state.chmod(0o755)
+    server = EmbeddedPostgres(state, settings={"fsync": "off", "shared_buffers": "32MB"})
+    try:
+        server.start()
+        asyncio.run(migrate(server.dsn(OWNER), role_passwords(state)))
+        yield server
+    finally:
+        server.destroy()
+        shutil.rmtree(state, ignore_errors=True)
+
+
+def test_the_server_goes_away_and_comes_back(own_server: EmbeddedPostgres) -> None:
+    async def test() -> None:
+        async with open_journal(own_server.dsn(LEDGER)) as journal:
+            message = intent()
+            first = await settled(journal, message)
+            await trio.to_thread.run_sync(own_server.stop)
+            await trio.sleep(0.05)
+            for _ in range(3):
+                started = time.monotonic()
+                with pytest.raises(JournalUnavailable):
+                    await journal.begin(intent())
+                assert time.monotonic() - started < 0.5
+            await trio.to_thread.run_sync(own_server.start)
+            assert await settled(journal, message) == first
+            assert await journal.lease("x", "me", 1)
+
+    run(test)
+
+
+def test_advices_become_visible_in_order_to_a_reader_that_goes_on(database: Database) -> None:
+    async def test() -> None:
+        seen: list[int] = []
+
+        async def write(journal: PostgresJournal, n: int) -> None:
+            begun = await journal.begin(intent())
+            advice = AdviceDraft("alpha", "0420", {11: f"{n:06d}"}, "card_1")
+            await journal.decide(outcome(begun.stored.intent_id, advices=(advice,)))
+
+        async def read(journal: PostgresJournal) -> None:
+            while len(seen) < 200:
+                found = await journal.advices("alpha", seen[-1] if seen else 0, 50)
+                seen.extend(advice.advice_id for advice in found)
+
+        async with (
+            open_journal(database.dsn(LEDGER), max_set=8) as first,
+            open_journal(database.dsn(LEDGER), max_set=8) as second,
+            trio.open_nursery() as nursery,
+        ):
+            nursery.start_soon(read, first)
+            for n in range(200):
+                nursery.start_soon(write, first if n % 2 else second, n)
+        assert len(set(seen)) == 200
+        assert seen == sorted(seen)
+
+    run(test)
+
+
+def test_sets_that_were_rolled_back_are_written_again() -> None:
+    attempts = 0
+
+    async def write(rows: Any) -> list[Any]:
+        nonlocal attempts
+        attempts += 1
+        if attempts < 3:
+            raise asyncpg.DeadlockDetectedError("deadlock detected")
+        return list(rows)
+
+    assert asyncio.run(_by_halves(write, [1, 2, 3])) == [1, 2, 3]
+    assert attempts == 3
+
+    async def never(rows: Any) -> list[Any]:
+        raise asyncpg.DeadlockDetectedError("deadlock detected")
+
+    with pytest.raises(JournalUnavailable, match="rolled back"):
+        asyncio.run(_by_halves(never, [1]))
+
+
+def test_of_a_set_only_the_guilty_rows_are_refused() -> None:
+    async def write(rows: Any) -> list[Any]:
+        if any(row < 0 for row in rows):
+            raise ValueError("negative")
+        return list(rows)
+
+    results = asyncio.run(_by_halves(write, [1, -2, 3, 4, -5]))
+    assert [str(result) for result in results] == ["1", "ValueError: negative", "3", "4", "ValueError: negative"]
+
+
+class _Store:
+    """Stands for a connection with a stored floor."""
+
+    def __init__(self, stored: int) -> None:
+        self.stored = [stored]
+
+    async def fetchval(self, sql: str, name: str) -> int:
+        return max(self.stored)
+
+    async def execute(self, sql: str, name: str, up_to: int) -> None:
+        self.stored.append(up_to)
+
+
+def test_a_floor_rises_only_after_what_was_under_way_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("ledger.floor.time.monotonic", lambda: now)
+
+    async def test() -> None:
+        nonlocal now
+        store = _Store(5)
+        floor = Floor("undecided", settle_s=10)
+        assert await floor.value(store) == 5
+        await floor.saw(store, 20_000)
+        assert await floor.value(store) == 5
+        now = 11.0
+        await floor.saw(store, 15_000)  # a slow transaction has shown 15,001 meanwhile
+        assert await floor.value(store) == 15_000
+        assert store.stored == [5, 15_000]
+        now = 30.0
+        await floor.saw(store, 16_000)
+        assert await floor.value(store) == 15_000
+
+    asyncio.run(test())
+
+
+def test_undecided_are_found_above_the_floor_after_a_restart(database: Database) -> None:
+    async def test() -> None:
+        async with open_journal(database.dsn(LEDGER), deadline_s=0.1) as journal:
+            for _ in range(20):
+                await settled(journal, intent())
+            open_one = await journal.begin(intent())
+            await settled(journal, intent())
+            late = open_one.stored.intent.deadline_at.replace(year=2030)
+            for _ in range(5):
+                assert await journal.undecided(late, 10) == [open_one.stored]
+                await trio.sleep(0.1)
+            assert journal._undecided._value == open_one.stored.intent_id - 1
+        async with open_journal(database.dsn(LEDGER)) as journal:
+            assert await journal.undecided(late, 10) == [open_one.stored]
+
+    run(test)
+
+
+def test_the_writer_seals_by_itself(database: Database) -> None:
+    async def test() -> None:
+        async with open_journal(database.dsn(LEDGER), seal_every_s=0.05) as journal:
+            await settled(journal, intent())
+            while not await count(database, "SELECT count(*) FROM ledger.seals"):  # noqa: ASYNC110
+                await trio.sleep(0.05)
+
+    run(test)
