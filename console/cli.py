@@ -313,7 +313,9 @@ def _known(error: Exception) -> ConsoleError | None:
 
 def _load(config: Path | None, state: Path | None, workers: int | None = None) -> Any:
     from console.config import load_config
+    from console.logging import configure
 
+    configure("cardswitch", level="warning")  # on standard error; processes of a system log to files of their own
     return load_config(config, state=state, workers=workers)
 
 
