@@ -8,6 +8,7 @@ the end by `simulators.acquirer_client`, as a real acquirer does, so that the bo
 from __future__ import annotations
 
 import gc
+import logging
 import sys
 import time
 from array import array
@@ -16,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
+import structlog
 import trio
 
 from hsm.exchange import load_party_keys
@@ -369,6 +371,11 @@ def _percentile_ms(ordered: list[float], share: float) -> float:
 
 def main(arguments: list[str]) -> None:
     """`python -m simulators.load CONFIG.json`: the result as one JSON line on standard output."""
+    # Standard output belongs to the result, and one line a settled request would be too much.
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
     config = msgspec.json.decode(Path(arguments[0]).read_bytes(), type=LoadConfig)
     sys.stdout.write(msgspec.json.encode(run_load(config)).decode() + "\n")
 

@@ -168,14 +168,16 @@ def test_the_bare_relay_carries_the_same_frames() -> None:
     assert (result.answered, result.unanswered, result.lines) == (500, 0, 0)
 
 
-def test_it_runs_as_a_process(tmp_path: Path) -> None:
-    with serving(issuer()) as [pos]:
+def test_it_runs_as_a_process_that_prints_nothing_but_the_result(tmp_path: Path) -> None:
+    with serving(issuer(fault=(FaultRule(kind="silence", nth=5),))) as [pos]:
         path = tmp_path / "load.json"
-        config = LoadConfig(pos=LaneConfig(link="pos", address=pos), mix=MixConfig(cards=50, poor_cards=5), count=50)
+        mix = MixConfig(cards=50, poor_cards=5)
+        config = LoadConfig(pos=LaneConfig(link="pos", address=pos), mix=mix, count=50, timeout_s=0.3)
         path.write_bytes(msgspec.json.encode(config))
         command = [sys.executable, "-m", "simulators.load", str(path)]
         done = subprocess.run(command, capture_output=True, timeout=30, check=True)
-    assert json.loads(done.stdout)["answered"] == 50
+    result = json.loads(done.stdout)
+    assert (result["answered"], result["unanswered"], result["settled"]) == (49, 1, 1)
 
 
 def test_a_population_is_valid_and_without_twins() -> None:
