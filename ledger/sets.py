@@ -48,7 +48,10 @@ _encode = msgspec.json.encode
 
 
 class Writer:
-    """The set-based writes; one for a process, it keeps the ids of accounts."""
+    """The set-based writes; one for a process, it keeps the ids of accounts.
+
+    An empty set writes nothing, but makes a connection learn types and plans before the first payment comes.
+    """
 
     def __init__(self) -> None:
         self._accounts: dict[str, int] = {}
@@ -155,6 +158,8 @@ async def _by_halves(
             break
     else:
         raise JournalUnavailable(f"a set was rolled back {MAX_ATTEMPTS} times")
+    if not rows:
+        raise refused
     if len(rows) == 1:
         return [RowRefused(f"{type(refused).__name__}: {refused}")]
     middle = len(rows) // 2

@@ -47,7 +47,7 @@ class PostgresJournal:
         def lane(execute: Any, size: int, **settings: str) -> Lane:
             return Lane(
                 execute,
-                lambda: self._connect(settings),
+                lambda: self._connect(execute, settings),
                 connections=size,
                 max_waiting=max_waiting,
                 max_set=max_set,
@@ -119,8 +119,9 @@ class PostgresJournal:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _connect(self, settings: dict[str, str]) -> Any:
-        return await asyncpg.connect(
+    async def _connect(self, execute: Any, settings: dict[str, str]) -> Any:
+        """A connection that has written an empty set: it works, the schema is there, and its plans are made."""
+        connection = await asyncpg.connect(
             self._dsn,
             timeout=self._deadline_s,
             server_settings={
@@ -131,6 +132,12 @@ class PostgresJournal:
                 **settings,
             },
         )
+        try:
+            await execute(connection, [])
+        except BaseException:
+            connection.terminate()
+            raise
+        return connection
 
     async def _read(self, connection: Any, rows: Sequence[tuple[Any, ...]]) -> list[Any]:
         """A mixed set: originals and acknowledgements together, the rest one by one."""
