@@ -69,8 +69,13 @@ def decode_form(text: str) -> Params:
 
 
 def refuse_card_data(params: Params, tokenizer_url: str) -> None:
-    """Raise the error that names the tokenization endpoint where `params` hold card data, wherever they hide it."""
+    """Raise the error that names the tokenization endpoint where `params` hold card data, wherever they hide it.
+
+    NUL, which the database cannot store, is refused on the way.
+    """
     for path, name, value in _leaves(params, (), 0):
+        if isinstance(value, str) and "\x00" in value:
+            raise invalid("Parameters must not contain NUL characters")
         named = name in _CARD_NAMES and len(path) > 1 and path[0] != "metadata"
         if named or (isinstance(value, int | str) and _holds_card_number(str(value))):
             raise card_data_refused(tokenizer_url, _bracketed(path))
@@ -93,11 +98,11 @@ def card_data_refused(tokenizer_url: str, param: str | None) -> ApiError:
 def convert(params: Params, shape: type[S]) -> S:
     """`params` as that shape. Raises ApiError naming the first parameter that is wrong, in brackets.
 
-    An empty string unsets a parameter, as in Stripe's API.
+    An empty string unsets a parameter, as in Stripe's API; null in JSON is as if it were not there.
     """
     for name in NOT_YET.keys() & params.keys():
         raise invalid(f"{name} is not supported yet: {NOT_YET[name]}", name, "parameter_unsupported")
-    given = {name: value for name, value in params.items() if value != "" or name == "metadata"}
+    given = {name: value for name, value in params.items() if value not in ("", None) or name == "metadata"}
     if "metadata" in given:
         given["metadata"] = _metadata(given["metadata"])
     try:
@@ -110,7 +115,7 @@ _METADATA_KEYS, _METADATA_NAME, _METADATA_VALUE = 50, 40, 500
 
 
 def _metadata(value: Any) -> dict[str, str]:
-    if value == "":
+    if value in ("", None):
         return {}
     if not isinstance(value, dict):
         raise invalid("Invalid metadata: metadata must be a set of key-value pairs", "metadata")

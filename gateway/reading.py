@@ -5,6 +5,7 @@ Every query names the account: another merchant's object does not exist.
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Callable
 from typing import Any
 
@@ -64,8 +65,10 @@ async def retrieve(connection: Any, context: Context, resource: Resource, object
     """GET of one object."""
     row = await row_of(connection, context.account.id, resource, object_id)
     shown = resource.show(row)
-    if context.caller.kind == "publishable" and shown.get("client_secret") != (params.client_secret or ""):
-        raise missing(resource.name)
+    if context.caller.kind == "publishable":
+        told = (params.client_secret or "").encode()
+        if not hmac.compare_digest(str(shown.get("client_secret")).encode(), told):
+            raise missing(resource.name)
     await expand(connection, context.account.id, [shown], params.expand)
     return shown
 

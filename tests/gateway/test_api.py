@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import random
 import socket
 from datetime import timedelta
 from typing import Any
 
 import asyncpg
+import httpx
+import msgspec
 import pytest
 import stripe
 
 from gateway import keys
+from gateway.app import CALLS
 from gateway.errors import GatewayError
 from tests.gateway.conftest import Gateway
 from tests.gateway.fake_switch import FakeSwitch
@@ -230,6 +234,43 @@ def test_a_half_request_does_not_hold_the_gateway(gateway: Gateway) -> None:
     with socket.create_connection((host, int(port))) as half:
         half.sendall(b"POST /v1/payment_intents HTTP/1.1\r\nContent-Length: 100\r\n")
         assert gateway.get(INTENTS).status_code == 200
+
+
+def test_no_parameters_make_it_fail(gateway: Gateway, switch: FakeSwitch) -> None:
+    """Names that the API knows with values that it does not expect: never a 5xx, and nothing is sent."""
+    names = sorted({name for call in CALLS for name in call.shape.__struct_fields__} - {"confirm"})
+    texts = [
+        "",
+        "\x00",
+        "\N{GRINNING FACE}",
+        "-1",
+        "1e999",
+        "9" * 30,
+        "true",
+        "null",
+        "pm_x",
+        "a" * 6000,
+        "ch_%",
+        "*",
+        "1",
+    ]
+    junk: list[Any] = [*texts, None, 0, -1, 2**70, 1.5, True, [], [[]], {}, {"type": "card"}, ["x"], {"gte": "x"}]
+    rng = random.Random(7)
+    with httpx.Client(base_url=gateway.url, trust_env=False, auth=(gateway.secret_key, "")) as client:
+        for _ in range(200):
+            call = rng.choice(CALLS)
+            path = call.path.replace("{id}", rng.choice(["pi_x", "x"]))
+            params = {rng.choice(names): rng.choice(junk) for _ in range(rng.randint(0, 4))}
+            if call.path == INTENTS and rng.random() < 0.7:
+                params = {"amount": 100, "currency": "eur", **params}
+            if call.method != "POST" or rng.random() < 0.4:
+                flat = {name: str(value) for name, value in params.items()}
+                options: dict[str, Any] = {"data": flat} if call.method == "POST" else {"params": flat}
+            else:
+                options = {"content": msgspec.json.encode(params), "headers": {"Content-Type": "application/json"}}
+            answer = client.request(call.method, path, **options)
+            assert answer.status_code < 500, (call.path, params, answer.text)
+    assert switch.mtis() == []
 
 
 def test_without_the_tokenizer_known_methods_still_work(gateway: Gateway) -> None:

@@ -12,17 +12,20 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import asyncpg
 import httpx
 import msgspec
 import pytest
 import stripe
 
+from console.postgresql import GATEWAY, OWNER
 from gateway.book import GatewayLine, book
 from messages.exchange import original_data, pairing_key
 from messages.message import Message
+from tests.conftest import Database
 from tests.gateway.conftest import Gateway
 from tests.gateway.fake_switch import HANG_UP, SILENCE, FakeSwitch, eventually
-from tests.gateway.stubs import SECRET
+from tests.gateway.stubs import SECRET, Sink
 
 PAY = {"amount": 1099, "currency": "eur", "payment_method": "pm_card_visa", "confirm": True}
 
@@ -182,6 +185,33 @@ def test_without_a_link_work_is_refused_at_once_and_the_key_stays_free(gateway: 
     switch.listen()
     gateway.wait_ready()
     assert client.v1.payment_intents.create(PAY, {"idempotency_key": "k"}).status == "succeeded"
+
+
+def test_lost_database_sessions_are_replaced(
+    gateway: Gateway, switch: FakeSwitch, database: Database, sink: Callable[..., Sink]
+) -> None:
+    receiver = sink()
+    client = gateway.stripe()
+    client.v1.webhook_endpoints.create({"url": receiver.url, "enabled_events": ["payment_intent.succeeded"]})
+    switch.rule = lambda _: SILENCE
+    paying = threading.Thread(target=lambda: gateway.post("/v1/payment_intents", {**PAY, "confirm": "true"}))
+    paying.start()
+    eventually(lambda: switch.mtis())
+    asyncio.run(_end_sessions(database.dsn(OWNER), GATEWAY))
+    switch.rule = lambda _: "00"
+    paying.join(10)
+    eventually(lambda: gateway.get("/readyz").status_code == 200)
+    eventually(lambda: standing(gateway) == [(0, 1099, True)])
+    assert client.v1.payment_intents.create(PAY).status == "succeeded"
+    eventually(lambda: len(receiver.calls) == 2)
+
+
+async def _end_sessions(dsn: str, role: str) -> None:
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1", role)
+    finally:
+        await connection.close()
 
 
 SERVE = """
