@@ -8,6 +8,7 @@ from typing import Any
 
 import trio
 import trio.testing
+
 from messages.exchange import de7
 from messages.message import Message
 from simulators.acquirer import Card
@@ -50,3 +51,14 @@ def purchase(stan: str = "000001", at: datetime = NOW, **changes: str) -> Messag
     for name, value in changes.items():
         elements[int(name[2:])] = value
     return Message(mti, {number: value for number, value in elements.items() if value})
+
+
+async def told(world: World, message: Message, link: str = "gateway") -> Message | None:
+    """Send one message on a connection of its own; the answer, None where none comes in 30 s."""
+    client = world.clients[link]
+    frames = await world.send_aside(client, message)
+    return client.acquirer.decode(frames[0]) if frames else None
+
+
+def surrogate(world: World, card: Card = VISA) -> str:
+    return world.hsm.add_card(card.pan)

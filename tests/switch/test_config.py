@@ -6,6 +6,7 @@ import tomllib
 from importlib import resources
 
 import pytest
+
 from switch.config import address_of, switch_config
 from switch.errors import ConfigError
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from ledger.journal import History, Intent, Kind
 from switch.config import FraudRule
 from switch.stages.fraud import FraudRules
-
 from tests.switch.desk import NOW
 
 

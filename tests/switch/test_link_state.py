@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from switch.link_state import LinkEvent, LinkState, after, carries_traffic
 
 

@@ -6,10 +6,10 @@ import random
 
 import pytest
 import trio
+
 from switch.errors import WireError
 from switch.memory_network import MemoryNetwork, Weather
 from switch.network import Network, SocketNetwork
-
 from tests.switch.desk import run
 
 

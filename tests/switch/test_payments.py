@@ -1,0 +1,351 @@
+"""Each row of the protocol's table, on a whole switch in memory: what the acquirer hears and what the books say."""
+
+from __future__ import annotations
+
+import trio
+
+from ledger.journal import Decision, Kind, network_stan
+from messages.exchange import original_data
+from messages.message import Message
+from simulators.acquirer import Card
+from simulators.acquirer_book import State
+from simulators.faults import FaultRule
+from tests.simulation.agreement import differences
+from tests.simulation.world import World
+from tests.switch.desk import MASTERCARD, NOW, POOR, VISA, in_world, purchase, surrogate, told
+
+
+def decisions(world: World) -> list[tuple[Kind, Decision, str]]:
+    """Every outcome in the order of its intent."""
+    outcomes = world.journal._outcomes
+    return [(world.journal._intents[n].kind, outcomes[n].decision, outcomes[n].response_code) for n in sorted(outcomes)]
+
+
+def sent(world: World, link: str, mti: str) -> int:
+    return world.counted("advices_sent", link, mti)
+
+
+def test_a_shop_day_ends_in_equal_books() -> None:
+    async def script(world: World) -> None:
+        client, now = world.clients["pos"], world.clock.now
+        shop = client.acquirer
+        paid = await client.perform(shop.purchase(Card(VISA.pan, pin="1234"), 2500, "EUR", now()))
+        held = await client.perform(shop.authorization(MASTERCARD, 4000, "EUR", now()))
+        await client.perform(shop.capture(held, 1500, now(), final=False))
+        await client.perform(shop.capture(held, 1000, now()))
+        back = await client.perform(shop.refund(VISA, 700, now(), paid))
+        void = await client.perform(shop.authorization(VISA, 900, "EUR", now()))
+        await client.perform(shop.reversal(void, now()))
+        poor = await client.perform(shop.purchase(POOR, 100, "EUR", now()))
+        wrong = await client.perform(shop.purchase(Card(VISA.pan, pin="9999"), 100, "EUR", now()))
+        await trio.sleep(5.0)
+        assert [r.response_code for r in (paid, held, back, void, poor, wrong)] == ["00", "00", "00", "00", "51", "55"]
+        assert (held.held_minor, held.posted_minor) == (0, 2500)
+        assert differences(world) == []
+
+    in_world(script)
+
+
+def test_a_surrogate_becomes_the_card_and_the_trace_id_travels() -> None:
+    async def script(world: World) -> None:
+        answer = await told(world, purchase(de2=surrogate(world), de63="abcdef0123456789"))
+        assert answer is not None
+        assert (answer.elements[39], answer.elements[63]) == ("00", "abcdef0123456789")
+        entry = world.issuers["alpha"].issuer.entries.entries()[0]
+        assert (entry.posted_minor, entry.trace_id) == (2500, "abcdef0123456789")
+
+    in_world(script)
+
+
+def test_what_is_stored_holds_no_card_number() -> None:
+    async def script(world: World) -> None:
+        client, now = world.clients["pos"], world.clock.now
+        held = await client.perform(client.acquirer.authorization(VISA, 4000, "EUR", now()))
+        await client.perform(client.acquirer.capture(held, 4000, now()))
+        journal = world.journal
+        stored = repr((journal._intents, journal._outcomes, journal._advices))
+        assert VISA.pan not in stored
+        assert "424242******4242" in stored
+
+    in_world(script)
+
+
+def test_a_repeat_gets_the_stored_answer() -> None:
+    async def script(world: World) -> None:
+        request = purchase(de2=surrogate(world), de63="t1")
+        first = await told(world, request)
+        again = await told(world, Message("0201", request.elements))
+        other_worker = await world.start_worker(1)
+        world.crash_worker(0)
+        await trio.sleep(0.5)
+        third = await told(world, request)
+        assert first == again == third
+        assert first is not None and first.elements[39] == "00"
+        assert other_worker.meters.value("repeats", "gateway") == 1
+        assert len(world.issuers["alpha"].issuer.entries) == 1
+
+    in_world(script)
+
+
+def test_a_repeat_waits_for_the_outcome_in_this_worker_and_in_another() -> None:
+    async def script(world: World) -> None:
+        await world.start_worker(1)
+        await trio.sleep(1.0)
+        request = purchase(de2=surrogate(world))
+        answers: list[Message | None] = []
+
+        async def ask() -> None:
+            answers.append(await told(world, request))
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(6):
+                nursery.start_soon(ask)
+        assert [a.elements[39] for a in answers if a is not None] == ["00"] * 6
+        assert len({a.elements[38] for a in answers if a is not None}) == 1
+        assert len(world.issuers["alpha"].issuer.entries) == 1
+
+    in_world(script, faults={"alpha": (FaultRule(kind="delay", delay_s=2.0),)})
+
+
+def test_the_same_key_for_something_else_is_refused() -> None:
+    async def script(world: World) -> None:
+        first = await told(world, purchase(de2=surrogate(world)))
+        other = await told(world, purchase(de2=surrogate(world), de4="000000002501"))
+        assert first is not None and first.elements[39] == "00"
+        assert other is not None and other.elements[39] == "94"
+
+    in_world(script)
+
+
+def test_a_silent_issuer_gets_a_reversal_until_it_acknowledges() -> None:
+    async def script(world: World) -> None:
+        answer = await told(world, purchase(de2=surrogate(world)))
+        assert answer is not None and answer.elements[39] == "91"
+        await trio.sleep(30.0)
+        assert decisions(world) == [(Kind.PURCHASE, Decision.REVERSED, "91")]
+        assert (sent(world, "alpha", "0420"), sent(world, "alpha", "0421")) == (1, 2)
+        assert await world.journal.advices("alpha", 0, 10) == []
+        entry = world.issuers["alpha"].issuer.entries.entries()[0]
+        assert entry.reversed and entry.posted_minor == 0
+
+    silent = (FaultRule(kind="silence", count=1), FaultRule(kind="silence", mti=("0420",), count=2))
+    in_world(script, faults={"alpha": silent})
+
+
+def test_a_late_approval_is_reversed_once() -> None:
+    async def script(world: World) -> None:
+        answer = await told(world, purchase(de2=surrogate(world)))
+        assert answer is not None and answer.elements[39] == "91"
+        await trio.sleep(10.0)
+        assert world.counted("late_answers", "alpha", "00") == 1
+        assert sent(world, "alpha", "0420") == 1
+        assert differences_of_issuer(world) == (0, 0)
+
+    in_world(script, faults={"alpha": (FaultRule(kind="late", delay_s=5.0),)})
+
+
+def differences_of_issuer(world: World) -> tuple[int, int]:
+    entry = world.issuers["alpha"].issuer.entries.entries()[0]
+    return entry.held_minor, entry.posted_minor
+
+
+def test_an_issuer_that_is_down_is_91_at_once_without_a_reversal() -> None:
+    async def script(world: World) -> None:
+        world.network.refusing.add("alpha:1")
+        world.network.cut("alpha:1")
+        await trio.sleep(0.5)
+        at = trio.current_time()
+        answer = await told(world, purchase(de2=surrogate(world)))
+        assert answer is not None and answer.elements[39] == "91"
+        assert trio.current_time() - at < 0.5
+        assert decisions(world) == [(Kind.PURCHASE, Decision.DECLINED, "91")]
+        assert await world.journal.advices("alpha", 0, 10) == []
+        world.network.refusing.clear()
+        await trio.sleep(15.0)
+        back = await told(world, purchase("000002", de2=surrogate(world)))
+        assert back is not None and back.elements[39] == "00"
+
+    in_world(script)
+
+
+def test_a_connection_lost_in_flight_is_a_reversal() -> None:
+    async def script(world: World) -> None:
+        answer = await told(world, purchase(de2=surrogate(world)))
+        assert answer is not None and answer.elements[39] == "91"
+        await trio.sleep(10.0)
+        assert decisions(world) == [(Kind.PURCHASE, Decision.REVERSED, "91")]
+        assert differences_of_issuer(world) == (0, 0)
+
+    in_world(script, faults={"alpha": (FaultRule(kind="disconnect-before", count=1),)})
+
+
+def test_what_a_dead_worker_left_is_reversed_by_another() -> None:
+    async def script(world: World) -> None:
+        request = purchase(de2=surrogate(world))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(told, world, request)
+            await trio.sleep(1.0)
+            world.crash_worker(0)
+        await world.start_worker(1)
+        await trio.sleep(20.0)
+        assert decisions(world) == [(Kind.PURCHASE, Decision.REVERSED, "91")]
+        assert world.counted("recovered", "purchase") == 1
+        assert differences_of_issuer(world) == (0, 0)
+        again = await told(world, Message("0201", request.elements))
+        assert again is not None and again.elements[39] == "91"
+
+    in_world(script, faults={"alpha": (FaultRule(kind="delay", delay_s=2.5, count=1),)})
+
+
+def test_a_journal_that_is_away_is_96_at_once_and_work_goes_on_by_itself() -> None:
+    async def script(world: World) -> None:
+        world.journal.available = False
+        request = purchase(de2=surrogate(world))
+        answer = await told(world, request)
+        assert answer is not None and answer.elements[39] == "96"
+        world.journal.available = True
+        repeat = await told(world, Message("0201", request.elements))
+        assert repeat is not None and repeat.elements[39] == "96"  # what was said stays said
+        other = await told(world, purchase("000002", de2=surrogate(world)))
+        assert other is not None and other.elements[39] == "00"
+
+    in_world(script)
+
+
+def test_an_approval_that_the_journal_did_not_take_is_not_answered() -> None:
+    async def script(world: World) -> None:
+        request = purchase(de2=surrogate(world))
+        answers: list[Message | None] = []
+
+        async def ask() -> None:
+            answers.append(await told(world, request))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask)
+            await trio.sleep(1.0)
+            world.journal.available = False
+            await trio.sleep(8.0)
+            world.journal.available = True
+        assert answers == [None]
+        assert world.counted("unanswered", "journal") == 1
+        again = await told(world, Message("0201", request.elements))
+        assert again is not None and again.elements[39] == "91"
+        assert decisions(world) == [(Kind.PURCHASE, Decision.REVERSED, "91")]
+
+    in_world(script, faults={"alpha": (FaultRule(kind="delay", delay_s=2.0, count=1),)})
+
+
+def test_an_hsm_that_is_away_is_96_and_the_repeat_cannot_do_better() -> None:
+    async def script(world: World) -> None:
+        request = purchase(de2=surrogate(world))
+        world.hsm.available = False
+        answer = await told(world, request)
+        assert answer is not None and answer.elements[39] == "96"
+        world.hsm.available = True
+        repeat = await told(world, Message("0201", request.elements))
+        assert repeat is not None and repeat.elements[39] == "96"
+        assert (await told(world, purchase("000002", de2=surrogate(world)))).elements[39] == "00"  # type: ignore[union-attr]
+
+    in_world(script)
+
+
+def test_a_reversal_before_the_outcome_wins() -> None:
+    async def script(world: World) -> None:
+        request = purchase(de2=surrogate(world))
+        elements = request.elements
+        reference = original_data("0200", elements[11], elements[7], elements[32])
+        answers: dict[str, str] = {}
+
+        async def ask(name: str, message: Message) -> None:
+            answer = await told(world, message)
+            answers[name] = answer.elements[39] if answer else "none"
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask, "purchase", request)
+            await trio.sleep(1.0)
+            nursery.start_soon(ask, "reversal", purchase("000002", mti="0400", de2=elements[2], de90=reference))
+        await trio.sleep(10.0)
+        assert answers == {"purchase": "91", "reversal": "00"}
+        assert sent(world, "alpha", "0420") == 1
+        assert differences_of_issuer(world) == (0, 0)
+        assert world.counted("outcomes_lost", "purchase") == 1
+
+    in_world(script, faults={"alpha": (FaultRule(kind="delay", delay_s=2.0, count=1),)})
+
+
+def test_a_reversal_of_what_never_came_declines_it_when_it_comes() -> None:
+    async def script(world: World) -> None:
+        request = purchase(de2=surrogate(world))
+        elements = request.elements
+        reference = original_data("0200", elements[11], elements[7], elements[32])
+        reversal = purchase("000002", mti="0420", de2=elements[2], de90=reference)
+        first = await told(world, reversal)
+        late = await told(world, request)
+        again = await told(world, Message("0421", reversal.elements))
+        assert [a.elements[39] for a in (first, late, again) if a is not None] == ["25", "12", "25"]
+        assert len(world.issuers["alpha"].issuer.entries) == 0
+
+    in_world(script)
+
+
+def test_a_chargeback_reaches_the_acquirer_once() -> None:
+    async def script(world: World) -> None:
+        client, now = world.clients["pos"], world.clock.now
+        paid = await client.perform(client.acquirer.purchase(VISA, 2500, "EUR", now()))
+        server = world.issuers["alpha"]
+        server.chargeback(server.issuer.entries.entries()[0].key, 1000)
+        await trio.sleep(10.0)
+        assert paid.posted_minor == 1500
+        assert server.issuer.open_chargebacks() == []
+        assert differences(world) == []
+
+    in_world(script)
+
+
+def test_over_refunds_and_unreferenced_refunds_never_reach_the_issuer() -> None:
+    async def script(world: World) -> None:
+        client, now = world.clients["pos"], world.clock.now
+        shop = client.acquirer
+        paid = await client.perform(shop.purchase(VISA, 2500, "EUR", now()))
+        over = await client.perform(shop.refund(VISA, 2501, now(), paid))
+        other = await client.perform(shop.refund(MASTERCARD, 100, now(), paid))
+        blank = await client.perform(shop.refund(VISA, 100, now(), None, "EUR"))
+        assert [r.response_code for r in (over, other, blank)] == ["13", "12", "25"]
+        assert len(world.issuers["alpha"].issuer.entries) == 1
+        assert len(world.issuers["beta"].issuer.entries) == 0
+
+    in_world(script)
+
+
+def test_fraud_rules_decline_after_the_intent() -> None:
+    async def script(world: World) -> None:
+        client = world.clients["pos"]
+        big = await client.perform(client.acquirer.purchase(VISA, 1_000_001, "EUR", world.clock.now()))
+        assert (big.state, big.response_code) == (State.DECLINED, "59")
+        assert decisions(world) == [(Kind.PURCHASE, Decision.DECLINED, "59")]
+        assert world.counted("declines", "fraud_amount-limit") == 1
+
+    in_world(script)
+
+
+def test_the_issuer_sees_our_numbers() -> None:
+    async def script(world: World) -> None:
+        await told(world, purchase("777777", de2=surrogate(world)))
+        entry = world.issuers["alpha"].issuer.entries.entries()[0]
+        assert entry.stan == network_stan(1)
+        assert entry.de7 == f"{world.journal._intents[1].created_at:%m%d%H%M%S}"
+        assert entry.acquirer_id == "10001"
+
+    in_world(script)
+
+
+def test_above_the_limit_is_91_at_once() -> None:
+    async def script(world: World) -> None:
+        worker = world.workers[0][0]
+        worker.pipeline.in_flight += 2000
+        answer = await told(world, purchase(de2=surrogate(world), at=NOW))
+        assert answer is not None and answer.elements[39] == "91"
+        assert world.journal._intents == {}
+        worker.pipeline.in_flight -= 2000
+
+    in_world(script)
