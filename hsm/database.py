@@ -110,5 +110,5 @@ class Database:
                 await connection.fetchval("SELECT 1")
         except _AWAY:
             return False
-        self.available = True
+        self.available = True  # only now: the connection is back in the pool, and this task may be cancelled
         return True

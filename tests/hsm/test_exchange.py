@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
 from hsm.errors import KeyStoreError
 from hsm.exchange import ExportedKey, PartyKeys, load_party_keys
+from hsm.tdes import tdes_check_value
 
 # Source: RFC 3394, section 4.5: 192 bits of key data under a 256-bit key.
 TRANSPORT_KEY = "000102030405060708090A0B0C0D0E0F101112131415161718191A1B1C1D1E1F"
@@ -17,14 +19,13 @@ WRAPPED = "A8F9BC1612C68B3FF6E6F4FBE30E71E4769C8B80A32CB8958CD5D17D6B254DA1"
 
 
 def write(directory: Path, transport_key: str = TRANSPORT_KEY, **changes: str) -> None:
-    fields = {"name": "zpk", "usage": "pin", "algorithm": "TDES", "kcv": "C86593", "wrapped": WRAPPED} | changes
+    fields: dict[str, Any] = {"name": "zpk", "usage": "pin", "algorithm": "TDES", "kcv": "", "wrapped": WRAPPED}
+    keys = (ExportedKey(**(fields | changes)),)
     (directory / "alpha.zmk").write_text(transport_key + "\n")
-    (directory / "alpha.json").write_bytes(msgspec.json.encode(PartyKeys("alpha", (ExportedKey(**fields),))))
+    (directory / "alpha.json").write_bytes(msgspec.json.encode(PartyKeys("alpha", keys)))
 
 
 def kcv() -> str:
-    from hsm.tdes import tdes_check_value
-
     return tdes_check_value(bytes.fromhex(KEY)).hex().upper()
 
 

@@ -42,7 +42,7 @@ def test_garbage_is_answered_or_cut_off(hsm_process: HsmProcess) -> None:
         caller.connect(str(hsm_process.socket))
         caller.settimeout(5)
         caller.sendall(frame(7, b"\x81\xa4type\xa4none") + frame(8, b"") + frame(9, os.urandom(50)))
-        reader, answers = FrameReader(), []
+        reader, answers = FrameReader(), list[tuple[int, bytes]]()
         while len(answers) < 3:
             answers += reader.receive(caller.recv(4096))
         for _, body in answers:
@@ -133,6 +133,17 @@ def test_cards_in_memory_work_while_the_vault_is_away(postgresql_server: Embedde
             await asyncio.to_thread(execute, owner, f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
             terminate = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1"
             await asyncio.to_thread(execute, owner, terminate, name)
+
+            async def is_away() -> bool:  # the backend takes a moment to die
+                try:
+                    await hsm.dispatch(Dispatch(token="card_none"))
+                except HsmRefused:
+                    return False
+                except HsmUnavailable:
+                    return True
+                return False
+
+            await until(is_away)
             with pytest.raises(HsmUnavailable, match="vault"):
                 await hsm.screen(Screen(pan="4242424242424242"))
             assert await hsm.screen(Screen(pan=PAN)) == known
@@ -162,7 +173,7 @@ def test_nothing_of_a_card_in_log_metrics_or_table(postgresql_server: EmbeddedPo
     async def test() -> None:
         async with open_hsm(process.socket) as hsm:
             card = await hsm.screen(Screen(pan=PAN, expiry="3012", trace_id="trace1"))
-            pin = {"pin_block": block, "pin_key_in": "zpk-pos"}
+            pin: dict[str, Any] = {"pin_block": block, "pin_key_in": "zpk-pos"}
             for refused in (
                 hsm.screen(Screen(pan=PAN + "x", trace_id="trace2")),
                 hsm.screen(Screen(mac=MacCheck("zak-pos", PAN.encode(), bytes(8)), trace_id="trace3")),

@@ -1,0 +1,272 @@
+"""The tokenization endpoint: what merchants may send, what they get, what the gateway may ask."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from hsm.config import TokenizerConfig
+from hsm.errors import ConfigurationError
+from hsm.named_cards import named_card
+from hsm.software import SoftwareHsm
+from hsm.tokenizer import create_app, internal_secret, serve_tokenizer
+from messages.card import luhn_valid
+from tests.hsm.conftest import HsmProcess
+
+PAN = "4242424242424242"
+CARD = {"number": PAN, "exp_month": 12, "exp_year": 2030, "cvc": "123"}
+FORM = {"card[number]": PAN, "card[exp_month]": "12", "card[exp_year]": "2030", "card[cvc]": "123"}
+KEY = {"Authorization": "Bearer pk_test_123"}
+INTERNAL = {"Authorization": "Bearer secret"}
+
+Test = Callable[[httpx.AsyncClient, SoftwareHsm], Awaitable[None]]
+
+
+def run(test: Test) -> None:
+    hsm = SoftwareHsm()
+    app = create_app(hsm, "secret", max_body_bytes=2000, now=lambda: datetime(2026, 6, 15, tzinfo=UTC))
+
+    async def main() -> None:
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://tokenizer") as client:
+            await test(client, hsm)
+
+    asyncio.run(main())
+
+
+def post(path: str, *, headers: dict[str, str] = KEY, **how: Any) -> httpx.Response:
+    answers: list[httpx.Response] = []
+
+    async def test(client: httpx.AsyncClient, _: SoftwareHsm) -> None:
+        answers.append(await client.post(path, headers=headers, **how))
+
+    run(test)
+    return answers[0]
+
+
+@pytest.mark.parametrize("how", [{"data": FORM}, {"json": {"card": CARD}}])
+def test_a_token_from_form_and_json(how: dict[str, Any]) -> None:
+    answer = post("/v1/tokens", **how)
+    token = answer.json()
+    assert answer.status_code == 200 and answer.headers["cache-control"] == "no-store"
+    assert token["id"].startswith("tok_") and (token["object"], token["used"]) == ("token", False)
+    card = token["card"]
+    assert (card["brand"], card["last4"], card["exp_month"], card["exp_year"]) == ("Visa", "4242", 12, 2030)
+    assert (card["funding"], card["country"]) == ("credit", "US") and len(card["fingerprint"]) == 32
+    assert PAN not in answer.text and "990000" not in answer.text and "cvc" not in answer.text
+
+
+def test_a_payment_method() -> None:
+    method = post("/v1/payment_methods", data={"type": "card"} | FORM).json()
+    assert method["id"].startswith("pm_") and (method["object"], method["type"]) == ("payment_method", "card")
+    assert (method["card"]["brand"], method["card"]["last4"]) == ("visa", "4242")
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "param"),
+    [
+        ({"number": "4242424242424241"}, "incorrect_number", "number"),
+        ({"number": "4242"}, "incorrect_number", "number"),
+        ({"number": [PAN]}, "incorrect_number", "number"),
+        ({"number": "9900000000000002"}, "incorrect_number", "number"),
+        ({"exp_month": 13}, "invalid_expiry_month", "exp_month"),
+        ({"exp_month": "x"}, "invalid_expiry_month", "exp_month"),
+        ({"exp_month": True}, "invalid_expiry_month", "exp_month"),
+        ({"exp_month": 5, "exp_year": 2026}, "invalid_expiry_month", "exp_month"),
+        ({"exp_year": 2025}, "invalid_expiry_year", "exp_year"),
+        ({"exp_year": 2099}, "invalid_expiry_year", "exp_year"),
+        ({"cvc": "12"}, "invalid_cvc", "cvc"),
+        ({"cvc": "1234"}, "invalid_cvc", "cvc"),
+    ],
+)
+def test_wrong_cards(changes: dict[str, Any], code: str, param: str) -> None:
+    answer = post("/v1/tokens", json={"card": CARD | changes})
+    error = answer.json()["error"]
+    assert (answer.status_code, error["type"], error["code"], error["param"]) == (402, "card_error", code, param)
+    assert "424242" not in answer.text
+
+
+def test_expiry_is_good_to_the_end_of_its_month_and_years_may_be_short() -> None:
+    assert post("/v1/tokens", json={"card": CARD | {"exp_month": 6, "exp_year": 26}}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("how", "status", "code", "param"),
+    [
+        ({"data": FORM | {"card[colour]": "red"}}, 400, "parameter_unknown", "card[colour]"),
+        ({"data": FORM | {"colour": "red"}}, 400, "parameter_unknown", "colour"),
+        ({"data": FORM | {PAN: "x"}}, 400, "parameter_unknown", "…"),
+        ({"data": {"card[number]": PAN}}, 400, "parameter_missing", "card[exp_month]"),
+        ({"data": {}}, 400, "parameter_missing", "card"),
+        ({"json": {"card": "x"}}, 400, "parameter_missing", "card"),
+        ({"json": []}, 400, None, None),
+        ({"content": b"{", "headers": KEY | {"Content-Type": "application/json"}}, 400, None, None),
+        ({"content": b"<x/>", "headers": KEY | {"Content-Type": "text/xml"}}, 400, None, None),
+        ({"data": FORM | {"card[a][b]": "1"}}, 400, None, None),
+        ({"data": FORM | {"x": "y" * 3000}}, 413, None, None),
+        ({"data": FORM, "headers": {}}, 401, None, None),
+        ({"data": FORM, "headers": {"Authorization": "Bearer nonsense"}}, 401, None, None),
+        ({"data": FORM, "headers": {"Authorization": "Basic !!"}}, 401, None, None),
+    ],
+)
+def test_wrong_requests(how: dict[str, Any], status: int, code: str | None, param: str | None) -> None:
+    answer = post("/v1/tokens", **how)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["type"]) == (status, "invalid_request_error")
+    assert (error.get("code"), error.get("param")) == (code, param)
+    assert PAN not in answer.text and error["message"]
+
+
+def test_basic_authentication_as_curl_sends_it() -> None:
+    assert post("/v1/tokens", data=FORM, headers={}, auth=("sk_test_123", "")).status_code == 200
+
+
+def test_unknown_addresses_have_the_same_shape() -> None:
+    answer = post("/v1/charges")
+    assert (answer.status_code, answer.json()["error"]["type"]) == (404, "invalid_request_error")
+
+
+def test_the_gateway_resolves_a_tok_once() -> None:
+    async def test(client: httpx.AsyncClient, hsm: SoftwareHsm) -> None:
+        token = (await client.post("/v1/tokens", data=FORM, headers=KEY)).json()
+        wanted = {"id": token["id"], "used_by": "pi_1"}
+        first = await client.post("/internal/resolve", json=wanted, headers=INTERNAL)
+        assert first.json()["surrogate"] == hsm.add_card(PAN)
+        assert first.json()["fingerprint"] == token["card"]["fingerprint"]
+        assert (first.json()["brand"], first.json()["last4"]) == ("visa", "4242")
+        again = await client.post("/internal/resolve", json=wanted, headers=INTERNAL)
+        assert again.json() == first.json()
+        other = await client.post("/internal/resolve", json=wanted | {"used_by": "pi_2"}, headers=INTERNAL)
+        assert (other.status_code, other.json()["error"]["code"]) == (400, "token_already_used")
+        assert (await client.get(f"/v1/tokens/{token['id']}", headers=KEY)).json()["used"]
+
+    run(test)
+
+
+def test_a_token_becomes_a_payment_method() -> None:
+    async def test(client: httpx.AsyncClient, _: SoftwareHsm) -> None:
+        token = (await client.post("/v1/tokens", data=FORM, headers=KEY)).json()["id"]
+        for source, statuses in ((token, [200, 400]), ("tok_visa", [200, 200])):
+            body = {"type": "card", "card[token]": source}
+            answers = [await client.post("/v1/payment_methods", data=body, headers=KEY) for _ in range(2)]
+            assert [answer.status_code for answer in answers] == statuses
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    ("name", "last4", "brand"),
+    [
+        ("pm_card_visa", "4242", "visa"),
+        ("tok_visa", "4242", "visa"),
+        ("pm_card_visa_debit", "5556", "visa"),
+        ("pm_card_mastercard", "4444", "mastercard"),
+        ("pm_card_amex", "0005", "amex"),
+        ("pm_card_chargeDeclined", "0002", "visa"),
+        ("tok_chargeDeclinedInsufficientFunds", "9995", "visa"),
+        ("pm_card_visa_chargeDeclinedInsufficientFunds", "9995", "visa"),
+    ],
+)
+def test_names_of_test_cards(name: str, last4: str, brand: str) -> None:
+    resolved = post("/internal/resolve", json={"id": name}, headers=INTERNAL).json()
+    assert (resolved["last4"], resolved["brand"], resolved["exp_year"]) == (last4, brand, 2030)
+    assert luhn_valid(resolved["surrogate"])
+    card = named_card(name)
+    assert card is not None and luhn_valid(card.pan) and card.pan.endswith(last4)
+
+
+@pytest.mark.parametrize("wanted", ["pm_card_none", "tok_none", PAN, "pi_1", "pm_" + "0" * 22])
+def test_what_is_no_token_is_not_found_and_not_repeated(wanted: str) -> None:
+    answer = post("/internal/resolve", json={"id": wanted}, headers=INTERNAL)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "resource_missing")
+    assert wanted not in answer.text
+
+
+def test_resolving_needs_the_secret() -> None:
+    for headers in (KEY, {}, {"Authorization": "Bearer "}):
+        assert post("/internal/resolve", json={"id": "pm_card_visa"}, headers=headers).status_code == 401
+
+
+def test_an_hsm_that_is_away_is_said() -> None:
+    async def test(client: httpx.AsyncClient, hsm: SoftwareHsm) -> None:
+        assert (await client.get("/readyz")).status_code == 200
+        hsm.available = False
+        answer = await client.post("/v1/tokens", data=FORM, headers=KEY)
+        assert (answer.status_code, answer.json()["error"]["type"]) == (503, "api_error")
+        assert (await client.get("/readyz")).status_code == 503
+        assert (await client.get("/healthz")).status_code == 200
+        metrics = (await client.get("/metrics")).text
+        assert 'cardswitch_tokenizer_requests_total{kind="token",status="503"} 1.0' in metrics
+        assert 'cardswitch_hsm_up{part="token"} 0' in metrics
+
+    run(test)
+
+
+def test_browsers_may_call() -> None:
+    async def test(client: httpx.AsyncClient, _: SoftwareHsm) -> None:
+        asked = {"Origin": "https://shop.example", "Access-Control-Request-Method": "POST"}
+        answer = await client.options("/v1/tokens", headers=asked)
+        assert answer.headers["access-control-allow-origin"] == "*"
+
+    run(test)
+
+
+def test_the_secret_is_made_once_and_private(tmp_path: Path) -> None:
+    secret = internal_secret(tmp_path)
+    assert internal_secret(tmp_path) == secret and len(secret) >= 32
+    assert (tmp_path / "tokenizer.secret").stat().st_mode & 0o777 == 0o600
+
+
+def test_an_address_that_is_none_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hsm.tokenizer.forbid_dumps", lambda: None)
+    serving = serve_tokenizer(TokenizerConfig(listen="nowhere"), state_directory=tmp_path, ready=lambda: None)
+    with pytest.raises(ConfigurationError, match=r"tokenizer\.listen"):
+        asyncio.run(serving)
+
+
+def test_the_real_endpoint_before_the_real_hsm(hsm_process: HsmProcess, tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    code = (
+        "import sys, uvloop\nfrom pathlib import Path\nfrom hsm.config import TokenizerConfig\n"
+        "from hsm.tokenizer import serve_tokenizer\n"
+        "uvloop.run(serve_tokenizer(TokenizerConfig(listen=sys.argv[1]), state_directory=Path(sys.argv[2]),"
+        " ready=lambda: print('ready', flush=True)))\n"
+    )
+    log = tmp_path / "log"
+    with (
+        log.open("wb") as output,
+        subprocess.Popen(
+            [sys.executable, "-c", code, address, str(hsm_process.state)],
+            stdout=subprocess.PIPE,
+            stderr=output,
+        ) as process,
+    ):
+        assert process.stdout is not None
+        try:
+            while process.stdout.readline() not in (b"ready\n", b""):
+                pass
+            with httpx.Client(base_url=f"http://{address}") as client:
+                assert client.get("/readyz").json() == {"ready": True, "hsm": True, "token": True, "vault": True}
+                trace = {"X-Trace-Id": "abcdef0123456789"}
+                token = client.post("/v1/tokens", data=FORM, headers=KEY | trace)
+                secret = {"Authorization": f"Bearer {internal_secret(hsm_process.state)}"}
+                resolved = client.post("/internal/resolve", json={"id": token.json()["id"]}, headers=secret).json()
+                assert resolved["surrogate"].startswith("990000")
+                assert "cardswitch_hsm_commands_total" in client.get("/metrics").text
+        finally:
+            process.terminate()
+            status = process.wait(10)
+    assert status == 0
+    assert any("Tokenize" in line and "abcdef0123456789" in line for line in hsm_process.log.splitlines())
+    assert PAN not in hsm_process.log + log.read_text()
