@@ -97,8 +97,7 @@ class Courier:
         try:
             while True:
                 try:
-                    await self._adopt(everything=first)
-                    first = False
+                    first = await self._adopt(everything=first) and first
                 except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
                     log.warning("cannot look for messages", error=type(error).__name__)
                 await asyncio.sleep(_SWEEP_S)
@@ -108,11 +107,14 @@ class Courier:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _adopt(self, *, everything: bool) -> None:
-        """Claim pending messages whose holder is silent; at a start all of them, because repeats do no harm."""
+    async def _adopt(self, *, everything: bool) -> bool:
+        """Claim pending messages whose holder is silent; at a start all of them, because repeats do no harm.
+
+        Returns: True where there may be more.
+        """
         room = min(_ADOPT, self._config.max_in_flight - len(self._tasks))
         if room <= 0:
-            return
+            return True
         async with self._pool.acquire() as connection:
             rows = await connection.fetch(
                 """UPDATE gateway.attempts SET claimed_by = $1, claimed_until = now() + make_interval(secs => $2)
@@ -133,6 +135,7 @@ class Courier:
             taken = attempt(row)
             log.info("message taken over", trace_id=taken.trace_id, kind=taken.kind.value, attempt=taken.id)
             self.start(taken, fresh=False)
+        return len(rows) == room
 
     def _finished(self, attempt_id: int, task: asyncio.Task[None]) -> None:
         self._tasks.pop(attempt_id, None)
