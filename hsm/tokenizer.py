@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import secrets
 import signal
 import socket
@@ -122,7 +123,12 @@ def internal_secret(state_directory: Path) -> str:
     path = state_directory / SECRET_FILE
     state_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not path.exists():
-        write_private(path, secrets.token_urlsafe(32).encode())
+        # The gateway asks too, perhaps at the same moment: the first link wins, and both read the same file.
+        own = path.with_name(f"{SECRET_FILE}.{secrets.token_hex(8)}")
+        write_private(own, secrets.token_urlsafe(32).encode())
+        with contextlib.suppress(FileExistsError):
+            os.link(own, path)
+        own.unlink()
     return path.read_text("ascii").strip()
 
 

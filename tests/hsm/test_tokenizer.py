@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -224,6 +225,12 @@ def test_the_secret_is_made_once_and_private(tmp_path: Path) -> None:
     secret = internal_secret(tmp_path)
     assert internal_secret(tmp_path) == secret and len(secret) >= 32
     assert (tmp_path / "tokenizer.secret").stat().st_mode & 0o777 == 0o600
+
+
+def test_the_secret_is_one_for_all_who_ask_at_once(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        assert len(set(threads.map(lambda _: internal_secret(tmp_path), range(50)))) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["tokenizer.secret"]
 
 
 def test_an_address_that_is_none_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
