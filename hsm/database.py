@@ -33,6 +33,7 @@ _AWAY = (
     asyncpg.ObjectNotInPrerequisiteStateError,  # the database takes no connections
     asyncpg.ReadOnlySQLTransactionError,  # a standby has taken its address
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # what it raises where the server's farewell arrives between two statements
 )
 
 Result = TypeVar("Result")
