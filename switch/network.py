@@ -65,6 +65,8 @@ class SocketWire:
 
     async def receive(self) -> bytes:
         while True:
+            if self._sock.fileno() == -1:
+                return b""  # closed here: waiting on descriptor -1 would upset the scheduler
             try:
                 # Waiting first costs nothing (the scheduler polls anyway) and lets a busy peer fill the buffer,
                 # while other connections get their turn.
@@ -83,13 +85,15 @@ class SocketWire:
                 if sent == len(view):
                     return
                 view = view[sent:]
-                await trio.lowlevel.wait_writable(self._sock)
+                await self._writable()
             except BlockingIOError:
                 await self._writable()
             except (OSError, ValueError, trio.ClosedResourceError) as error:
                 raise WireError(f"{self.peer}: {error}") from error
 
     async def _writable(self) -> None:
+        if self._sock.fileno() == -1:
+            raise WireError(f"{self.peer}: closed")
         try:
             await trio.lowlevel.wait_writable(self._sock)
         except (OSError, ValueError, trio.ClosedResourceError) as error:
@@ -111,6 +115,8 @@ class SocketAcceptor:
 
     async def accept(self) -> Wire:
         while True:
+            if self._sock.fileno() == -1:
+                raise WireError(f"{self.address}: closed")
             try:
                 await trio.lowlevel.wait_readable(self._sock)
                 sock, peer = self._sock.accept()

@@ -36,6 +36,7 @@ from switch.session import Session
 log = structlog.get_logger("switch.worker")
 
 READY_TIMEOUT_S = 2.0
+SWITCH_INTERVAL_S = 0.0005
 MAX_CHARGEBACKS = 200  # under way; more are left to their repeats
 
 

@@ -225,7 +225,7 @@ def test_a_worker_on_real_sockets_serves_and_stops() -> None:
 
             worker = await nursery.start(start)
             with trio.fail_after(5.0):
-                while worker.lines["alpha"].session is None:
+                while worker.lines["alpha"].session is None:  # noqa: ASYNC110 (there is no event for it)
                     await trio.sleep(0.01)
             wire = await network.dial(worker.ports["gateway"].address, 1.0)
             codec = world.clients["gateway"].acquirer.codec
