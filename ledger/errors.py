@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ledger.journal import JournalUnavailable
+
 
 class LedgerError(Exception):
     """Base of the errors of this package."""
@@ -11,8 +13,11 @@ class PostingError(LedgerError):
     """Lines that cannot be booked: unbalanced, an unknown account path, an event that does not fit. A bug of ours."""
 
 
-class RowRefused(LedgerError):
-    """The store refuses this one row (an unknown intent, unbalanced lines …); nothing of it was written."""
+class RowRefused(LedgerError, JournalUnavailable):
+    """The store refuses this one row (a NUL in a text, unbalanced lines …); nothing of it was written.
+
+    To its caller a refused row is one that could not be written: decline with 96. Doing it again will not help.
+    """
 
 
 class FeeError(LedgerError):

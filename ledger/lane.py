@@ -10,17 +10,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-import asyncpg
 import outcome
 import trio
 
 from ledger.journal import JournalUnavailable
-from ledger.sets import UNAVAILABLE
+
+_log = logging.getLogger(__name__)
 
 Execute = Callable[[Any, list[Any]], Awaitable[Sequence[Any]]]
 
@@ -39,7 +40,8 @@ class Lane:
     """Calls of one kind, over connections of its own.
 
     Args:
-        execute: writes a set on a connection; one result or exception for each row, in order.
+        execute: writes a set on a connection; one result or exception for each row, in order. What it raises itself
+            (but JournalUnavailable) leaves its rows in doubt and costs the connection.
         connect: opens a connection.
         connections: how many sets may be under way at once.
         max_waiting: calls that may wait; more raise JournalUnavailable at once.
@@ -111,7 +113,9 @@ class Lane:
         while True:
             try:
                 connection = await asyncio.wait_for(self._connect(), self._deadline_s)
-            except (*UNAVAILABLE, asyncpg.PostgresError, ValueError):
+            except Exception as error:
+                # Whatever it is, the next attempt may do: a lane that ends would leave its callers without an answer.
+                _log.debug("no connection to PostgreSQL: %s", type(error).__name__)
                 await asyncio.sleep(pause_s)
                 pause_s = min(1.0, pause_s * 2)
                 continue
@@ -160,11 +164,9 @@ class Lane:
         except JournalUnavailable as error:
             self._refuse(calls, str(error))
         except Exception as error:
-            if isinstance(error, UNAVAILABLE):
-                # Whether it was committed is not known; a repeat with the same key will tell.
-                self._refuse(calls, f"{type(error).__name__} while writing")
-                return False
-            self._answer(calls, [error] * len(calls))
+            # Whether it was committed is not known; a repeat with the same key will tell.
+            self._refuse(calls, f"{type(error).__name__} while writing")
+            return False
         else:
             self._answer(calls, results)
         return True

@@ -16,7 +16,7 @@ import msgspec
 from msgspec.structs import astuple
 
 from ledger.accounts import account_type
-from ledger.errors import RowRefused
+from ledger.errors import LedgerError, RowRefused
 from ledger.journal import Begun, Decided, History, Intent, JournalUnavailable, Original, Outcome, StoredIntent, Verdict
 from ledger.memory import normalised
 from ledger.reader import read_originals
@@ -29,15 +29,14 @@ MAX_ACCOUNTS = 10_000
 
 # The set was rolled back through no fault of its own: do it again.
 RETRYABLE = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, asyncpg.LockNotAvailableError)
-# Nobody knows whether the set was committed, or the server is not there.
-UNAVAILABLE = (
-    OSError,
-    TimeoutError,
-    asyncpg.InterfaceError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.InsufficientResourcesError,
-    asyncpg.ReadOnlySQLTransactionError,
+# A row's own fault. Everything else (a lost connection, a missing table, asyncpg in disorder) says nothing of the rows.
+ROW_FAULTS = (
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.ProgramLimitExceededError,
+    LedgerError,
+    ValueError,  # asyncpg's own DataError is one: a value that the column's type cannot carry
+    TypeError,
 )
 
 _BEGIN = "SELECT * FROM ledger.begin($1, $2)"
@@ -150,17 +149,12 @@ async def _by_halves(
         except RETRYABLE:
             # A random pause, so that the two that met do not meet again.
             await asyncio.sleep(random.uniform(0, 0.005) * 2**attempt)
-        except Exception as error:
-            # asyncpg's own DataError is an InterfaceError too: a value that no column type can carry.
-            if isinstance(error, UNAVAILABLE) and not isinstance(error, ValueError):
-                raise
+        except ROW_FAULTS as error:
             refused = error
             break
     else:
         raise JournalUnavailable(f"a set was rolled back {MAX_ATTEMPTS} times")
-    if not rows:
-        raise refused
-    if len(rows) == 1:
-        return [RowRefused(f"{type(refused).__name__}: {refused}")]
+    if len(rows) <= 1:
+        return [RowRefused(f"{type(refused).__name__}: {refused}") for _ in rows]
     middle = len(rows) // 2
     return await _by_halves(write, rows[:middle]) + await _by_halves(write, rows[middle:])

@@ -25,7 +25,7 @@ from ledger.floor import Floor
 from ledger.journal import Advice, Begun, Decided, Intent, JournalUnavailable, Original, Outcome, StoredIntent
 from ledger.lane import Lane
 from ledger.seal import seal
-from ledger.sets import UNAVAILABLE, Writer
+from ledger.sets import Writer
 
 _log = logging.getLogger(__name__)
 
@@ -187,7 +187,7 @@ class PostgresJournal:
                     await seal(connection)
                 finally:
                     await connection.close()
-            except (*UNAVAILABLE, asyncpg.PostgresError) as error:
+            except Exception as error:
                 _log.warning("the ledger could not be sealed: %s", type(error).__name__)
 
 

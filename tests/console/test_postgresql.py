@@ -23,6 +23,7 @@ from console.postgresql import (
     EmbeddedPostgres,
     PostgresqlConfig,
     PostgresqlError,
+    _may,
     _postmaster,
     resolve_dsn,
     role_passwords,
@@ -148,29 +149,29 @@ def test_root_with_a_closed_state_directory_puts_the_data_elsewhere(
     closed.mkdir(mode=0o700)
     fallback = Path(tempfile.mkdtemp(prefix="cardswitch-test-"))
     fallback.chmod(0o755)
-    monkeypatch.setattr("console.postgresql._FALLBACKS", (fallback,))
+    monkeypatch.setattr("console.postgresql._FALLBACKS", (fallback / "cardswitch",))
     # The binaries too lie where the server's user cannot go.
     may = _may_but_not("pginstall18")
     monkeypatch.setattr("console.postgresql._may", may)
     before = {path: path.stat().st_mode for path in closed.parents}
     server = EmbeddedPostgres(closed / "state")
+    umask = os.umask(0o077)
     try:
         server.start()
         assert query(server.dsn(OWNER), "SELECT 1") == 1
         assert server._place().data.is_relative_to(fallback)
-        assert list(fallback.glob("postgresql-*"))
+        assert list(fallback.glob("cardswitch/postgresql-*"))
         pid = _postmaster(server._place().data)
         assert Path(f"/proc/{pid}").stat().st_uid != 0
         assert {path: path.stat().st_mode for path in closed.parents} == before
         assert stat.S_IMODE(closed.stat().st_mode) == 0o700
     finally:
+        os.umask(umask)
         server.destroy()
         shutil.rmtree(fallback, ignore_errors=True)
 
 
 def _may_but_not(forbidden: str) -> Any:
-    from console.postgresql import _may
-
     def may(account: Any, test: str, path: Path) -> bool:
         return forbidden not in str(path) and _may(account, test, path)
 
