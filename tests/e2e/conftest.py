@@ -19,10 +19,11 @@ from tests.e2e.terminal import Terminal, terminal
 
 
 def quick(config: Config) -> Config:
-    """The packaged configuration with shorter waits: nothing else is different from what users run."""
+    """The packaged configuration with shorter waits, and a velocity limit that a session of tests does not reach."""
     replace = msgspec.structs.replace
     return replace(
         config,
+        fraud=tuple(replace(rule, count_1h_over=100_000) if rule.count_1h_over else rule for rule in config.fraud),
         switch=replace(config.switch, recovery_grace_s=1.0),
         issuer=tuple(
             replace(link, deadline_s=1.0, advice_timeout_s=0.5, reconnect_cap_s=0.5) for link in config.issuer
