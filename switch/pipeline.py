@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from datetime import UTC
 from time import perf_counter
 
 import structlog
@@ -99,8 +98,7 @@ class Pipeline:
         request = Request(port.link, session, message, frame, self._clock.now(), perf_counter())
         if self.in_flight >= self._settings.max_in_flight:
             self._meters.count("declines", OVERLOADED.reason)
-            if not port.link.mac_key:
-                self._send_plain(request, {39: OVERLOADED.response_code})
+            self._send_plain(request, {39: OVERLOADED.response_code})
             return
         self.in_flight += 1
         self._nursery.start_soon(self._serve, request)
@@ -313,7 +311,7 @@ class Pipeline:
         self._events.payment(
             PaymentEvent(
                 event="payment",
-                timestamp=request.arrived_at.astimezone(UTC).isoformat(timespec="milliseconds"),
+                timestamp=request.arrived_at.isoformat(timespec="milliseconds"),
                 level="info",
                 worker=self._worker,
                 trace_id=request.trace_id,

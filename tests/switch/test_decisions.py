@@ -1,0 +1,122 @@
+"""Races that the journal settles: changes of one original from several workers, and outcomes that lose."""
+
+from __future__ import annotations
+
+import trio
+
+from ledger.journal import Decision, Kind
+from ledger.lifecycle import standing
+from messages.message import Message
+from simulators.acquirer import Card
+from simulators.acquirer_book import Request, State
+from switch.decisions import tombstone
+from tests.simulation.agreement import differences
+from tests.simulation.world import World
+from tests.switch.desk import NOW, in_world, purchase, surrogate, told
+from tests.switch.test_fraud import intent
+
+
+def test_captures_at_the_same_moment_never_exceed_the_hold() -> None:
+    async def script(world: World) -> None:
+        await world.start_worker(1)
+        await trio.sleep(1.0)
+        world.journal_delay_s = (0.0, 0.2)
+        client, now = world.clients["gateway"], world.clock.now
+        shop = client.acquirer
+        held = await client.perform(shop.authorization(Card(surrogate(world)), 1000, "EUR", now()))
+        captures = [shop.capture(held, 400, now(), final=False) for _ in range(5)]
+        async with trio.open_nursery() as nursery:
+            for capture in captures:
+                nursery.start_soon(perform_aside, world, capture)
+        approved = [capture for capture in captures if capture.state is State.APPROVED]
+        assert len(approved) == 2
+        original = await world.journal.original(1)
+        assert original is not None and standing(original).captured_minor == 800
+        await trio.sleep(5.0)
+        assert differences(world) == []
+
+    in_world(script)
+
+
+def test_refunds_at_the_same_moment_never_exceed_the_payment() -> None:
+    """Both are approved by the issuer; the one that comes too late to the journal is undone there."""
+
+    async def script(world: World) -> None:
+        await world.start_worker(1)
+        await trio.sleep(1.0)
+        world.journal_delay_s = (0.0, 0.1)
+        client, now = world.clients["gateway"], world.clock.now
+        shop, card = client.acquirer, Card(surrogate(world))
+        paid = await client.perform(shop.purchase(card, 1000, "EUR", now()))
+        refunds = [shop.refund(card, 700, now(), paid) for _ in range(3)]
+        async with trio.open_nursery() as nursery:
+            for refund in refunds:
+                nursery.start_soon(perform_aside, world, refund)
+        assert sum(refund.state is State.APPROVED for refund in refunds) == 1
+        await trio.sleep(10.0)
+        assert differences(world) == []
+        assert world.counted("advices_sent", "alpha", "0420") >= 1
+
+    in_world(script)
+
+
+async def perform_aside(world: World, request: Request) -> None:
+    """Send on a connection of its own, so that any worker may serve it."""
+    answer = await told(world, request.message)
+    if answer is not None:
+        world.clients["gateway"].acquirer.receive(answer, world.clock.now())
+
+
+def test_a_lost_decision_follows_the_winner() -> None:
+    async def script(world: World) -> None:
+        first, second = world.workers[0][0], await world.start_worker(1)
+        begun = await world.journal.begin(intent(key="gateway|0200|20260314092653|000001|1", issuer="alpha"))
+        reversed_ = await first.decisions.reverse(begun.stored, "issuer_timeout")
+        late = await second.decisions.answered(begun.stored, None, {38: "123456", 39: "00"}, "", False)
+        assert late == reversed_
+        assert second.meters.value("outcomes_lost", Kind.PURCHASE) == 1
+        assert world.journal.postings() == []
+
+    in_world(script)
+
+
+def test_an_approval_of_another_kind_is_undone_at_the_issuer() -> None:
+    async def script(world: World) -> None:
+        worker = world.workers[0][0]
+        begun = await world.journal.begin(intent(key="gateway|0200|20260314092653|000001|1", issuer="alpha"))
+        outcome = await worker.decisions.answered(begun.stored, None, {39: "10", 54: "x"}, "", False)
+        assert (outcome.decision, outcome.response_code) == (Decision.REVERSED, "91")
+        assert [advice.mti for advice in outcome.advices] == ["0420"]
+
+    in_world(script)
+
+
+def test_a_reversal_on_one_worker_beats_the_answer_on_another() -> None:
+    async def script(world: World) -> None:
+        request = purchase(de2=surrogate(world))
+        await told(world, request)
+        stored = (await world.journal.original(1)).stored  # type: ignore[union-attr]
+        reversal = intent(
+            key="gateway|0400|20260314092654|000002|10001",
+            kind=Kind.REVERSAL,
+            original_key=stored.intent.key,
+            mti="0400",
+        )
+        begun = await world.journal.begin(reversal)
+        outcome = await world.workers[0][0].decisions.change(begun.stored, begun.original)
+        again = await world.workers[0][0].decisions.change(begun.stored, begun.original)
+        assert outcome == again
+        assert (outcome.decision, outcome.response_code) == (Decision.APPROVED, "00")
+        repeat = await told(world, Message("0201", request.elements))
+        assert repeat is not None and repeat.elements[39] == "00"  # what was said about the purchase stays said
+
+    in_world(script)
+
+
+def test_a_tombstone_has_the_key_of_its_original() -> None:
+    reversal = intent(kind=Kind.REVERSAL, original_key="pos|0200|20260314092653|000001|10001")
+    stone = tombstone(reversal)
+    assert (stone.key, stone.kind, stone.link, stone.mti, stone.stan) == (
+        "pos|0200|20260314092653|000001|10001", Kind.TOMBSTONE, "pos", "0200", "000001",
+    )  # fmt: skip
+    assert stone.transmitted_at == NOW
