@@ -122,6 +122,7 @@ def main() -> None:
     parser.add_argument("--callers", type=int, default=256)
     parser.add_argument("--cards", type=int, default=10_000)
     parser.add_argument("--connections", type=int, default=2)
+    parser.add_argument("--max-set", type=int, default=1024)
     arguments = parser.parse_args()
     state = Path(tempfile.mkdtemp(prefix="cardswitch-bench-", dir=os.environ.get("TMPDIR", "/var/tmp")))
     state.chmod(0o755)
@@ -131,7 +132,8 @@ def main() -> None:
         asyncio.run(migrate(server.dsn(OWNER), role_passwords(state)))
 
         async def run() -> LedgerBench:
-            async with open_journal(server.dsn(LEDGER), connections=arguments.connections) as journal:
+            sizes = {"connections": arguments.connections, "max_set": arguments.max_set}
+            async with open_journal(server.dsn(LEDGER), **sizes) as journal:
                 await bench_journal(journal, 1.0, arguments.callers, arguments.cards)
                 return await bench_journal(journal, arguments.seconds, arguments.callers, arguments.cards)
 
