@@ -12,4 +12,5 @@ from messages import mti
 MAX_TYPES = 256
 
 is_response = lru_cache(maxsize=MAX_TYPES)(mti.is_response)
+is_repeat = lru_cache(maxsize=MAX_TYPES)(mti.is_repeat)
 response_mti = lru_cache(maxsize=MAX_TYPES)(mti.response_mti)

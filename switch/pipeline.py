@@ -27,6 +27,7 @@ from switch.errors import Undecided
 from switch.events import EventLog, PaymentEvent
 from switch.issuer_line import IssuerLine
 from switch.meters import Meters, known_code
+from switch.mti_cache import is_repeat
 from switch.session import Session
 from switch.stages.answer import answer_message, sealed, told_by
 from switch.stages.forward import Answered, NotSent, forward
@@ -44,7 +45,7 @@ OWN_DEADLINE_S = 10.0  # of requests that wait for our own books only
 MAX_REFUSED = 10_000  # keys kept of requests that were declined while the journal was away
 OVERLOADED = Decline("91", "overloaded")
 JOURNAL_AWAY = Decline("96", "journal_unavailable")
-HSM_AWAY = "hsm_unavailable"
+HSM_AWAY, SIGNED_OFF = "hsm_unavailable", "signed_off"
 
 
 class Pipeline:
@@ -98,7 +99,8 @@ class Pipeline:
         request = Request(port.link, session, message, frame, self._clock.now(), perf_counter())
         if self.in_flight >= self._settings.max_in_flight:
             self._meters.count("declines", OVERLOADED.reason)
-            self._send_plain(request, {39: OVERLOADED.response_code})
+            if not is_repeat(message.mti):
+                self._send_plain(request, {39: OVERLOADED.response_code})
             return
         self.in_flight += 1
         self._nursery.start_soon(self._serve, request)
@@ -143,6 +145,8 @@ class Pipeline:
             at, now = now, perf_counter()
             self._identifying.observe(now - at)
         if decline is not None and (decline.reason != HSM_AWAY or request.kind not in WITH_CARD):
+            if decline.reason == SIGNED_OFF and is_repeat(request.message.mti):
+                raise Undecided(approval=True)
             return self._declined(decline)
         if request.key in self._refused:
             return self._declined(JOURNAL_AWAY)
@@ -208,6 +212,8 @@ class Pipeline:
         """The key was there before: the stored outcome, once there is one."""
         stored = begun.stored
         self._meters.count("repeats", request.link.name)
+        if request.link.trace_element not in request.message.elements:
+            request.trace_id = stored.intent.trace_id
         if stored.intent.kind is not Kind.TOMBSTONE and not _same(stored.intent, intent):
             return self._declined(Decline("94", "key_reused"))
         outcome = begun.outcome
@@ -242,7 +248,13 @@ class Pipeline:
         return {39: decline.response_code}, decline, False
 
     def _refuse_key(self, request: Request) -> tuple[dict[int, str], Decline, bool]:
-        """The journal is away: 96 at once, and the same again for a repeat that comes when it is back."""
+        """The journal is away: 96 at once, and the same again for a repeat that comes when it is back.
+
+        Raises:
+            Undecided: this is a repeat. What it repeats may be approved, or about to be; so nothing is said.
+        """
+        if is_repeat(request.message.mti):
+            raise Undecided(approval=True)
         if len(self._refused) >= MAX_REFUSED:
             del self._refused[next(iter(self._refused))]
         if request.kind in WITH_CARD:

@@ -212,6 +212,25 @@ def test_a_journal_that_is_away_is_96_at_once_and_work_goes_on_by_itself() -> No
     in_world(script)
 
 
+def test_a_repeat_is_not_told_no_while_nobody_can_know() -> None:
+    """What it repeats may be approved: silence while the journal is away or the worker is full, then the truth."""
+
+    async def script(world: World) -> None:
+        request = purchase(de2=surrogate(world))
+        repeat = Message("0201", request.elements)
+        first = await told(world, request)
+        world.journal.available = False
+        assert await told(world, repeat) is None
+        world.journal.available = True
+        worker = world.workers[0][0]
+        worker.pipeline.in_flight += 2000
+        assert await told(world, repeat) is None
+        worker.pipeline.in_flight -= 2000
+        assert await told(world, repeat) == first
+
+    in_world(script)
+
+
 def test_an_approval_that_the_journal_did_not_take_is_not_answered() -> None:
     async def script(world: World) -> None:
         request = purchase(de2=surrogate(world))
