@@ -1,4 +1,4 @@
-"""`cardswitch demo --once` from nothing: every step shown, every book agreeing, no process left, no card number said."""
+"""`cardswitch demo --once` from nothing: each step is shown, the books agree, no process and no card number is left."""
 
 from __future__ import annotations
 
