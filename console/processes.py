@@ -6,6 +6,7 @@ all of them log to a file where a supervisor runs them, to standard error otherw
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import time
@@ -102,7 +103,7 @@ def run_hsm(config: Config, options: dict[str, Any]) -> None:
     from hsm.server import serve_hsm
 
     dsn = resolve_dsn(config.postgresql, config.state_path, VAULT)
-    uvloop.run(serve_hsm(config.hsm_config(), state_directory=config.state_path, dsn=dsn, ready=announce))
+    uvloop.run(serve_hsm(config.hsm_config(), state_directory=config.state_path, dsn=dsn, ready=_announce_hot))
 
 
 def run_issuer(config: Config, options: dict[str, Any]) -> None:
@@ -120,7 +121,7 @@ def run_issuer(config: Config, options: dict[str, Any]) -> None:
             keys=keys,
             control_path=control_socket(config, scenario.name),
             book_path=issuer_book_path(config, scenario.name),
-            ready=lambda address: announce(),
+            ready=lambda address: _announce_hot(),
         )
 
     _run_trio(serve)
@@ -169,8 +170,6 @@ def issuer_scenario(config: Config, name: str, file: Path | None = None) -> Issu
 
 def run_switch(config: Config, options: dict[str, Any]) -> None:
     """One switch worker: journal, HSM and network put under the pipeline."""
-    import gc
-
     import trio
 
     from console.postgresql import LEDGER, resolve_dsn
@@ -207,9 +206,7 @@ def run_switch(config: Config, options: dict[str, Any]) -> None:
                 nursery.cancel_scope.cancel()
 
             await nursery.start(work)
-            gc.collect()
-            gc.freeze()  # what lives as long as the worker need not be looked at again
-            announce()
+            _announce_hot()
 
     _trio_run(serve)
 
@@ -263,6 +260,15 @@ PROCESSES: dict[str, Callable[[Config, dict[str, Any]], None]] = {
     "tokenizer": run_tokenizer,
     "gateway": run_gateway,
 }
+
+
+def _announce_hot() -> None:
+    """Ready, for a process that makes many short-lived objects a payment: the collector looks at them less often, and
+    never again at what lives as long as the process."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+    announce()
 
 
 def _run_trio(serve: Callable[[], Any]) -> None:
