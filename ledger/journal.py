@@ -68,6 +68,8 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
         merchant: DE 42 without padding. terminal: DE 41. mcc: DE 18. acquirer_id: DE 32. rrn: DE 37. stan: DE 11.
         country: ISO 3166 alpha-2 of the place of sale (DE 43, last two), "" if not said.
         issuer: the link it will be sent to, "" if none could be found.
+        card_country: ISO 3166 alpha-2 of the card's issuer, "" if not known; decides the international fee.
+        final: of a capture: no other will follow (DE 60); what is left on hold is released.
         deadline_at: when the answer is overdue; recovery takes the intent over some grace after it.
         original_key: acquirer's key of the message that this one refers to, if any.
         original_reference: for messages that start at an issuer: (issuer link, DE 7 of the original as it was
@@ -96,6 +98,8 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
     rrn: str = ""
     stan: str = ""
     issuer: str = ""
+    card_country: str = ""
+    final: bool = True
     original_key: str | None = None
     original_reference: tuple[str, datetime, str] | None = None
 

@@ -131,7 +131,7 @@ class Decisions:
         )
 
     async def answered(
-        self, stored: StoredIntent, original: Original | None, told: dict[int, str], reason: str, international: bool
+        self, stored: StoredIntent, original: Original | None, told: dict[int, str], reason: str
     ) -> Outcome:
         """Decide what the issuer has said about an authorization, a purchase or a refund, or follow the winner."""
         code = told[39]
@@ -152,7 +152,7 @@ class Decisions:
             if ruling.response_code != "00":
                 # The original has changed while the issuer was asked: what it approved must be undone there.
                 return await self.reverse(stored, ruling.reason)
-            approved = self._outcome(stored, original, ruling, True, international)
+            approved = self._outcome(stored, original, ruling)
             decided = await self._decide(stored, _with_answer(approved, told, reason or ruling.reason))
             if decided.verdict is not Verdict.STALE:
                 return decided.outcome
@@ -161,18 +161,17 @@ class Decisions:
 
     # Changes of another intent: capture, reversal, chargeback
 
-    async def change(self, stored: StoredIntent, original: Original | None, final: bool = True) -> Outcome:
+    async def change(self, stored: StoredIntent, original: Original | None) -> Outcome:
         """Decide a capture, a reversal or a chargeback, or follow the winner.
 
         Args:
             original: as it came with the intent; read again where it has changed.
-            final: DE 60 of a capture.
 
         Raises:
             Undecided: the journal is away, or the original changed too often.
         """
         for _ in range(MAX_STALE):
-            ruling = self.ruling(stored.intent, original, final)
+            ruling = self.ruling(stored.intent, original)
             if ruling.close_original:
                 try:
                     original = await self._close(stored.intent, original)
@@ -180,14 +179,14 @@ class Decisions:
                     raise Undecided(approval=False) from error
                 if original is not None:
                     continue
-            outcome = self._outcome(stored, original, ruling, final, False)
+            outcome = self._outcome(stored, original, ruling)
             decided = await self._decide(stored, outcome)
             if decided.verdict is not Verdict.STALE:
                 return decided.outcome
             original = await self._again(original)
         raise Undecided(approval=False)
 
-    def ruling(self, intent: Intent, original: Original | None, final: bool = True) -> Ruling:
+    def ruling(self, intent: Intent, original: Original | None) -> Ruling:
         """What the lifecycle says to an intent as things stand."""
         age = self._clock.now() - (original.stored.intent.created_at if original else intent.created_at)
         return rule(
@@ -195,7 +194,7 @@ class Decisions:
             original,
             intent.amount_minor,
             intent.currency,
-            final,
+            intent.final,
             age=age,
             unreferenced_refunds=self._unreferenced_refunds,
         )
@@ -225,10 +224,9 @@ class Decisions:
         except JournalUnavailable as error:
             raise Undecided(approval=False) from error
 
-    def _outcome(
-        self, stored: StoredIntent, original: Original | None, ruling: Ruling, final: bool, international: bool
-    ) -> Outcome:
+    def _outcome(self, stored: StoredIntent, original: Original | None, ruling: Ruling) -> Outcome:
         intent = stored.intent
+        payment = original.stored.intent if original else intent
         approved = ruling.response_code == "00"
         booked = approved and ruling.event is not None
         lines = postings(
@@ -237,10 +235,10 @@ class Decisions:
             currency=intent.currency,
             issuer=intent.issuer,
             merchant=intent.merchant,
-            fees=self._fees.schedule(original.stored.intent.merchant if original else intent.merchant),
+            fees=self._fees.schedule(payment.merchant),
             original=original,
-            final=final,
-            international=international,
+            final=intent.final,
+            international=self._international(payment),
         )
         changes = booked and original is not None
         return Outcome(
@@ -249,10 +247,15 @@ class Decisions:
             response_code=ruling.response_code,
             reason=ruling.reason,
             postings=lines,
-            advices=_advices(stored, original, ruling.event, final) if approved else (),
+            advices=_advices(stored, original, ruling.event) if approved else (),
             original_id=original.stored.intent_id if changes and original else None,
             original_seq=original.next_seq if changes and original else None,
         )
+
+    def _international(self, payment: Intent) -> bool:
+        """Whether card and place of sale are known to be in different countries."""
+        country = payment.country or self._fees.country(payment.merchant)
+        return bool(country and payment.card_country and country != payment.card_country)
 
     async def _first(self, stored: StoredIntent, outcome: Outcome) -> Outcome:
         return (await self._decide(stored, outcome)).outcome
@@ -304,13 +307,11 @@ def _moment(text: str, near: datetime) -> datetime:
     return transmission_time(text[4:], near)
 
 
-def _advices(
-    stored: StoredIntent, original: Original | None, event: Event | None, final: bool
-) -> tuple[AdviceDraft, ...]:
+def _advices(stored: StoredIntent, original: Original | None, event: Event | None) -> tuple[AdviceDraft, ...]:
     if event is None or event not in ADVISED or original is None:
         return ()
     if event is Event.CAPTURED:
-        return (capture_draft(stored, original.stored, final),)
+        return (capture_draft(stored, original.stored),)
     if event is Event.CHARGED_BACK:
         return (chargeback_draft(stored, original.stored),)
     return (reversal_draft(original.stored, stored.intent.created_at, stored.intent_id),)

@@ -26,11 +26,11 @@ def reversal_draft(original: StoredIntent, at: datetime, caller_id: int) -> Advi
     return AdviceDraft(link=intent.issuer, mti="0420", elements=elements, token=intent.token)
 
 
-def capture_draft(capture: StoredIntent, original: StoredIntent, final: bool) -> AdviceDraft:
+def capture_draft(capture: StoredIntent, original: StoredIntent) -> AdviceDraft:
     """0220: what of the hold is posted, and whether more will come (DE 60)."""
     elements = _common(capture.intent, capture.intent.created_at, capture.intent_id)
     elements[4] = f"{capture.intent.amount_minor:012d}"
-    elements[60] = "F" if final else "P"
+    elements[60] = "F" if capture.intent.final else "P"
     elements[90] = as_sent_to_issuer(original)
     elements.setdefault(3, original.intent.processing_code)
     return AdviceDraft(link=original.intent.issuer, mti="0220", elements=elements, token=original.intent.token)

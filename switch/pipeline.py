@@ -32,7 +32,7 @@ from switch.session import Session
 from switch.stages.answer import answer_message, sealed, told_by
 from switch.stages.forward import Answered, NotSent, forward
 from switch.stages.fraud import FraudRules
-from switch.stages.identify import identify
+from switch.stages.identify import authenticate, identify
 from switch.stages.record import intent_of
 from switch.stages.request import Decline, Request
 from switch.stages.route import RoutingTable, route
@@ -86,7 +86,6 @@ class Pipeline:
         self._refused: dict[str, None] = {}
         self._routes = RoutingTable(config.routes)
         self._fraud = FraudRules(config.fraud)
-        self._countries = {merchant.id: merchant.country for merchant in config.merchants}
         stage = meters.stage
         self._screening, self._identifying = stage("screen"), stage("identify")
         self._recording, self._forwarding = stage("record"), stage("forward")
@@ -144,6 +143,8 @@ class Pipeline:
             decline = await identify(request, self._hsm)
             at, now = now, perf_counter()
             self._identifying.observe(now - at)
+        elif request.link.mac_key:
+            decline = await authenticate(request, self._hsm) or decline
         if decline is not None and (decline.reason != HSM_AWAY or request.kind not in WITH_CARD):
             if decline.reason == SIGNED_OFF and is_repeat(request.message.mti):
                 raise Undecided(approval=True)
@@ -163,7 +164,7 @@ class Pipeline:
         if request.kind in WITH_CARD:
             outcome = await self._online(request, begun, decline)
         else:
-            outcome = await self._decisions.change(begun.stored, begun.original, request.final)
+            outcome = await self._decisions.change(begun.stored, begun.original)
         return told_by(outcome), (begun.stored, outcome), False
 
     async def _online(self, request: Request, begun: Begun, decline: Decline | None) -> Outcome:
@@ -193,8 +194,7 @@ class Pipeline:
         self._forwarding.observe(now - at)
         if isinstance(heard, Answered):
             reason = f"review_{finding.rule}" if finding.action == "review" else ""
-            international = self._international(intent, country)
-            outcome = await self._decisions.answered(stored, begun.original, heard.told, reason, international)
+            outcome = await self._decisions.answered(stored, begun.original, heard.told, reason)
         elif isinstance(heard, NotSent):
             outcome = await self._decline(stored, heard.decline)
         else:
@@ -222,7 +222,7 @@ class Pipeline:
         elif outcome is None and stored.intent.kind in WITH_CARD:
             outcome = await self._outcome_of(stored)
         elif outcome is None:
-            outcome = await self._decisions.change(stored, begun.original, request.final)
+            outcome = await self._decisions.change(stored, begun.original)
         return told_by(outcome), (stored, outcome), True
 
     async def _outcome_of(self, stored: StoredIntent) -> Outcome:
@@ -308,10 +308,6 @@ class Pipeline:
             return OWN_DEADLINE_S
         return self._lines[request.route.issuer].link.deadline_s
 
-    def _international(self, intent: Intent, card_country: str) -> bool:
-        country = intent.country or self._countries.get(intent.merchant, "")
-        return bool(country and card_country and country != card_country)
-
     def _tell(self, request: Request, told: dict[int, str], why: Decline | StoredIntentOutcome, repeat: bool) -> None:
         """One event and one count a payment."""
         kind = request.kind or "unknown"
@@ -357,4 +353,5 @@ def _same(stored: Intent, repeated: Intent) -> bool:
         and stored.currency == repeated.currency
         and (stored.fingerprint == repeated.fingerprint or not stored.fingerprint or not repeated.fingerprint)
         and stored.original_key == repeated.original_key
+        and stored.final is repeated.final
     )

@@ -91,11 +91,8 @@ class Recovery:
         match stored.intent.kind:
             case Kind.AUTHORIZATION | Kind.PURCHASE | Kind.REFUND:
                 return await self._decisions.reverse(stored, "recovered")
-            case Kind.REVERSAL | Kind.CHARGEBACK:
+            case Kind.CAPTURE | Kind.REVERSAL | Kind.CHARGEBACK:
                 begun = await self._journal.begin(stored.intent)
                 return await self._decisions.change(begun.stored, begun.original)
             case Kind.TOMBSTONE:
                 return await self._decisions.decline(stored, Decline("12", "reversed_before_arrival"))
-            case Kind.CAPTURE:
-                # Whether it was the final one is not in the intent; its acquirer is told no when it repeats.
-                return await self._decisions.decline(stored, Decline("12", "recovered"))

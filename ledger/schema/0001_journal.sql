@@ -30,6 +30,8 @@ CREATE TABLE ledger.intents (
     rrn              text NOT NULL,
     stan             text NOT NULL,
     issuer           text NOT NULL,
+    card_country     text NOT NULL,
+    final            boolean NOT NULL,
     original_key     text,
     reference_issuer text,
     reference_at     timestamptz,

@@ -10,8 +10,8 @@ CREATE TYPE ledger.new_intent AS (
     key text, kind text, link text, mti text, processing_code text, transmitted_at timestamptz,
     created_at timestamptz, deadline_at timestamptz, trace_id text, token text, fingerprint bytea, masked_pan text,
     amount_minor bigint, currency text, merchant text, terminal text, mcc text, country text, acquirer_id text,
-    rrn text, stan text, issuer text, original_key text, reference_issuer text, reference_at timestamptz,
-    reference_stan text
+    rrn text, stan text, issuer text, card_country text, final boolean, original_key text, reference_issuer text,
+    reference_at timestamptz, reference_stan text
 );
 CREATE TYPE ledger.new_outcome AS (
     intent_id bigint, decision text, response_code text, auth_code text, reason text, answer text, original_id bigint,
@@ -42,8 +42,8 @@ BEGIN
         INSERT INTO ledger.intents
         SELECT v_ids[r.ordinality], r.key, r.kind, r.link, r.mti, r.processing_code, r.transmitted_at, r.created_at,
                r.deadline_at, r.trace_id, r.token, r.fingerprint, r.masked_pan, r.amount_minor, r.currency, r.merchant,
-               r.terminal, r.mcc, r.country, r.acquirer_id, r.rrn, r.stan, r.issuer, r.original_key,
-               r.reference_issuer, r.reference_at, r.reference_stan
+               r.terminal, r.mcc, r.country, r.acquirer_id, r.rrn, r.stan, r.issuer, r.card_country, r.final,
+               r.original_key, r.reference_issuer, r.reference_at, r.reference_stan
           FROM unnest(p_rows) WITH ORDINALITY r
          ORDER BY r.key, r.ordinality
         ON CONFLICT (key) DO NOTHING

@@ -25,6 +25,16 @@ REFUSALS: dict[str, str] = {
 
 
 async def identify(request: Request, hsm: Hsm) -> Decline | None:
+    """Verify the MAC and, where the kind needs one, identify the card."""
+    return await _asked(request, hsm, pan_of(request.message) if request.kind in WITH_CARD else "")
+
+
+async def authenticate(request: Request, hsm: Hsm) -> Decline | None:
+    """Verify the MAC alone: whoever has not proved who he is, is not told what was wrong with his message."""
+    return await _asked(request, hsm, "")
+
+
+async def _asked(request: Request, hsm: Hsm, pan: str) -> Decline | None:
     link, message = request.link, request.message
     mac = None
     if link.mac_key:
@@ -35,7 +45,6 @@ async def identify(request: Request, hsm: Hsm) -> Decline | None:
         except DecodeError as error:
             return Decline("63", "mac_missing", str(error))
         mac = MacCheck(link.mac_key, data, received)
-    pan = pan_of(message) if request.kind in WITH_CARD else ""
     if mac is None and not pan:
         return None
     command = Screen(pan=pan, expiry=_expiry(request), surrogate=link.surrogate, mac=mac, trace_id=request.trace_id)

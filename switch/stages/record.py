@@ -41,5 +41,7 @@ def intent_of(request: Request, deadline_s: float) -> Intent:
         rrn=elements.get(37, "").strip(),
         stan=elements[11],
         issuer=request.route.issuer if request.route is not None else "",
+        card_country=request.route.country if request.route is not None else "",
+        final=request.final,
         original_key=request.original_key,
     )

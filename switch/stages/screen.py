@@ -27,11 +27,11 @@ KINDS: dict[str, Kind | dict[str, Kind]] = {
 CANONICAL: dict[str, str] = {
     mti: canonical for canonical in KINDS for mti in (canonical, canonical[:3] + str(int(canonical[3]) + 1))
 }
-# What must be there besides the card and who sends it (DE 32 or DE 41).
+# What must be there besides the card and who sends it (DE 32 or DE 41). DE 42: the ledger must know whom it owes.
 MANDATORY: dict[Kind, tuple[int, ...]] = {
-    Kind.AUTHORIZATION: (3, 4, 7, 11, 49),
-    Kind.PURCHASE: (3, 4, 7, 11, 49),
-    Kind.REFUND: (3, 4, 7, 11, 49),
+    Kind.AUTHORIZATION: (3, 4, 7, 11, 42, 49),
+    Kind.PURCHASE: (3, 4, 7, 11, 42, 49),
+    Kind.REFUND: (3, 4, 7, 11, 42, 49),
     Kind.CAPTURE: (4, 7, 11, 49, 90),
     Kind.REVERSAL: (7, 11, 90),
     Kind.CHARGEBACK: (4, 7, 11, 49, 90),

@@ -15,7 +15,7 @@ from console.config import Config, load_config
 from console.supervisor import System
 from simulators.acquirer import Acquirer
 from tests.e2e.shop import Shop, new_acquirer, pos_address
-from tests.e2e.terminal import Terminal, terminal
+from tests.e2e.terminal import terminal
 
 
 def quick(config: Config) -> Config:
@@ -54,12 +54,8 @@ def acquirers(system: System) -> list[Acquirer]:
     return [new_acquirer(system, "10001", "TERM0001")]
 
 
-@pytest.fixture(scope="session")
-def pos(system: System, acquirers: list[Acquirer]) -> Iterator[Terminal]:
-    with terminal(acquirers[0], pos_address(system)) as shell:
-        yield shell
-
-
 @pytest.fixture
-def shop(system: System, pos: Terminal, acquirers: list[Acquirer]) -> Shop:
-    return Shop(system, pos, acquirers)
+def shop(system: System, acquirers: list[Acquirer]) -> Iterator[Shop]:
+    # A connection for each test: some tests kill the worker at its other end.
+    with terminal(acquirers[0], pos_address(system)) as pos:
+        yield Shop(system, pos, acquirers)

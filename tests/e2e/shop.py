@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import random
@@ -31,6 +32,7 @@ from tests.e2e.terminal import Terminal, terminal, utcnow
 
 T = TypeVar("T")
 POS = "pos"
+_STRANGERS = itertools.count()
 
 
 class Shop:
@@ -50,6 +52,10 @@ class Shop:
         self._acquirers.append(acquirer)
         return acquirer
 
+    def stranger(self) -> Acquirer:
+        """An acquirer whose book nobody asks for, with keys that no other test uses."""
+        return new_acquirer(self.system, f"3{next(_STRANGERS):06d}", "STRANGER")
+
     @contextmanager
     def another_connection(self) -> Iterator[Terminal]:
         with terminal(self.pos.acquirer, self.pos.address) as other:
@@ -57,7 +63,7 @@ class Shop:
 
     def send_spoiled(self, number: int, value: str | None) -> Message:
         """A purchase with one element replaced or (None) left out; number 0 is the MTI. Nothing may come of it."""
-        acquirer = new_acquirer(self.system, "29999", "SPOILED")  # not in the book: the answer must be a decline
+        acquirer = self.stranger()
         request = acquirer.purchase(Card("4242424242424242"), 4_711, "EUR", utcnow())
         message = Message(request.message.mti, dict(request.message.elements))
         if number == 0 and value is not None:
@@ -85,7 +91,7 @@ class Shop:
             except (OSError, ConnectionError) as error:
                 code = str(error)
                 self.pos.reconnect()
-            assert time.monotonic() < deadline, f"still {code} after {timeout_s} s\n{self.system.log_tail()}"
+            assert time.monotonic() < deadline, f"still {code} after {timeout_s} s\n{self.system.log_tail(3)}"
             time.sleep(0.2)
 
     def buyer(self, stop: threading.Event, cards: Sequence[Card], seed: int) -> Buyer:
@@ -188,7 +194,7 @@ class Shop:
                 return proof
             if time.monotonic() > deadline:
                 texts = "\n".join(difference.text for difference in proof.differences[:20])
-                raise AssertionError(f"{texts}\nadvices waiting: {waiting}\n{self.system.log_tail()}")
+                raise AssertionError(f"{texts}\nadvices waiting: {waiting}\n{self.system.log_tail(3)}")
             time.sleep(0.1)
 
     # The operator

@@ -118,7 +118,11 @@ def test_a_wrong_or_missing_mac_is_63() -> None:
         wire = await world.network.dial("pos:1", 1.0)
         wrong = encoded[:-1] + (b"0" if encoded[-1:] != b"0" else b"1")
         missing = Codec(load_dialect("iso87-ascii")).encode(purchase())
-        for payload in (wrong, missing):
+        nothing_to_pay = purchase()
+        nothing_to_pay.elements[4] = "000000000000"
+        encoded = client.acquirer.encode(nothing_to_pay)
+        wrong_twice = encoded[:-1] + (b"0" if encoded[-1:] != b"0" else b"1")
+        for payload in (wrong, missing, wrong_twice):
             answer = await raw(wire, payload)
             assert answer is not None and answer.elements[39] == "63"
         assert world.journal._intents == {}

@@ -72,7 +72,7 @@ def test_a_lost_decision_follows_the_winner() -> None:
         first, second = world.workers[0][0], await world.start_worker(1)
         begun = await world.journal.begin(intent(key="gateway|0200|20260314092653|000001|1", issuer="alpha"))
         reversed_ = await first.decisions.reverse(begun.stored, "issuer_timeout")
-        late = await second.decisions.answered(begun.stored, None, {38: "123456", 39: "00"}, "", False)
+        late = await second.decisions.answered(begun.stored, None, {38: "123456", 39: "00"}, "")
         assert late == reversed_
         assert second.meters.value("outcomes_lost", Kind.PURCHASE) == 1
         assert world.journal.postings() == []
@@ -84,7 +84,7 @@ def test_an_approval_of_another_kind_is_undone_at_the_issuer() -> None:
     async def script(world: World) -> None:
         worker = world.workers[0][0]
         begun = await world.journal.begin(intent(key="gateway|0200|20260314092653|000001|1", issuer="alpha"))
-        outcome = await worker.decisions.answered(begun.stored, None, {39: "10", 54: "x"}, "", False)
+        outcome = await worker.decisions.answered(begun.stored, None, {39: "10", 54: "x"}, "")
         assert (outcome.decision, outcome.response_code) == (Decision.REVERSED, "91")
         assert [advice.mti for advice in outcome.advices] == ["0420"]
 
