@@ -29,10 +29,12 @@ from gateway.limits import RateLimit
 from gateway.operations import Begin, Context, Services
 from gateway.parameters import card_data_refused, convert, decode_body, decode_form, refuse_card_data
 from gateway.reading import RESOURCES, page, retrieve
+from messages.trace import trace_id as new_trace_id
 
 _MAX_HEADERS, _MAX_HEADER_BYTES = 100, 32_768
 _ID = re.compile(r"[A-Za-z0-9_]{1,100}")
 _BODY_S = 10.0
+_TRACE_DIGITS = 16  # after "req_", of the length that merchants know
 
 log = structlog.get_logger("gateway.api")
 
@@ -116,7 +118,7 @@ class Api:
 
     def endpoint(self, call: Call) -> Callable[[Request], Awaitable[Response]]:
         async def answer(request: Request) -> Response:
-            trace_id, started = secrets.token_hex(8), time.perf_counter()
+            trace_id, started = _new_trace_id(), time.perf_counter()
             with structlog.contextvars.bound_contextvars(trace_id=trace_id, request_id=f"req_{trace_id}"):
                 given = await self._guarded(call, request, trace_id)
                 seconds = time.perf_counter() - started
@@ -190,8 +192,7 @@ class Api:
 
     async def refuse(self, request: Request) -> Response:
         """Card data come from people who have not read the documentation: no key is asked for, no body is read."""
-        trace_id = secrets.token_hex(8)
-        return _response(execution.error_answer(card_data_refused(self._services.tokenizer.url, None)), trace_id)
+        return _response(execution.error_answer(card_data_refused(self._services.tokenizer.url, None)), _new_trace_id())
 
     async def no_such_route(self, request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 404
@@ -201,7 +202,7 @@ class Api:
             else "Unrecognized request URL. The API is below /v1/; see the documentation for what it serves"
         )
         answer = execution.error_answer(ApiError(status, "invalid_request_error", message, code="url_unknown"))
-        return _response(answer, secrets.token_hex(8))
+        return _response(answer, _new_trace_id())
 
     async def healthz(self, request: Request) -> Response:
         return JSONResponse({"status": "ok"})
@@ -243,6 +244,10 @@ async def _body(request: Request, limit: int) -> bytes:
     except TimeoutError:
         raise ApiError(408, "invalid_request_error", f"The body did not come within {_BODY_S:.0f} s") from None
     return bytes(body)
+
+
+def _new_trace_id() -> str:
+    return new_trace_id(secrets.randbits, _TRACE_DIGITS)
 
 
 def _response(answer: Answer, trace_id: str) -> Response:

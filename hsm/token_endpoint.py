@@ -24,13 +24,14 @@ from hsm.card_objects import card_object, payment_method_object, token_object
 from hsm.commands import HsmRefused, HsmUnavailable
 from hsm.named_cards import named_card
 from hsm.vault_commands import ResolveToken, Tokenize, VaultHsm
+from messages.trace import is_trace_id, trace_id
 
 log = structlog.get_logger(__name__)
 
-_TRACE_ID = re.compile(r"[0-9a-f]{8,32}")
 _API_KEY = re.compile(r"(pk|sk|rk)_test_[A-Za-z0-9_]{1,200}")
 _TOKEN_ID = re.compile(r"(tok|pm)_[0-9A-Za-z]{22}")
 _NAMED_CARD_YEARS = 4
+_TRACE_DIGITS = 16
 
 # What the HSM's refusals are to a caller: status, type, code, message, param.
 _REFUSALS = {
@@ -208,7 +209,7 @@ def _missing_token() -> ApiError:
 
 def _trace_id(request: Request) -> str:
     given = request.headers.get("x-trace-id", "")
-    return given if _TRACE_ID.fullmatch(given) and not given.isdigit() else secrets.token_hex(8)
+    return given if is_trace_id(given) else trace_id(secrets.randbits, _TRACE_DIGITS)
 
 
 def _refusal(refusal: HsmRefused) -> tuple[int, dict[str, Any]]:

@@ -22,6 +22,7 @@ from messages.exchange import acquirer_key, de7, original_data, pairing_key, par
 from messages.message import Message
 from messages.money import numeric_currency
 from messages.mti import canonical_mti, is_response, repeat_mti, response_mti
+from messages.trace import trace_id
 from simulators.acquirer_book import Event, Request, answered
 from simulators.book import BookLine
 from simulators.errors import MacError, SimulatorError
@@ -280,8 +281,7 @@ class Acquirer:
             elements.get(41, "").rstrip(),
         )
         if self.profile.trace_element:
-            # The same in every run, and no card data in it.
-            elements.setdefault(self.profile.trace_element, hashlib.blake2b(key.encode(), digest_size=16).hexdigest())
+            elements.setdefault(self.profile.trace_element, trace_id(_Digest(key)))
         request = Request(key, kind, message, original)
         self.requests[key] = request
         self._waiting[pairing_key(message)] = request
@@ -318,3 +318,14 @@ class Acquirer:
                 request.posted_minor -= amount
         self._chargebacks[number] = code
         return code
+
+
+class _Digest:
+    """Bits for the trace id of a payment: the same in every run, and no card data in them."""
+
+    def __init__(self, key: str) -> None:
+        self._text = key.encode()
+
+    def __call__(self, bits: int) -> int:
+        self._text = hashlib.blake2b(self._text, digest_size=bits // 8).digest()
+        return int.from_bytes(self._text)

@@ -17,6 +17,7 @@ from messages.errors import DecodeError, MoneyError
 from messages.exchange import acquirer_key, parse_original_data, transmission_time
 from messages.message import Message
 from messages.money import alpha_currency
+from messages.trace import trace_id as new_trace_id
 from switch.clock import Clock
 from switch.decisions import Decisions
 from switch.errors import Undecided
@@ -24,7 +25,7 @@ from switch.issuer_line import IssuerLine
 from switch.meters import Meters
 from switch.session import Session
 from switch.stages.answer import answer_message, told_by
-from switch.stages.screen import MANDATORY
+from switch.stages.screen import MANDATORY, given_trace_id
 
 log = structlog.get_logger("switch.chargebacks")
 
@@ -46,8 +47,7 @@ class Chargebacks:
 
     async def serve(self, line: IssuerLine, session: Session, message: Message) -> None:
         """Answer one message, or leave it to its repeat where the truth cannot be known now."""
-        trace_id = message.elements.get(line.trace_element, "").strip() if line.trace_element else ""
-        trace_id = trace_id or f"{self._rng.getrandbits(128):032x}"
+        trace_id = given_trace_id(message, line.trace_element) or new_trace_id(self._rng.getrandbits)
         if message.mti not in SERVED:
             self._meters.count("unexpected", line.name)
             told = {39: "12"}

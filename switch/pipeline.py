@@ -36,7 +36,7 @@ from switch.stages.identify import authenticate, identify
 from switch.stages.record import intent_of
 from switch.stages.request import Decline, Request
 from switch.stages.route import RoutingTable, route
-from switch.stages.screen import WITH_CARD, screen
+from switch.stages.screen import WITH_CARD, given_trace_id, screen
 
 log = structlog.get_logger("switch.pipeline")
 
@@ -212,7 +212,7 @@ class Pipeline:
         """The key was there before: the stored outcome, once there is one."""
         stored = begun.stored
         self._meters.count("repeats", request.link.name)
-        if request.link.trace_element not in request.message.elements:
+        if not given_trace_id(request.message, request.link.trace_element):
             request.trace_id = stored.intent.trace_id
         if stored.intent.kind is not Kind.TOMBSTONE and not _same(stored.intent, intent):
             return self._declined(Decline("94", "key_reused"))

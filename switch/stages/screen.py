@@ -12,7 +12,9 @@ from ledger.journal import Kind
 from messages.card import pan_of
 from messages.errors import DecodeError, MoneyError
 from messages.exchange import acquirer_key, parse_original_data, transmission_time
+from messages.message import Message
 from messages.money import alpha_currency
+from messages.trace import is_trace_id, trace_id
 from switch.stages.request import Decline, Request
 
 # MTI without its repeat digit → what it is; where it is a table, DE 3's first two digits decide.
@@ -45,14 +47,11 @@ def screen(request: Request, rng: random.Random) -> Decline | None:
     """Fill in kind, key, amount, currency, trace id and the original's key.
 
     Args:
-        rng: makes a trace id where the link carries none.
+        rng: makes a trace id where the message carries none.
     """
     message, link = request.message, request.link
     elements = message.elements
-    if link.trace_element is not None:
-        request.trace_id = elements.get(link.trace_element, "").strip()
-    if not request.trace_id:
-        request.trace_id = f"{rng.getrandbits(128):032x}"
+    request.trace_id = given_trace_id(message, link.trace_element) or trace_id(rng.getrandbits)
     mti = CANONICAL.get(message.mti)
     if mti is None:
         return Decline("12", "unknown_mti", f"MTI {message.mti} is not served")
@@ -68,6 +67,15 @@ def screen(request: Request, rng: random.Random) -> Decline | None:
         kind = found
     request.kind = kind
     return _missing(request, kind) or _read(request, kind)
+
+
+def given_trace_id(message: Message, trace_element: int | None) -> str:
+    """The trace id that a message carries; "" where it has none, or something else stands there.
+
+    It goes into logs and the journal, so a peer must not get anything there that could be a card number.
+    """
+    given = message.elements.get(trace_element, "").strip() if trace_element is not None else ""
+    return given if is_trace_id(given) else ""
 
 
 def _missing(request: Request, kind: Kind) -> Decline | None:

@@ -63,10 +63,11 @@ def test_values_inside_others_are_masked() -> None:
 
 
 def test_trace_ids_stay_but_do_not_smuggle() -> None:
-    trace_id = "1234567890123abc1234567890123abc"
+    trace_id = "12345678901abc12345678901a4b5c6d"
     assert masked_value(trace_id, "trace_id") == trace_id
     assert masked_value(PAN.encode().hex(), "trace_id") == HIDDEN
     assert masked_value(PAN, "trace_id") == HIDDEN
+    assert PAN not in masked_value(f"a{PAN}b", "trace_id")
     assert masked_value("424242******4242", "masked_pan") == "424242******4242"
 
 

@@ -229,7 +229,7 @@ def test_a_worker_on_real_sockets_serves_and_stops() -> None:
                     await trio.sleep(0.01)
             wire = await network.dial(worker.ports["gateway"].address, 1.0)
             codec = world.clients["gateway"].acquirer.codec
-            await wire.send(framing().encode(codec.encode(purchase(de2=surrogate(world), de63="trace1"))))
+            await wire.send(framing().encode(codec.encode(purchase(de2=surrogate(world), de63="5ace" * 4))))
             with trio.fail_after(5.0):
                 answer = codec.decode(framing().decoder().receive(await wire.receive())[0])
             assert answer.elements[39] == "00"
@@ -239,5 +239,5 @@ def test_a_worker_on_real_sockets_serves_and_stops() -> None:
 
     trio.run(main)
     event = msgspec.json.decode(b"".join(lines))
-    assert (event["event"], event["trace_id"], event["response_code"]) == ("payment", "trace1", "00")
+    assert (event["event"], event["trace_id"], event["response_code"]) == ("payment", "5ace" * 4, "00")
     assert event["masked_pan"] == "424242******4242"
