@@ -75,11 +75,12 @@ def demo(
     once: Annotated[bool, typer.Option("--once", help="Exit after the script; status 0 only if all agrees.")] = False,
     config: ConfigOption = None,
     state: StateOption = None,
+    svg: Annotated[Path | None, typer.Option(hidden=True, help="Write the picture of docs/ to this file.")] = None,
 ) -> None:
     """Run a scripted shop day on real parts in front of you."""
     from console.demo import run_demo
 
-    raise typer.Exit(run_demo(_load(config, state), once=once))
+    raise typer.Exit(run_demo(_load(config, state), once=once, svg=svg))
 
 
 @app.command()

@@ -7,30 +7,37 @@ A configuration goes in; the exit status says whether every step ended as it sho
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import msgspec
 from rich.console import Console
+from rich.markup import escape
 
 from console.children import Event
 from console.config import Config
 from console.demo_steps import STEPS, Day
 from console.gateway_key import create_key
 from console.logging import configure
+from console.picture import write_svg
 from console.supervisor import System
 from console.up import StopFlag, print_addresses, stop_signals, watch
 
 # The step with the silent issuer waits for a deadline; users should not have to wait long for it.
 DEADLINE_S = 1.5
 WIDTH = 120  # where no terminal says its own
+PICTURED = 1  # the step that stands in the picture of the README, before the books
 
 
-def run_demo(config: Config, once: bool) -> int:
+def run_demo(config: Config, once: bool, svg: Path | None = None) -> int:
     """Run the demo. Returns the exit status: 0 where every step ended as it should and all books agree.
+
+    Args:
+        svg: where a picture of the first step and of the books goes, for docs/.
 
     Raises: StartError where the system does not start.
     """
     console = Console(highlight=False)
-    if not console.is_terminal:
+    if not console.is_terminal or svg is not None:
         console = Console(highlight=False, width=WIDTH)
     config = impatient(config)
     configure("demo", config.log_path / "demo.jsonl")
@@ -47,14 +54,18 @@ def run_demo(config: Config, once: bool) -> int:
             names = ", ".join(status.name for status in system.statuses())
             console.print(f"[green]{len(system.statuses())} processes in {time.monotonic() - began:.1f} s:[/] {names}")
             if system.moved:
-                console.print(f"[yellow]in use, so free ports were taken instead:[/] {', '.join(system.moved)}")
+                console.print(f"[yellow]in use, so free ports were taken instead:[/] {escape(', '.join(system.moved))}")
             key = create_key(system.config, system.config.merchant[0].id)
             with Day(console, system, key.key, stopping) as day:
                 for number, step in enumerate(STEPS, 1):
+                    console.record = svg is not None and number == PICTURED
                     console.print()
                     console.rule(f"[bold]{number}  {step.__doc__}[/]", align="left")
                     step(day)
+                console.record = svg is not None
                 agrees = day.closing()
+            if svg is not None:
+                write_svg(console, svg, "cardswitch demo --once")
             console.print(f"[dim]{time.monotonic() - began:.1f} s in all[/]")
             if not once:
                 _stay(console, system, key.key, stopping)

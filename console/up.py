@@ -107,7 +107,10 @@ def print_addresses(console: Console, system: System) -> None:
         console.print(f"  {name:20} {address}")
     console.print(f"  {'logs':20} {system.config.log_path}")
     if system.moved:
-        console.print(f"  [yellow]in use, so free ports were taken instead:[/] {', '.join(system.moved)}")
+        from rich.markup import escape
+
+        moved = escape(", ".join(system.moved))
+        console.print(f"  [yellow]in use, so free ports were taken instead:[/] {moved}")
     console.print("Ctrl-C stops every process that was started here.\n")
 
 
