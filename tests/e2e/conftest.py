@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +16,9 @@ import pytest
 
 import specs
 from console.config import Config, load_config
-from console.supervisor import System
+from console.supervisor import System, config_file
 from simulators.acquirer import Acquirer
+from tests.e2e.merchant import Merchant
 from tests.e2e.shop import Shop, new_acquirer, pos_address
 from tests.e2e.terminal import terminal
 
@@ -25,6 +30,7 @@ def quick(config: Config) -> Config:
         config,
         fraud=tuple(replace(rule, count_1h_over=100_000) if rule.count_1h_over else rule for rule in config.fraud),
         switch=replace(config.switch, recovery_grace_s=1.0),
+        gateway=replace(config.gateway, webhook_backoff_s=0.2),
         issuer=tuple(
             replace(link, deadline_s=1.0, advice_timeout_s=0.5, reconnect_cap_s=0.5) for link in config.issuer
         ),
@@ -59,3 +65,25 @@ def shop(system: System, acquirers: list[Acquirer]) -> Iterator[Shop]:
     # A connection for each test: some tests kill the worker at its other end.
     with terminal(acquirers[0], pos_address(system)) as pos:
         yield Shop(system, pos, acquirers)
+
+
+@pytest.fixture(scope="session")
+def merchant(system: System) -> Iterator[Merchant]:
+    """The merchant of the packaged configuration with a key that the operator has made for it."""
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "console.cli", "gateway", "key", "create", "DEMOSHOP", "--json"),
+            *("--config", str(config_file(system.config.state_path))),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "CARDSWITCH_STATE": str(system.config.state_path)},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    created = json.loads(done.stdout)
+    assert created["key"].startswith("sk_test_") and created["kind"] == "secret"
+    one = Merchant(system, created["key"])
+    yield one
+    one.close()

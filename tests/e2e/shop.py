@@ -20,6 +20,7 @@ import asyncpg
 from console.config import host_port
 from console.postgresql import AUDITOR, resolve_dsn
 from console.prove import Proof, prove
+from console.prove_command import gateway_lines
 from console.supervisor import System, config_file
 from hsm.exchange import load_party_keys
 from ledger.book import LedgerLine, book
@@ -178,7 +179,7 @@ class Shop:
     def proof(self) -> Proof:
         books: list[list[BookLine]] = [list(acquirer.book()) for acquirer in self._acquirers]
         issuers = {link.name: ask_book(self.system.control_socket(link.name)) for link in self.system.config.issuer}
-        # The merchants' gateway keeps a book of its own; here it is the terminals' payments that count.
+        books.append(run(gateway_lines(self.system.config)))
         return prove(self.book(), books, issuers)
 
     def agree(self, timeout_s: float = 15.0) -> Proof:
