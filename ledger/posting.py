@@ -75,8 +75,9 @@ def postings(
     Args:
         event: from the ruling.
         amount_minor: of this message, > 0; of no account for reversals.
-        currency: ISO 4217 alphabetic.
-        issuer, merchant: issuer link and DE 42; where there is an original, the original's are booked.
+        currency: ISO 4217 alphabetic; "" for reversals that name none.
+        issuer, merchant: issuer link and DE 42. Where there is an original, its issuer, merchant and currency are
+            booked.
         fees: the merchant's schedule, `ledger.config.FeeTable.schedule`.
         original: what the event changes.
         final: a final capture releases all that is on hold, a partial one only what it posts.
@@ -91,7 +92,8 @@ def postings(
     if event in REVERSING_EVENTS:
         return _reverse(original)
     if original is not None:
-        issuer, merchant = original.stored.intent.issuer, original.stored.intent.merchant
+        paid = original.stored.intent
+        issuer, merchant, currency = paid.issuer, paid.merchant, paid.currency
     figures = _figures(event, amount_minor, fees, original, final, international, converted)
     paths = _paths(issuer, merchant)
     sums: defaultdict[tuple[Layer, str], int] = defaultdict(int)

@@ -96,6 +96,20 @@ def test_void_releases_what_is_left() -> None:
     ]
 
 
+@pytest.mark.parametrize("named", ["", "USD"])
+def test_a_void_is_booked_in_the_currency_of_the_hold_whatever_it_names(named: str) -> None:
+    released = postings(
+        Event.VOIDED,
+        amount_minor=0,
+        currency=named,
+        issuer="",
+        merchant="",
+        fees=FeeSchedule(),
+        original=original(),
+    )
+    assert {line.currency for line in released} == {"EUR"}
+
+
 @pytest.mark.parametrize(
     ("event", "done", "kind"),
     [
