@@ -289,7 +289,8 @@ def _environment() -> dict[str, str]:
     """Children find the packages where this process found them, installed or not."""
     root = str(Path(__file__).resolve().parent.parent)
     path = os.environ.get("PYTHONPATH", "")
-    return {"PYTHONPATH": f"{root}{os.pathsep}{path}" if path else root}
+    # Their configuration names the state directory; one that the user's environment names may be another system's.
+    return {"PYTHONPATH": f"{root}{os.pathsep}{path}" if path else root, "CARDSWITCH_STATE": ""}
 
 
 def _readyz(host: str, port: int) -> str:
