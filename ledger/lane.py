@@ -4,6 +4,9 @@
 is whatever is waiting when a connection gets free, so one call alone goes at once and many share one commit. There is
 one wake-up a batch in each direction; "is anything waiting?" and "append" are one step under a lock, or a wake-up is
 lost.
+
+Under load a set costs much more than a row, on both sides. So a lane that is busy rests a moment after each set, and
+the next one is larger; and a second connection helps only where one set could not hold what is waiting.
 """
 
 from __future__ import annotations
@@ -22,6 +25,9 @@ import trio
 from ledger.journal import JournalUnavailable
 
 _log = logging.getLogger(__name__)
+
+BUSY_PER_S = 500.0  # calls a second from which on a lane rests between sets; below, each goes at once
+SPARE_AT = 256  # calls waiting from which on another connection helps the one at work
 
 Execute = Callable[[Any, list[Any]], Awaitable[Sequence[Any]]]
 
@@ -47,6 +53,7 @@ class Lane:
         max_waiting: calls that may wait; more raise JournalUnavailable at once.
         max_set: rows in one set.
         deadline_s: for one set; when it is over, the connection is closed and its callers are in doubt.
+        rest_s: the pause after a set while the lane is busy; 0 for none.
     """
 
     def __init__(
@@ -58,6 +65,7 @@ class Lane:
         max_waiting: int,
         max_set: int,
         deadline_s: float,
+        rest_s: float = 0.0,
     ) -> None:
         self._execute = execute
         self._connect = connect
@@ -65,6 +73,7 @@ class Lane:
         self._max_waiting = max_waiting
         self._max_set = max_set
         self._deadline_s = deadline_s
+        self._rest_s = rest_s
         self._lock = threading.Lock()
         self._waiting: deque[Call] = deque()
         self._awake = False  # the loop has been woken, or will look again by itself
@@ -131,7 +140,9 @@ class Lane:
                 with contextlib.suppress(ValueError):
                     self._idle.remove(link)
                 connection.terminate()
-                if not self._up:
+                if self._up:
+                    self._pump()  # what waited for this connection goes to a spare one
+                else:
                     self._fail_waiting()
 
     async def _serve(self, link: _Link, connection: Any) -> None:
@@ -143,18 +154,23 @@ class Lane:
                 link.work.set_result([])
 
         connection.add_termination_listener(lost)
+        loop = asyncio.get_running_loop()
+        taken_at = 0.0
         while not connection.is_closed():
-            link.work = asyncio.get_running_loop().create_future()
+            link.work = loop.create_future()
             self._idle.append(link)
             self._pump()
             try:
                 calls = await link.work
+                since_s, taken_at = loop.time() - taken_at, loop.time()
                 if calls and not await self._write(connection, calls):
                     return
             except asyncio.CancelledError:
                 if link.work.done() and not link.work.cancelled():
                     self._refuse(link.work.result(), "the journal is closed")
                 raise
+            if self._rest_s and len(calls) > max(1.0, BUSY_PER_S * since_s):
+                await asyncio.sleep(self._rest_s)
 
     async def _write(self, connection: Any, calls: list[Call]) -> bool:
         """Write one set and answer its callers; False where the connection is of no more use."""
@@ -180,6 +196,8 @@ class Lane:
                 if not self._waiting:
                     self._awake = False
                     return
+                if len(self._idle) < self._up and len(self._waiting) < SPARE_AT:
+                    return  # likewise: the connection at work takes all of it in its next set
                 count = min(self._max_set, len(self._waiting))
                 calls = [self._waiting.popleft() for _ in range(count)]
             self._idle.pop().work.set_result(calls)

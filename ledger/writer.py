@@ -34,7 +34,15 @@ class PostgresJournal:
     """`ledger.journal.Journal` on PostgreSQL; made by `open_journal`, for the trio run that made it."""
 
     def __init__(
-        self, dsn: str, *, max_waiting: int, connections: int, max_set: int, deadline_s: float, seal_every_s: float
+        self,
+        dsn: str,
+        *,
+        max_waiting: int,
+        connections: int,
+        max_set: int,
+        deadline_s: float,
+        rest_s: float,
+        seal_every_s: float,
     ) -> None:
         self._dsn = dsn
         self._deadline_s = deadline_s
@@ -52,6 +60,7 @@ class PostgresJournal:
                 max_waiting=max_waiting,
                 max_set=max_set,
                 deadline_s=deadline_s,
+                rest_s=rest_s,
             )
 
         # Sets differ in size only, so each statement is planned once; and it must be planned for the table that is full
@@ -219,6 +228,7 @@ async def open_journal(
     connections: int = 2,
     max_set: int = 1024,
     deadline_s: float = 5.0,
+    rest_s: float = 0.004,
     connect_timeout_s: float = 10.0,
     seal_every_s: float = 0.0,
 ) -> AsyncIterator[PostgresJournal]:
@@ -227,9 +237,11 @@ async def open_journal(
     Args:
         dsn: of the role cardswitch_ledger.
         max_waiting: calls of one kind (begin, decide, all others) that may wait; more fail at once.
-        connections: sets of one kind under way at once, > 0; `2 * connections + 1` connections in all.
+        connections: sets of one kind under way at once, > 0, all but the first for when very many calls wait or a
+            connection is lost; `2 * connections + 1` connections in all.
         max_set: rows in one set.
         deadline_s: for one set; a call may also wait for the set before it.
+        rest_s: the pause between two sets of one kind while more than 500 calls a second come in.
         connect_timeout_s: for the first connections.
         seal_every_s: how often this process seals the hash chain; 0: it does not.
 
@@ -241,6 +253,7 @@ async def open_journal(
         connections=connections,
         max_set=max_set,
         deadline_s=deadline_s,
+        rest_s=rest_s,
         seal_every_s=seal_every_s,
     )
     token, ready = trio.lowlevel.current_trio_token(), trio.Event()
