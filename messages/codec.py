@@ -46,6 +46,7 @@ class Codec:
         self._encoders: BoundedCache[tuple[int, ...], Encoder] = BoundedCache(cache_size)
         self._seen_bitmaps: BoundedCache[bytes, int] = BoundedCache(4 * cache_size)
         self._seen_sets: BoundedCache[tuple[int, ...], int] = BoundedCache(4 * cache_size)
+        self._macs: BoundedCache[bytes, tuple[int, int]] = BoundedCache(cache_size)
         # Where the bitmaps are: they are the key of the decoders. The first byte says whether there are two.
         self._at = mti_size(dialect)
         self._one = slice(self._at, self._at + bitmap_size(dialect))
@@ -128,13 +129,24 @@ class Codec:
         return self._decoders.entries, self._encoders.entries
 
     def _mac_offset(self, data: bytes) -> int:
+        try:
+            key = data[self._two if data[self._at] > self._last_of_one else self._one]
+            units, end = self._macs[key]
+        except (IndexError, KeyError):
+            key, units, end = self._mac_of(data)
+            self._macs.put(key, (units, end))
+        split = len(data) - units
+        if split < end:
+            raise DecodeError("MAC", end, "the message ends before its MAC")
+        return split
+
+    def _mac_of(self, data: bytes) -> tuple[bytes, int, int]:
+        """The bitmaps, how many bytes the MAC takes behind them, and where the elements start."""
         header = read_header(self.dialect, data)
         if not header.numbers or header.numbers[-1] not in _MACS:
             raise DecodeError("MAC", None, "the last element is neither DE 64 nor DE 128")
-        split = len(data) - self.dialect.elements[header.numbers[-1]].wire_units
-        if split < header.end:
-            raise DecodeError("MAC", header.end, "the message ends before its MAC")
-        return split
+        units = self.dialect.elements[header.numbers[-1]].wire_units
+        return bytes(data[self._at : header.end]), units, header.end
 
     def _decode_rare(self, data: bytes) -> Message:
         data = bytes(data)

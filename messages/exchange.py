@@ -7,12 +7,15 @@ repeat every day and on every terminal, so nothing is ever matched on DE 11 alon
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
 
 import msgspec
 
 from messages.errors import DecodeError, EncodeError
 from messages.message import Message
 from messages.mti import canonical_mti, is_response, response_mti
+
+MAX_MOMENTS = 4096  # remembered: those of one second come together
 
 
 def transmission_time(de7: str, now: datetime) -> datetime:
@@ -30,12 +33,17 @@ def transmission_time(de7: str, now: datetime) -> datetime:
 
     Source: ISO 8583:1987 DE 7; the year is inferred, the standard has none.
     """
+    return _nearest(de7, now.astimezone(UTC).replace(minute=0, second=0, microsecond=0))
+
+
+@lru_cache(maxsize=MAX_MOMENTS)
+def _nearest(de7: str, now: datetime) -> datetime:
+    """The same to the hour: messages of one second ask the same question."""
     if len(de7) != 10 or not (de7.isascii() and de7.isdigit()):
         raise DecodeError("DE 7", None, "expected 10 digits, MMDDhhmmss")
     month, day, hour, minute, second = (int(de7[at : at + 2]) for at in range(0, 10, 2))
     candidates = []
-    this_year = now.astimezone(UTC).year
-    for year in (this_year, this_year - 1, this_year + 1):
+    for year in (now.year, now.year - 1, now.year + 1):
         try:
             candidates.append(datetime(year, month, day, hour, minute, second, tzinfo=UTC))
         except ValueError:  # 29 February, or nonsense in every year
@@ -47,7 +55,13 @@ def transmission_time(de7: str, now: datetime) -> datetime:
 
 def de7(at: datetime) -> str:
     """A moment (aware) as DE 7: MMDDhhmmss, UTC."""
-    return at.astimezone(UTC).strftime("%m%d%H%M%S")
+    return _digits(at.replace(microsecond=0))[4:]
+
+
+@lru_cache(maxsize=MAX_MOMENTS)
+def _digits(at: datetime) -> str:
+    """YYYYMMDDhhmmss, UTC."""
+    return at.astimezone(UTC).strftime("%Y%m%d%H%M%S")
 
 
 def acquirer_key(link: str, mti: str, transmitted_at: datetime, stan: str, acquirer_id: str, terminal: str) -> str:
@@ -64,8 +78,7 @@ def acquirer_key(link: str, mti: str, transmitted_at: datetime, stan: str, acqui
     Source: ISO 8583:1987 4.3.3 (DE 7, 11, 32 identify a transaction).
     """
     party = acquirer_id.lstrip("0") or terminal
-    moment = transmitted_at.astimezone(UTC).strftime("%Y%m%d%H%M%S")
-    return f"{link}|{canonical_mti(mti)}|{moment}|{stan}|{party}"
+    return f"{link}|{canonical_mti(mti)}|{_digits(transmitted_at.replace(microsecond=0))}|{stan}|{party}"
 
 
 def network_key(link: str, mti: str, de7: str, stan: str) -> str:

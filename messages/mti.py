@@ -7,6 +7,10 @@ Source: ISO 8583:1987 4.1 (version 0), ISO 8583:1993 4.1, ISO 8583-1:2003 table 
 
 from __future__ import annotations
 
+from functools import lru_cache
+
+from functools import lru_cache
+
 import msgspec
 
 from messages.errors import DecodeError
@@ -43,6 +47,10 @@ ORIGINS = {
 # but hosts answer it with 0830, and so do we.
 _ANSWERS = {"0": "1", "2": "3", "4": "5"}
 _REPEATS = {"0": "1", "2": "3", "4": "5"}
+# Each type is asked for several times a message, and there are a handful; but a peer chooses it. Errors are not kept.
+MAX_TYPES = 256
+# Each type is asked for several times a message, and there are a handful; but a peer chooses it. Errors are not kept.
+MAX_TYPES = 256
 _ORIGINALS = {repeat: original for original, repeat in _REPEATS.items()}
 
 
@@ -58,6 +66,8 @@ class Mti(msgspec.Struct, frozen=True):
         return self.version + self.message_class + self.function + self.origin
 
 
+@lru_cache(maxsize=MAX_TYPES)
+@lru_cache(maxsize=MAX_TYPES)
 def parse_mti(mti: str) -> Mti:
     """Takes an indicator apart.
 
@@ -73,6 +83,8 @@ def parse_mti(mti: str) -> Mti:
     return Mti(*mti)
 
 
+@lru_cache(maxsize=MAX_TYPES)
+@lru_cache(maxsize=MAX_TYPES)
 def response_mti(mti: str) -> str:
     """The indicator of the answer: 0100 → 0110, 0421 → 0430, 0422 → 0432; repeats are answered as originals.
 
@@ -86,6 +98,8 @@ def response_mti(mti: str) -> str:
     return parsed.version + parsed.message_class + _ANSWERS[parsed.function] + origin
 
 
+@lru_cache(maxsize=MAX_TYPES)
+@lru_cache(maxsize=MAX_TYPES)
 def repeat_mti(mti: str) -> str:
     """The indicator of a repetition: 0100 → 0101, 0422 → 0423; a repeat stays what it is.
 
@@ -96,6 +110,8 @@ def repeat_mti(mti: str) -> str:
     return mti[:3] + _REPEATS.get(parsed.origin, parsed.origin)
 
 
+@lru_cache(maxsize=MAX_TYPES)
+@lru_cache(maxsize=MAX_TYPES)
 def canonical_mti(mti: str) -> str:
     """The indicator without its repeat digit: 0101 → 0100, 0423 → 0422.
 
@@ -106,11 +122,15 @@ def canonical_mti(mti: str) -> str:
     return mti[:3] + _ORIGINALS.get(parsed.origin, parsed.origin)
 
 
+@lru_cache(maxsize=MAX_TYPES)
+@lru_cache(maxsize=MAX_TYPES)
 def is_response(mti: str) -> bool:
     """Whether the message answers another one (0110, 0430, 0810 …)."""
     return parse_mti(mti).function not in _ANSWERS
 
 
+@lru_cache(maxsize=MAX_TYPES)
+@lru_cache(maxsize=MAX_TYPES)
 def is_repeat(mti: str) -> bool:
     """Whether the message says that it was sent before (0101, 0421, 0423 …)."""
     return parse_mti(mti).origin in _ORIGINALS

@@ -17,12 +17,12 @@ from messages.exchange import pairing_key
 from messages.framing import framing
 from messages.mask import masked_hex_dump
 from messages.message import Message
+from messages.mti import is_response, response_mti
 from switch.config import AcquirerLink
 from switch.errors import WireError
 from switch.link_state import LinkEvent
 from switch.management import answer
 from switch.meters import Meters, known_code
-from switch.mti_cache import is_response, response_mti
 from switch.network import Acceptor, Network, Wire
 from switch.salvage import salvage
 from switch.session import Session

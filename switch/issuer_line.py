@@ -19,13 +19,13 @@ from messages.exchange import pairing_key
 from messages.framing import framing
 from messages.mask import masked_hex_dump
 from messages.message import Message
+from messages.mti import is_response
 from switch.clock import Clock
 from switch.config import IssuerLink
 from switch.errors import WireError
 from switch.link_state import LinkEvent
 from switch.management import answer, sign_on, stans, watch
 from switch.meters import Meters, known_code
-from switch.mti_cache import is_response
 from switch.network import Network
 from switch.session import Session
 

@@ -19,6 +19,7 @@ from hsm.commands import Hsm, HsmRefused, HsmUnavailable
 from ledger.journal import Begun, Intent, Journal, JournalUnavailable, Kind, Outcome, StoredIntent
 from messages.errors import EncodeError, MessagesError
 from messages.message import Message
+from messages.mti import is_repeat
 from switch.acquirer_port import AcquirerPort
 from switch.clock import Clock
 from switch.config import SwitchConfig
@@ -27,7 +28,6 @@ from switch.errors import Undecided
 from switch.events import EventLog, PaymentEvent
 from switch.issuer_line import IssuerLine
 from switch.meters import Meters, known_code
-from switch.mti_cache import is_repeat
 from switch.session import Session
 from switch.stages.answer import answer_message, sealed, told_by
 from switch.stages.forward import Answered, NotSent, forward

@@ -10,7 +10,7 @@ from hsm.commands import GenerateMac, Hsm
 from ledger.journal import Outcome
 from messages.codec import Codec
 from messages.message import Message
-from switch.mti_cache import response_mti
+from messages.mti import response_mti
 
 # Elements that an answer carries back unchanged where the request had them.
 # Source: ISO 8583:1987 table 4, "mandatory echo".
