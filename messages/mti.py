@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from functools import lru_cache
-
 import msgspec
 
 from messages.errors import DecodeError
