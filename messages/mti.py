@@ -47,8 +47,6 @@ _ANSWERS = {"0": "1", "2": "3", "4": "5"}
 _REPEATS = {"0": "1", "2": "3", "4": "5"}
 # Each type is asked for several times a message, and there are a handful; but a peer chooses it. Errors are not kept.
 MAX_TYPES = 256
-# Each type is asked for several times a message, and there are a handful; but a peer chooses it. Errors are not kept.
-MAX_TYPES = 256
 _ORIGINALS = {repeat: original for original, repeat in _REPEATS.items()}
 
 
@@ -64,7 +62,6 @@ class Mti(msgspec.Struct, frozen=True):
         return self.version + self.message_class + self.function + self.origin
 
 
-@lru_cache(maxsize=MAX_TYPES)
 @lru_cache(maxsize=MAX_TYPES)
 def parse_mti(mti: str) -> Mti:
     """Takes an indicator apart.
@@ -82,7 +79,6 @@ def parse_mti(mti: str) -> Mti:
 
 
 @lru_cache(maxsize=MAX_TYPES)
-@lru_cache(maxsize=MAX_TYPES)
 def response_mti(mti: str) -> str:
     """The indicator of the answer: 0100 → 0110, 0421 → 0430, 0422 → 0432; repeats are answered as originals.
 
@@ -97,7 +93,6 @@ def response_mti(mti: str) -> str:
 
 
 @lru_cache(maxsize=MAX_TYPES)
-@lru_cache(maxsize=MAX_TYPES)
 def repeat_mti(mti: str) -> str:
     """The indicator of a repetition: 0100 → 0101, 0422 → 0423; a repeat stays what it is.
 
@@ -108,7 +103,6 @@ def repeat_mti(mti: str) -> str:
     return mti[:3] + _REPEATS.get(parsed.origin, parsed.origin)
 
 
-@lru_cache(maxsize=MAX_TYPES)
 @lru_cache(maxsize=MAX_TYPES)
 def canonical_mti(mti: str) -> str:
     """The indicator without its repeat digit: 0101 → 0100, 0423 → 0422.
@@ -121,13 +115,11 @@ def canonical_mti(mti: str) -> str:
 
 
 @lru_cache(maxsize=MAX_TYPES)
-@lru_cache(maxsize=MAX_TYPES)
 def is_response(mti: str) -> bool:
     """Whether the message answers another one (0110, 0430, 0810 …)."""
     return parse_mti(mti).function not in _ANSWERS
 
 
-@lru_cache(maxsize=MAX_TYPES)
 @lru_cache(maxsize=MAX_TYPES)
 def is_repeat(mti: str) -> bool:
     """Whether the message says that it was sent before (0101, 0421, 0423 …)."""
