@@ -106,6 +106,13 @@ def test_ctrl_c_while_starting_leaves_nothing(up_state: Path, tmp_path: Path) ->
     assert children_of(up_state) == []
 
 
+def test_it_starts_while_the_issuers_of_others_are_away(up_state: Path, tmp_path: Path) -> None:
+    with up(up_state, tmp_path, "--no-issuers") as running:
+        running.wait_for("cardswitch is running", timeout_s=30.0)  # and not only after the time-out of the links
+        running.process.send_signal(signal.SIGINT)
+        assert running.process.wait(30) == 0
+
+
 def test_a_busy_port_is_named_with_its_setting(tmp_path: Path) -> None:
     config = tmp_path / "busy.toml"
     text = Path(str(specs.__file__)).with_name("cardswitch.toml").read_text()
