@@ -21,7 +21,9 @@ _MAX_FIELDS = 500
 _MAX_DEPTH = 6
 _KEY = re.compile(r"([^\[\]]+)((?:\[[^\[\]]*\])*)")
 _CARD_NAMES = frozenset({"number", "cvc", "cvc2", "cvv", "cvv2", "pan", "track_data", "track1", "track2"})
-_LONG_DIGITS = re.compile(r"(?<!\d)\d(?:[ -]?\d){11,18}(?!\d)")
+_LONG_DIGITS = re.compile(r"\d(?:[ -]?\d){11,}")
+_SHORTEST_PAN, _LONGEST_PAN = 12, 19
+_USUAL_PANS = (15, 16)  # digits of nearly all cards, for numbers with an expiry date or a code right behind
 
 Params = dict[str, Any]
 S = TypeVar("S", bound=Shape)
@@ -171,12 +173,30 @@ def _leaves(value: Any, path: tuple[str, ...], depth: int) -> Iterator[tuple[tup
 
 
 def _holds_card_number(text: str) -> bool:
-    """Whether a number that could be a card's stands in `text`: 12-19 digits, a known brand, a right check digit."""
-    for match in _LONG_DIGITS.finditer(text):
-        digits = re.sub(r"\D", "", match.group())
-        if luhn_valid(digits) and brand(digits) != "unknown":
-            return True
-    return False
+    """Whether a number that could be a card's stands in `text`: 12-19 digits, a known brand, a right check digit.
+
+    It may be written in groups, and more digits may follow: people paste "4242 4242 4242 4242 12/31 123".
+    """
+    return any(
+        luhn_valid(number) and brand(number) != "unknown"
+        for match in _LONG_DIGITS.finditer(text)
+        for number in _numbers(re.findall(r"\d+", match.group()))
+    )
+
+
+def _numbers(groups: list[str]) -> Iterator[str]:
+    """What neighbouring groups of digits make together, where it is as long as a card number."""
+    for first in range(len(groups)):
+        number = ""
+        for group in groups[first:]:
+            number += group
+            if len(number) > _LONGEST_PAN:
+                break
+            if len(number) >= _SHORTEST_PAN:
+                yield number
+        for length in _USUAL_PANS:
+            if len(groups[first]) > _USUAL_PANS[-1]:
+                yield groups[first][:length]
 
 
 def _bracketed(path: tuple[str, ...] | list[str]) -> str:

@@ -76,7 +76,14 @@ def test_card_numbers_are_found_wherever_they_stand(prefix: str, middle: int, se
     partial = f"{prefix}{middle:09d}"
     digits = partial + luhn_digit(partial)
     shown = separator.join(digits[at : at + 4] for at in range(0, len(digits), 4))
-    for params in ({"description": f"paid with {shown}!"}, {"a": {"b": [shown]}}, {"metadata": {shown: "x"}}):
+    for params in (
+        {"description": f"paid with {shown}!"},
+        {"a": {"b": [shown]}},
+        {"metadata": {shown: "x"}},
+        {"description": f"{shown} 12/31 123"},
+        {"description": f"order 4711 {shown} 1231"},
+        {"description": f"{digits}1231123"},
+    ):
         with pytest.raises(ApiError) as refused:
             refuse_card_data(params, "http://tokens")
         assert digits not in str(refused.value.body())
