@@ -292,7 +292,10 @@ def _fail(error: BaseException, text: str, code: int, debug: bool) -> int:
         import traceback
 
         traceback.print_exception(error)
-    print(f"cardswitch: {text}", file=sys.stderr)
+    from console.logging import masked_text
+
+    # An error may quote what it was given: a message, a card number in the wrong place.
+    print(f"cardswitch: {masked_text(text)}", file=sys.stderr)
     return code
 
 
