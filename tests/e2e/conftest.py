@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +16,7 @@ from console.config import Config, load_config
 from console.supervisor import System, config_file
 from simulators.acquirer import Acquirer
 from tests.e2e.merchant import Merchant
-from tests.e2e.shop import Shop, new_acquirer, pos_address
+from tests.e2e.shop import Shop, cardswitch, new_acquirer, pos_address
 from tests.e2e.terminal import terminal
 
 
@@ -70,17 +67,8 @@ def shop(system: System, acquirers: list[Acquirer]) -> Iterator[Shop]:
 @pytest.fixture(scope="session")
 def merchant(system: System) -> Iterator[Merchant]:
     """The merchant of the packaged configuration with a key that the operator has made for it."""
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "console.cli", "gateway", "key", "create", "DEMOSHOP", "--json"),
-            *("--config", str(config_file(system.config.state_path))),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env={**os.environ, "CARDSWITCH_STATE": str(system.config.state_path)},
-        check=False,
-    )
+    config = config_file(system.config.state_path)
+    done = cardswitch("gateway", "key", "create", "DEMOSHOP", "--json", config=config)
     assert done.returncode == 0, done.stderr
     created = json.loads(done.stdout)
     assert created["key"].startswith("sk_test_") and created["kind"] == "secret"

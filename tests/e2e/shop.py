@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import asyncpg
@@ -32,6 +33,7 @@ from simulators.control import ask, ask_book
 from tests.e2e.terminal import Terminal, terminal, utcnow
 
 T = TypeVar("T")
+ROOT = Path(__file__).parents[2]
 POS = "pos"
 _STRANGERS = itertools.count()
 
@@ -202,22 +204,17 @@ class Shop:
 
     def command(self, *arguments: str, status: int = 0) -> Any:
         """Run `cardswitch …` on this system; its JSON."""
-        done = subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "console.cli",
-                *arguments,
-                "--config",
-                str(config_file(self.system.config.state_path)),
-            ],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            env={**os.environ, "CARDSWITCH_STATE": str(self.system.config.state_path)},
-        )
+        done = self._cardswitch(*arguments)
         assert done.returncode == status, done.stdout + done.stderr
         return json.loads(done.stdout)
+
+    def output(self, *arguments: str) -> tuple[int, bytes]:
+        """Run `cardswitch …` on this system; its exit status and all that it printed."""
+        done = self._cardswitch(*arguments)
+        return done.returncode, (done.stdout + done.stderr).encode()
+
+    def _cardswitch(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return cardswitch(*arguments, config=config_file(self.system.config.state_path))
 
 
 class Buyer(threading.Thread):
@@ -276,6 +273,21 @@ def pos_address(system: System) -> tuple[str, int]:
     link = system.config.acquirer_link(POS)
     assert link is not None
     return host_port(link.listen)
+
+
+def cardswitch(
+    *arguments: str, config: Path | None = None, given: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run the command line as a user does. `given`: its standard input."""
+    return subprocess.run(
+        [sys.executable, "-m", "console.cli", *arguments, *(("--config", str(config)) if config else ())],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        input=given,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=False,
+    )
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
