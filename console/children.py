@@ -14,14 +14,14 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
 
 from console.errors import StartError
 from console.logging import tail
-from console.readiness import PARENT_PID, READY_FD
+from console.readiness import PARENT_PID, READY_FD, SOCKETS
 
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 10.0
@@ -37,12 +37,14 @@ class State(StrEnum):
 
 
 class ChildSpec(NamedTuple):
-    """A process to keep alive: its command, the group it is counted in, the names that must be ready before it."""
+    """A process to keep alive: its command, the group it is counted in, the names that must be ready before it, the
+    sockets that it shares with others of its kind."""
 
     name: str
     group: str
     argv: tuple[str, ...]
     needs: tuple[str, ...] = ()
+    sockets: Mapping[str, int] = {}  # listening sockets that it inherits: address → descriptor
 
 
 class Status(NamedTuple):
@@ -204,7 +206,13 @@ class Children:
 
     def _spawn(self, child: _Child) -> None:
         ready_read, ready_write = os.pipe()
-        environment = {**self._environment, READY_FD: str(ready_write), PARENT_PID: str(os.getpid())}
+        sockets = child.spec.sockets
+        environment = {
+            **self._environment,
+            READY_FD: str(ready_write),
+            PARENT_PID: str(os.getpid()),
+            SOCKETS: " ".join(f"{address}={descriptor}" for address, descriptor in sockets.items()),
+        }
         error_log = self._logs / f"{child.spec.name}.err"
         try:
             with error_log.open("ab") as output:
@@ -214,7 +222,7 @@ class Children:
                     stdout=output,
                     stderr=output,
                     env=environment,
-                    pass_fds=(ready_write,),
+                    pass_fds=(ready_write, *sockets.values()),
                     start_new_session=True,  # Ctrl-C in the terminal is for the supervisor alone
                 )
         except OSError as error:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 # Below the range from which the system takes the ports of outgoing connections, so that none of those comes between.
 _LOWEST, _HIGHEST = 12_000, 32_000
 _TRIES = 2_000
+_BACKLOG = 1_024
 
 
 def busy_ports(addresses: dict[str, tuple[str, int]]) -> list[tuple[str, str, int]]:
@@ -59,6 +60,32 @@ def on_free_ports(config: Config, issuers: bool) -> Config:
         else config.issuer,
         switch=replace(config.switch, metrics=moved(metrics, config.switch.workers)) if metrics else config.switch,
     )
+
+
+def listening_sockets(config: Config) -> dict[str, socket.socket]:
+    """A listening socket for each acquirer link, by address.
+
+    The supervisor holds them and each worker inherits them: a connection goes to whichever worker takes it, and while
+    one is being started again, nobody who dials is turned away.
+
+    Raises: StartError where an address cannot be had.
+    """
+    from console.config import host_port
+
+    sockets: dict[str, socket.socket] = {}
+    for link in config.acquirer:
+        host, port = host_port(link.listen)
+        try:
+            sockets[link.listen] = socket.create_server(
+                (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=_BACKLOG
+            )
+        except OSError as error:
+            for taken in sockets.values():
+                taken.close()
+            raise StartError(
+                f"acquirer[{link.name}] cannot listen on {link.listen}: {error.strerror}", "change the setting"
+            ) from None
+    return sockets
 
 
 def _free_block(host: str, size: int, taken: set[int]) -> int:

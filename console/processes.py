@@ -18,7 +18,7 @@ import structlog
 
 from console.config import Config
 from console.errors import StartError
-from console.readiness import announce, follow_parent, is_supervised
+from console.readiness import announce, follow_parent, inherited_sockets, is_supervised
 
 if TYPE_CHECKING:
     import trio
@@ -197,7 +197,7 @@ def run_switch(config: Config, options: dict[str, Any]) -> None:
                     config.switch_config(),
                     journal,
                     hsm,
-                    SocketNetwork(),
+                    SocketNetwork(inherited_sockets()),
                     number=number,
                     stopping=stopping,
                     write_events=_event_writer(config, f"switch-{number}"),

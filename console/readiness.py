@@ -1,7 +1,8 @@
-"""The child's side of supervision: a pipe on which it says that it is ready, and its end when its parent ends.
+"""The child's side of supervision: a pipe on which it says that it is ready, sockets to listen on, and its end when
+its parent ends.
 
-`console.children` hands both to a child in environment variables; a process started by hand has neither, and
-these functions then do nothing.
+`console.children` hands them to a child in environment variables; a process started by hand has none, and these
+functions then do nothing.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import sys
 
 READY_FD = "CARDSWITCH_READY_FD"
 PARENT_PID = "CARDSWITCH_PARENT_PID"
+SOCKETS = "CARDSWITCH_SOCKETS"
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
@@ -31,6 +33,12 @@ def follow_parent() -> None:
     _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != int(parent):  # it died before the line above took effect
         sys.exit(0)
+
+
+def inherited_sockets() -> dict[str, int]:
+    """Listening sockets that the supervisor made for this process and its like: address → descriptor."""
+    pairs = (entry.rpartition("=") for entry in os.environ.pop(SOCKETS, "").split())
+    return {address: int(descriptor) for address, _, descriptor in pairs}
 
 
 def forbid_core_dump() -> None:

@@ -11,9 +11,10 @@ import fcntl
 import http.client
 import json
 import os
+import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Literal
@@ -24,7 +25,7 @@ from console.children import Children, ChildSpec, Event, Status
 from console.config import Config, StateConfig, host_port, load_config, write_effective
 from console.embedded import server_pid
 from console.errors import StartError
-from console.ports import busy_ports, on_free_ports, require_free
+from console.ports import busy_ports, listening_sockets, on_free_ports, require_free
 
 # What the switch holds in memory has to be over before the HSM and the database go; SIGKILL after this.
 STOP_GRACE_S = 20.0
@@ -41,11 +42,19 @@ class System:
         moved: settings whose port was busy and is another one now (`ports="free-if-busy"`).
     """
 
-    def __init__(self, config: Config, children: Children, lock: IO[str], moved: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        children: Children,
+        lock: IO[str],
+        moved: tuple[str, ...],
+        sockets: tuple[socket.socket, ...],
+    ) -> None:
         self.config = config
         self.moved = moved
         self._children = children
         self._lock = lock
+        self._sockets = sockets
 
     @classmethod
     def start(
@@ -78,10 +87,15 @@ class System:
             config, moved = _with_ports(config, ports, issuers)
             _check_sockets(config)
             write_effective(config, config_file(config.state_path))
+            sockets = listening_sockets(config)
             children = Children(
-                child_specs(config, issuers), config.log_path, _environment(), on_event, longest_pause_s=longest_pause_s
+                child_specs(config, issuers, {address: shared.fileno() for address, shared in sockets.items()}),
+                config.log_path,
+                _environment(),
+                on_event,
+                longest_pause_s=longest_pause_s,
             )
-            system = cls(config, children, lock, moved)
+            system = cls(config, children, lock, moved, tuple(sockets.values()))
             children.start()
         except BaseException:
             lock.close()
@@ -107,6 +121,8 @@ class System:
     def stop(self, grace_s: float = STOP_GRACE_S) -> None:
         """Stop every process that was started: SIGTERM, after `grace_s` SIGKILL. Twice is once."""
         self._children.stop(grace_s)
+        for shared in self._sockets:
+            shared.close()
         with contextlib.suppress(OSError):
             config_file(self.config.state_path).unlink()
         if not self._lock.closed:
@@ -188,8 +204,8 @@ class System:
         return "\n".join(parts)
 
 
-def child_specs(config: Config, issuers: bool) -> list[ChildSpec]:
-    """The processes of a system in starting order."""
+def child_specs(config: Config, issuers: bool, sockets: Mapping[str, int]) -> list[ChildSpec]:
+    """The processes of a system in starting order; the switch's workers share `sockets`."""
     file = str(config_file(config.state_path))
     command = (sys.executable, "-m", "console.cli")
 
@@ -205,7 +221,7 @@ def child_specs(config: Config, issuers: bool) -> list[ChildSpec]:
             spec(f"issuer-{link.name}", "issuers", ("sim", "issuer", link.name), ("hsm",)) for link in config.issuer
         ]
     specs += [
-        spec(f"switch-{number}", "switch", ("switch", "--worker", str(number)), ("hsm",))
+        spec(f"switch-{number}", "switch", ("switch", "--worker", str(number)), ("hsm",))._replace(sockets=sockets)
         for number in range(config.switch.workers)
     ]
     specs.append(spec("tokenizer", "tokenizer", ("tokenizer",), ("hsm",)))

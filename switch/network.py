@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import socket
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Protocol
 
@@ -19,6 +20,8 @@ from switch.errors import WireError
 
 RECEIVE_BYTES = 65536
 BACKLOG = 256
+COURTESY_S = 0.002  # a connection: how long a worker lets others take the next one
+COURTESY_MAX_S = 0.05
 
 
 class Wire(Protocol):
@@ -58,10 +61,11 @@ class Network(Protocol):
 class SocketWire:
     """A connected TCP socket."""
 
-    def __init__(self, sock: socket.socket, peer: str) -> None:
+    def __init__(self, sock: socket.socket, peer: str, closed: Callable[[], None] = lambda: None) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.peer = peer
         self._sock = sock
+        self._closed = closed
 
     async def receive(self) -> bytes:
         while True:
@@ -103,13 +107,21 @@ class SocketWire:
         if self._sock.fileno() != -1:
             trio.lowlevel.notify_closing(self._sock)
             self._sock.close()
+            self._closed()
 
 
 class SocketAcceptor:
-    """A listening TCP socket; workers share a port by SO_REUSEPORT."""
+    """A listening TCP socket.
 
-    def __init__(self, sock: socket.socket) -> None:
+    Args:
+        shared: other workers accept from it too. Then who has fewer connections is quicker to take the next: acquirers
+            hold few connections for days, and a worker with twice the share of another is full while that one idles.
+    """
+
+    def __init__(self, sock: socket.socket, shared: bool = False) -> None:
         self._sock = sock
+        self._shared = shared
+        self._open = 0
         host, port = sock.getsockname()[:2]
         self.address = f"{host}:{port}"
 
@@ -119,6 +131,8 @@ class SocketAcceptor:
                 raise WireError(f"{self.address}: closed")
             try:
                 await trio.lowlevel.wait_readable(self._sock)
+                if self._shared and self._open:
+                    await trio.sleep(min(COURTESY_MAX_S, COURTESY_S * self._open))
                 sock, peer = self._sock.accept()
             except (BlockingIOError, ConnectionAbortedError):
                 continue
@@ -130,7 +144,11 @@ class SocketAcceptor:
                     continue
                 raise WireError(f"{self.address}: {error}") from error
             sock.setblocking(False)
-            return SocketWire(sock, f"{peer[0]}:{peer[1]}")
+            self._open += 1
+            return SocketWire(sock, f"{peer[0]}:{peer[1]}", self._one_less)
+
+    def _one_less(self) -> None:
+        self._open -= 1
 
     def close(self) -> None:
         if self._sock.fileno() != -1:
@@ -139,10 +157,22 @@ class SocketAcceptor:
 
 
 class SocketNetwork:
-    """TCP."""
+    """TCP.
+
+    Args:
+        inherited: listening sockets that the supervisor made for all workers, address → descriptor. Any other address
+            is listened on here, with SO_REUSEPORT, so that workers started by hand can share it too.
+    """
+
+    def __init__(self, inherited: Mapping[str, int] | None = None) -> None:
+        self._inherited = dict(inherited or {})
 
     async def listen(self, address: str) -> Acceptor:
         await trio.lowlevel.checkpoint()
+        if address in self._inherited:
+            sock = socket.socket(fileno=self._inherited.pop(address))
+            sock.setblocking(False)
+            return SocketAcceptor(sock, shared=True)
         host, port = address_of(address)
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         sock = socket.socket(family, socket.SOCK_STREAM)

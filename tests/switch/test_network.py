@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import random
+import socket
 
 import pytest
 import trio
 
 from switch.errors import WireError
 from switch.memory_network import MemoryNetwork, Weather
-from switch.network import Network, SocketNetwork
+from switch.network import Network, SocketNetwork, Wire
 from tests.switch.desk import run
 
 
@@ -104,3 +106,52 @@ def test_memory_keeps_the_order_and_loses_all_at_once() -> None:
         assert await near.receive() == b""
 
     run(script)
+
+
+def test_a_shared_socket_gives_each_worker_its_share() -> None:
+    async def main() -> None:
+        shared = socket.create_server(("127.0.0.1", 0))
+        address = "{}:{}".format(*shared.getsockname())
+        networks = [SocketNetwork({address: os.dup(shared.fileno())}) for _ in range(2)]
+        shared.close()
+        taken: list[list[Wire]] = [[], []]
+
+        async def take(number: int, network: SocketNetwork) -> None:
+            acceptor = await network.listen(address)
+            try:
+                while True:
+                    taken[number].append(await acceptor.accept())
+            finally:
+                acceptor.close()
+
+        async with trio.open_nursery() as nursery:
+            for number, network in enumerate(networks):
+                nursery.start_soon(take, number, network)
+            wires = [await SocketNetwork().dial(address, 1.0) for _ in range(20)]
+            with trio.fail_after(5):
+                while len(taken[0]) + len(taken[1]) < 20:  # noqa: ASYNC110
+                    await trio.sleep(0.01)
+            nursery.cancel_scope.cancel()
+        for wire in (*wires, *taken[0], *taken[1]):
+            wire.close()
+        assert min(len(taken[0]), len(taken[1])) >= 7, [len(mine) for mine in taken]
+
+    trio.run(main)
+
+
+def test_a_closed_wire_can_be_asked_again() -> None:
+    async def main() -> None:
+        network = SocketNetwork()
+        acceptor = await network.listen("127.0.0.1:0")
+        wire = await network.dial(acceptor.address, 1.0)
+        wire.close()
+        for _ in range(2):  # the second time upset the scheduler once
+            assert await wire.receive() == b""
+            with pytest.raises(WireError):
+                await wire.send(b"x")
+        acceptor.close()
+        for _ in range(2):
+            with pytest.raises(WireError):
+                await acceptor.accept()
+
+    trio.run(main)
