@@ -1,4 +1,4 @@
-"""The README's own commands for the first payment, run as they stand there but for addresses; so they cannot rot."""
+"""The commands and the code of the README and docs/, run as they stand there but for addresses; so they cannot rot."""
 
 from __future__ import annotations
 
@@ -9,10 +9,17 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, get_args
 
+import msgspec
 import pytest
 
+from console.config import Config
 from console.supervisor import System
+from hsm.exchange import load_party_keys
+from hsm.mac import generate_mac
+from hsm.pinblock import encrypt_pin_block
+from simulators.scenario import load_scenario
 from tests.e2e.shop import Shop
 
 pytestmark = pytest.mark.xdist_group("e2e")
@@ -22,11 +29,11 @@ ACTIVATE = ". .venv/bin/activate\n"
 PORTS = {"127.0.0.1:8080": "gateway", "127.0.0.1:8081": "tokenizer"}
 
 
-def blocks(section: str, language: str) -> list[str]:
-    """The code blocks of one section of the README."""
-    text = (ROOT / "README.md").read_text("utf-8")
+def blocks(section: str, language: str, file: str = "README.md") -> list[str]:
+    """The code blocks of one section of a document."""
+    text = (ROOT / file).read_text("utf-8") + "\n## "
     found = re.search(rf"^## {re.escape(section)}\n(.*?)(?=^## )", text, re.MULTILINE | re.DOTALL)
-    assert found, f"README.md has no section {section!r}"
+    assert found, f"{file} has no section {section!r}"
     return re.findall(rf"^```{language}\n(.*?)^```$", found[1], re.MULTILINE | re.DOTALL)
 
 
@@ -95,6 +102,58 @@ def test_a_message_without_a_pos(system: System, shop: Shop, shell: dict[str, st
     )
     assert reversal["elements"]["39"] == "00"
     shop.agree()
+
+
+def test_an_acquirer_unwraps_its_keys_and_makes_pin_block_and_mac(system: System) -> None:
+    (code,) = blocks("Keys", "python", "docs/acquirer.md")
+    names: dict[str, Any] = {}
+    exec(code.replace(".cardswitch", str(system.config.state_path)), names)
+    keys = load_party_keys(system.config.exchange_path, "pos")
+    assert names["keys"] == keys
+    pan = "4242424242424242"
+    assert bytes.fromhex(names["pin_block"]("1234", pan)) == encrypt_pin_block("1234", pan, keys["zpk-pos"])
+    assert names["mac"](b"0100...") == generate_mac(keys["zak-pos"], b"0100...")
+
+
+def test_the_control_socket_as_documented(system: System) -> None:
+    (code,) = blocks("Control socket", "python", "docs/simulators.md")
+    exec(code.replace(".cardswitch", str(system.config.state_path)), {})
+
+
+def test_the_documented_test_of_an_integrator_passes() -> None:
+    (code,) = blocks("In pytest", "python", "docs/simulators.md")
+    names: dict[str, Any] = {}
+    exec(code, names)
+    names["test_a_decline_is_passed_on"]()
+
+
+def test_the_documented_scenario_is_one(tmp_path: Path) -> None:
+    (text,) = blocks("Issuer", "toml", "docs/simulators.md")
+    (tmp_path / "night.toml").write_text(text)
+    assert load_scenario(str(tmp_path / "night.toml")).fault[0].kind == "late"
+
+
+def test_every_setting_is_documented() -> None:
+    text = (ROOT / "docs" / "configuration.md").read_text("utf-8")
+    sections = {
+        name: body
+        for names, body in re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+        for name in re.findall(r"\[(\w+)\]", names)
+    }
+    shared = {"merchant": sections["fees"], "issuer": sections["acquirer"] + sections["issuer"]}
+    for section in msgspec.structs.fields(Config):
+        of = next(
+            (kind for kind in (section.type, *get_args(section.type)) if hasattr(kind, "__struct_fields__")), None
+        )
+        for setting in getattr(of, "__struct_fields__", ()):
+            body = shared.get(section.name, sections.get(section.name, ""))
+            assert f"`{setting}`" in body or (section.name, setting) == ("hsm", "keys"), f"[{section.name}] {setting}"
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    for file in (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")):
+        for link in re.findall(r"\]\(([^)#]+)", file.read_text("utf-8")):
+            assert (file.parent / link).exists(), f"{file.name}: {link}"
 
 
 def found(pattern: str, text: str) -> str:
