@@ -73,10 +73,10 @@ def test_a_state_that_cannot_be_made_is_one_clear_error(config: Config, tmp_path
 
 def test_processes_follow_the_configuration(config: Config) -> None:
     three = msgspec.structs.replace(config, switch=msgspec.structs.replace(config.switch, workers=3))
-    names = [spec.name for spec in child_specs(three, issuers=True)]
+    names = [spec.name for spec in child_specs(three, issuers=True, sockets={})]
     assert names[:2] == ["postgresql", "hsm"]
     assert [name for name in names if name.startswith("switch")] == ["switch-0", "switch-1", "switch-2"]
-    assert not [spec for spec in child_specs(three, issuers=False) if spec.group == "issuers"]
+    assert not [spec for spec in child_specs(three, issuers=False, sockets={}) if spec.group == "issuers"]
 
 
 def test_commands_find_the_running_systems_configuration_only_while_it_runs(config: Config, tmp_path: Path) -> None:
