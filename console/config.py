@@ -15,7 +15,7 @@ import msgspec
 
 from console.errors import ConfigError, UsageError
 from console.postgresql import PostgresqlConfig
-from console.validation import problems
+from console.validation import fitting, problems
 from gateway.config import GatewayConfig
 from hsm.config import HsmConfig, KeyConfig, TokenizerConfig
 from ledger.config import FeesConfig, MerchantConfig
@@ -142,6 +142,8 @@ def load_config(file: Path | None = None, state: Path | None = None, workers: in
     found = _typed_problems(table)
     if not found:
         found = _contradictions(_resolved(table, path), str(path))
+    else:
+        found += _contradictions_of_the_rest(table, path, found)
     if found:
         raise ConfigError(str(path), tuple(found))
     config = msgspec.convert(table, Config)
@@ -213,6 +215,17 @@ def _typed_problems(table: dict[str, Any]) -> list[str]:
         ["hsm.keys: keys have sections of their own, [[key]]"] if isinstance(hsm, dict) and hsm.get("keys") else []
     )
     return misplaced + problems(Config, table)
+
+
+def _contradictions_of_the_rest(table: dict[str, Any], path: Path, known: list[str]) -> list[str]:
+    """What else is wrong in a file where some settings are no settings at all, so that nobody mends it twice."""
+    rest = fitting(Config, table)
+    try:
+        found = _contradictions(_resolved(rest, path), str(path))
+    except msgspec.ValidationError:
+        return []  # what is needed is missing, and listed already
+    places = {problem.partition(":")[0] for problem in known}
+    return [problem for problem in found if problem.partition(":")[0] not in places]
 
 
 def _contradictions(table: dict[str, Any], source: str) -> list[str]:

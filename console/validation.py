@@ -35,6 +35,25 @@ def problems(struct: type[msgspec.Struct], data: object, path: str = "") -> list
     return found or _struct_problems(struct, data, path)
 
 
+def fitting(struct: type[msgspec.Struct], data: Mapping[str, Any]) -> dict[str, Any]:
+    """`data` without the settings that are no settings of a `struct`, or not of their type: what is left of each
+    table and of each entry of a list."""
+    kept: dict[str, Any] = {}
+    for field in msgspec.structs.fields(struct):
+        name = field.encode_name
+        if name not in data:
+            continue
+        value, inner, item = data[name], _struct_in(field.type), _item_of(field.type)
+        entries = _struct_in(item) if item is not None else None
+        if inner is not None and isinstance(value, Mapping):
+            kept[name] = fitting(inner, value)
+        elif entries is not None and isinstance(value, list):
+            kept[name] = [fitting(entries, entry) for entry in value if isinstance(entry, Mapping)]
+        elif not _field_problems(field.type, value, name):
+            kept[name] = value
+    return kept
+
+
 def _struct_problems(struct: type[msgspec.Struct], data: object, path: str) -> list[str]:
     """What only the struct as a whole can say: its own `__post_init__`."""
     try:

@@ -73,6 +73,17 @@ def test_errors_of_type_are_all_listed_with_their_path(tmp_path: Path) -> None:
     assert any(line.startswith("queue: unknown setting") for line in found)
 
 
+def test_errors_of_type_do_not_hide_contradictions(tmp_path: Path) -> None:
+    text = GOOD.replace("surrogate = true", 'surrogate = "yes"').replace('issuer = "alpha"', 'issuer = "gamma"')
+    found = problems_of(tmp_path, text.replace('pin_key = "zpk-pos"', 'pin_key = "zpk-x"') + "[switch]\nworker = 2\n")
+    assert [line.split(":")[0] for line in sorted(found)] == [
+        "acquirer[gateway].surrogate",
+        "acquirer[pos].pin_key",
+        "route 4",
+        "switch.worker",
+    ]
+
+
 def test_a_misspelt_setting_is_guessed(tmp_path: Path) -> None:
     found = problems_of(tmp_path, GOOD + "[switch]\nworker = 2\n")
     assert found == ("switch.worker: unknown setting (is it 'workers'?)",)
