@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import asyncpg
 import msgspec
@@ -20,6 +20,8 @@ from messages.money import Money
 from simulators.book import BookLine, read_book
 from simulators.control import ask_book
 from simulators.errors import ControlError
+
+K = TypeVar("K")
 
 MAX_DIFFERENCES = 1_000  # listed; the first thousand tell enough
 
@@ -63,7 +65,7 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
         differences: empty where all agree; at most 1,000 are listed.
         transactions: authorizations, purchases and refunds in the ledger.
         amounts: by ISO 4217 code: what the ledger has on hold and posted, net, in minor units.
-        unwitnessed: ledger lines of acquirer links that gave no book; they were held against the issuers only.
+        unwitnessed: ledger lines of acquirers that gave no book; they were held against the issuers only.
     """
 
     differences: tuple[Difference, ...]
@@ -91,13 +93,18 @@ def prove(
 
     Args:
         ledger: all lines.
-        acquirers: books, several for one link if need be; each line names its link.
+        acquirers: books, several for one link if need be; each line names its link. A book speaks for the acquirers
+            (DE 32, or DE 41 where there is none) that it has lines of; somebody else's payments on the same link, sent
+            by hand for instance, are held against the issuers only.
         issuers: books by issuer link. An issuer with booked payments and no book is a difference.
     """
     found: list[Difference] = []
-    acquirer_books = _by_link((line for lines in acquirers for line in lines), "acquirer", found)
+    acquirer_books = _witnesses(
+        (line for lines in acquirers for line in lines), "acquirer", lambda line: (line.link, _party(line.key)), found
+    )
     issuer_books = {
-        name: _by_link(lines, "issuer", found).get(name, _Witness(f"issuer {name}")) for name, lines in issuers.items()
+        name: _witnesses(lines, "issuer", lambda line: line.link, found).get(name, _Witness(f"issuer {name}"))
+        for name, lines in issuers.items()
     }
     absent: dict[str, int] = {}
     amounts: dict[str, int] = {}
@@ -108,7 +115,7 @@ def prove(
             amounts[line.currency] = amounts.get(line.currency, 0) + line.held_minor + line.posted_minor
         if not line.decided:
             found.append(_difference("undecided", line.key, "ledger", line, None))
-        acquirer = acquirer_books.get(line.link)
+        acquirer = acquirer_books.get((line.link, _party(line.key)))
         if acquirer is None:
             unwitnessed += 1
         else:
@@ -241,13 +248,21 @@ def _kind(ledger: LedgerLine, line: BookLine | None) -> str:
     return ""
 
 
-def _by_link(lines: Iterable[BookLine], role: str, found: list[Difference]) -> dict[str, _Witness]:
-    books: dict[str, _Witness] = {}
+def _party(key: str) -> str:
+    """Who sent it: the last part of an acquirer's key, see `messages.exchange.acquirer_key`."""
+    return key.rpartition("|")[2]
+
+
+def _witnesses(
+    lines: Iterable[BookLine], role: str, of: Callable[[BookLine], K], found: list[Difference]
+) -> dict[K, _Witness]:
+    """Lines put into books: `of` says whose a line is."""
+    books: dict[K, _Witness] = {}
     for line in lines:
-        witness = books.get(line.link)
-        if witness is None:
-            witness = books[line.link] = _Witness(f"{role} {line.link}")
-        witness.add(line, found)
+        whose = of(line)
+        if whose not in books:
+            books[whose] = _Witness(f"{role} {line.link}")
+        books[whose].add(line, found)
     return books
 
 

@@ -63,6 +63,13 @@ def test_links_without_a_book_are_counted_and_not_compared() -> None:
     assert (proof.agrees, proof.unwitnessed) == (True, 1)
 
 
+def test_a_book_speaks_for_its_own_acquirer_only() -> None:
+    mine = ledger(1, held=500)
+    by_hand = ledger(2, held=5, key="pos|0100|20260102030402|000001|8")
+    proof = prove([mine, by_hand], [[acquirer(mine)]], {"alpha": [issuer(mine), issuer(by_hand)]})
+    assert (proof.agrees, proof.unwitnessed) == (True, 1)
+
+
 ONE = ledger(1, held=500)
 PLANTED: list[tuple[str, str, list[LedgerLine], list[BookLine], dict[str, list[BookLine]], str]] = [
     ("undecided", "ledger", [ledger(1, decided=False)], [], {"alpha": []}, "no outcome yet"),
