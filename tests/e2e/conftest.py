@@ -61,7 +61,9 @@ def acquirers(system: System) -> list[Acquirer]:
 def shop(system: System, acquirers: list[Acquirer]) -> Iterator[Shop]:
     # A connection for each test: some tests kill the worker at its other end.
     with terminal(acquirers[0], pos_address(system)) as pos:
-        yield Shop(system, pos, acquirers)
+        one = Shop(system, pos, acquirers)
+        one.fill_accounts()
+        yield one
 
 
 @pytest.fixture(scope="session")

@@ -35,6 +35,10 @@ from tests.e2e.terminal import Terminal, terminal, utcnow
 T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
 POS = "pos"
+SHARED_CARDS = {
+    "alpha": ("4242424242424242", "4000056655665556"),
+    "beta": ("5555555555554444", "5200828282828210"),
+}
 _STRANGERS = itertools.count()
 
 
@@ -101,6 +105,12 @@ class Shop:
         return Buyer(self.new_acquirer(f"BUYER{len(self._acquirers)}"), self.pos.address, stop, cards, seed)
 
     # The issuers
+
+    def fill_accounts(self) -> None:
+        """Give the cards that tests share more money than a session of load spends; restarts forget it."""
+        for issuer, pans in SHARED_CARDS.items():
+            for pan in pans:
+                ask(self.system.control_socket(issuer), "accounts", set={"pan": pan, "balance_minor": 10**11})
 
     def fault(self, issuer: str, **rule: object) -> None:
         ask(self.system.control_socket(issuer), "fault", rule=rule)

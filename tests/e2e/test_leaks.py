@@ -122,29 +122,29 @@ def test_the_search_finds_a_planted_number_in_a_log(shop: Shop, secrets: Secrets
 def test_the_search_finds_planted_secrets_in_a_table(shop: Shop, secrets: Secrets) -> None:
     key = load_party_keys(shop.system.config.exchange_path, "pos")["zpk-pos"]
 
-    async def search() -> list[set[str]]:
+    planted = {
+        "text": f"card {TILL}",
+        "json": json.dumps({"2": TILL}),
+        "jsonb": json.dumps({"elements": {"35": f"{TILL}=3012"}}),
+        "bytea": bytes.fromhex(TILL),
+        "bytea ": TILL.encode(),
+        "bytea  ": encode_pin_block(PIN, TILL),
+        "bytea   ": key,
+        "numeric": int(TILL),
+    }
+
+    async def search() -> dict[str, set[str]]:
         connection = await open_as_owner(shop.system)
         try:
-            found = []
-            for kind, value in {
-                "text": f"card {TILL}",
-                "json": json.dumps({"2": TILL}),
-                "jsonb": json.dumps({"elements": {"35": f"{TILL}=3012"}}),
-                "bytea": bytes.fromhex(TILL),
-                "bytea ": TILL.encode(),
-                "bytea  ": encode_pin_block(PIN, TILL),
-                "bytea   ": key,
-                "numeric": int(TILL),
-            }.items():
-                await connection.execute(f"CREATE TEMPORARY TABLE planted (n integer, v {kind})")
-                await connection.execute(f"INSERT INTO planted VALUES (1, $1::{kind})", value)
-                found.append(set().union(*(await search_tables(connection, secrets)).values()))
-                await connection.execute("DROP TABLE planted")
-            return found
+            for number, (kind, value) in enumerate(planted.items()):
+                await connection.execute(f"CREATE TEMPORARY TABLE planted_{number} (n integer, v {kind})")
+                await connection.execute(f"INSERT INTO planted_{number} VALUES (1, $1::{kind})", value)
+            return await search_tables(connection, secrets)
         finally:
             await connection.close()
 
-    assert all(run(search()))
+    found = {table.rpartition(".")[2] for table in run(search())}
+    assert found == {f"planted_{number}" for number in range(len(planted))}
 
 
 def test_the_search_sees_every_log_table_and_page(shop: Shop) -> None:

@@ -247,6 +247,8 @@ def test_a_gateway_that_dies_in_the_middle_finishes_what_it_began(shop: Shop, me
             assert time.monotonic() < deadline, error
         assert time.monotonic() < deadline
         time.sleep(0.2)
-    rows = shop.sql("SELECT count(*) AS n FROM ledger.intents WHERE amount_minor = 9009 AND kind = 'purchase'")
+    rows = shop.sql(
+        "SELECT count(*) AS n FROM ledger.intents WHERE amount_minor = 9009 AND kind = 'purchase' AND link = 'gateway'"
+    )
     assert rows[0]["n"] == 1
     shop.agree(timeout_s=20)
