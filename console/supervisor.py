@@ -83,6 +83,7 @@ class System:
         if state is not None:
             config = msgspec.structs.replace(config, state=StateConfig(str(state.absolute())))
         lock = _locked(config)
+        sockets: dict[str, socket.socket] = {}
         try:
             config, moved = _with_ports(config, ports, issuers)
             _check_sockets(config)
@@ -98,6 +99,8 @@ class System:
             system = cls(config, children, lock, moved, tuple(sockets.values()))
             children.start()
         except BaseException:
+            for shared in sockets.values():
+                shared.close()
             lock.close()
             raise
         try:

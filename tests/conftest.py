@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -13,11 +14,23 @@ from typing import Any
 
 import asyncpg
 import pytest
+import structlog
 
 from console.migration import migrate
 from console.postgresql import OWNER, EmbeddedPostgres, role_passwords
 
 _numbers = itertools.count(1)
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """What a test configures ends with it: its streams are closed when the next test logs."""
+    root = logging.getLogger()
+    before, handlers, level = structlog.get_config(), list(root.handlers), root.level
+    yield
+    structlog.configure(**before)
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 @dataclass(frozen=True)
