@@ -36,7 +36,7 @@ async def seal(connection: Any, max_rows: int = MAX_ROWS) -> list[Seal]:
     async with connection.transaction():
         # Alone for a moment: every number that was drawn so far is visible now, or was rolled back.
         await connection.execute(_LOCK)
-        horizon = await connection.fetchval("SELECT COALESCE(max(seq), 0) FROM ledger.outcomes")
+        horizon = await connection.fetchval("SELECT ledger.last_outcome_seq()")
     made: list[Seal] = []
     while True:
         async with connection.transaction():

@@ -394,3 +394,25 @@ def test_the_writer_seals_by_itself(database: Database) -> None:
                 await trio.sleep(0.05)
 
     run(test)
+
+
+def test_a_set_reads_what_it_needs_however_full_the_tables_are(database: Database) -> None:
+    """No hot statement may read a table from end to end: a day has 100 million rows."""
+    read = "SELECT seq_tup_read FROM pg_stat_user_tables WHERE relid = $1::text::regclass"
+    tables = ("ledger.intents", "ledger.outcomes", "ledger.postings")
+
+    async def test() -> None:
+        async with open_journal(database.dsn(LEDGER)) as journal:
+            for _ in range(3):
+                async with trio.open_nursery() as nursery:
+                    for _ in range(200):
+                        nursery.start_soon(settled, journal, intent())
+            before = {table: await count(database, read, table) for table in tables}
+            for _ in range(40):
+                await settled(journal, intent())
+        # Counts of a connection are complete once it has closed.
+        after = {table: await count(database, read, table) for table in tables}
+        rows = {table: after[table] - before[table] for table in tables}
+        assert all(seen < 600 for seen in rows.values()), rows
+
+    run(test)
