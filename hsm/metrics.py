@@ -1,50 +1,89 @@
 """What the HSM process counts: commands by outcome, how long they took, cache hits, and what is up.
 
-The service reports here; the text comes out through the `status` command. Each process has a registry of its own.
+The service reports here; the text comes out through the `status` command. Plain numbers on the way, Prometheus families
+when somebody asks: the client library's own counters take a lock for each step, and this process serves several
+commands a payment.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from bisect import bisect_left
+from collections.abc import Iterator
+from itertools import accumulate
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.registry import Collector
 
 _BUCKETS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 
 
-class Metrics:
-    """The counters of one HSM process."""
+class _Timing:
+    """Seconds in buckets."""
+
+    __slots__ = ("counts", "total_s")
 
     def __init__(self) -> None:
-        self._registry = CollectorRegistry()
-        self._commands = Counter(
-            "cardswitch_hsm_commands", "Commands by name and outcome", ["command", "outcome"], registry=self._registry
-        )
-        self._seconds = Histogram(
-            "cardswitch_hsm_command_seconds",
-            "From arrival to answer",
-            ["command"],
-            buckets=_BUCKETS_S,
-            registry=self._registry,
-        )
-        lookups = Counter("cardswitch_hsm_card_lookups", "Cards looked up", ["found"], registry=self._registry)
-        self.cache_hit: Callable[[], None] = lookups.labels("cache").inc
-        self.cache_miss: Callable[[], None] = lookups.labels("vault").inc
-        up = Gauge("cardswitch_hsm_up", "1 while it works", ["part"], registry=self._registry)
-        self.token_up: Callable[[float], None] = up.labels("token").set
-        self.vault_up: Callable[[float], None] = up.labels("vault").set
-        # labels() costs more than inc(): the children are kept, and outcomes are a fixed, small set.
-        self._children: dict[tuple[str, str], tuple[Callable[[], None], Callable[[float], None]]] = {}
+        self.counts = [0] * (len(_BUCKETS_S) + 1)
+        self.total_s = 0.0
+
+
+class Metrics(Collector):
+    """The counters of one HSM process; names and outcomes of commands are a fixed, small set."""
+
+    def __init__(self) -> None:
+        self._commands: dict[tuple[str, str], int] = {}
+        self._timings: dict[str, _Timing] = {}
+        self._lookups = {"cache": 0, "vault": 0}
+        self._up = {"token": 0.0, "vault": 0.0}
 
     def command(self, name: str, outcome: str, seconds: float) -> None:
         """Count one command."""
-        children = self._children.get((name, outcome))
-        if children is None:
-            children = (self._commands.labels(name, outcome).inc, self._seconds.labels(name).observe)
-            self._children[(name, outcome)] = children
-        children[0]()
-        children[1](seconds)
+        key = (name, outcome)
+        self._commands[key] = self._commands.get(key, 0) + 1
+        timing = self._timings.get(name)
+        if timing is None:
+            timing = self._timings[name] = _Timing()
+        timing.counts[bisect_left(_BUCKETS_S, seconds)] += 1
+        timing.total_s += seconds
+
+    def cache_hit(self) -> None:
+        self._lookups["cache"] += 1
+
+    def cache_miss(self) -> None:
+        self._lookups["vault"] += 1
+
+    def token_up(self, up: float) -> None:
+        """1 while the token works, else 0."""
+        self._up["token"] = up
+
+    def vault_up(self, up: float) -> None:
+        """1 while the vault's database works, else 0."""
+        self._up["vault"] = up
+
+    def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily]:
+        commands = CounterMetricFamily(
+            "cardswitch_hsm_commands", "Commands by name and outcome", labels=["command", "outcome"]
+        )
+        for labels, count in self._commands.items():
+            commands.add_metric(labels, count)
+        yield commands
+        seconds = HistogramMetricFamily("cardswitch_hsm_command_seconds", "From arrival to answer", labels=["command"])
+        bounds = [*(f"{bound:g}" for bound in _BUCKETS_S), "+Inf"]
+        for name, timing in self._timings.items():
+            seconds.add_metric([name], list(zip(bounds, accumulate(timing.counts), strict=True)), timing.total_s)
+        yield seconds
+        lookups = CounterMetricFamily("cardswitch_hsm_card_lookups", "Cards looked up", labels=["found"])
+        for found, count in self._lookups.items():
+            lookups.add_metric([found], count)
+        yield lookups
+        up = GaugeMetricFamily("cardswitch_hsm_up", "1 while it works", labels=["part"])
+        for part, value in self._up.items():
+            up.add_metric([part], value)
+        yield up
 
     def text(self) -> str:
         """Return the Prometheus text format."""
-        return generate_latest(self._registry).decode()
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(self)
+        return generate_latest(registry).decode()
