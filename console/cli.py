@@ -226,7 +226,7 @@ def prove(
 def bench_switch(
     seconds: Annotated[float, typer.Option(min=0.5, max=3600, help="How long to measure.")] = 10.0,
     workers: Annotated[int | None, typer.Option(min=1, max=64, help="Switch workers.")] = None,
-    in_flight: Annotated[int, typer.Option("--in-flight", min=1, max=5000, help="Requests at a time.")] = 128,
+    in_flight: Annotated[int, typer.Option("--in-flight", min=1, max=5000, help="Requests at a time.")] = 160,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
