@@ -15,9 +15,14 @@ from typing import Any
 import asyncpg
 import pytest
 import structlog
+from hypothesis import HealthCheck, settings
 
 from console.migration import migrate
 from console.postgresql import OWNER, EmbeddedPostgres, role_passwords
+
+# How fast examples are made and run says something about the machine, which other tests share, not about the code.
+settings.register_profile("cardswitch", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("cardswitch")
 
 _numbers = itertools.count(1)
 
