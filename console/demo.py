@@ -68,7 +68,8 @@ def run_demo(config: Config, once: bool, svg: Path | None = None) -> int:
                 write_svg(console, svg, "cardswitch demo --once")
             console.print(f"[dim]{time.monotonic() - began:.1f} s in all[/]")
             if not once:
-                _stay(console, system, key.key, stopping)
+                with suppress(KeyboardInterrupt):
+                    _stay(console, system, key.key, stopping)
                 console.print("stopping …")
     return 0 if agrees else 1
 

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from console.children import Event, State, Status
@@ -44,8 +44,9 @@ def run_up(config: Config, issuers: bool = True, ports: Ports = "configured") ->
     with stop_signals() as stopping:
         console.print(f"cardswitch: starting from {config.source}, state in {config.state.directory}")
         with System.start(config, ports=ports, issuers=issuers, on_event=tell) as system:
-            print_addresses(console, system)
-            watch(console, system, stopping)
+            with suppress(KeyboardInterrupt):  # it runs: to be told to stop now is no interruption
+                print_addresses(console, system)
+                watch(console, system, stopping)
             console.print("stopping …")
         console.print("stopped")
 
