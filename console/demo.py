@@ -7,6 +7,7 @@ A configuration goes in; the exit status says whether every step ended as it sho
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
