@@ -101,13 +101,6 @@ class Shop:
             assert time.monotonic() < deadline, f"still {code} after {timeout_s} s\n{self.system.log_tail(3)}"
             time.sleep(0.2)
 
-    def until_declined(self, card: Card, amount_minor: int, timeout_s: float = 5.0) -> str:
-        """Buy again and again while a part of the system goes away; the first DE 39 that is no approval."""
-        deadline = time.monotonic() + timeout_s
-        while (code := self.pos.buy(card, amount_minor)[1].elements[39]) == "00":
-            assert time.monotonic() < deadline, f"still approved after {timeout_s} s"
-        return code
-
     def buyer(self, stop: threading.Event, cards: Sequence[Card], seed: int) -> Buyer:
         return Buyer(self.new_acquirer(f"BUYER{len(self._acquirers)}"), self.pos.address, stop, cards, seed)
 
