@@ -173,11 +173,13 @@ def run_switch(config: Config, options: dict[str, Any]) -> None:
     import trio
 
     from console.postgresql import LEDGER, resolve_dsn
+    from hsm.process import forbid_dumps
     from hsm.trio_client import open_hsm
     from ledger.writer import open_journal
     from switch.network import SocketNetwork
     from switch.worker import run_worker
 
+    forbid_dumps()  # card numbers pass through its memory
     number = int(options.get("worker", 0))
     dsn = resolve_dsn(config.postgresql, config.state_path, LEDGER)
     # One process seals for all: two would only wait for each other.

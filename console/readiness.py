@@ -18,7 +18,6 @@ PARENT_PID = "CARDSWITCH_PARENT_PID"
 SOCKETS = "CARDSWITCH_SOCKETS"
 
 _PR_SET_PDEATHSIG = 1
-_PR_SET_DUMPABLE = 4
 
 
 def is_supervised() -> bool:
@@ -39,11 +38,6 @@ def inherited_sockets() -> dict[str, int]:
     """Listening sockets that the supervisor made for this process and its like: address → descriptor."""
     pairs = (entry.rpartition("=") for entry in os.environ.pop(SOCKETS, "").split())
     return {address: int(descriptor) for address, _, descriptor in pairs}
-
-
-def forbid_core_dump() -> None:
-    """No core dump and no debugger of the same user: this process may hold card data in memory."""
-    _prctl(_PR_SET_DUMPABLE, 0)
 
 
 def announce() -> None:

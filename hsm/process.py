@@ -1,6 +1,6 @@
 """What a process that holds card data asks of the operating system: no core dumps, no reading by debuggers.
 
-Called first thing by the HSM and the tokenizer.
+Called first thing by the HSM, the tokenizer and, through the console, each switch worker.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ import json
 import socket
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -406,3 +407,10 @@ def commands(shop: Shop) -> Iterator[bytes]:
     status, output = shop.output("send", f"0200{WITHOUT_MONEY}")
     assert status != 0
     yield output
+
+
+@pytest.mark.parametrize("name", ["hsm", "tokenizer", "switch-0", "switch-1"])
+def test_who_holds_card_data_leaves_no_core_dump(shop: Shop, name: str) -> None:
+    limits = Path(f"/proc/{shop.system.pid(name)}/limits").read_text()
+    line = next(line for line in limits.splitlines() if line.startswith("Max core file size"))
+    assert line.split()[4:6] == ["0", "0"], line
