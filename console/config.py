@@ -19,6 +19,7 @@ from console.validation import fitting, problems
 from gateway.config import GatewayConfig
 from hsm.config import HsmConfig, KeyConfig, TokenizerConfig
 from ledger.config import FeesConfig, MerchantConfig
+from messages.address import address_of
 from switch.config import (
     AcquirerLink,
     FraudRule,
@@ -112,20 +113,20 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def listeners(self) -> dict[str, tuple[str, int]]:
         """Every address that cardswitch's own processes listen on: setting's path → (host, port)."""
         found = {
-            "tokenizer.listen": host_port(self.tokenizer.listen),
-            "gateway.listen": host_port(self.gateway.listen),
+            "tokenizer.listen": address_of(self.tokenizer.listen),
+            "gateway.listen": address_of(self.gateway.listen),
         }
         for acquirer in self.acquirer:
-            found[f"acquirer[{acquirer.name}].listen"] = host_port(acquirer.listen)
+            found[f"acquirer[{acquirer.name}].listen"] = address_of(acquirer.listen)
         if self.switch.metrics:
-            host, port = host_port(self.switch.metrics)
+            host, port = address_of(self.switch.metrics)
             for worker in range(self.switch.workers):
                 found[f"switch.metrics (worker {worker})"] = (host, port + worker)
         return found
 
     def simulated_listeners(self) -> dict[str, tuple[str, int]]:
         """The addresses that issuer simulators listen on, where cardswitch runs them."""
-        return {f"issuer[{link.name}].address": host_port(link.address) for link in self.issuer}
+        return {f"issuer[{link.name}].address": address_of(link.address) for link in self.issuer}
 
 
 def load_config(file: Path | None = None, state: Path | None = None, workers: int | None = None) -> Config:
@@ -174,13 +175,6 @@ def masked_config(config: Config) -> dict[str, Any]:
         place = urlsplit(config.postgresql.dsn)
         plain["postgresql"]["dsn"] = f"{place.scheme}://{HIDDEN}@{place.hostname or ''}{place.path}"
     return plain
-
-
-def host_port(address: str) -> tuple[str, int]:
-    """ "127.0.0.1:5010" as ("127.0.0.1", 5010); raises ValueError."""
-    from switch.config import address_of
-
-    return address_of(address)
 
 
 def _default_file() -> Path:
@@ -295,7 +289,7 @@ def _port_contradictions(config: Config) -> list[str]:
 
 def _address_problem(path: str, address: str) -> list[str]:
     try:
-        host_port(address)
+        address_of(address)
     except ValueError as error:
         return [f"{path}: {error}"]
     return []

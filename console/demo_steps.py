@@ -18,7 +18,6 @@ import trio
 from rich.console import Console
 from rich.markup import escape
 
-from console.config import host_port
 from console.demo_view import exchange, journal, json_call
 from console.journal_view import Entry, entries_since, last_intent
 from console.ledger_commands import print_trial_balance, trial_balance_of, verification_of, verification_text
@@ -28,6 +27,7 @@ from console.send import party_key
 from console.supervisor import System
 from console.up import StopFlag
 from console.webhook_sink import WebhookSink
+from messages.address import address_of
 from messages.message import Message
 from messages.mti import response_mti
 from simulators.acquirer import Acquirer, AcquirerProfile, Card
@@ -66,7 +66,7 @@ class Day:
         self._seen = last_intent(self._dsn)
         self._endpoint = ""
         link = system.config.acquirer_link("pos") or system.config.acquirer[0]
-        self._till_address = host_port(link.listen)
+        self._till_address = address_of(link.listen)
         self.till = Acquirer(
             AcquirerProfile(link=link.name, dialect=link.dialect, merchant=system.config.merchant[0].id),
             pin_key=party_key(system.config, link.pin_key),

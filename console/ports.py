@@ -40,12 +40,12 @@ def on_free_ports(config: Config, issuers: bool) -> Config:
     """`config` with every listening address (those of simulated issuers too, if `issuers`) on a free port."""
     import msgspec
 
-    from console.config import host_port
+    from messages.address import address_of
 
     taken: set[int] = set()
 
     def moved(address: str, block: int = 1) -> str:
-        host, _ = host_port(address)
+        host, _ = address_of(address)
         return f"{host}:{_free_block(host, block, taken)}"
 
     replace = msgspec.structs.replace
@@ -70,11 +70,11 @@ def listening_sockets(config: Config) -> dict[str, socket.socket]:
 
     Raises: StartError where an address cannot be had.
     """
-    from console.config import host_port
+    from messages.address import address_of
 
     sockets: dict[str, socket.socket] = {}
     for link in config.acquirer:
-        host, port = host_port(link.listen)
+        host, port = address_of(link.listen)
         try:
             sockets[link.listen] = socket.create_server(
                 (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=_BACKLOG

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from console.codec_commands import as_plain, inputs, is_json, message_from_json, message_table
-from console.config import Config, host_port
+from console.config import Config
 from console.errors import ConsoleError, UsageError
+from messages.address import address_of
 from messages.errors import MessagesError
 
 if TYPE_CHECKING:
@@ -78,12 +79,12 @@ def target_of(config: Config, to: str, spec: str | None = None) -> Target:
             known = ", ".join(entry.name for entry in config.acquirer)
             raise UsageError(f"there is no acquirer link {to!r}", f"use one of {known}, or host:port")
         try:
-            return Target(to, host_port(to), spec or "iso87-ascii")
+            return Target(to, address_of(to), spec or "iso87-ascii")
         except ValueError as error:
             raise UsageError(f"--to: {error}", "give a link's name or host:port") from None
     return Target(
         link.name,
-        host_port(link.listen),
+        address_of(link.listen),
         spec or link.dialect,
         link.framing,
         link.max_frame,

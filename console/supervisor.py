@@ -22,10 +22,11 @@ from typing import IO, Literal
 import msgspec
 
 from console.children import Children, ChildSpec, Event, Status
-from console.config import Config, StateConfig, host_port, load_config, write_effective
+from console.config import Config, StateConfig, load_config, write_effective
 from console.embedded import server_pid
 from console.errors import StartError
 from console.ports import busy_ports, listening_sockets, on_free_ports, require_free
+from messages.address import address_of
 
 # What the switch holds in memory has to be over before the HSM and the database go; SIGKILL after this.
 STOP_GRACE_S = 20.0
@@ -160,7 +161,7 @@ class System:
         """Return when every switch worker says that it is ready: links up, database and HSM reached."""
         if not self.config.switch.metrics:
             return
-        host, port = host_port(self.config.switch.metrics)
+        host, port = address_of(self.config.switch.metrics)
         deadline = time.monotonic() + timeout_s
         for worker in range(self.config.switch.workers):
             while True:
@@ -179,7 +180,7 @@ class System:
         }
         found.update({f"acquirer {link.name}": link.listen for link in self.config.acquirer})
         if self.config.switch.metrics:
-            host, port = host_port(self.config.switch.metrics)
+            host, port = address_of(self.config.switch.metrics)
             for worker in range(self.config.switch.workers):
                 found[f"metrics {worker}"] = f"http://{host}:{port + worker}/metrics"
         return found

@@ -9,6 +9,8 @@ from typing import Annotated
 
 import msgspec
 
+from messages.address import address_of
+
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 
@@ -61,19 +63,9 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         """Everything wrong with it that types cannot say, one line each."""
         found = []
         try:
-            host_and_port(self.listen)
+            address_of(self.listen)
         except ValueError as error:
             found.append(f"gateway.listen: {error}")
         if self.request_timeout_s <= self.answer_timeout_s:
             found.append("gateway.request_timeout_s: must be longer than answer_timeout_s")
         return found
-
-
-def host_and_port(address: str) -> tuple[str, int]:
-    """Split "host:port" ("[::1]:80" too). Raises ValueError that says what is wrong."""
-    host, colon, port = address.rpartition(":")
-    if not colon or not host:
-        raise ValueError(f"{address!r} is not host:port")
-    if not port.isascii() or not port.isdigit() or int(port) > 65535:
-        raise ValueError(f"{address!r}: the port is not a number from 0 to 65535")
-    return host.removeprefix("[").removesuffix("]"), int(port)

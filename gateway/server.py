@@ -22,7 +22,7 @@ from gateway import idempotency
 from gateway.acquirer_link import AcquirerLink
 from gateway.app import build_app
 from gateway.attempts import Sender
-from gateway.config import GatewayConfig, host_and_port
+from gateway.config import GatewayConfig
 from gateway.courier import Courier
 from gateway.delivery import Deliverer
 from gateway.disputes import chargeback_handler
@@ -31,6 +31,7 @@ from gateway.metrics import Metrics
 from gateway.operations import Services
 from gateway.presence import Presence
 from gateway.tokenizer import Tokenizer
+from messages.address import address_of
 from messages.codec import Codec
 from messages.dialect import load_dialect
 
@@ -69,7 +70,7 @@ async def serve_gateway(
     async with open_pool(dsn, config.pool) as pool:
         presence = Presence(dsn)
         services, deliverer = _services(
-            config, pool, presence, host_and_port(switch_address), dialect, tokenizer_url, internal_secret
+            config, pool, presence, address_of(switch_address), dialect, tokenizer_url, internal_secret
         )
         try:
             await presence.take()
@@ -198,7 +199,7 @@ class _Server(uvicorn.Server):
 
 @contextlib.contextmanager
 def _bound(listen: str) -> Iterator[socket.socket]:
-    host, port = host_and_port(listen)
+    host, port = address_of(listen)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # With the protocol named, asyncio turns Nagle's algorithm off; else each answer may wait 40 ms.
     with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:

@@ -14,6 +14,7 @@ from pathlib import Path
 import structlog
 import trio
 
+from messages.address import address_of
 from messages.codec import Codec
 from messages.dialect import load_dialect
 from messages.errors import DecodeError, FrameError
@@ -24,7 +25,7 @@ from simulators.control import serve_control
 from simulators.errors import BookError, ScenarioError, WireLost
 from simulators.issuer import Disconnect, Issuer
 from simulators.issuer_book import IssuerBook, encode_entry
-from simulators.scenario import IssuerScenario, address_of
+from simulators.scenario import IssuerScenario
 from simulators.wire import SocketListener, Wire
 
 MAX_DELAYED = 20_000  # answers waiting for their time; more are sent at once

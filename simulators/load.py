@@ -21,6 +21,7 @@ import structlog
 import trio
 
 from hsm.exchange import load_party_keys
+from messages.address import address_of
 from messages.errors import DecodeError, FrameError
 from messages.framing import framing
 from messages.mti import is_response
@@ -30,7 +31,6 @@ from simulators.book import BookLine, write_book
 from simulators.errors import Unanswered, WireLost
 from simulators.load_lane import Lane, LaneConfig, Waiting
 from simulators.load_mix import Mix, MixConfig
-from simulators.scenario import address_of
 from simulators.wire import SocketWire, dial
 
 SWEEP_S = 0.1

@@ -12,10 +12,10 @@ from collections.abc import Callable
 
 import trio
 
+from messages.address import address_of
 from messages.errors import FrameError
 from messages.framing import framing
 from simulators.errors import WireLost
-from simulators.scenario import address_of
 from simulators.wire import SocketListener, SocketWire, dial
 
 

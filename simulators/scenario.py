@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from messages.address import address_of
 from messages.dialect import load_dialect
 from messages.errors import MessagesError
 from messages.framing import framing
@@ -96,18 +97,6 @@ def scenario_from(table: dict[str, Any], source: str = "scenario") -> IssuerScen
     if problems:
         raise ScenarioError(source, tuple(problems))
     return msgspec.structs.replace(scenario, account=accounts, fault=faults, party=scenario.party or scenario.name)
-
-
-def address_of(text: str) -> tuple[str, int]:
-    """ "127.0.0.1:6001" → ("127.0.0.1", 6001).
-
-    Raises:
-        ValueError: no host, or no port of 0–65535.
-    """
-    host, colon, port = text.rpartition(":")
-    if not colon or not host or not port.isdecimal() or int(port) > 65535:
-        raise ValueError(f"expected host:port, got {text!r}")
-    return host.strip("[]"), int(port)
 
 
 def _read(name_or_path: str) -> tuple[str, str]:

@@ -13,6 +13,7 @@ import msgspec
 
 from ledger.config import FeesConfig, FeeTable, MerchantConfig
 from ledger.errors import FeeError
+from messages.address import address_of
 from messages.dialect import load_dialect
 from messages.errors import MessagesError
 from messages.framing import framing
@@ -133,18 +134,6 @@ def switch_config(table: Mapping[str, Any], source: str = "configuration") -> Sw
     if problems:
         raise ConfigError(source, tuple(problems))
     return config
-
-
-def address_of(text: str) -> tuple[str, int]:
-    """ "127.0.0.1:5010" → ("127.0.0.1", 5010).
-
-    Raises:
-        ValueError: no host, or no port of 0–65535.
-    """
-    host, colon, port = text.rpartition(":")
-    if not colon or not host or not port.isdecimal() or int(port) > 65535:
-        raise ValueError(f"expected host:port, got {text!r}")
-    return host.strip("[]"), int(port)
 
 
 def _one(table: Mapping[str, Any], name: str, kind: type[S], default: S, problems: list[str]) -> S:

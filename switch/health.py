@@ -12,7 +12,7 @@ import msgspec
 import structlog
 import trio
 
-from switch.config import address_of
+from messages.address import address_of
 from switch.errors import WireError
 
 log = structlog.get_logger("switch.health")

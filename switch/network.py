@@ -15,7 +15,7 @@ from typing import Protocol
 
 import trio
 
-from switch.config import address_of
+from messages.address import address_of
 from switch.errors import WireError
 
 RECEIVE_BYTES = 65536

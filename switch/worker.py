@@ -17,12 +17,13 @@ import trio
 from hsm.commands import Dispatch, Hsm, HsmRefused, HsmUnavailable
 from ledger.config import FeeTable
 from ledger.journal import Journal, JournalUnavailable
+from messages.address import address_of
 from messages.message import Message
 from switch.acquirer_port import AcquirerPort
 from switch.advices import AdviceSender
 from switch.chargebacks import Chargebacks
 from switch.clock import Clock, SystemClock
-from switch.config import SwitchConfig, address_of
+from switch.config import SwitchConfig
 from switch.decisions import Decisions
 from switch.events import EventLog
 from switch.health import HealthServer

@@ -18,13 +18,13 @@ from typing import Any, TypeVar
 
 import asyncpg
 
-from console.config import host_port
 from console.postgresql import AUDITOR, resolve_dsn
 from console.prove import Proof, prove
 from console.prove_command import gateway_lines
 from console.supervisor import System, config_file
 from hsm.exchange import load_party_keys
 from ledger.book import LedgerLine, book
+from messages.address import address_of
 from messages.message import Message
 from simulators.acquirer import Acquirer, AcquirerProfile, Card
 from simulators.acquirer_book import Request
@@ -282,7 +282,7 @@ def new_acquirer(system: System, acquirer_id: str, terminal_id: str) -> Acquirer
 def pos_address(system: System) -> tuple[str, int]:
     link = system.config.acquirer_link(POS)
     assert link is not None
-    return host_port(link.listen)
+    return address_of(link.listen)
 
 
 def cardswitch(

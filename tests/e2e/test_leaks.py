@@ -15,9 +15,9 @@ import httpx
 import pytest
 import stripe
 
-from console.config import host_port
 from hsm.exchange import load_party_keys
 from hsm.pinblock import encode_pin_block, encrypt_pin_block
+from messages.address import address_of
 from messages.card import luhn_digit
 from messages.message import Message
 from simulators.acquirer import Acquirer, AcquirerProfile, Card
@@ -269,7 +269,7 @@ def frames(shop: Shop) -> Iterator[bytes]:
         yield shown(shop.pos.exchange(request))
     yield from _on_the_gateways_link(shop)
     for name in ("gateway", "tokenizer"):
-        with socket.create_connection(host_port(shop.system.addresses()[name].removeprefix("http://")), 5) as plain:
+        with socket.create_connection(address_of(shop.system.addresses()[name].removeprefix("http://")), 5) as plain:
             plain.sendall(f"0200{GARBAGE}\r\nGET /{GARBAGE}\r\n\r\n".encode())
             yield plain.recv(65536)
     page = next(url for key, url in shop.system.addresses().items() if key.startswith("metrics "))
@@ -281,7 +281,7 @@ def _on_the_gateways_link(shop: Shop) -> Iterator[bytes]:
     link = shop.system.config.acquirer_link("gateway")
     assert link is not None and link.trace_element == 63
     acquirer = Acquirer(AcquirerProfile(link="gateway", acquirer_id="3999999", terminal="STRANGER"))
-    shell = Terminal(acquirer, host_port(link.listen))
+    shell = Terminal(acquirer, address_of(link.listen))
     try:
         shell.send(Message("0800", {7: utcnow().strftime("%m%d%H%M%S"), 11: "900001", 32: "3999999", 70: "001"}))
         shell.receive()

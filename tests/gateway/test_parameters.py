@@ -14,7 +14,7 @@ from stripe._encode import _api_encode
 
 from gateway import shapes
 from gateway.attempts import card_acceptor
-from gateway.config import GatewayConfig, host_and_port
+from gateway.config import GatewayConfig
 from gateway.declines import DECLINES, card_error, decline
 from gateway.delivery import signature
 from gateway.errors import ApiError
@@ -190,7 +190,3 @@ def test_configuration_problems_are_listed() -> None:
     assert GatewayConfig().problems() == []
     wrong = GatewayConfig(listen="nowhere", request_timeout_s=1.0, answer_timeout_s=2.0)
     assert len(wrong.problems()) == 2
-    assert host_and_port("[::1]:80") == ("::1", 80)
-    for address in ("80", ":80", "host:", "host:http", "host:70000", "host:²"):
-        with pytest.raises(ValueError, match=r"is not host:port|the port"):
-            host_and_port(address)

@@ -7,7 +7,7 @@ from importlib import resources
 
 import pytest
 
-from switch.config import address_of, switch_config
+from switch.config import switch_config
 from switch.errors import ConfigError
 
 
@@ -39,13 +39,3 @@ def test_all_errors_are_listed_at_once() -> None:
         "'4x'", "'gamma'", "'123456789'", "what", "rate",
     ):  # fmt: skip
         assert part in text, part
-
-
-@pytest.mark.parametrize("text", ["host", ":5010", "host:", "host:port", "host:70000", "host:-1"])
-def test_an_address_needs_host_and_port(text: str) -> None:
-    with pytest.raises(ValueError, match="host:port"):
-        address_of(text)
-
-
-def test_an_ipv6_address_stands_in_brackets() -> None:
-    assert address_of("[::1]:5010") == ("::1", 5010)
