@@ -109,7 +109,7 @@ def run_hsm(config: Config, options: dict[str, Any]) -> None:
 def run_issuer(config: Config, options: dict[str, Any]) -> None:
     """An issuer simulator with its control socket and a book that outlives it."""
     from console.supervisor import control_socket
-    from hsm.exchange import load_party_keys
+    from hsm.keys.exchange import load_party_keys
     from simulators.issuer_server import serve_issuer
 
     scenario = issuer_scenario(config, options["name"], options.get("scenario"))
@@ -217,7 +217,7 @@ def run_tokenizer(config: Config, options: dict[str, Any]) -> None:
     """The tokenization endpoint, on the card-data side."""
     import uvloop
 
-    from hsm.tokenizer import serve_tokenizer
+    from hsm.tokenizer.server import serve_tokenizer
 
     uvloop.run(
         serve_tokenizer(
@@ -232,7 +232,7 @@ def run_gateway(config: Config, options: dict[str, Any]) -> None:
 
     from console.postgresql import GATEWAY, resolve_dsn
     from gateway.server import serve_gateway
-    from hsm.tokenizer import internal_secret
+    from hsm.tokenizer.server import internal_secret
 
     link = config.acquirer_link(config.gateway.link)
     assert link is not None, "the configuration was checked"

@@ -100,7 +100,7 @@ def party_key(config: Config, name: str) -> bytes:
     if entry is None:
         return b""
     from hsm.errors import KeyStoreError
-    from hsm.exchange import load_party_keys
+    from hsm.keys.exchange import load_party_keys
 
     try:
         return load_party_keys(config.exchange_path, entry.party)[name]
@@ -214,8 +214,8 @@ def _talk(connection: socket.socket, target: Target, acquirer: Acquirer, message
 def _put_pin(message: Message, target: Target) -> None:
     import getpass
 
+    from hsm.algorithms.pinblock import encrypt_pin_block
     from hsm.errors import PinBlockError
-    from hsm.pinblock import encrypt_pin_block
     from messages.card import pan_of
 
     if not target.pin_key:

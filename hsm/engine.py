@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import msgspec
 
-from hsm.cards import SURROGATE_BIN, Card, CardCache, Numbers, shown_digits, valid_pan
+from hsm.algorithms.mac import mac_matches
 from hsm.commands import Dispatch, Dispatched, GeneratedMac, GenerateMac, HsmRefused, MacCheck, Screen, Screened
 from hsm.errors import PinBlockError
-from hsm.keyring import NONCE_BYTES, Keyring, Sealed
-from hsm.mac import mac_matches
+from hsm.keys.keyring import NONCE_BYTES, Keyring, Sealed
+from hsm.vault.cards import SURROGATE_BIN, Card, CardCache, Numbers, shown_digits, valid_pan
 
 
 class NewCard(msgspec.Struct, frozen=True, gc=False):

@@ -17,19 +17,19 @@ from typing import BinaryIO
 
 import structlog
 
-from hsm.cards import CardCache, Numbers
 from hsm.config import HsmConfig
-from hsm.database import Database
 from hsm.engine import Engine
 from hsm.errors import ConfigurationError, HsmError
-from hsm.keys import KeyStore
+from hsm.keys.store import KeyStore
+from hsm.keys.token import Token
+from hsm.keys.token_keyring import TokenKeyring
 from hsm.listener import CommandQueue, Connection
 from hsm.metrics import Metrics
 from hsm.process import forbid_dumps
 from hsm.service import Service
-from hsm.token import Token
-from hsm.token_keyring import TokenKeyring
-from hsm.vault import Vault
+from hsm.vault.cards import CardCache, Numbers
+from hsm.vault.database import Database
+from hsm.vault.vault import Vault
 
 log = structlog.get_logger(__name__)
 

@@ -14,12 +14,12 @@ from typing import Any
 import msgspec
 import structlog
 
-from hsm.cards import card_token, check_expiry
 from hsm.commands import Dispatch, GenerateMac, HsmRefused, Screen
 from hsm.engine import Engine, Missing, NewCard, not_found, screened
 from hsm.errors import CiphertextError, TokenError, VaultError
 from hsm.metrics import Metrics
-from hsm.vault import Vault
+from hsm.vault.cards import card_token, check_expiry
+from hsm.vault.vault import Vault
 from hsm.vault_commands import CardToken, HsmStatus, ReadStatus, ResolveToken, Tokenize
 from hsm.wire import Answer, Refused, Request, Unavailable, decode_request
 

@@ -14,7 +14,9 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes, hmac
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from hsm.cards import Card, CardCache, Numbers, card_token, check_expiry
+from hsm.algorithms.mac import generate_mac
+from hsm.algorithms.pinblock import decode_pin_block
+from hsm.algorithms.tdes import tdes_decrypt, tdes_encrypt
 from hsm.commands import (
     Dispatch,
     Dispatched,
@@ -28,10 +30,8 @@ from hsm.commands import (
 from hsm.config import KeyConfig
 from hsm.engine import Engine, NewCard, not_found, screened
 from hsm.errors import CiphertextError, PinBlockError
-from hsm.keyring import FINGERPRINT_BYTES, Sealed, key_for
-from hsm.mac import generate_mac
-from hsm.pinblock import decode_pin_block
-from hsm.tdes import tdes_decrypt, tdes_encrypt
+from hsm.keys.keyring import FINGERPRINT_BYTES, Sealed, key_for
+from hsm.vault.cards import Card, CardCache, Numbers, card_token, check_expiry
 from hsm.vault_commands import CardToken, HsmStatus, ResolveToken, Tokenize
 
 DATA_KEY = "pan-1"
@@ -48,7 +48,7 @@ class SoftwareKey(msgspec.Struct, frozen=True):
 
 
 class SoftwareKeyring:
-    """`hsm.keyring.Keyring` over clear keys."""
+    """`hsm.keys.keyring.Keyring` over clear keys."""
 
     def __init__(self, keys: Mapping[str, SoftwareKey], data_key: bytes, fingerprint_key: bytes) -> None:
         self._keys = dict(keys)

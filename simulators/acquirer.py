@@ -13,8 +13,8 @@ from datetime import datetime
 
 import msgspec
 
-from hsm.mac import generate_mac, verify_mac
-from hsm.pinblock import encrypt_pin_block
+from hsm.algorithms.mac import generate_mac, verify_mac
+from hsm.algorithms.pinblock import encrypt_pin_block
 from messages.codec import Codec
 from messages.dialect import load_dialect
 from messages.errors import DecodeError, MessagesError

@@ -14,8 +14,8 @@ from datetime import datetime
 
 import msgspec
 
+from hsm.algorithms.pinblock import decrypt_pin_block
 from hsm.errors import PinBlockError
-from hsm.pinblock import decrypt_pin_block
 from messages.card import pan_of
 from messages.errors import DecodeError, MoneyError
 from messages.exchange import de7, network_key, original_data, parse_original_data

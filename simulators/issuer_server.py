@@ -218,7 +218,7 @@ async def serve_issuer(
 
     Args:
         scenario: see `simulators.scenario`.
-        keys: its clear keys by name, as from `hsm.exchange.load_party_keys`.
+        keys: its clear keys by name, as from `hsm.keys.exchange.load_party_keys`.
         control_path: where the unix control socket is made; None for none.
         book_path: a file that keeps the book over a restart; None keeps it in memory.
         ready: called with the address once it listens.

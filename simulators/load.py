@@ -20,7 +20,7 @@ import msgspec
 import structlog
 import trio
 
-from hsm.exchange import load_party_keys
+from hsm.keys.exchange import load_party_keys
 from messages.address import address_of
 from messages.errors import DecodeError, FrameError
 from messages.framing import framing

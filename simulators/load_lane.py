@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from hsm.mac import generate_mac, verify_mac
+from hsm.algorithms.mac import generate_mac, verify_mac
 from messages.exchange import acquirer_key, de7, transmission_time
 from messages.message import Message
 from simulators.acquirer import NO_MAC, Acquirer, AcquirerProfile

@@ -10,7 +10,7 @@ import random
 
 import msgspec
 
-from hsm.pinblock import encrypt_pin_block
+from hsm.algorithms.pinblock import encrypt_pin_block
 from simulators.load_lane import Lane
 from simulators.population import POOR, population
 

@@ -15,7 +15,7 @@ import httpx
 
 from console.postgresql import OWNER, resolve_dsn
 from console.supervisor import System
-from hsm.exchange import load_party_keys, read_transport_key
+from hsm.keys.exchange import load_party_keys, read_transport_key
 
 
 class Secrets:

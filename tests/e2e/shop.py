@@ -22,7 +22,7 @@ from console.postgresql import AUDITOR, resolve_dsn
 from console.prove import Proof, prove
 from console.prove_command import gateway_lines
 from console.supervisor import System, config_file
-from hsm.exchange import load_party_keys
+from hsm.keys.exchange import load_party_keys
 from ledger.book import LedgerLine, book
 from messages.address import address_of
 from messages.message import Message

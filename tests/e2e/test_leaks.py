@@ -15,8 +15,8 @@ import httpx
 import pytest
 import stripe
 
-from hsm.exchange import load_party_keys
-from hsm.pinblock import encode_pin_block, encrypt_pin_block
+from hsm.algorithms.pinblock import encode_pin_block, encrypt_pin_block
+from hsm.keys.exchange import load_party_keys
 from messages.address import address_of
 from messages.card import luhn_digit
 from messages.message import Message

@@ -16,9 +16,9 @@ import pytest
 
 from console.config import Config
 from console.supervisor import System
-from hsm.exchange import load_party_keys
-from hsm.mac import generate_mac
-from hsm.pinblock import encrypt_pin_block
+from hsm.algorithms.mac import generate_mac
+from hsm.algorithms.pinblock import encrypt_pin_block
+from hsm.keys.exchange import load_party_keys
 from simulators.scenario import load_scenario
 from tests.e2e.shop import Shop
 

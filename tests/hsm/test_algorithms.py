@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hsm.algorithms.mac import generate_mac, verify_mac
+from hsm.algorithms.pinblock import decode_pin_block, decrypt_pin_block, encode_pin_block, encrypt_pin_block
+from hsm.algorithms.tdes import aes_check_value, tdes_check_value, tdes_decrypt, tdes_encrypt
 from hsm.errors import PinBlockError
-from hsm.mac import generate_mac, verify_mac
-from hsm.pinblock import decode_pin_block, decrypt_pin_block, encode_pin_block, encrypt_pin_block
-from hsm.tdes import aes_check_value, tdes_check_value, tdes_decrypt, tdes_encrypt
 
 # psec calls TripleDES as cryptography no longer wants it.
 pytestmark = [

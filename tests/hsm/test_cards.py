@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hsm.cards import Card, CardCache, Numbers, shown_digits
+from hsm.vault.cards import Card, CardCache, Numbers, shown_digits
 from messages.card import luhn_valid
 
 

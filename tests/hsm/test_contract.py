@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import trio
 
+from hsm.algorithms.mac import generate_mac
+from hsm.algorithms.pinblock import decrypt_pin_block, encrypt_pin_block
 from hsm.commands import Dispatch, GenerateMac, HsmRefused, MacCheck, Screen
-from hsm.exchange import load_party_keys
-from hsm.mac import generate_mac
-from hsm.pinblock import decrypt_pin_block, encrypt_pin_block
+from hsm.keys.exchange import load_party_keys
 from hsm.software import SoftwareHsm, software_keys
 from hsm.trio_client import open_hsm
 from hsm.vault_commands import ResolveToken, Tokenize

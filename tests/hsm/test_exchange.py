@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from hsm.algorithms.tdes import tdes_check_value
 from hsm.errors import KeyStoreError
-from hsm.exchange import ExportedKey, PartyKeys, load_party_keys
-from hsm.tdes import tdes_check_value
+from hsm.keys.exchange import ExportedKey, PartyKeys, load_party_keys
 
 # Source: RFC 3394, section 4.5: 192 bits of key data under a 256-bit key.
 TRANSPORT_KEY = "000102030405060708090A0B0C0D0E0F101112131415161718191A1B1C1D1E1F"

@@ -13,11 +13,11 @@ import pytest
 
 from console.postgresql import OWNER, EmbeddedPostgres
 from hsm import listener
+from hsm.algorithms.pinblock import encrypt_pin_block
 from hsm.asyncio_client import open_hsm
 from hsm.commands import Dispatch, HsmRefused, HsmUnavailable, MacCheck, Screen
 from hsm.config import HsmConfig
-from hsm.exchange import load_party_keys
-from hsm.pinblock import encrypt_pin_block
+from hsm.keys.exchange import load_party_keys
 from hsm.vault_commands import Tokenize
 from hsm.wire import FrameReader, Refused, decode_answer, frame
 from tests.hsm.conftest import KEYS, HsmProcess, execute, new_database, until

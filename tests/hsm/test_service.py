@@ -10,12 +10,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from hsm import server
-from hsm.cards import CardCache, Numbers
 from hsm.commands import GeneratedMac, GenerateMac, Screen
 from hsm.config import HsmConfig
 from hsm.engine import Engine
 from hsm.metrics import Metrics
 from hsm.service import Service
+from hsm.vault.cards import CardCache, Numbers
 from hsm.wire import Answer, Unavailable, encode_body
 from tests.hsm.conftest import KEYS, until
 

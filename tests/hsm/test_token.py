@@ -10,13 +10,13 @@ import pytest
 from pkcs11 import Attribute
 from pkcs11.exceptions import AttributeSensitive
 
+from hsm.algorithms.pinblock import decrypt_pin_block, encrypt_pin_block
 from hsm.config import HsmConfig, KeyConfig
 from hsm.errors import CiphertextError, ConfigurationError, KeyStoreError, PinBlockError, TokenError
-from hsm.exchange import load_party_keys
-from hsm.keyring import Sealed
-from hsm.pinblock import decrypt_pin_block, encrypt_pin_block
+from hsm.keys.exchange import load_party_keys
+from hsm.keys.keyring import Sealed
+from hsm.keys.token import Token
 from hsm.server import Keyholder, hold_lock
-from hsm.token import Token
 from tests.hsm.conftest import KEYS
 
 CONFIG = HsmConfig(keys=KEYS)

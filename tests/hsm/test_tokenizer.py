@@ -17,9 +17,9 @@ import pytest
 
 from hsm.config import TokenizerConfig
 from hsm.errors import ConfigurationError
-from hsm.named_cards import named_card
 from hsm.software import SoftwareHsm
-from hsm.tokenizer import create_app, internal_secret, serve_tokenizer
+from hsm.tokenizer.named_cards import named_card
+from hsm.tokenizer.server import create_app, internal_secret, serve_tokenizer
 from messages.card import luhn_valid
 from tests.hsm.conftest import HsmProcess
 
@@ -234,7 +234,7 @@ def test_the_secret_is_one_for_all_who_ask_at_once(tmp_path: Path) -> None:
 
 
 def test_an_address_that_is_none_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hsm.tokenizer.forbid_dumps", lambda: None)
+    monkeypatch.setattr("hsm.tokenizer.server.forbid_dumps", lambda: None)
     serving = serve_tokenizer(TokenizerConfig(listen="nowhere"), state_directory=tmp_path, ready=lambda: None)
     with pytest.raises(ConfigurationError, match=r"tokenizer\.listen"):
         asyncio.run(serving)
@@ -246,7 +246,7 @@ def test_the_real_endpoint_before_the_real_hsm(hsm_process: HsmProcess, tmp_path
         address = f"127.0.0.1:{free.getsockname()[1]}"
     code = (
         "import sys, uvloop\nfrom pathlib import Path\nfrom hsm.config import TokenizerConfig\n"
-        "from hsm.tokenizer import serve_tokenizer\n"
+        "from hsm.tokenizer.server import serve_tokenizer\n"
         "uvloop.run(serve_tokenizer(TokenizerConfig(listen=sys.argv[1]), state_directory=Path(sys.argv[2]),"
         " ready=lambda: print('ready', flush=True)))\n"
     )

@@ -12,12 +12,12 @@ import msgspec
 import pytest
 
 from console.postgresql import OWNER
-from hsm.batches import Batches
-from hsm.cards import Card, CardCache, Numbers
-from hsm.database import Database as VaultDatabase
 from hsm.engine import NewCard, UnknownSurrogate, UnknownToken
 from hsm.errors import VaultError
-from hsm.vault import Vault
+from hsm.vault.batches import Batches
+from hsm.vault.cards import Card, CardCache, Numbers
+from hsm.vault.database import Database as VaultDatabase
+from hsm.vault.vault import Vault
 from tests.conftest import Database
 from tests.hsm.conftest import execute, until
 from tests.hsm.test_cards import card

@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from hsm.mac import generate_mac
-from hsm.pinblock import decrypt_pin_block
+from hsm.algorithms.mac import generate_mac
+from hsm.algorithms.pinblock import decrypt_pin_block
 from messages.exchange import original_data
 from messages.message import Message
 from messages.mti import response_mti

@@ -1,4 +1,4 @@
-"""`hsm.keyring.Keyring` in a PKCS#11 token.
+"""`hsm.keys.keyring.Keyring` in a PKCS#11 token.
 
 Names and data go in, results come out; keys stay in the token. Called by the engine, on the one thread that the
 library may be used from. Each operation is one PKCS#11 call of 9–15 µs.
@@ -11,13 +11,13 @@ from collections.abc import Mapping
 from pkcs11 import GCMParams, Mechanism
 from pkcs11.exceptions import GeneralError, PKCS11Error
 
+from hsm.algorithms.mac import MAC_BYTES
+from hsm.algorithms.pinblock import decode_pin_block
+from hsm.algorithms.tdes import BLOCK_BYTES
 from hsm.errors import CiphertextError, PinBlockError, TokenError
-from hsm.keyring import FINGERPRINT_BYTES, Sealed, key_for
-from hsm.keys import LinkKey
-from hsm.mac import MAC_BYTES
-from hsm.pinblock import decode_pin_block
-from hsm.tdes import BLOCK_BYTES
-from hsm.token import Token
+from hsm.keys.keyring import FINGERPRINT_BYTES, Sealed, key_for
+from hsm.keys.store import LinkKey
+from hsm.keys.token import Token
 
 _TAG_BITS = 128
 

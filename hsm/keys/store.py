@@ -1,7 +1,8 @@
 """The link keys: made on first start, kept wrapped under the token's storage key, exported for the other party.
 
 `state/hsm/keys.json` holds them wrapped, with version, usage and check value; `state/exchange/<party>.json` holds them
-under the party's transport key. Out come session keys that can be used and not read. Called by `hsm.token_keyring`.
+under the party's transport key. Out come session keys that can be used and not read. Called by
+`hsm.keys.token_keyring`.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from pkcs11 import Attribute, KeyType, Mechanism, MechanismFlag, ObjectClass
 
 from hsm.config import LINK_KEY_ALGORITHMS, KeyConfig
 from hsm.errors import ConfigurationError, KeyStoreError, TokenError
-from hsm.exchange import ExportedKey, PartyKeys, read_transport_key
-from hsm.softhsm import write_private
-from hsm.token import STORAGE_KEY, Token, token_errors
+from hsm.keys.exchange import ExportedKey, PartyKeys, read_transport_key
+from hsm.keys.softhsm import write_private
+from hsm.keys.token import STORAGE_KEY, Token, token_errors
 
 # TDES keys have 24 bytes: SoftHSM's double length and single DES do not work under OpenSSL 3.
 _KINDS = {

@@ -1,13 +1,13 @@
 """Tokens and payment methods as merchants see them: the HSM's answer goes in, a Stripe-shaped object comes out.
 
-Called by `hsm.token_endpoint`. The surrogate is in none of them.
+Called by `hsm.tokenizer.endpoint`. The surrogate is in none of them.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from hsm.named_cards import known_details
+from hsm.tokenizer.named_cards import known_details
 from hsm.vault_commands import CardToken
 from messages.card import brand
 

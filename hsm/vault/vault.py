@@ -13,12 +13,12 @@ from typing import Any
 
 import msgspec
 
-from hsm.batches import Batches
-from hsm.cards import Card, CardCache, Numbers, card_token
 from hsm.commands import HsmRefused
-from hsm.database import Database
 from hsm.engine import Missing, NewCard, UnknownSurrogate
 from hsm.errors import VaultError
+from hsm.vault.batches import Batches
+from hsm.vault.cards import Card, CardCache, Numbers, card_token
+from hsm.vault.database import Database
 from hsm.vault_commands import CardToken, ResolveToken
 
 # A candidate meets a row of another process, or a surrogate that is taken: ask again, with another surrogate.

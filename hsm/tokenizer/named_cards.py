@@ -1,7 +1,7 @@
 """The test cards that have names, as merchants know them: `pm_card_visa`, `tok_visa` and the like.
 
 A name comes in, a well-known test number comes out; numbers of this table stay on this side of the tokenizer, the
-gateway sees the surrogate. Called by `hsm.tokenizer`.
+gateway sees the surrogate. Called by `hsm.tokenizer.server`.
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ from pathlib import Path
 import msgspec
 from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap
 
+from hsm.algorithms.tdes import aes_check_value, tdes_check_value
 from hsm.errors import KeyStoreError
-from hsm.tdes import aes_check_value, tdes_check_value
 
 CHECK_VALUES = {"TDES": tdes_check_value, "AES": aes_check_value}
 

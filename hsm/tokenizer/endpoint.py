@@ -1,6 +1,6 @@
 """The handlers of the tokenization endpoint: a request goes in, checked and turned into a command; an answer comes out.
 
-Called by `hsm.tokenizer`. A PAN lives here for the length of one request and is in no answer, log line or metric.
+Called by the server. A PAN lives here for the length of one request and is in no answer, log line or metric.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from prometheus_client import CollectorRegistry, Counter, generate_latest
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from hsm.card_form import ApiError, checked_card, missing, parse_body, refuse_unknown
-from hsm.card_objects import card_object, payment_method_object, token_object
 from hsm.commands import HsmRefused, HsmUnavailable
-from hsm.named_cards import named_card
+from hsm.tokenizer.card_form import ApiError, checked_card, missing, parse_body, refuse_unknown
+from hsm.tokenizer.card_objects import card_object, payment_method_object, token_object
+from hsm.tokenizer.named_cards import named_card
 from hsm.vault_commands import ResolveToken, Tokenize, VaultHsm
 from messages.trace import is_trace_id, trace_id
 

@@ -1,6 +1,6 @@
 """Card data as merchants send it: a form-encoded or JSON body goes in, a checked card comes out.
 
-Called by `hsm.tokenizer`. What is wrong becomes an ApiError with the code and the parameter that Stripe's clients
+Called by the tokenizer. What is wrong becomes an ApiError with the code and the parameter that Stripe's clients
 know; values are never repeated in it.
 """
 

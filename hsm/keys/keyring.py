@@ -1,7 +1,7 @@
 """The operations that need a key, by name: what the engine asks of a token or of its stand-in in memory.
 
-`hsm.token_keyring.TokenKeyring` does them in a PKCS#11 token, `hsm.software.SoftwareKeyring` in memory; the contract
-tests hold both to this page.
+`hsm.keys.token_keyring.TokenKeyring` does them in a PKCS#11 token, `hsm.software.SoftwareKeyring` in memory; the
+contract tests hold both to this page.
 """
 
 from __future__ import annotations

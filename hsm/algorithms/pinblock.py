@@ -7,8 +7,8 @@ inside one function.
 
 from __future__ import annotations
 
+from hsm.algorithms.tdes import BLOCK_BYTES, tdes_decrypt, tdes_encrypt
 from hsm.errors import PinBlockError
-from hsm.tdes import BLOCK_BYTES, tdes_decrypt, tdes_encrypt
 
 MIN_PIN_DIGITS = 4
 MAX_PIN_DIGITS = 12

@@ -1,7 +1,7 @@
 """A private SoftHSM 2 token on first start.
 
 A directory goes in; afterwards it holds `softhsm2.conf`, `tokens/`, `pins.json` (mode 0600) and, as the last thing
-written, `initialised`. Called by `hsm.token` before the library is loaded. python-pkcs11 cannot initialise a token
+written, `initialised`. Called by `hsm.keys.token` before the library is loaded. python-pkcs11 cannot initialise a token
 and `softhsm2-util` takes PINs as arguments, which every user of the machine can read: so C_InitToken is called here.
 """
 

@@ -1,7 +1,7 @@
 """The vault's connections to PostgreSQL, and what happens when it is away.
 
 A DSN goes in; functions that want a connection are run, or fail at once with VaultError while the server is known to
-be away. A task looks for the server with a growing pause until it is back. Called by `hsm.vault`.
+be away. A task looks for the server with a growing pause until it is back. Called by `hsm.vault.vault`.
 """
 
 from __future__ import annotations

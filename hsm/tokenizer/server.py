@@ -30,9 +30,9 @@ from starlette.routing import Route
 from hsm.asyncio_client import open_hsm
 from hsm.config import TokenizerConfig
 from hsm.errors import ConfigurationError
+from hsm.keys.softhsm import write_private
 from hsm.process import forbid_dumps
-from hsm.softhsm import write_private
-from hsm.token_endpoint import TokenEndpoint
+from hsm.tokenizer.endpoint import TokenEndpoint
 from hsm.vault_commands import VaultHsm
 
 log = structlog.get_logger(__name__)

@@ -20,7 +20,7 @@ from pkcs11.exceptions import PKCS11Error
 
 from hsm.config import HsmConfig
 from hsm.errors import TokenError
-from hsm.softhsm import finish_softhsm, prepare_softhsm
+from hsm.keys.softhsm import finish_softhsm, prepare_softhsm
 
 PIN_VARIABLE = "CARDSWITCH_HSM_PIN"
 STORAGE_KEY = "storage-1"

@@ -1,0 +1,1 @@
+"""Payment cryptography without I/O: blocks, codes and cryptograms over keys that may be in a token."""

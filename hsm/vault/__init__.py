@@ -1,0 +1,1 @@
+"""The card vault in PostgreSQL."""
