@@ -7,7 +7,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 # pytest workers: one a core, four at the most
 JOBS ?= $(shell n=$$(nproc); [ $$n -gt 4 ] && n=4; echo $$n)
 
-.PHONY: setup softhsm demo test lint clean lock
+.PHONY: setup softhsm chromium demo test lint clean lock
 
 setup: $(STAMP) softhsm
 
@@ -25,6 +25,13 @@ softhsm:
 	  $(SUDO) apt-get update -qq && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq softhsm2 >/dev/null; \
 	fi
 
+# The browser tests drive the card form in Debian's Chromium.
+chromium:
+	@if ! command -v chromium >/dev/null 2>&1; then \
+	  echo "Chromium is missing: installing it with apt ($(SUDO) apt-get install chromium)"; \
+	  $(SUDO) apt-get update -qq && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; \
+	fi
+
 demo: setup
 	@$(BIN)/cardswitch demo $(ARGS)
 
@@ -34,7 +41,7 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-test: setup lint
+test: setup chromium lint
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
 
 lock:
