@@ -52,16 +52,41 @@ class Screened(msgspec.Struct, frozen=True, tag="screened"):
     bin: str = ""
 
 
-class Dispatch(msgspec.Struct, frozen=True, tag="dispatch", kw_only=True):
-    """What goes out to an issuer: the PAN behind `token`, the PIN block under the issuer's key.
+class MacTemplate(msgspec.Struct, frozen=True, kw_only=True):
+    """A message to put under a MAC before its card data is known to the caller: `data` with holes.
 
-    `pin_block` is 8 bytes, ISO 9564 format 0, under `pin_key_in`; empty where there is no PIN.
+    The PAN goes to offset `pan_at` (-1: nowhere), as text in `pan_encoding` (`ascii`, `ebcdic` or `bcd`, an odd number
+    of digits preceded by a zero nibble), the PIN block to `pin_at` (-1: nowhere), as bytes or, where `pin_hex`, as
+    upper-case hexadecimal ASCII. The holes are in `data` already, filled with anything.
+    """
+
+    key: str
+    data: bytes
+    pan_at: int = -1
+    pan_encoding: str = "ascii"
+    pin_at: int = -1
+    pin_hex: bool = False
+
+    def __repr__(self) -> str:
+        return f"MacTemplate(key={self.key!r})"
+
+
+class Dispatch(msgspec.Struct, frozen=True, tag="dispatch", kw_only=True):
+    """What goes out to an issuer: the PAN behind `token`, the PIN block under the issuer's key, the MAC.
+
+    `pin_block` is 8 bytes (ISO 9564 formats 0, 1, 3) or 16 (format 4) under `pin_key_in`; empty where there is no PIN.
+    `ksn` is there where `pin_key_in` is a base derivation key. With `mac` the answer has the MAC of the whole message:
+    one round trip instead of two.
     """
 
     token: str
     pin_block: bytes = b""
     pin_key_in: str = ""
     pin_key_out: str = ""
+    pin_format_in: int = 0
+    pin_format_out: int = 0
+    ksn: bytes = b""
+    mac: MacTemplate | None = None
     trace_id: str = ""
 
     def __repr__(self) -> str:
@@ -69,9 +94,12 @@ class Dispatch(msgspec.Struct, frozen=True, tag="dispatch", kw_only=True):
 
 
 class Dispatched(msgspec.Struct, frozen=True, tag="dispatched"):
+    """`mac` is 8 bytes where one was asked for."""
+
     pan: str = ""
     expiry: str = ""
     pin_block: bytes = b""
+    mac: bytes = b""
 
     def __repr__(self) -> str:
         return "Dispatched(…)"
@@ -95,7 +123,7 @@ class HsmRefused(Exception):
 
     Args:
         code: `mac_invalid`, `pin_block_invalid`, `card_unknown`, `pan_invalid`, `key_unknown`, `key_usage`,
-            `overloaded` or `malformed`.
+            `not_permitted`, `overloaded`, `expired` or `malformed`; further codes with the commands that have them.
         detail: one line free of card data.
     """
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from hsm.errors import ConfigurationError
+from hsm.keys.attributes import ROLES
 
 # Debian and Ubuntu first, then Fedora, Homebrew and a build from source.
 SOFTHSM_PATHS = (
@@ -22,16 +23,17 @@ SOFTHSM_PATHS = (
     "/usr/local/lib/softhsm/libsofthsm2.so",
 )
 
-# What a link key may be for, and the algorithm that a new one gets.
-LINK_KEY_ALGORITHMS = {"pin": "TDES", "mac": "AES"}
-
 
 class KeyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One `[[key]]`: `usage` is `pin` (a zone PIN key) or `mac` (a zone authentication key) shared with `party`."""
+    """One `[[key]]`: `usage` is a role of `hsm.keys.attributes.ROLES`, `party` who holds the other end.
+
+    `algorithm` is one of the role's, empty for its default.
+    """
 
     name: str
     usage: str
     party: str
+    algorithm: str = ""
 
 
 class HsmConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -64,8 +66,11 @@ class HsmConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         found = []
         seen: set[str] = set()
         for key in self.keys:
-            if key.usage not in LINK_KEY_ALGORITHMS:
-                found.append(f"key {key.name}: usage {key.usage!r} is not one of {', '.join(LINK_KEY_ALGORITHMS)}")
+            role = ROLES.get(key.usage)
+            if role is None:
+                found.append(f"key {key.name}: usage {key.usage!r} is not one of {', '.join(ROLES)}")
+            elif key.algorithm and key.algorithm not in role.algorithms:
+                found.append(f"key {key.name}: algorithm {key.algorithm!r} is not one of {', '.join(role.algorithms)}")
             if not key.name or key.name in seen:
                 found.append(f"key {key.name!r}: names are unique and not empty")
             if not _plain(key.party):

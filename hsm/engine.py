@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import msgspec
 
-from hsm.algorithms.mac import mac_matches
+from hsm.algorithms.mac import MAC_BYTES, calculate_mac, mac_matches
+from hsm.card_commands import PinBlock
 from hsm.commands import Dispatch, Dispatched, GeneratedMac, GenerateMac, HsmRefused, MacCheck, Screen, Screened
-from hsm.errors import PinBlockError
 from hsm.keys.keyring import NONCE_BYTES, Keyring, Sealed
+from hsm.keys.permissions import Operation
+from hsm.pins import translate
 from hsm.vault.cards import SURROGATE_BIN, Card, CardCache, Numbers, shown_digits, valid_pan
 
 
@@ -73,14 +75,12 @@ class Engine:
         pan, expiry = self.reveal(card)
         if not request.pin_block:
             return Dispatched(pan, expiry)
-        try:
-            block = self._keyring.translate_pin(request.pin_key_in, request.pin_key_out, request.pin_block, pan)
-        except PinBlockError as error:
-            raise HsmRefused("pin_block_invalid", str(error)) from None
-        return Dispatched(pan, expiry, block)
+        pin = PinBlock(block=request.pin_block, key=request.pin_key_in, format=request.pin_format_in, ksn=request.ksn)
+        return Dispatched(pan, expiry, translate(self._keyring, pin, request.pin_key_out, request.pin_format_out, pan))
 
     def mac(self, request: GenerateMac) -> GeneratedMac:
-        return GeneratedMac(self._keyring.mac(request.key, request.data))
+        held = self._keyring.key(request.key, Operation.MAC_GENERATE)
+        return GeneratedMac(calculate_mac(held.attributes.usage, held.key, request.data)[:MAC_BYTES])
 
     def identify(self, pan: str, expiry: str) -> Card | NewCard:
         """Return the cached card of a clear PAN, or a candidate for the vault, already encrypted."""
@@ -119,8 +119,11 @@ class Engine:
         return pan, expiry
 
     def _verify(self, check: MacCheck) -> None:
-        if not mac_matches(self._keyring.mac(check.key, check.data), check.mac):
-            raise HsmRefused("mac_invalid", f"the MAC does not match under key {check.key!r}")
+        for held in self._keyring.candidates(check.key, Operation.MAC_VERIFY):
+            mac = calculate_mac(held.attributes.usage, held.key, check.data)
+            if mac_matches(mac[:MAC_BYTES], check.mac):
+                return
+        raise HsmRefused("mac_invalid", f"the MAC does not match under key {check.key!r}")
 
 
 def screened(card: Card) -> Screened:

@@ -111,7 +111,9 @@ class Keyholder:
         store = KeyStore(self._token, directory / "keys.json")
         keys = store.load(self._config.keys)
         store.export(self._config.keys, self._state / "exchange")
-        return TokenKeyring(self._token, keys), {name: key.kcv for name, key in keys.items()}
+        return TokenKeyring(self._token, {name: (key,) for name, key in keys.items()}), {
+            name: key.kcv for name, key in keys.items()
+        }
 
     def close(self) -> None:
         if self._token is not None:

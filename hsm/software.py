@@ -7,16 +7,15 @@ process.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes, hmac
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from hsm.algorithms.mac import generate_mac
-from hsm.algorithms.pinblock import decode_pin_block
-from hsm.algorithms.tdes import tdes_decrypt, tdes_encrypt
+from hsm.algorithms.clear_keys import ClearAesKey, ClearHmacKey, ClearTdesKey
+from hsm.algorithms.primitives import Key
 from hsm.commands import (
     Dispatch,
     Dispatched,
@@ -29,43 +28,47 @@ from hsm.commands import (
 )
 from hsm.config import KeyConfig
 from hsm.engine import Engine, NewCard, not_found, screened
-from hsm.errors import CiphertextError, PinBlockError
-from hsm.keys.keyring import FINGERPRINT_BYTES, Sealed, key_for
+from hsm.errors import CiphertextError
+from hsm.keys.attributes import ROLES
+from hsm.keys.keyring import FINGERPRINT_BYTES, HeldKey, Sealed, usable
+from hsm.keys.permissions import Operation
 from hsm.vault.cards import Card, CardCache, Numbers, card_token, check_expiry
 from hsm.vault_commands import CardToken, HsmStatus, ResolveToken, Tokenize
 
 DATA_KEY = "pan-1"
+_KINDS: dict[str, Callable[[bytes], Key]] = {"T": ClearTdesKey, "A": ClearAesKey, "H": ClearHmacKey}
 
 
 class SoftwareKey(msgspec.Struct, frozen=True):
-    """A clear key: `usage` is `pin` (16 or 24 bytes, triple DES) or `mac` (16, 24 or 32 bytes, AES)."""
+    """A clear key of a role of `hsm.keys.attributes.ROLES`; `algorithm` is one of the role's, empty for its default."""
 
-    usage: str
+    role: str
     value: bytes
+    algorithm: str = ""
 
     def __repr__(self) -> str:
-        return f"SoftwareKey({self.usage!r})"
+        return f"SoftwareKey({self.role!r})"
+
+    def held(self, name: str) -> HeldKey:
+        """Return the key as a keyring holds it."""
+        algorithms = ROLES[self.role].algorithms
+        attributes = algorithms[self.algorithm or next(iter(algorithms))]
+        return HeldKey(name, 1, attributes, "", _KINDS[attributes.algorithm](self.value))
 
 
 class SoftwareKeyring:
     """`hsm.keys.keyring.Keyring` over clear keys."""
 
     def __init__(self, keys: Mapping[str, SoftwareKey], data_key: bytes, fingerprint_key: bytes) -> None:
-        self._keys = dict(keys)
+        self._keys = {name: (key.held(name),) for name, key in keys.items()}
         self._data_key = AESGCM(data_key)
         self._fingerprint_key = fingerprint_key
 
-    def mac(self, key: str, data: bytes) -> bytes:
-        return generate_mac(key_for("mac", key, self._keys).value, data)
+    def key(self, name: str, operation: Operation) -> HeldKey:
+        return usable(name, operation, self._keys)[0]
 
-    def translate_pin(self, key_in: str, key_out: str, block: bytes, pan: str) -> bytes:
-        source = key_for("pin", key_in, self._keys).value
-        target = key_for("pin", key_out, self._keys).value
-        if len(block) != 8:
-            raise PinBlockError("a PIN block has 8 bytes")
-        clear = tdes_decrypt(source, block)
-        decode_pin_block(clear, pan)
-        return tdes_encrypt(target, clear)
+    def candidates(self, name: str, operation: Operation) -> Sequence[HeldKey]:
+        return usable(name, operation, self._keys)
 
     def fingerprint(self, pan: str) -> bytes:
         mac = hmac.HMAC(self._fingerprint_key, hashes.SHA256())
@@ -175,6 +178,11 @@ class SoftwareHsm:
 
 
 def software_keys(configured: Iterable[KeyConfig], *, seed: int | None = None) -> dict[str, SoftwareKey]:
-    """Make a clear key for each configured one: 24 bytes for `pin`, 32 for `mac`; repeatable with a seed."""
+    """Make a clear key for each configured one, of the length its role has; repeatable with a seed."""
     source = random.Random(seed) if seed is not None else random.SystemRandom()
-    return {key.name: SoftwareKey(key.usage, source.randbytes(24 if key.usage == "pin" else 32)) for key in configured}
+    made = {}
+    for key in configured:
+        algorithms = ROLES[key.usage].algorithms
+        length = algorithms[key.algorithm or next(iter(algorithms))].length
+        made[key.name] = SoftwareKey(key.usage, source.randbytes(length), key.algorithm)
+    return made

@@ -19,12 +19,14 @@ class Tokenize(msgspec.Struct, frozen=True, tag="tokenize", kw_only=True):
         expiry: YYMM.
         source: instead of both, a `tok_…`, which is used up.
         kind: `tok` (pays once), `pm` (may be used again) or empty: only the card, for the test names.
+        domain: the merchant's account ("acct_…"); the token means nothing to others.
     """
 
     pan: str = ""
     expiry: str = ""
     source: str = ""
     kind: str = ""
+    domain: str = ""
     trace_id: str = ""
 
     def __repr__(self) -> str:
@@ -35,12 +37,13 @@ class ResolveToken(msgspec.Struct, frozen=True, tag="resolve", kw_only=True):
     """Ask what a `tok_…` or `pm_…` stands for.
 
     `consume` uses up a `tok_…`; asking again with the same `used_by`, if it is not empty, gives the same answer, so
-    that a caller that lost the answer can repeat its question.
+    that a caller that lost the answer can repeat its question. A token of another `domain` is unknown.
     """
 
     id: str
     consume: bool = False
     used_by: str = ""
+    domain: str = ""
     trace_id: str = ""
 
 

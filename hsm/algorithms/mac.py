@@ -11,6 +11,9 @@ import hmac
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.cmac import CMAC
 
+from hsm.algorithms.clear_keys import ClearHmacKey
+from hsm.algorithms.primitives import Key
+
 MAC_BYTES = 8
 MIN_MAC_BYTES = 4
 
@@ -27,6 +30,17 @@ def generate_mac(key: bytes, data: bytes, length: int = MAC_BYTES) -> bytes:
     cmac = CMAC(AES(key))
     cmac.update(data)
     return cmac.finalize()[:length]
+
+
+def calculate_mac(usage: str, key: Key, data: bytes) -> bytes:
+    """Return the whole MAC under a key of an X9.143 usage: M6 (CMAC).
+
+    Raises:
+        ValueError: the usage is no MAC usage.
+    """
+    if usage == "M6" and not isinstance(key, ClearHmacKey):
+        return key.cmac(data)  # type: ignore[union-attr]
+    raise ValueError(f"usage {usage} is no MAC usage")
 
 
 def mac_matches(calculated: bytes, received: bytes) -> bool:

@@ -1,17 +1,20 @@
-"""The operations that need a key, by name: what the engine asks of a token or of its stand-in in memory.
+"""The keys by name, checked against what they may do; and the vault's own operations.
 
-`hsm.keys.token_keyring.TokenKeyring` does them in a PKCS#11 token, `hsm.software.SoftwareKeyring` in memory; the
-contract tests hold both to this page.
+`hsm.keys.token_keyring.TokenKeyring` holds keys of a PKCS#11 token, `hsm.software.SoftwareKeyring` clear ones; the
+contract tests hold both to this page. What a key is used for is written once, over `hsm.algorithms.primitives`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import msgspec
 
+from hsm.algorithms.primitives import Key
 from hsm.commands import HsmRefused
+from hsm.keys.attributes import KeyAttributes
+from hsm.keys.permissions import Operation, permitted
 
 NONCE_BYTES = 12
 FINGERPRINT_BYTES = 16
@@ -25,14 +28,28 @@ class Sealed(msgspec.Struct, frozen=True, gc=False):
     ciphertext: bytes
 
 
+class HeldKey(msgspec.Struct, frozen=True):
+    """One version of a key, ready for use: `key` does the operations and never shows its value."""
+
+    name: str
+    version: int
+    attributes: KeyAttributes
+    kcv: str
+    key: Key
+
+    def __repr__(self) -> str:
+        return f"HeldKey({self.name!r}, version {self.version}, {self.attributes.usage}, KCV {self.kcv})"
+
+
 class Keyring(Protocol):
-    """Raises HsmRefused for a key that is unknown or used against its usage, TokenError where the token failed."""
+    """Raises HsmRefused for a key that is unknown or may not do an operation, TokenError where the token failed."""
 
-    def mac(self, key: str, data: bytes) -> bytes:
-        """Return the 8-byte AES-CMAC under a key of usage `mac`."""
+    def key(self, name: str, operation: Operation) -> HeldKey:
+        """Return the version of the key `name` that is in force."""
 
-    def translate_pin(self, key_in: str, key_out: str, block: bytes, pan: str) -> bytes:
-        """Return the 8-byte format 0 block under another key of usage `pin`; PinBlockError where it is none."""
+    def candidates(self, name: str, operation: Operation) -> Sequence[HeldKey]:
+        """Return the version in force and, for a while after an exchange, the one before it: what a message that was
+        under way may have been made with. Only for decrypting and verifying."""
 
     def fingerprint(self, pan: str) -> bytes:
         """Return 16 bytes that are the same for the same PAN and tell nothing about it."""
@@ -44,25 +61,16 @@ class Keyring(Protocol):
         """Decrypt; CiphertextError where the ciphertext is not what `seal` gave."""
 
 
-class UsedKey(Protocol):
-    """A key that says what it is for."""
-
-    @property
-    def usage(self) -> str: ...
-
-
-Found = TypeVar("Found", bound=UsedKey)
-
-
-def key_for(usage: str, name: str, keys: Mapping[str, Found]) -> Found:
-    """Return the key `name` if it may do `usage`.
+def usable(name: str, operation: Operation, keys: Mapping[str, Sequence[HeldKey]]) -> Sequence[HeldKey]:
+    """Return the versions of the key `name`, the one in force first, if they may do `operation`.
 
     Raises:
         HsmRefused: `key_unknown` or `key_usage`.
     """
-    key = keys.get(name)
-    if key is None:
-        raise HsmRefused("key_unknown", f"no key named {name!r}" if name else "no key named for this operation")
-    if key.usage != usage:
-        raise HsmRefused("key_usage", f"key {name!r} is for {key.usage}, not for {usage}")
-    return key
+    held = keys.get(name)
+    if not held:
+        raise HsmRefused("key_unknown", f"no key named {name!r}" if name else f"no key named to {operation.value}")
+    attributes = held[0].attributes
+    if not permitted(operation, attributes):
+        raise HsmRefused("key_usage", f"key {name!r} ({attributes.describe()}) may not {operation.value}")
+    return held

@@ -16,11 +16,15 @@ from typing import Any
 import msgspec
 from pkcs11 import Attribute, KeyType, Mechanism, MechanismFlag, ObjectClass
 
-from hsm.config import LINK_KEY_ALGORITHMS, KeyConfig
+from hsm.algorithms.primitives import Key
+from hsm.config import KeyConfig
 from hsm.errors import ConfigurationError, KeyStoreError, TokenError
+from hsm.keys.attributes import ROLES
 from hsm.keys.exchange import ExportedKey, PartyKeys, read_transport_key
+from hsm.keys.keyring import HeldKey
 from hsm.keys.softhsm import write_private
 from hsm.keys.token import STORAGE_KEY, Token, token_errors
+from hsm.keys.token_keys import TokenAesKey, TokenTdesKey
 
 # TDES keys have 24 bytes: SoftHSM's double length and single DES do not work under OpenSSL 3.
 _KINDS = {
@@ -40,15 +44,6 @@ class StoredKey(msgspec.Struct, frozen=True):
     kcv: str
     under: str
     wrapped: str
-
-
-class LinkKey(msgspec.Struct, frozen=True):
-    """A link key in use; `handle` is a session key of the token, sensitive and not extractable."""
-
-    name: str
-    usage: str
-    kcv: str
-    handle: Any
 
 
 class KeyStore:
@@ -72,7 +67,7 @@ class KeyStore:
                 raise KeyStoreError(f"{file}: not a key file") from None
             self._stored = {key.name: key for key in stored}
 
-    def load(self, configured: Iterable[KeyConfig]) -> dict[str, LinkKey]:
+    def load(self, configured: Iterable[KeyConfig]) -> dict[str, HeldKey]:
         """Return the configured keys, made now where they are new.
 
         Raises:
@@ -90,7 +85,9 @@ class KeyStore:
                     f"key {key.name} was made for {stored.usage} with {stored.party},"
                     f" the configuration says {key.usage} with {key.party}: give the new key a new name"
                 )
-            loaded[key.name] = LinkKey(key.name, stored.usage, stored.kcv, self._unwrapped(stored))
+            attributes = next(iter(ROLES[key.usage].algorithms.values()))
+            handle = _key(stored, self._unwrapped(stored))
+            loaded[key.name] = HeldKey(key.name, stored.version, attributes, stored.kcv, handle)
         if made:
             write_private(self._file, msgspec.json.format(msgspec.json.encode(list(self._stored.values()))))
         return loaded
@@ -116,7 +113,7 @@ class KeyStore:
             write_private(path, msgspec.json.format(msgspec.json.encode(PartyKeys(party, keys))))
 
     def _make(self, key: KeyConfig) -> StoredKey:
-        algorithm = LINK_KEY_ALGORITHMS[key.usage]
+        algorithm = {"T": "TDES", "A": "AES"}[next(iter(ROLES[key.usage].algorithms.values())).algorithm]
         kind, length, uses = _KINDS[algorithm]
         with token_errors(f"making key {key.name}"):
             # Extractable only as this session object: wrapping asks for it. What is used is unwrapped without.
@@ -183,6 +180,10 @@ class KeyStore:
         except (OSError, msgspec.DecodeError):
             return []
         return [(key.name, key.kcv) for key in exported.keys]
+
+
+def _key(stored: StoredKey, handle: Any) -> Key:
+    return TokenTdesKey(handle) if stored.algorithm == "TDES" else TokenAesKey(handle, 256)
 
 
 def _check_value(handle: Any, algorithm: str) -> str:

@@ -6,17 +6,14 @@ library may be used from. Each operation is one PKCS#11 call of 9–15 µs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from pkcs11 import GCMParams, Mechanism
 from pkcs11.exceptions import GeneralError, PKCS11Error
 
-from hsm.algorithms.mac import MAC_BYTES
-from hsm.algorithms.pinblock import decode_pin_block
-from hsm.algorithms.tdes import BLOCK_BYTES
-from hsm.errors import CiphertextError, PinBlockError, TokenError
-from hsm.keys.keyring import FINGERPRINT_BYTES, Sealed, key_for
-from hsm.keys.store import LinkKey
+from hsm.errors import CiphertextError, TokenError
+from hsm.keys.keyring import FINGERPRINT_BYTES, HeldKey, Sealed, usable
+from hsm.keys.permissions import Operation
 from hsm.keys.token import Token
 
 _TAG_BITS = 128
@@ -25,33 +22,17 @@ _TAG_BITS = 128
 class TokenKeyring:
     """The operations on the keys of an open token."""
 
-    def __init__(self, token: Token, link_keys: Mapping[str, LinkKey]) -> None:
-        self._link_keys = dict(link_keys)
+    def __init__(self, token: Token, keys: Mapping[str, Sequence[HeldKey]]) -> None:
+        self._keys = dict(keys)
         self._data_keys = token.data_keys
         self._data_key_name = token.data_key_name
         self._fingerprint_key = token.fingerprint_key
 
-    def mac(self, key: str, data: bytes) -> bytes:
-        handle = key_for("mac", key, self._link_keys).handle
-        try:
-            mac: bytes = handle.sign(data, mechanism=Mechanism.AES_CMAC)
-        except PKCS11Error as error:
-            raise _lost("CMAC", error) from None
-        return mac[:MAC_BYTES]
+    def key(self, name: str, operation: Operation) -> HeldKey:
+        return usable(name, operation, self._keys)[0]
 
-    def translate_pin(self, key_in: str, key_out: str, block: bytes, pan: str) -> bytes:
-        """Translate; the clear block lives in this method alone."""
-        source = key_for("pin", key_in, self._link_keys).handle
-        target = key_for("pin", key_out, self._link_keys).handle
-        if len(block) != BLOCK_BYTES:
-            raise PinBlockError("a PIN block has 8 bytes")
-        try:
-            clear = source.decrypt(block, mechanism=Mechanism.DES3_ECB)
-            decode_pin_block(clear, pan)
-            translated: bytes = target.encrypt(clear, mechanism=Mechanism.DES3_ECB)
-        except PKCS11Error as error:
-            raise _lost("PIN translation", error) from None
-        return translated
+    def candidates(self, name: str, operation: Operation) -> Sequence[HeldKey]:
+        return usable(name, operation, self._keys)
 
     def fingerprint(self, pan: str) -> bytes:
         try:

@@ -11,11 +11,16 @@ from pkcs11 import Attribute
 from pkcs11.exceptions import AttributeSensitive
 
 from hsm.algorithms.pinblock import decrypt_pin_block, encrypt_pin_block
+from hsm.card_commands import PinBlock
+from hsm.commands import HsmRefused
 from hsm.config import HsmConfig, KeyConfig
-from hsm.errors import CiphertextError, ConfigurationError, KeyStoreError, PinBlockError, TokenError
+from hsm.errors import CiphertextError, ConfigurationError, KeyStoreError, TokenError
 from hsm.keys.exchange import load_party_keys
-from hsm.keys.keyring import Sealed
+from hsm.keys.keyring import Keyring, Sealed
+from hsm.keys.permissions import Operation
 from hsm.keys.token import Token
+from hsm.keys.token_keys import TokenAesKey
+from hsm.pins import translate
 from hsm.server import Keyholder, hold_lock
 from tests.hsm.conftest import KEYS
 
@@ -30,10 +35,16 @@ def keyholder(tmp_path: Path) -> Iterator[Keyholder]:
     holder.close()
 
 
+def cmac(keyring: Keyring) -> bytes:
+    key = keyring.key("zak-pos", Operation.MAC_GENERATE).key
+    assert isinstance(key, TokenAesKey)
+    return key.cmac(b"x")
+
+
 def test_keys_survive_a_restart(tmp_path: Path, keyholder: Keyholder) -> None:
     keyring, check_values = keyholder.open()
     sealed = keyring.seal(b"clear", bytes(12), b"token")
-    fingerprint, mac = keyring.fingerprint(PAN), keyring.mac("zak-pos", b"x")
+    fingerprint, mac = keyring.fingerprint(PAN), cmac(keyring)
     exported = load_party_keys(tmp_path / "exchange", "pos")
     again, check_values_again = keyholder.open()
     assert check_values_again == check_values
@@ -74,10 +85,16 @@ def test_pin_translation_in_the_token(tmp_path: Path, keyholder: Keyholder) -> N
     pos, alpha = (load_party_keys(tmp_path / "exchange", party) for party in ("pos", "alpha"))
     for pin in ("1234", "123456789012"):
         block = encrypt_pin_block(pin, PAN, pos["zpk-pos"])
-        translated = keyring.translate_pin("zpk-pos", "zpk-alpha", block, PAN)
+        translated = translate(keyring, PinBlock(block=block, key="zpk-pos"), "zpk-alpha", 0, PAN)
         assert decrypt_pin_block(translated, PAN, alpha["zpk-alpha"]) == pin
-    with pytest.raises(PinBlockError):
-        keyring.translate_pin("zpk-pos", "zpk-alpha", encrypt_pin_block("1234", PAN, alpha["zpk-alpha"]), PAN)
+    with pytest.raises(HsmRefused, match="pin_block_invalid"):
+        translate(
+            keyring,
+            PinBlock(block=encrypt_pin_block("1234", PAN, alpha["zpk-alpha"]), key="zpk-pos"),
+            "zpk-alpha",
+            0,
+            PAN,
+        )
 
 
 def test_ciphertexts_are_bound_to_their_token(keyholder: Keyholder) -> None:
@@ -97,13 +114,13 @@ def test_ciphertexts_are_bound_to_their_token(keyholder: Keyholder) -> None:
 
 def test_a_lost_session_is_a_token_error_and_opens_again(keyholder: Keyholder) -> None:
     keyring, _ = keyholder.open()
-    mac = keyring.mac("zak-pos", b"x")
+    mac = cmac(keyring)
     assert keyholder._token is not None
     keyholder._token.session.close()
     with pytest.raises(TokenError):
-        keyring.mac("zak-pos", b"x")
+        cmac(keyring)
     keyring, _ = keyholder.open()
-    assert keyring.mac("zak-pos", b"x") == mac
+    assert cmac(keyring) == mac
 
 
 def test_a_first_start_that_was_cut_off_is_done_again(tmp_path: Path, keyholder: Keyholder) -> None:
@@ -114,7 +131,7 @@ def test_a_first_start_that_was_cut_off_is_done_again(tmp_path: Path, keyholder:
         keyholder.open()
     (tmp_path / "hsm" / "keys.json").unlink()
     keyring, _ = keyholder.open()
-    assert len(keyring.mac("zak-pos", b"x")) == 8
+    assert len(cmac(keyring)) == 16
     assert (tmp_path / "hsm" / "tokens.unfinished-1").is_dir()
     assert len([path for path in (tmp_path / "hsm" / "tokens").iterdir() if path.is_dir()]) == 1
 
