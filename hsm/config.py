@@ -44,6 +44,13 @@ class HsmConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         socket: the unix socket, relative to the state directory.
         keys: the link keys.
         token: label of the token.
+        slot: number of the slot that the token is in; -1: it is found by its label (and `serial`).
+        serial: serial number of the token, empty: any.
+        pin_file: where the token's PIN is, one line; empty: `hsm/pin` in the state directory. The environment's
+            CARDSWITCH_HSM_PIN goes before. A private SoftHSM token has made its own.
+        provision: make keys of `[[key]]` that are not there yet, and their party's transport key; False: they are an
+            error, and officers bring them.
+        key_grace_s: how long the version before is taken after an exchange.
         max_queued: commands that wait at most, over all callers; above it they are refused as `overloaded`.
         max_connections: callers connected at once.
         cached_cards: cards kept in memory (about 1 KB each).
@@ -55,6 +62,11 @@ class HsmConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     socket: str = "hsm.sock"
     keys: tuple[KeyConfig, ...] = ()
     token: str = "cardswitch"
+    slot: int = -1
+    serial: str = ""
+    pin_file: str = ""
+    provision: bool = True
+    key_grace_s: float = 60.0
     max_queued: int = 4096
     max_connections: int = 256
     cached_cards: int = 100_000
@@ -79,6 +91,14 @@ class HsmConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         for name in ("max_queued", "max_connections", "cached_cards", "database_timeout_s"):
             if getattr(self, name) <= 0:
                 found.append(f"hsm.{name} must be greater than zero")
+        if not 0 <= self.key_grace_s <= 86_400:
+            found.append("hsm.key_grace_s is from 0 to 86400")
+        if self.slot < -1:
+            found.append("hsm.slot is the number of a slot, or -1")
+        if not self.module and (self.slot >= 0 or self.serial or self.pin_file):
+            found.append(
+                "hsm.slot, hsm.serial and hsm.pin_file go with hsm.module: SoftHSM's private token has its own"
+            )
         return found
 
     def module_path(self) -> str:
