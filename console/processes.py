@@ -232,8 +232,10 @@ def run_gateway(config: Config, options: dict[str, Any]) -> None:
 
     from console.postgresql import GATEWAY, resolve_dsn
     from gateway.server import serve_gateway
+    from hsm.process import forbid_dumps
     from hsm.tokenizer.server import internal_secret
 
+    forbid_dumps()  # merchants' secrets and customers' data pass through its memory
     link = config.acquirer_link(config.gateway.link)
     assert link is not None, "the configuration was checked"
     uvloop.run(

@@ -13,9 +13,13 @@ from pathlib import Path
 import asyncpg
 import httpx
 
+from console.embedded import server_data
 from console.postgresql import OWNER, resolve_dsn
 from console.supervisor import System
 from hsm.keys.exchange import load_party_keys, read_transport_key
+
+_MEMORY_PIECE = 4 << 20
+_OVERLAP = 256
 
 
 class Secrets:
@@ -104,3 +108,31 @@ def pages_of(system: System) -> dict[str, bytes]:
     urls = [url for name, url in addresses.items() if name.startswith("metrics ")]
     urls += [f"{addresses[name]}/metrics" for name in ("gateway", "tokenizer")]
     return {url: httpx.get(url, trust_env=False, timeout=10).raise_for_status().content for url in urls}
+
+
+def memory_of(pid: int) -> Iterator[bytes]:
+    """Everything that a process may have written: its private writable mappings, in pieces that overlap.
+
+    Raises PermissionError where this user may not look; the tests then say so instead of passing.
+    """
+    with Path(f"/proc/{pid}/maps").open() as maps, Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
+        for line in maps:
+            addresses, modes, *rest = line.split()
+            if not modes.startswith("rw") or rest[-1] in ("[vvar]", "[vsyscall]"):
+                continue
+            start, end = (int(address, 16) for address in addresses.split("-"))
+            for at in range(start, end, _MEMORY_PIECE):
+                memory.seek(at)
+                try:
+                    yield memory.read(min(_MEMORY_PIECE + _OVERLAP, end - at))
+                except OSError:  # a guard page, or gone since the map was read
+                    break
+
+
+def database_files(state: Path) -> Iterator[Path]:
+    """The files of the embedded server: tables, indexes, the write-ahead log and what a sort spilled."""
+    data = server_data(state)
+    assert data is not None
+    for path in sorted(data.rglob("*")):
+        if path.is_file():
+            yield path
