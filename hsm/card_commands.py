@@ -116,8 +116,9 @@ class CardValue(_Secret, frozen=True, kw_only=True):
     """Which card verification value is meant, and what enters it besides the PAN.
 
     `kind` is `cvv` (service code of the stripe), `cvv2` (service code 000), `icvv` (999), `dcvv` (with `atc`, four
-    digits) or `cavv` (3-D Secure: `atn`, four digits, for the expiry date; `result_code`, three digits, for the service
-    code). `expiry` is YYMM, `service_code` three digits; `key` names a CVK pair.
+    digits as in the track data, and `psn`) or `cavv` (3-D Secure: `atn`, its last four digits, for the expiry date;
+    `result_code`, three digits, for the service code). `expiry` is YYMM, `service_code` three digits; `key` names a
+    CVK pair, for `dcvv` an issuer master key for dynamic values.
     """
 
     kind: str
@@ -125,6 +126,7 @@ class CardValue(_Secret, frozen=True, kw_only=True):
     expiry: str = ""
     service_code: str = ""
     atc: str = ""
+    psn: str = "00"
     atn: str = ""
     result_code: str = ""
 
@@ -198,11 +200,15 @@ class ProtectScript(_Secret, frozen=True, kw_only=True, tag="protect_script"):
 
     Args:
         mac_key: an IMK-SMI.
-        encryption_key: an IMK-SMC where `confidential` is given.
-        cryptogram: the ARQC of the transaction, 8 bytes: session keys are derived from it.
-        command: what comes before the data in the MAC (header CLA INS P1 P2 Lc and what the scheme wants), 5–255 bytes.
-        confidential: data to encrypt, 0–255 bytes; a PIN never comes in here in the clear, see `pin`.
+        encryption_key: an IMK-SMC where `confidential` or `pin` is given.
+        cryptogram: the ARQC of the transaction, 8 bytes, plus 1 for each script command before this one where the
+            scheme counts so: session keys are derived from it.
+        command: the header CLA INS P1 P2 Lc, 5–255 bytes; what the scheme puts between it and the data in the MAC (ATC
+            and cryptogram) is added.
+        confidential: data to encrypt, 0–240 bytes; a PIN never comes in here in the clear, see `pin`.
         pin: instead, the new PIN under a zone PIN key, for PIN CHANGE.
+        current_pin: with `pin`, the old one, where the PIN block of the scheme takes it.
+        ac_key: with `pin`, an IMK-AC, where the PIN block of the scheme takes it.
         mac_length: 4–8 bytes.
     """
 
@@ -213,6 +219,8 @@ class ProtectScript(_Secret, frozen=True, kw_only=True, tag="protect_script"):
     command: bytes
     confidential: bytes = b""
     pin: PinBlock | None = None
+    current_pin: PinBlock | None = None
+    ac_key: str = ""
     mac_length: int = 8
     token: str = ""
     pan: str = ""

@@ -17,6 +17,7 @@ USAGES = {
     "E0": "EMV issuer master key: application cryptograms (IMK-AC)",
     "E1": "EMV issuer master key: secure messaging for confidentiality (IMK-SMC)",
     "E2": "EMV issuer master key: secure messaging for integrity (IMK-SMI)",
+    "E6": "EMV issuer master key: other (dynamic card verification values)",
     "K0": "key encryption or wrapping key",
     "K1": "key block protection key (zone master key, ZMK)",
     "M1": "MAC key, ISO 9797-1 algorithm 1",
@@ -97,6 +98,7 @@ ROLES = {
     "imk-ac": Role({"TDES": _key("E0", "T", "X", 16)}, "issuer master key, application cryptograms"),
     "imk-smc": Role({"TDES": _key("E1", "T", "X", 16)}, "issuer master key, script confidentiality"),
     "imk-smi": Role({"TDES": _key("E2", "T", "X", 16)}, "issuer master key, script integrity"),
+    "imk-dcvv": Role({"TDES": _key("E6", "T", "X", 16)}, "issuer master key, dynamic card values"),
     "token-cryptogram": Role({"AES": _key("10", "A", "C", 32)}, "network token cryptogram key"),
     "zmk": Role({"AES": _key("K1", "A", "B", 32), "TDES": _key("K1", "T", "B", 24)}, "zone master key (ZMK)"),
 }

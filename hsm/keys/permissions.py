@@ -26,6 +26,7 @@ class Operation(Enum):
     MAC_VERIFY = "verify a MAC"
     CARD_VALUE_GENERATE = "generate a card verification value"
     CARD_VALUE_VERIFY = "verify a card verification value"
+    DYNAMIC_CARD_VALUE = "derive a dynamic card value key"
     CRYPTOGRAM = "derive an application cryptogram key"
     SCRIPT_CONFIDENTIALITY = "derive a script encryption key"
     SCRIPT_INTEGRITY = "derive a script MAC key"
@@ -59,6 +60,7 @@ PERMISSIONS = {
     Operation.MAC_VERIFY: _takes(_MACS, "CVN"),
     Operation.CARD_VALUE_GENERATE: _takes("C0", "CGN"),
     Operation.CARD_VALUE_VERIFY: _takes("C0", "CVN"),
+    Operation.DYNAMIC_CARD_VALUE: _takes("E6", "XN"),
     Operation.CRYPTOGRAM: _takes("E0", "XN"),
     Operation.SCRIPT_CONFIDENTIALITY: _takes("E1", "XN"),
     Operation.SCRIPT_INTEGRITY: _takes("E2", "XN"),
