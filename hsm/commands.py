@@ -22,10 +22,28 @@ class MacCheck(msgspec.Struct, frozen=True):
         return f"MacCheck(key={self.key!r})"
 
 
+class NetworkTokenUse(msgspec.Struct, frozen=True, kw_only=True):
+    """What comes with a network token (DPAN) in DE 2.
+
+    `cryptogram` is 20 bytes (`hsm.algorithms.token_cryptogram`), `merchant` DE 42 without trailing blanks, `channel`
+    one of `hsm.vault.network_tokens.CHANNELS`. A cryptogram is taken once; again only with the same `used_by`, if that
+    is not empty, so that a repeated message gets its answer.
+    """
+
+    cryptogram: bytes = b""
+    merchant: str = ""
+    channel: str = ""
+    used_by: str = ""
+
+    def __repr__(self) -> str:
+        return "NetworkTokenUse(…)"
+
+
 class Screen(msgspec.Struct, frozen=True, tag="screen", kw_only=True):
     """Verify the MAC (if given), then identify the card (if `pan` is given).
 
-    `pan` is 12–19 digits: a card's, or a surrogate of ours where `surrogate` is True.
+    `pan` is 12–19 digits: a card's, or a surrogate of ours where `surrogate` is True, or a network token of ours, which
+    is looked at with `network_token` and gives the card behind it.
     A card that the vault has not seen yet is stored.
     """
 
@@ -33,6 +51,7 @@ class Screen(msgspec.Struct, frozen=True, tag="screen", kw_only=True):
     expiry: str = ""  # YYMM, DE 14; stored with a card seen for the first time
     surrogate: bool = False
     mac: MacCheck | None = None
+    network_token: NetworkTokenUse | None = None
     trace_id: str = ""
 
     def __repr__(self) -> str:

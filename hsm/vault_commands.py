@@ -1,7 +1,9 @@
-"""The commands behind the tokenization endpoint, and the one that asks the process how it is.
+"""The commands of the vault: tokens and their domains, network tokens, import, deletion with proof; and the status.
 
-The tokenizer sends these over the same unix socket; the switch does not. Refusals as in `hsm.commands`, and
-`token_unknown`, `token_used`.
+The tokenizer sends `Tokenize` and `ResolveToken`, officers the rest, over unix sockets. Refusals as in `hsm.commands`,
+and `token_unknown`, `token_used`, `network_token_unknown`, `network_token_active`, `network_token_suspended`,
+`network_token_deleted`, `network_token_expired`, `domain_restricted`, `cryptogram_invalid`, `cryptogram_replayed` and
+`card_unknown`.
 """
 
 from __future__ import annotations
@@ -66,6 +68,197 @@ class CardToken(msgspec.Struct, frozen=True, tag="card_token", kw_only=True):
         return f"CardToken({self.id!r})"
 
 
+class Detokenize(msgspec.Struct, frozen=True, tag="detokenize", kw_only=True):
+    """Ask for the number behind a token; not for the tokenizer, and audited with its purpose.
+
+    Args:
+        id: a `tok_…` or `pm_…` of `domain`; or, with an empty domain, a `card_…` or a surrogate.
+        purpose: one of `hsm.vault.desk.PURPOSES`.
+    """
+
+    id: str
+    purpose: str
+    domain: str = ""
+    trace_id: str = ""
+
+
+class Detokenized(msgspec.Struct, frozen=True, tag="detokenized"):
+    """`expiry` is YYMM: the token's own, of a card or surrogate the card's, empty where it was never told."""
+
+    pan: str
+    expiry: str
+
+    def __repr__(self) -> str:
+        return "Detokenized(…)"
+
+
+class CardNumber(msgspec.Struct, frozen=True, array_like=True):
+    """A card of an import: 12–19 digits, and YYMM."""
+
+    pan: str
+    expiry: str
+
+    def __repr__(self) -> str:
+        return "CardNumber(…)"
+
+
+class ImportCards(msgspec.Struct, frozen=True, tag="import_cards", kw_only=True):
+    """Store up to 500 cards; the same card again gives the same token.
+
+    With a `domain` the tokens are `pm_…` of that merchant, without one `card_…`.
+    """
+
+    cards: tuple[CardNumber, ...]
+    domain: str = ""
+    trace_id: str = ""
+
+    def __repr__(self) -> str:
+        return f"ImportCards({len(self.cards)} cards)"
+
+
+class ImportedCard(msgspec.Struct, frozen=True, array_like=True):
+    """The token of a card; or only `refused`, a code: `pan_invalid` or `malformed`. `fingerprint` is 16 bytes."""
+
+    token: str = ""
+    fingerprint: bytes = b""
+    bin: str = ""
+    last4: str = ""
+    refused: str = ""
+
+
+class ImportedCards(msgspec.Struct, frozen=True, tag="imported_cards"):
+    """In the order of the command."""
+
+    cards: tuple[ImportedCard, ...]
+
+
+class DeleteCard(msgspec.Struct, frozen=True, tag="delete_card", kw_only=True):
+    """Erase a card and all that the vault holds of it, of every domain; answered by DeletionProof.
+
+    Args:
+        id: a `card_…`, a surrogate, or any `tok_…` or `pm_…` of the card.
+        reason: one of `hsm.vault.deletions.REASONS`.
+        by: who asked for it, in his own words; 1–100 printable characters, no card data.
+    The same again gives the proof again.
+    """
+
+    id: str
+    reason: str
+    by: str
+    trace_id: str = ""
+
+
+class ProveDeletion(msgspec.Struct, frozen=True, tag="prove_deletion", kw_only=True):
+    """Verify the chain of deletions and give the proof for one card; DeletionProof, or `card_unknown`."""
+
+    id: str
+    trace_id: str = ""
+
+
+class DeletionProof(msgspec.Struct, frozen=True, tag="deletion_proof", kw_only=True):
+    """The record of a deletion: JSON, as `hsm.vault.deletions.DeletionRecord` has it.
+
+    `digest` is SHA-256 over `previous` (the digest of the record before) and `record`; `seal` an HMAC by the token over
+    the digest. All three are hex. `problems` says what is wrong with the chain of `chained` records, after
+    `ProveDeletion`.
+    """
+
+    record: str
+    previous: str
+    digest: str
+    seal: str
+    chained: int = 0
+    problems: tuple[str, ...] = ()
+
+
+class ProvisionNetworkToken(msgspec.Struct, frozen=True, tag="provision_network_token", kw_only=True):
+    """Make a network token (DPAN) for a card; answered by NetworkToken with its number, the one time.
+
+    Args:
+        source: a `tok_…` or `pm_…` of `domain`, or a `card_…`, or a surrogate.
+        pan: instead, the number of a card.
+        domain: who asks for it and may use it (the token requestor); never empty.
+        merchant: the only DE 42 it may be used at; empty: any.
+        channel: the only one of `hsm.vault.network_tokens.CHANNELS` it may be used in; empty: any.
+        expiry: of the network token, YYMM; empty: the card's.
+    """
+
+    domain: str
+    source: str = ""
+    pan: str = ""
+    merchant: str = ""
+    channel: str = ""
+    expiry: str = ""
+    trace_id: str = ""
+
+    def __repr__(self) -> str:
+        return f"ProvisionNetworkToken(domain={self.domain!r}, trace_id={self.trace_id!r})"
+
+
+class ReadNetworkToken(msgspec.Struct, frozen=True, tag="read_network_token", kw_only=True):
+    """Ask for the state of a network token `nt_…` of `domain`; answered by NetworkToken without its number."""
+
+    id: str
+    domain: str
+    trace_id: str = ""
+
+
+class ChangeNetworkToken(msgspec.Struct, frozen=True, tag="change_network_token", kw_only=True):
+    """`change` is `suspend`, `resume` or `delete`; answered by NetworkToken without its number."""
+
+    id: str
+    domain: str
+    change: str
+    trace_id: str = ""
+
+
+class NetworkToken(msgspec.Struct, frozen=True, tag="network_token", kw_only=True):
+    """A network token; `state` is active, suspended or deleted, `counter` the last one that a payment was taken with.
+
+    `card` is the `card_…` behind it, empty once it is deleted. `dpan` is there only when it was just made.
+    """
+
+    id: str
+    domain: str
+    state: str
+    card: str = ""
+    merchant: str = ""
+    channel: str = ""
+    expiry: str = ""
+    counter: int = 0
+    dpan: str = ""
+
+    def __repr__(self) -> str:
+        return f"NetworkToken({self.id!r}, {self.state})"
+
+
+class GenerateTokenCryptogram(msgspec.Struct, frozen=True, tag="generate_token_cryptogram", kw_only=True):
+    """Make what one payment with a network token needs; answered by TokenCryptogram.
+
+    Args:
+        unpredictable: 4 bytes of the requestor's; empty: made here.
+        counter: 1–2**32-1 and higher than any before; 0: the next.
+    """
+
+    id: str
+    domain: str
+    unpredictable: bytes = b""
+    counter: int = 0
+    trace_id: str = ""
+
+
+class TokenCryptogram(msgspec.Struct, frozen=True, tag="token_cryptogram", kw_only=True):
+    """`cryptogram` is 20 bytes, as `hsm.algorithms.token_cryptogram` lays them out; they fit where a CAVV fits."""
+
+    dpan: str
+    expiry: str
+    counter: int
+    cryptogram: bytes
+
+    def __repr__(self) -> str:
+        return f"TokenCryptogram(counter={self.counter})"
+
+
 class ReadStatus(msgspec.Struct, frozen=True, tag="status"):
     """Ask whether token and vault work, and for the metrics."""
 
@@ -77,6 +270,21 @@ class HsmStatus(msgspec.Struct, frozen=True, tag="status_read"):
     vault: bool
     keys: dict[str, str]
     metrics: str
+
+
+VaultRequest = (
+    Tokenize
+    | ResolveToken
+    | Detokenize
+    | ImportCards
+    | DeleteCard
+    | ProveDeletion
+    | ProvisionNetworkToken
+    | ReadNetworkToken
+    | ChangeNetworkToken
+    | GenerateTokenCryptogram
+)
+VaultAnswer = CardToken | Detokenized | ImportedCards | DeletionProof | NetworkToken | TokenCryptogram
 
 
 class VaultHsm(Protocol):
