@@ -23,8 +23,16 @@ class KeyStoreError(HsmError):
     """A stored key cannot be read, does not unwrap or does not have its check value."""
 
 
+class KeyBlockError(HsmError):
+    """A key block that is malformed, not authentic, or not for this HSM; the text names fields, never key bytes."""
+
+
 class PinBlockError(HsmError):
     """A PIN block whose format, length or padding is wrong; the text never tells the PIN or the block."""
+
+
+class PinTranslationError(HsmError):
+    """A translation between PIN block formats that is forbidden."""
 
 
 class VaultError(HsmError):

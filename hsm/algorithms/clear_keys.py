@@ -34,6 +34,10 @@ class ClearTdesKey:
     def __repr__(self) -> str:
         return "ClearTdesKey(…)"
 
+    @property
+    def bits(self) -> int:
+        return 8 * len(self._value)
+
     def encrypt(self, data: bytes) -> bytes:
         return self._crypt(modes.ECB(), data, encrypt=True)
 
@@ -91,6 +95,14 @@ class ClearAesKey:
 
     def decrypt(self, data: bytes) -> bytes:
         decryptor = Cipher(self._algorithm, modes.ECB()).decryptor()
+        return decryptor.update(data) + decryptor.finalize()
+
+    def encrypt_cbc(self, data: bytes, iv: bytes = bytes(16)) -> bytes:
+        encryptor = Cipher(self._algorithm, modes.CBC(iv)).encryptor()
+        return encryptor.update(data) + encryptor.finalize()
+
+    def decrypt_cbc(self, data: bytes, iv: bytes = bytes(16)) -> bytes:
+        decryptor = Cipher(self._algorithm, modes.CBC(iv)).decryptor()
         return decryptor.update(data) + decryptor.finalize()
 
     def cmac(self, data: bytes) -> bytes:

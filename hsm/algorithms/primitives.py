@@ -17,6 +17,10 @@ AES_BLOCK_BYTES = 16
 class TdesKey(Protocol):
     """A DES key of double (K1 K2 K1) or triple length. Source of the cipher: NIST SP 800-67 rev. 2."""
 
+    @property
+    def bits(self) -> int:
+        """128 (double length) or 192, counting parity bits; ValueError where the key was not told its length."""
+
     def encrypt(self, data: bytes) -> bytes:
         """Encrypt whole blocks of 8 bytes, ECB."""
 

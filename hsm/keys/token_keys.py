@@ -31,12 +31,26 @@ class TokenTdesKey:
         handle: of the key, 24 bytes; of a double-length one K1 K2 K1.
         single: of its left half three times over, where the key is used in halves.
         masked: of the key XOR a mask, by mask of 8 or more bytes, where it is used so.
+        bits: 128 for a double-length key, 192 for a triple-length one; what protects key blocks needs it.
     """
 
-    def __init__(self, handle: Any, single: Any = None, masked: Mapping[bytes, Any] | None = None) -> None:
+    def __init__(
+        self,
+        handle: Any,
+        single: Any = None,
+        masked: Mapping[bytes, Any] | None = None,
+        bits: int | None = None,
+    ) -> None:
         self._handle = handle
+        self._bits = bits
         self._single = single
         self._masked = dict(masked or {})
+
+    @property
+    def bits(self) -> int:
+        if self._bits is None:
+            raise ValueError("this key was not told its length")
+        return self._bits
 
     def encrypt(self, data: bytes) -> bytes:
         return _whole(self._handle.encrypt, data, DES_BLOCK_BYTES, Mechanism.DES3_ECB)
