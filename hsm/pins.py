@@ -1,34 +1,213 @@
-"""The commands on PINs: keys by name and blocks go in, blocks and verdicts come out.
+"""The commands on PINs: keys by name and blocks go in, blocks, references and verdicts come out.
 
-Called by the engine. The clear block lives in these functions alone, as Python bytes that cannot be wiped.
+Called by the engine, which has found the PAN. A clear PIN lives in these functions alone, as Python text that cannot be
+wiped, and so do the keys of one DUKPT transaction. Why a block does not open is not told to callers: a wrong key, a
+wrong PAN and a forged block look the same.
 """
 
 from __future__ import annotations
 
-from hsm.algorithms.pinblock import decode_pin_block
-from hsm.card_commands import PinBlock
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+from hsm.algorithms import dukpt_aes, dukpt_tdes
+from hsm.algorithms.pin_translation import check_reference, check_translation, translate_pin_block
+from hsm.algorithms.pin_verification import (
+    default_validation_data,
+    generate_offset,
+    generate_pvv,
+    verify_offset,
+    verify_pvv,
+)
+from hsm.algorithms.pinblock import PinKey, RandomBytes, open_pin, pin_format
+from hsm.card_commands import (
+    CardAnswer,
+    ChangePin,
+    GeneratePinReference,
+    PinBlock,
+    PinMethod,
+    PinReference,
+    TranslatedPin,
+    TranslatePin,
+    Verified,
+    VerifyPin,
+    VisaPvv,
+)
 from hsm.commands import HsmRefused
-from hsm.errors import PinBlockError
-from hsm.keys.keyring import Keyring
+from hsm.errors import PinBlockError, PinTranslationError
+from hsm.keys.attributes import ALGORITHMS
+from hsm.keys.keyring import HeldKey, Keyring
 from hsm.keys.permissions import Operation
 
+Handler = Callable[[Any, str], CardAnswer]
 
-def translate(keyring: Keyring, pin: PinBlock, key_out: str, format_out: int, pan: str) -> bytes:
-    """Return the block under another zone PIN key.
+# The DUKPT working key where the caller names none: by algorithm of the PIN block format.
+_WORKING_KEYS = {"T": "TDES-2", "A": "AES"}
+
+
+def pin_handlers(keyring: Keyring, random_bytes: RandomBytes = os.urandom) -> dict[type, Handler]:
+    """Return what answers each PIN command, called with the request and the clear PAN of its card.
+
+    A handler raises HsmRefused: `pin_block_invalid`, `pin_translation_forbidden`, `pan_invalid`, `malformed`,
+    `key_unknown` or `key_usage`; and TokenError where the token failed.
+    """
+    return {
+        TranslatePin: partial(translate_pin, keyring, random_bytes),
+        VerifyPin: partial(verify_pin, keyring),
+        GeneratePinReference: partial(generate_pin_reference, keyring),
+        ChangePin: partial(change_pin, keyring),
+    }
+
+
+def translate_pin(keyring: Keyring, random_bytes: RandomBytes, request: TranslatePin, pan: str) -> TranslatedPin:
+    """Answer TranslatePin."""
+    return TranslatedPin(
+        pin_block=translate(keyring, request.pin, request.key_out, request.format_out, pan, random_bytes)
+    )
+
+
+def verify_pin(keyring: Keyring, request: VerifyPin, pan: str) -> Verified:
+    """Answer VerifyPin."""
+    with _refusals():
+        return Verified(_right(keyring, request.method, read_pin(keyring, request.pin, pan), pan))
+
+
+def generate_pin_reference(keyring: Keyring, request: GeneratePinReference, pan: str) -> PinReference:
+    """Answer GeneratePinReference; the block has to bind the PAN."""
+    with _refusals():
+        check_reference(request.pin.format)
+        return PinReference(value=_reference(keyring, request.method, read_pin(keyring, request.pin, pan), pan))
+
+
+def change_pin(keyring: Keyring, request: ChangePin, pan: str) -> PinReference:
+    """Answer ChangePin; both blocks are opened before anything is told, and the new one has to bind the PAN."""
+    with _refusals():
+        check_reference(request.new.format)
+        old, new = read_pin(keyring, request.old, pan), read_pin(keyring, request.new, pan)
+        if not _right(keyring, request.method, old, pan):
+            return PinReference(value="", verified=False)
+        return PinReference(value=_reference(keyring, request.method, new, pan))
+
+
+def translate(
+    keyring: Keyring,
+    pin: PinBlock,
+    key_out: str,
+    format_out: int,
+    pan: str,
+    random_bytes: RandomBytes = os.urandom,
+) -> bytes:
+    """Return the block under another zone PIN key, in another format where that is permitted.
 
     Raises:
-        HsmRefused: `key_unknown`, `key_usage` or `pin_block_invalid`.
+        HsmRefused: see `pin_handlers`.
     """
-    target = keyring.key(key_out, Operation.PIN_ENCRYPT).key
-    refusal = PinBlockError("a PIN block has 8 bytes")
-    for held in keyring.candidates(pin.key, Operation.PIN_DECRYPT):
-        try:
-            if len(pin.block) != 8:
-                raise refusal
-            clear = held.key.decrypt(pin.block)  # type: ignore[union-attr]
-            decode_pin_block(clear, pan)
-        except PinBlockError as error:
-            refusal = error
-            continue
-        return target.encrypt(clear)  # type: ignore[union-attr]
-    raise HsmRefused("pin_block_invalid", str(refusal))
+    with _refusals():
+        check_translation(pin.format, format_out)
+        _check_pan(pan)
+        target = keyring.key(key_out, Operation.PIN_ENCRYPT)
+        sealing = _fitting(target, format_out)
+        for opening in _opening_keys(keyring, pin):
+            try:
+                return translate_pin_block(pin.block, pin.format, opening, format_out, sealing, pan, random_bytes)
+            except PinBlockError:
+                continue
+        raise _unopened(pin)
+
+
+def read_pin(keyring: Keyring, pin: PinBlock, pan: str) -> str:
+    """Return the clear PIN of a block for use inside this process, never for a caller.
+
+    Raises:
+        HsmRefused: see `pin_handlers`.
+    """
+    with _refusals():
+        _check_pan(pan)
+        for opening in _opening_keys(keyring, pin):
+            try:
+                return open_pin(pin.format, pin.block, pan, opening)
+            except PinBlockError:
+                continue
+        raise _unopened(pin)
+
+
+def _opening_keys(keyring: Keyring, pin: PinBlock) -> Iterator[PinKey]:
+    length = pin_format(pin.format).block_bytes
+    if len(pin.block) != length:
+        raise HsmRefused("pin_block_invalid", f"a PIN block of format {pin.format} has {length} bytes")
+    if not pin.ksn:
+        for held in keyring.candidates(pin.key, Operation.PIN_DECRYPT):
+            yield _fitting(held, pin.format)
+        return
+    for held in keyring.candidates(pin.key, Operation.DUKPT_PIN):
+        yield _transaction_key(held, pin)
+
+
+def _transaction_key(held: HeldKey, pin: PinBlock) -> PinKey:
+    if held.attributes.algorithm == "T":
+        if pin_format(pin.format).algorithm != "T":
+            raise _misfit(held, pin.format)
+        return dukpt_tdes.pin_key(held.key, pin.ksn)  # type: ignore[arg-type]
+    working = _WORKING_KEYS[pin_format(pin.format).algorithm]
+    if working == "AES":
+        working = f"AES-{8 * held.attributes.length}"
+    return dukpt_aes.working_key(held.key, pin.ksn, dukpt_aes.Usage.PIN_ENCRYPTION, working)  # type: ignore[arg-type]
+
+
+def _fitting(held: HeldKey, number: int) -> PinKey:
+    if held.attributes.algorithm != pin_format(number).algorithm:
+        raise _misfit(held, number)
+    return held.key  # type: ignore[return-value]
+
+
+def _misfit(held: HeldKey, number: int) -> HsmRefused:
+    wanted = ALGORITHMS[pin_format(number).algorithm]
+    return HsmRefused(
+        "key_usage", f"PIN block format {number} is for {wanted}; key {held.name!r} is {held.attributes.describe()}"
+    )
+
+
+def _unopened(pin: PinBlock) -> HsmRefused:
+    return HsmRefused("pin_block_invalid", f"the block is none of format {pin.format} for this card under {pin.key!r}")
+
+
+def _right(keyring: Keyring, method: PinMethod, pin: str, pan: str) -> bool:
+    if isinstance(method, VisaPvv):
+        return any(
+            verify_pvv(held.key, pan, pin, method.key_index, method.pvv)  # type: ignore[arg-type]
+            for held in keyring.candidates(method.key, Operation.PVV_VERIFY)
+        )
+    data = method.validation_data or default_validation_data(pan)
+    return any(
+        verify_offset(held.key, data, pin, method.offset, method.decimalization_table)  # type: ignore[arg-type]
+        for held in keyring.candidates(method.key, Operation.OFFSET_VERIFY)
+    )
+
+
+def _reference(keyring: Keyring, method: PinMethod, pin: str, pan: str) -> str:
+    if isinstance(method, VisaPvv):
+        key: Any = keyring.key(method.key, Operation.PVV_GENERATE).key
+        return generate_pvv(key, pan, pin, method.key_index)
+    key = keyring.key(method.key, Operation.OFFSET_GENERATE).key
+    data = method.validation_data or default_validation_data(pan)
+    return generate_offset(key, data, pin, method.decimalization_table)
+
+
+def _check_pan(pan: str) -> None:
+    if not (12 <= len(pan) <= 19 and pan.isascii() and pan.isdigit()):
+        raise HsmRefused("pan_invalid", "a PAN has 12 to 19 digits")
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    try:
+        yield
+    except PinTranslationError as error:
+        raise HsmRefused("pin_translation_forbidden", str(error)) from None
+    except PinBlockError as error:
+        raise HsmRefused("pin_block_invalid", str(error)) from None
+    except ValueError as error:
+        raise HsmRefused("malformed", str(error)) from None
