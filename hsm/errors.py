@@ -27,6 +27,10 @@ class KeyBlockError(HsmError):
     """A key block that is malformed, not authentic, or not for this HSM; the text names fields, never key bytes."""
 
 
+class KeyValueError(HsmError):
+    """A key or component that may not enter the HSM: length, parity, equal or weak parts; the text shows none of it."""
+
+
 class PinBlockError(HsmError):
     """A PIN block whose format, length or padding is wrong; the text never tells the PIN or the block."""
 
@@ -41,3 +45,7 @@ class VaultError(HsmError):
 
 class ProtocolError(HsmError):
     """The other side of the socket broke the framing; the connection cannot go on."""
+
+
+class AuditError(HsmError):
+    """The audit trail cannot be written or read; commands are refused until it can."""
