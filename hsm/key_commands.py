@@ -54,13 +54,17 @@ class GenerateKey(msgspec.Struct, frozen=True, tag="generate_key", kw_only=True)
 
 
 class ImportComponents(msgspec.Struct, frozen=True, tag="import_components", kw_only=True):
-    """Put a key together from the components of two or three custodians (XOR), each of the key's length."""
+    """Put a key together from the components of two or three custodians (XOR), each of the key's length.
+
+    A TDES key of wrong parity is refused, or with `adjust_parity` taken with its parity bits put right.
+    """
 
     name: str
     role: str
     components: tuple[bytes, ...]
     party: str = ""
     algorithm: str = ""
+    adjust_parity: bool = False
 
     def __repr__(self) -> str:
         return f"ImportComponents({self.name!r})"
@@ -70,7 +74,7 @@ class ImportBlock(msgspec.Struct, frozen=True, tag="import_block", kw_only=True)
     """Take a key from a key block (TR-31 / X9.143, versions A, B, C and D) under the zone master key `under`.
 
     The block's own attributes hold; `role` is checked against them. A key of that name gets a new version, in force at
-    once; with `pending` only after `ActivateKey`.
+    once; with `pending` only after `ActivateKey`. Parity as in `ImportComponents`.
     """
 
     name: str
@@ -79,6 +83,7 @@ class ImportBlock(msgspec.Struct, frozen=True, tag="import_block", kw_only=True)
     under: str
     party: str = ""
     pending: bool = False
+    adjust_parity: bool = False
 
 
 class ExportKey(msgspec.Struct, frozen=True, tag="export_key", kw_only=True):
