@@ -58,7 +58,7 @@ def card_value(cvk: TdesKey, pan: str, expiry: str, service_code: str) -> str:
     Source: IBM z/OS ICSF Application Programmer's Guide, CVV generation algorithm (from Visa's Payment Technology
         Standards Manual).
     """
-    _check_pan(pan)
+    check_pan(pan)
     _digits(expiry, 4, "an expiry date")
     _digits(service_code, 3, "a service code")
     # Encrypting the left half under CVK A, adding the right one and encrypting under the pair is ISO 9797-1 MAC
@@ -82,7 +82,7 @@ def dynamic_card_value(imk: TdesKey, pan: str, psn: str, atc: str, expiry: str, 
         PAN, card key in place of the CVK pair); key usage and inputs: AWS Payment Cryptography,
         DynamicCardVerificationValue.
     """
-    _check_pan(pan)
+    check_pan(pan)
     _digits(expiry, 4, "an expiry date")
     _digits(service_code, 3, "a service code")
     if len(atc) != 4 or not set(atc) <= set("0123456789ABCDEFabcdef"):
@@ -105,7 +105,7 @@ def cavv_output(cvk: TdesKey, pan: str, atn: str, result_code: str) -> str:
     Source: Visa 3-D Secure, CAVV with ATN (usage 3), as its tables D-2, D-3 and D-7 and their example stand in public
         ACS code (Go package gocavv).
     """
-    _check_pan(pan)
+    check_pan(pan)
     _digits(atn, 4, "the end of an authentication tracking number")
     _digits(result_code, 3, "an authentication result")
     return card_value(cvk, pan[-16:].rjust(16, "0"), atn, result_code)
@@ -127,7 +127,8 @@ def decimal_digits(block: bytes, count: int = VALUE_DIGITS) -> str:
     return (digits + letters)[:count]
 
 
-def _check_pan(pan: str) -> None:
+def check_pan(pan: str) -> None:
+    """Raise ValueError unless a PAN has 12–19 digits."""
     if not (MIN_PAN_DIGITS <= len(pan) <= MAX_PAN_DIGITS and pan.isascii() and pan.isdigit()):
         raise ValueError("a PAN has 12 to 19 digits")
 
