@@ -20,13 +20,16 @@ class _Secret(msgspec.Struct, frozen=True, kw_only=True):
 class PinBlock(_Secret, frozen=True, kw_only=True):
     """An encrypted PIN block: 8 bytes in ISO 9564 formats 0, 1 and 3, 16 in format 4.
 
-    `key` names a zone PIN key, or a base derivation key with `ksn` of 10 bytes (TDES) or 12 bytes (AES).
+    `key` names a zone PIN key, or a base derivation key with `ksn` of 10 bytes (TDES) or 12 bytes (AES). With AES the
+    PIN key of the transaction is one of `hsm.algorithms.dukpt_aes.KEY_TYPES`; where `ksn_key` is empty, AES of the base
+    derivation key's length for format 4, TDES-2 for the others.
     """
 
     block: bytes
     key: str
     format: int = 0
     ksn: bytes = b""
+    ksn_key: str = ""
 
 
 class VisaPvv(_Secret, frozen=True, kw_only=True, tag="pvv"):

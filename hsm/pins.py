@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from hsm.algorithms import dukpt_aes, dukpt_tdes
 from hsm.algorithms.pin_translation import check_reference, check_translation, translate_pin_block
@@ -23,6 +23,7 @@ from hsm.algorithms.pin_verification import (
     verify_pvv,
 )
 from hsm.algorithms.pinblock import PinKey, RandomBytes, open_pin, pin_format
+from hsm.algorithms.primitives import AesKey, TdesKey
 from hsm.card_commands import (
     CardAnswer,
     ChangePin,
@@ -43,9 +44,6 @@ from hsm.keys.keyring import HeldKey, Keyring
 from hsm.keys.permissions import Operation
 
 Handler = Callable[[Any, str], CardAnswer]
-
-# The DUKPT working key where the caller names none: by algorithm of the PIN block format.
-_WORKING_KEYS = {"T": "TDES-2", "A": "AES"}
 
 
 def pin_handlers(keyring: Keyring, random_bytes: RandomBytes = os.urandom) -> dict[type, Handler]:
@@ -147,20 +145,22 @@ def _opening_keys(keyring: Keyring, pin: PinBlock) -> Iterator[PinKey]:
 
 
 def _transaction_key(held: HeldKey, pin: PinBlock) -> PinKey:
+    algorithm = pin_format(pin.format).algorithm
     if held.attributes.algorithm == "T":
-        if pin_format(pin.format).algorithm != "T":
+        if algorithm != "T":
             raise _misfit(held, pin.format)
-        return dukpt_tdes.pin_key(held.key, pin.ksn)  # type: ignore[arg-type]
-    working = _WORKING_KEYS[pin_format(pin.format).algorithm]
-    if working == "AES":
-        working = f"AES-{8 * held.attributes.length}"
-    return dukpt_aes.working_key(held.key, pin.ksn, dukpt_aes.Usage.PIN_ENCRYPTION, working)  # type: ignore[arg-type]
+        return dukpt_tdes.pin_key(cast(TdesKey, held.key), pin.ksn)
+    bdk = cast(AesKey, held.key)
+    key_type = pin.ksn_key or ("TDES-2" if algorithm == "T" else f"AES-{bdk.bits}")
+    if key_type.startswith("TDES") != (algorithm == "T"):
+        raise ValueError(f"PIN block format {pin.format} is for {ALGORITHMS[algorithm]}, not for a {key_type} key")
+    return dukpt_aes.working_key(bdk, pin.ksn, dukpt_aes.Usage.PIN_ENCRYPTION, key_type)
 
 
 def _fitting(held: HeldKey, number: int) -> PinKey:
     if held.attributes.algorithm != pin_format(number).algorithm:
         raise _misfit(held, number)
-    return held.key  # type: ignore[return-value]
+    return cast(PinKey, held.key)
 
 
 def _misfit(held: HeldKey, number: int) -> HsmRefused:
@@ -177,23 +177,29 @@ def _unopened(pin: PinBlock) -> HsmRefused:
 def _right(keyring: Keyring, method: PinMethod, pin: str, pan: str) -> bool:
     if isinstance(method, VisaPvv):
         return any(
-            verify_pvv(held.key, pan, pin, method.key_index, method.pvv)  # type: ignore[arg-type]
+            verify_pvv(_verifying(held), pan, pin, method.key_index, method.pvv)
             for held in keyring.candidates(method.key, Operation.PVV_VERIFY)
         )
     data = method.validation_data or default_validation_data(pan)
     return any(
-        verify_offset(held.key, data, pin, method.offset, method.decimalization_table)  # type: ignore[arg-type]
+        verify_offset(_verifying(held), data, pin, method.offset, method.decimalization_table)
         for held in keyring.candidates(method.key, Operation.OFFSET_VERIFY)
     )
 
 
 def _reference(keyring: Keyring, method: PinMethod, pin: str, pan: str) -> str:
     if isinstance(method, VisaPvv):
-        key: Any = keyring.key(method.key, Operation.PVV_GENERATE).key
+        key = _verifying(keyring.key(method.key, Operation.PVV_GENERATE))
         return generate_pvv(key, pan, pin, method.key_index)
-    key = keyring.key(method.key, Operation.OFFSET_GENERATE).key
+    key = _verifying(keyring.key(method.key, Operation.OFFSET_GENERATE))
     data = method.validation_data or default_validation_data(pan)
     return generate_offset(key, data, pin, method.decimalization_table)
+
+
+def _verifying(held: HeldKey) -> TdesKey:
+    if held.attributes.algorithm != "T":
+        raise HsmRefused("key_usage", f"a PIN is verified with TDES; key {held.name!r} is {held.attributes.describe()}")
+    return cast(TdesKey, held.key)
 
 
 def _check_pan(pan: str) -> None:
