@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from console.errors import ConsoleError, UsageError
+from console.options import ConfigOption, JsonOption, StateOption, load, load_running, run_process
 
 app = typer.Typer(
     name="cardswitch",
@@ -38,20 +39,6 @@ app.add_typer(sim_app, name="sim")
 app.add_typer(ledger_app, name="ledger")
 app.add_typer(bench_app, name="bench")
 
-ConfigOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--config",
-        "-c",
-        envvar="CARDSWITCH_CONFIG",
-        help="Configuration file. Default: ./cardswitch.toml, else the one that comes with cardswitch.",
-    ),
-]
-StateOption = Annotated[
-    Path | None,
-    typer.Option("--state", envvar="CARDSWITCH_STATE", help="State directory, instead of the configuration's."),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="For programs: JSON on standard output.")]
 SpecOption = Annotated[str, typer.Option("--spec", "-s", help="Dialect: a name in specs/ or a file.")]
 SourceArgument = Annotated[str | None, typer.Argument(help="The message, a file with one on each line, or - (stdin).")]
 
@@ -67,7 +54,7 @@ def up(
     """Start all processes and keep them running until Ctrl-C."""
     from console.up import run_up
 
-    run_up(_load(config, state, workers), issuers=issuers, ports="free" if free_ports else "configured")
+    run_up(load(config, state, workers), issuers=issuers, ports="free" if free_ports else "configured")
 
 
 @app.command()
@@ -80,7 +67,7 @@ def demo(
     """Run a scripted shop day on real parts in front of you."""
     from console.demo import run_demo
 
-    raise typer.Exit(run_demo(_load(config, state), once=once, svg=svg))
+    raise typer.Exit(run_demo(load(config, state), once=once, svg=svg))
 
 
 @app.command()
@@ -90,32 +77,32 @@ def switch(
     state: StateOption = None,
 ) -> None:
     """Run one switch worker."""
-    _run_process("switch", config, state, worker=worker)
+    run_process("switch", config, state, worker=worker)
 
 
 @app.command()
 def hsm(config: ConfigOption = None, state: StateOption = None) -> None:
     """Run the HSM process: PKCS#11 token, vault, unix socket."""
-    _run_process("hsm", config, state)
+    run_process("hsm", config, state)
 
 
 @app.command()
 def tokenizer(config: ConfigOption = None, state: StateOption = None) -> None:
     """Run the tokenization endpoint: the one place where card data enters by JSON."""
-    _run_process("tokenizer", config, state)
+    run_process("tokenizer", config, state)
 
 
 @app.command(hidden=True)
 def postgresql(config: ConfigOption = None, state: StateOption = None) -> None:
     """Run the embedded PostgreSQL (used by up)."""
-    _run_process("postgresql", config, state)
+    run_process("postgresql", config, state)
 
 
 @gateway_app.callback(invoke_without_command=True)
 def gateway(context: typer.Context, config: ConfigOption = None, state: StateOption = None) -> None:
     """Run the merchant gateway."""
     if context.invoked_subcommand is None:
-        _run_process("gateway", config, state)
+        run_process("gateway", config, state)
 
 
 @gateway_key_app.command("create")
@@ -129,7 +116,7 @@ def gateway_key_create(
     """Make an API key for a merchant; it is shown once."""
     from console.gateway_key import run_create
 
-    run_create(_load_running(config, state), merchant, publishable, as_json)
+    run_create(load_running(config, state), merchant, publishable, as_json)
 
 
 @sim_app.command("issuer")
@@ -140,7 +127,7 @@ def sim_issuer(
     scenario: Annotated[Path | None, typer.Option(help="Scenario file: accounts, balances, faults.")] = None,
 ) -> None:
     """Run an issuer simulator with accounts, PINs and a book of its own."""
-    _run_process("issuer", config, state, name=name, scenario=scenario)
+    run_process("issuer", config, state, name=name, scenario=scenario)
 
 
 @app.command()
@@ -182,7 +169,7 @@ def send(
     from console.send import Request, run_send
 
     request = Request(message=message, mti=mti, elements=tuple(element or ()), to=to, spec=spec, ask_pin=pin)
-    run_send(_load_running(config, state), request, timeout, as_json, unmasked)
+    run_send(load_running(config, state), request, timeout, as_json, unmasked)
 
 
 @ledger_app.command("migrate")
@@ -190,7 +177,7 @@ def ledger_migrate(config: ConfigOption = None, state: StateOption = None, as_js
     """Bring the database to the present schema."""
     from console.ledger_commands import run_migrate
 
-    run_migrate(_load_running(config, state), as_json)
+    run_migrate(load_running(config, state), as_json)
 
 
 @ledger_app.command("verify")
@@ -198,7 +185,7 @@ def ledger_verify(config: ConfigOption = None, state: StateOption = None, as_jso
     """Check the journal: zero sums, hash chain, nothing changed."""
     from console.ledger_commands import run_verify
 
-    raise typer.Exit(run_verify(_load_running(config, state), as_json))
+    raise typer.Exit(run_verify(load_running(config, state), as_json))
 
 
 @ledger_app.command("trial-balance")
@@ -206,7 +193,7 @@ def ledger_trial_balance(config: ConfigOption = None, state: StateOption = None,
     """Sum of every account; debits equal credits."""
     from console.ledger_commands import run_trial_balance
 
-    raise typer.Exit(run_trial_balance(_load_running(config, state), as_json))
+    raise typer.Exit(run_trial_balance(load_running(config, state), as_json))
 
 
 @app.command()
@@ -219,7 +206,7 @@ def prove(
     """Hold the issuers' books, the ledger and the acquirers' books against each other."""
     from console.prove_command import run_prove
 
-    raise typer.Exit(run_prove(_load_running(config, state), wait, as_json))
+    raise typer.Exit(run_prove(load_running(config, state), wait, as_json))
 
 
 @bench_app.command("switch")
@@ -233,7 +220,7 @@ def bench_switch(
     """Authorizations a second of a whole system on this machine."""
     from console.bench_switch import run_bench
 
-    raise typer.Exit(run_bench(_load(config, None, workers), seconds, in_flight, as_json))
+    raise typer.Exit(run_bench(load(config, None, workers), seconds, in_flight, as_json))
 
 
 @bench_app.command("codec")
@@ -313,27 +300,6 @@ def _known(error: Exception) -> ConsoleError | None:
             if loaded is not None and isinstance(error, getattr(loaded, name, ())):
                 return ConsoleError(str(error))
     return None
-
-
-def _load(config: Path | None, state: Path | None, workers: int | None = None) -> Any:
-    from console.config import load_config
-    from console.logging import configure
-
-    configure("cardswitch", level="warning")  # on standard error; processes of a system log to files of their own
-    return load_config(config, state=state, workers=workers)
-
-
-def _load_running(config: Path | None, state: Path | None) -> Any:
-    """The configuration of the system that runs in the state directory, if one does."""
-    from console.supervisor import running_config
-
-    return running_config(_load(config, state))
-
-
-def _run_process(kind: str, config: Path | None, state: Path | None, **options: Any) -> None:
-    from console.processes import run_process
-
-    run_process(kind, _load(config, state), options)
 
 
 if __name__ == "__main__":
