@@ -26,8 +26,8 @@ class NetworkTokenUse(msgspec.Struct, frozen=True, kw_only=True):
     """What comes with a network token (DPAN) in DE 2.
 
     `cryptogram` is 20 bytes (`hsm.algorithms.token_cryptogram`), `merchant` DE 42 without trailing blanks, `channel`
-    one of `hsm.vault.network_tokens.CHANNELS`. A cryptogram is taken once; again only with the same `used_by`, if that
-    is not empty, so that a repeated message gets its answer.
+    one of `hsm.vault.network_token_rules.CHANNELS`. A cryptogram is taken once; again only with the same `used_by`, if
+    that is not empty, so that a repeated message gets its answer.
     """
 
     cryptogram: bytes = b""

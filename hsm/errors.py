@@ -39,6 +39,10 @@ class PinTranslationError(HsmError):
     """A translation between PIN block formats that is forbidden."""
 
 
+class TokenCryptogramError(HsmError):
+    """A network token's cryptogram that cannot be read; the text never tells its bytes."""
+
+
 class VaultError(HsmError):
     """The vault's database cannot be reached."""
 

@@ -12,6 +12,8 @@ from typing import Protocol
 
 import msgspec
 
+from hsm.key_commands import KeyInfo
+
 
 class Tokenize(msgspec.Struct, frozen=True, tag="tokenize", kw_only=True):
     """Store a card and make a name for it that merchants may hold.
@@ -179,7 +181,7 @@ class ProvisionNetworkToken(msgspec.Struct, frozen=True, tag="provision_network_
         pan: instead, the number of a card.
         domain: who asks for it and may use it (the token requestor); never empty.
         merchant: the only DE 42 it may be used at; empty: any.
-        channel: the only one of `hsm.vault.network_tokens.CHANNELS` it may be used in; empty: any.
+        channel: the only one of `hsm.vault.network_token_rules.CHANNELS` it may be used in; empty: any.
         expiry: of the network token, YYMM; empty: the card's.
     """
 
@@ -263,13 +265,31 @@ class ReadStatus(msgspec.Struct, frozen=True, tag="status"):
     """Ask whether token and vault work, and for the metrics."""
 
 
+class AuditStatus(msgspec.Struct, frozen=True):
+    """How the audit trail stands: number of its last record, segment, chain (hex), and why it cannot be written."""
+
+    records: int = 0
+    segment: int = 0
+    chain: str = ""
+    failure: str = ""
+
+
 class HsmStatus(msgspec.Struct, frozen=True, tag="status_read"):
-    """`metrics` is in the Prometheus text format; key names with their check values are in `keys`."""
+    """How the process is.
+
+    `metrics` is in the Prometheus text format; `keys` are the names of those in force with their check values,
+    `key_list` all versions. `since` is when the token was last lost or found, in seconds since 1970; `queued` the
+    commands that wait.
+    """
 
     token: bool
     vault: bool
     keys: dict[str, str]
     metrics: str
+    since: float = 0.0
+    queued: int = 0
+    key_list: tuple[KeyInfo, ...] = ()
+    audit: AuditStatus = AuditStatus()
 
 
 VaultRequest = (

@@ -38,6 +38,12 @@ class Batches(Generic[Key, Payload, Answer]):
         self._max_waiting = max_waiting
         self._waiting: dict[Key, tuple[Payload, asyncio.Future[Answer | None]]] = {}
         self._worker: asyncio.Task[None] | None = None
+        self._asked: list[Payload] = []
+
+    @property
+    def unanswered(self) -> list[Payload]:
+        """What waits or is being asked."""
+        return [*self._asked, *(payload for payload, _ in self._waiting.values())]
 
     def submit(self, key: Key, payload: Payload) -> asyncio.Future[Answer | None]:
         """Return the future of this key's answer; it is shared by all who ask for the same key, so never cancel it.
@@ -60,6 +66,7 @@ class Batches(Generic[Key, Payload, Answer]):
         while self._waiting:
             keys = list(self._waiting)[: self._max_batch]
             batch = {key: self._waiting.pop(key) for key in keys}
+            self._asked = [payload for payload, _ in batch.values()]
             try:
                 answers = await self._ask({key: payload for key, (payload, _) in batch.items()})
             except BaseException as error:
@@ -72,3 +79,5 @@ class Batches(Generic[Key, Payload, Answer]):
                 for key, (_, future) in batch.items():
                     if not future.done():
                         future.set_result(answers.get(key))
+            finally:
+                self._asked = []

@@ -43,12 +43,14 @@ class Database:
     """A small pool that knows whether its server is there.
 
     Args:
-        dsn: of the role cardswitch_vault.
+        dsn: of the role cardswitch_vault; the tokenizer's pool is of cardswitch_tokenizer.
         timeout_s: for connecting and for each statement.
+        name: what log and server call it.
     """
 
-    def __init__(self, dsn: str, timeout_s: float) -> None:
+    def __init__(self, dsn: str, timeout_s: float, name: str = "vault") -> None:
         self.available = False
+        self._name = name
         self._dsn = dsn
         self._timeout_s = timeout_s
         self._pool: Any = None
@@ -62,7 +64,7 @@ class Database:
             max_size=CONNECTIONS,
             timeout=self._timeout_s,
             command_timeout=self._timeout_s,
-            server_settings={"application_name": "cardswitch-hsm"},
+            server_settings={"application_name": f"cardswitch-{self._name}"},
         )
         await self._pool  # makes no connection yet: min_size is 0
         if not await self._reachable():
@@ -95,7 +97,7 @@ class Database:
     def _lost(self, error: BaseException | None) -> None:
         self.available = False
         if self._seeker is None or self._seeker.done():
-            log.warning("vault_lost", reason=type(error).__name__ if error else "not reachable")
+            log.warning(f"{self._name}_lost", reason=type(error).__name__ if error else "not reachable")
             self._seeker = asyncio.create_task(self._seek())
 
     async def _seek(self) -> None:
@@ -103,7 +105,7 @@ class Database:
         while not await self._reachable():
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
-        log.info("vault_back")
+        log.info(f"{self._name}_back")
 
     async def _reachable(self) -> bool:
         try:

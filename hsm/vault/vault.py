@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
+import asyncpg
 import msgspec
 
 from hsm.commands import HsmRefused
@@ -19,6 +20,9 @@ from hsm.errors import VaultError
 from hsm.vault.batches import Batches
 from hsm.vault.cards import Card, CardCache, Numbers, card_token
 from hsm.vault.database import Database
+from hsm.vault.network_token_rules import PresentedNetworkToken
+from hsm.vault.network_tokens import NetworkTokens
+from hsm.vault.rewrap import stored_under
 from hsm.vault_commands import CardToken, ResolveToken
 
 # A candidate meets a row of another process, or a surrogate that is taken: ask again, with another surrogate.
@@ -31,6 +35,8 @@ WITH stored AS (
     INSERT INTO vault.cards ({_COLUMNS})
     SELECT * FROM unnest($1::text[], $2::bytea[], $3::text[], $4::text[], $5::bytea[], $6::bytea[],
                          $7::text[], $8::text[], $9::smallint[])
+           AS new ({_COLUMNS})
+    WHERE NOT EXISTS (SELECT 1 FROM vault.deletions gone WHERE gone.surrogate = new.surrogate)
     ON CONFLICT DO NOTHING
     RETURNING {_COLUMNS}
 )
@@ -40,10 +46,12 @@ SELECT {_COLUMNS} FROM vault.cards WHERE fingerprint = ANY($2)
 """
 _BY_SURROGATE = f"SELECT {_COLUMNS} FROM vault.cards WHERE surrogate = ANY($1)"
 _BY_TOKEN = f"SELECT {_COLUMNS} FROM vault.cards WHERE token = ANY($1)"
-_ISSUE = "INSERT INTO vault.tokens (id, card, exp_month, exp_year) VALUES ($1, $2, $3, $4) RETURNING created_at"
-_READ = """
-SELECT id, card, exp_month, exp_year, t.created_at, used_at, surrogate, fingerprint, leading_digits, last4
-FROM vault.tokens t JOIN vault.cards c ON c.token = t.card WHERE id = $1
+_ISSUE = """
+INSERT INTO vault.tokens (id, card, exp_month, exp_year, domain) VALUES ($1, $2, $3, $4, $5) RETURNING created_at
+"""
+_READ = f"""
+SELECT id, exp_month, exp_year, domain, t.created_at, used_at, {_COLUMNS}
+FROM vault.tokens t JOIN vault.cards c ON c.token = t.card WHERE id = $1 AND domain = $2
 """
 _CONSUME = """
 UPDATE vault.tokens SET used_at = coalesce(used_at, clock_timestamp()), used_by = $2
@@ -58,12 +66,16 @@ class Vault:
         database: connections of the role cardswitch_vault.
         cards: the cache that found cards enter.
         numbers: makes other surrogates where one is taken, and token ids.
+        network_tokens: over the same database; left out: with the usual range and key.
     """
 
-    def __init__(self, database: Database, cards: CardCache, numbers: Numbers) -> None:
-        self._database = database
-        self._cards = cards
-        self._numbers = numbers
+    def __init__(
+        self, database: Database, cards: CardCache, numbers: Numbers, network_tokens: NetworkTokens | None = None
+    ) -> None:
+        self.network_tokens = network_tokens or NetworkTokens(database, numbers)
+        self.database = self._database = database
+        self.cards = self._cards = cards
+        self.numbers = self._numbers = numbers
         self._new: Batches[bytes, Card, Card] = Batches(self._store)
         self._surrogates: Batches[str, str, Card] = Batches(self._by_surrogate)
         self._tokens: Batches[str, str, Card] = Batches(self._by_token)
@@ -82,39 +94,47 @@ class Vault:
             raise VaultError("the vault's database is away")
         if isinstance(missing, NewCard):
             return self._new.submit(missing.candidate.fingerprint, missing.candidate)
+        if isinstance(missing, PresentedNetworkToken):
+            return asyncio.ensure_future(self._behind(missing))
         if isinstance(missing, UnknownSurrogate):
             return self._surrogates.submit(missing.surrogate, missing.surrogate)
         return self._tokens.submit(missing.token, missing.token)
 
-    async def issue(self, kind: str, card: Card, expiry: str) -> CardToken:
-        """Store and return a new `tok_…` or `pm_…` for a card; `expiry` is YYMM."""
+    async def issue(self, kind: str, card: Card, expiry: str, domain: str) -> CardToken:
+        """Store and return a new `tok_…` or `pm_…` of a domain for a card; `expiry` is YYMM.
+
+        Raises:
+            HsmRefused: `card_unknown`, the card was erased meanwhile; it has left the cache.
+        """
         token = self._numbers.identifier(f"{kind}_")
-        created_at = await self._database.run(
-            lambda connection: connection.fetchval(_ISSUE, token, card.token, int(expiry[2:]), 2000 + int(expiry[:2]))
-        )
+        arguments = (token, card.token, int(expiry[2:]), 2000 + int(expiry[:2]), domain)
+        try:
+            created_at = await self._database.run(lambda connection: connection.fetchval(_ISSUE, *arguments))
+        except asyncpg.ForeignKeyViolationError:
+            self._cards.forget(card.token)
+            raise HsmRefused("card_unknown", "the card was erased") from None
         return card_token(card, expiry, token, int(created_at.timestamp()))
 
     async def resolve(self, request: ResolveToken) -> CardToken:
-        """Return what a token stands for, using it up where asked.
+        """Return what a token of the domain stands for, using it up where asked.
 
         Raises:
             HsmRefused: `token_unknown` or `token_used`.
             VaultError: the database is away.
         """
-        row = await self._database.run(lambda connection: connection.fetchrow(_READ, request.id))
-        if row is None:
-            raise HsmRefused("token_unknown", "no such token")
-        if request.consume and row["id"].startswith("tok_"):
+        row = await self._row(request.id, request.domain)
+        consumes = request.consume and request.id.startswith("tok_")
+        if consumes:
             used = await self._database.run(
                 lambda connection: connection.fetchval(_CONSUME, request.id, request.used_by)
             )
             if used is None:
                 raise HsmRefused("token_used", "a tok_ pays once")
-        used = row["used_at"] is not None or (request.consume and request.id.startswith("tok_"))
+        used = row["used_at"] is not None or consumes
         return msgspec.structs.replace(_read(row, row["id"], row["created_at"]), used=used)
 
-    async def exchange(self, source: str, kind: str) -> CardToken:
-        """Use up the `tok_…` in `source` and return a new token of `kind` for its card, both or neither.
+    async def exchange(self, source: str, kind: str, domain: str) -> CardToken:
+        """Use up the `tok_…` in `source` and return a new token of `kind` for its card and domain, both or neither.
 
         Raises:
             HsmRefused: `token_unknown` or `token_used`.
@@ -123,16 +143,50 @@ class Vault:
 
         async def exchanged(connection: Any) -> CardToken:
             async with connection.transaction():
-                row = await connection.fetchrow(_READ, source)
+                row = await connection.fetchrow(_READ, source, domain)
                 if row is None or not source.startswith("tok_"):
                     raise HsmRefused("token_unknown", "no such token")
                 if await connection.fetchval(_CONSUME, source, "") is None:
                     raise HsmRefused("token_used", "a tok_ pays once")
                 token = self._numbers.identifier(f"{kind}_")
-                arguments = (token, row["card"], row["exp_month"], row["exp_year"])
+                arguments = (token, row["token"], row["exp_month"], row["exp_year"], domain)
                 return _read(row, token, await connection.fetchval(_ISSUE, *arguments))
 
-        return await self._database.run(exchanged)
+        try:
+            return await self._database.run(exchanged)
+        except asyncpg.ForeignKeyViolationError:
+            raise HsmRefused("token_unknown", "no such token") from None
+
+    async def card_of(self, token: str, domain: str) -> tuple[Card, str]:
+        """Return the card of a `tok_…` or `pm_…` of a domain, and the token's expiry (YYMM).
+
+        Raises:
+            HsmRefused: `token_unknown`.
+            VaultError: the database is away.
+        """
+        row = await self._row(token, domain)
+        return Card(*(row[name] for name in _COLUMNS.split(", "))), _expiry(row)
+
+    async def cards_under(self, key_version: str) -> int:
+        """Return how many cards and network tokens are, or are about to be, stored under a data key, e.g. `pan-1`.
+
+        Where it is 0, the cache holds none of them any more either: the key may be destroyed.
+        """
+        stored = await stored_under(self._database, key_version)
+        coming = sum(candidate.key_version == key_version for candidate in self._new.unanswered)
+        if not stored + coming:
+            self._cards.drop_version(key_version)
+        return stored + coming
+
+    async def _row(self, token: str, domain: str) -> Any:
+        row = await self._database.run(lambda connection: connection.fetchrow(_READ, token, domain))
+        if row is None:
+            raise HsmRefused("token_unknown", "no such token")
+        return row
+
+    async def _behind(self, presented: PresentedNetworkToken) -> Card | None:
+        token = await self.network_tokens.take(presented)
+        return self._cards.by_token(token) or await self._tokens.submit(token, token)
 
     async def _store(self, candidates: dict[bytes, Card]) -> Mapping[bytes, Card]:
         found: dict[bytes, Card] = {}
@@ -175,6 +229,10 @@ def _read(row: Any, token: str, created_at: datetime) -> CardToken:
         fingerprint=row["fingerprint"].hex(),
         bin=row["leading_digits"],
         last4=row["last4"],
-        expiry=f"{row['exp_year'] % 100:02d}{row['exp_month']:02d}",
+        expiry=_expiry(row),
         created_at=int(created_at.timestamp()),
     )
+
+
+def _expiry(row: Any) -> str:
+    return f"{row['exp_year'] % 100:02d}{row['exp_month']:02d}"
