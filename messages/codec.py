@@ -29,6 +29,7 @@ _Key = TypeVar("_Key")
 
 _MACS = (64, 128)  # a MAC is the last element, whichever of the two it is
 _MAC_BYTES = 8
+_LAST_OF_PRIMARY = 64  # elements above it need a second bitmap
 
 
 class Codec:
@@ -122,6 +123,26 @@ class Codec:
             raise ValueError(f"a MAC has {_MAC_BYTES} bytes, got {len(mac)}")
         split = self._mac_offset(data)
         return data[:split] + (mac if len(data) - split == _MAC_BYTES else mac.hex().upper().encode())
+
+    def offset(self, message: Message, number: int) -> int:
+        """Where the value of one of its elements starts in the encoded message; a pad before it belongs to it.
+
+        Args:
+            message: as for `encode`.
+            number: of an element that it has.
+
+        Raises:
+            EncodeError: the dialect cannot express the elements up to that one.
+            KeyError: the message does not have it.
+        """
+        elements = message.elements
+        value = elements[number]
+        up_to = {other: elements[other] for other in elements if other <= number}
+        end = len(self.encode(Message(message.mti, up_to)))
+        if number <= _LAST_OF_PRIMARY < max(elements):
+            end += bitmap_size(self.dialect)  # the whole message has a second bitmap
+        encoding = self.dialect.elements[number].encoding
+        return end - (len(value) if encoding in ("ascii", "hex") else (len(value) + 1) // 2)
 
     @property
     def compiled(self) -> tuple[int, int]:

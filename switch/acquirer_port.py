@@ -5,25 +5,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import structlog
 import trio
 
+from hsm.commands import Hsm
 from messages.codec import Codec
 from messages.dialect import load_dialect
 from messages.errors import DecodeError
-from messages.exchange import pairing_key
 from messages.framing import framing
 from messages.mask import masked_hex_dump
 from messages.message import Message
-from messages.mti import is_response, response_mti
+from messages.mti import response_mti
 from switch.config import AcquirerLink
 from switch.errors import WireError
+from switch.link_mac import LinkMac
 from switch.link_state import LinkEvent
-from switch.management import answer
 from switch.meters import Meters, known_code
 from switch.network import Acceptor, Network, Wire
+from switch.reception import Reception
 from switch.salvage import salvage
 from switch.session import Session
 
@@ -47,6 +48,7 @@ class AcquirerPort:
         self,
         link: AcquirerLink,
         network: Network,
+        hsm: Hsm,
         meters: Meters,
         serve: Serve,
         refuse: Callable[[AcquirerPort, Session, Message], None],
@@ -63,6 +65,11 @@ class AcquirerPort:
         self._dialect = load_dialect(link.dialect)
         self._codec = Codec(self._dialect)
         self._framing = framing(link.framing, link.max_frame)
+        self._mac = LinkMac(link.name, link.mac_key, link.mac_management, self._codec, hsm, meters)
+        self.reception = Reception(
+            self._mac, meters, serve=self._served, late=self._late, undecodable=self.undecodable,
+            managed=self._on_up, verify_requests=False,
+        )  # fmt: skip
         self._sessions: list[Session] = []
         self._acceptor: Acceptor | None = None
 
@@ -75,8 +82,8 @@ class AcquirerPort:
         return None
 
     @property
-    def connections(self) -> int:
-        return len(self._sessions)
+    def sessions(self) -> Sequence[Session]:
+        return tuple(self._sessions)
 
     def drain(self) -> None:
         """Accept nothing more, neither connections nor requests."""
@@ -109,7 +116,7 @@ class AcquirerPort:
             self._acceptor.close()
 
     async def _connection(self, wire: Wire) -> None:
-        session = Session(self.name, wire, self._codec, self._framing, self, MAX_PENDING)
+        session = Session(self.name, wire, self._codec, self._framing, self._mac, self, MAX_PENDING)
         if not self.link.must_sign_on:
             session.moved(LinkEvent.SIGNED_ON)
         self._sessions.append(session)
@@ -126,19 +133,13 @@ class AcquirerPort:
             log.info("disconnected", link=self.name, peer=session.peer, reason=session.close_reason)
 
     def arrived(self, session: Session, message: Message, frame: bytes) -> None:
-        mti = message.mti
-        self._meters.count("received", self.name, mti)
-        try:
-            if is_response(mti):
-                if not session.pending.answer(pairing_key(message), message):
-                    self._meters.count("late_answers", self.name, known_code(message.elements.get(39, "")))
-            elif mti[1] == "8":
-                session.send(self._codec.encode(answer(session, message)))
-                self._on_up()
-            else:
-                self._serve(self, session, message, frame)
-        except DecodeError as error:
-            self.undecodable(session, frame, error)
+        self.reception.arrived(session, message, frame)
+
+    def _served(self, session: Session, message: Message, frame: bytes) -> None:
+        self._serve(self, session, message, frame)
+
+    def _late(self, message: Message) -> None:
+        self._meters.count("late_answers", self.name, known_code(message.elements.get(39, "")))
 
     def undecodable(self, session: Session, frame: bytes, error: DecodeError) -> None:
         """Say so, with a masked dump, and answer DE 39 = 30 where type, DE 7 and DE 11 could be read. The link stays:

@@ -20,7 +20,6 @@ from messages.mti import repeat_mti
 from switch.errors import ExchangeLost, LinkUnavailable
 from switch.meters import Meters, known_code
 from switch.session import Session
-from switch.stages.answer import sealed
 from switch.wake import Signal
 
 log = structlog.get_logger("switch.advices")
@@ -49,7 +48,6 @@ class AdviceSender:
     Args:
         timeout_s: how long an acknowledgement may take.
         trace_element: where the trace id goes, None for nowhere.
-        mac_key: for links whose messages carry a MAC; "" for none.
         holder: this worker's name in the lease.
     """
 
@@ -63,7 +61,6 @@ class AdviceSender:
         *,
         timeout_s: float,
         trace_element: int | None,
-        mac_key: str,
         holder: str,
     ) -> None:
         self.backlog = 0  # of the last look, at most BATCH
@@ -74,7 +71,6 @@ class AdviceSender:
         self._rng = rng
         self._timeout_s = timeout_s
         self._trace_element = trace_element
-        self._mac_key = mac_key
         self._holder = holder
         self._lease = f"advices:{to.name}"
         self._leased_until = 0.0
@@ -146,7 +142,7 @@ class AdviceSender:
             mti = draft.mti if attempt == 0 else repeat_mti(draft.mti)
             try:
                 message = await self._message(advice, mti)
-                payload = await sealed(message, session.codec, self._mac_key, self._hsm, advice.trace_id)
+                payload = await session.mac.sealed(message, advice.trace_id)
                 self._meters.count("advices_sent", self._to.name, mti)
                 expires_at = trio.current_time() + self._timeout_s
                 answer = await session.exchange(message, expires_at, payload)
@@ -155,6 +151,9 @@ class AdviceSender:
                     return code
                 reason = f"answered {code}"
             except (HsmUnavailable, LinkUnavailable):
+                return None
+            except HsmRefused as refused:  # a MAC that is not made now may be made in a second
+                log.error("advice_not_sealed", link=self._to.name, advice_id=advice.advice_id, error=str(refused))
                 return None
             except EncodeError as error:
                 self._meters.count("failures", "advice_encoding")

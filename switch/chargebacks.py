@@ -12,6 +12,7 @@ from datetime import timedelta
 
 import structlog
 
+from hsm.commands import HsmRefused, HsmUnavailable
 from ledger.journal import Begun, Intent, Journal, JournalUnavailable, Kind, Outcome
 from messages.errors import DecodeError, MoneyError
 from messages.exchange import acquirer_key, parse_original_data, transmission_time
@@ -62,7 +63,11 @@ class Chargebacks:
         log.info(
             "chargeback", link=line.name, trace_id=trace_id, stan=message.elements.get(11, ""), response_code=told[39]
         )
-        session.send(session.codec.encode(answer_message(message, told, line.trace_element, trace_id)))
+        try:
+            answered = answer_message(message, told, line.trace_element, trace_id)
+            session.send(await session.mac.sealed(answered, trace_id))
+        except (HsmRefused, HsmUnavailable):
+            self._meters.count("unanswered", "mac")  # it is booked; the issuer's repeat gets the stored answer
 
     async def _told(self, line: IssuerLine, message: Message, trace_id: str) -> dict[int, str]:
         if any(number not in message.elements for number in MANDATORY[Kind.CHARGEBACK]):

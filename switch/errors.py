@@ -28,6 +28,22 @@ class ExchangeLost(SwitchError):
     """A request left, and its answer cannot come any more: the deadline is past or the connection broke."""
 
 
+class KeyExchangeFailed(SwitchError):
+    """A key was not exchanged, and the one before stays in force. `outcome` is a constant, for the metric."""
+
+    def __init__(self, outcome: str, reason: str) -> None:
+        super().__init__(reason)
+        self.outcome = outcome
+
+
+class ControlError(SwitchError):
+    """A worker's control socket is not there, or it says no; `code` is a constant."""
+
+    def __init__(self, code: str, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
 class Undecided(SwitchError):
     """The journal did not take an outcome. `approval`: an approval may have become durable all the same, so nothing
     else may be answered; the peer's repeat will find out."""

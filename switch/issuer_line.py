@@ -7,26 +7,27 @@ is served here or handed to `serve`.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import structlog
 import trio
 
+from hsm.commands import Hsm
 from messages.codec import Codec
 from messages.dialect import load_dialect
 from messages.errors import DecodeError
-from messages.exchange import pairing_key
 from messages.framing import framing
 from messages.mask import masked_hex_dump
 from messages.message import Message
-from messages.mti import is_response
 from switch.clock import Clock
 from switch.config import IssuerLink
 from switch.errors import WireError
+from switch.link_mac import LinkMac
 from switch.link_state import LinkEvent
-from switch.management import answer, sign_on, stans, watch
+from switch.management import sign_on, stans, watch
 from switch.meters import Meters, known_code
 from switch.network import Network
+from switch.reception import Reception
 from switch.session import Session
 
 log = structlog.get_logger("switch.issuer_line")
@@ -38,7 +39,7 @@ class IssuerLine:
     """One issuer link of one worker.
 
     Args:
-        serve: takes requests that the issuer starts; must not wait.
+        serve: takes requests that the issuer starts, their MAC verified; must not wait.
         on_up: called each time the link has signed on.
     """
 
@@ -48,6 +49,7 @@ class IssuerLine:
         network: Network,
         clock: Clock,
         rng: random.Random,
+        hsm: Hsm,
         meters: Meters,
         serve: Serve,
         on_up: Callable[[], None],
@@ -64,6 +66,11 @@ class IssuerLine:
         self._on_up = on_up
         self._codec = Codec(load_dialect(link.dialect))
         self._framing = framing(link.framing, link.max_frame)
+        self.mac = LinkMac(link.name, link.mac_key, link.mac_management, self._codec, hsm, meters)
+        self.reception = Reception(
+            self.mac, meters, serve=self._served, late=self._late, undecodable=self.undecodable,
+            managed=_nothing, verify_requests=True,
+        )  # fmt: skip
         self._numbers = stans()
         self._current: Session | None = None
         self._draining = False
@@ -73,6 +80,10 @@ class IssuerLine:
         """The connection that carries traffic; None while there is none."""
         current = self._current
         return current if current is not None and current.carries_traffic else None
+
+    @property
+    def sessions(self) -> Sequence[Session]:
+        return (self._current,) if self._current is not None else ()
 
     @property
     def pending(self) -> int:
@@ -108,7 +119,7 @@ class IssuerLine:
     async def _connection(self) -> bool:
         """One connection from dialling to its end; True where it had signed on."""
         wire = await self._network.dial(self.link.address, self.link.dial_timeout_s)
-        session = Session(self.name, wire, self._codec, self._framing, self, self.link.max_pending)
+        session = Session(self.name, wire, self._codec, self._framing, self.mac, self, self.link.max_pending)
         self._current = session
         was_up = False
         try:
@@ -133,17 +144,10 @@ class IssuerLine:
         return was_up
 
     def arrived(self, session: Session, message: Message, frame: bytes) -> None:
-        self._meters.count("received", self.name, message.mti)
-        try:
-            if is_response(message.mti):
-                if not session.pending.answer(pairing_key(message), message):
-                    self._late(message)
-            elif message.mti[1] == "8":
-                session.send(self._codec.encode(answer(session, message)))
-            else:
-                self._serve(self, session, message)
-        except DecodeError as error:
-            self.undecodable(session, frame, error)
+        self.reception.arrived(session, message, frame)
+
+    def _served(self, session: Session, message: Message, frame: bytes) -> None:
+        self._serve(self, session, message)
 
     def undecodable(self, session: Session, frame: bytes, error: DecodeError) -> None:
         self._meters.count("undecodable", self.name)
@@ -160,6 +164,10 @@ class IssuerLine:
         log.warning(
             "late_answer", link=self.name, mti=message.mti, stan=message.elements.get(11, ""), response_code=code
         )
+
+
+def _nothing() -> None:
+    pass
 
 
 async def _run_to_the_end(session: Session, scope: trio.CancelScope) -> None:

@@ -1,8 +1,9 @@
 """Network management: sign-on, sign-off and echo (0800/0810) on a session.
 
-Links call `sign_on` and `watch` on sessions that they dialled and `answer` for what the peer starts.
+Links call `sign_on` and `watch` on sessions that they dialled and `answer` for what the peer starts. Keys are exchanged
+by `switch.key_exchange`.
 
-Source: ISO 8583:1987 4.4.9 and DE 70 (001 sign-on, 002 sign-off, 301 echo test).
+Source: ISO 8583:1987 4.4.9 and DE 70 (001 sign-on, 002 sign-off, 101 key change, 301 echo test).
 """
 
 from __future__ import annotations
@@ -12,14 +13,17 @@ from collections.abc import Iterator
 
 import trio
 
+from hsm.commands import HsmRefused, HsmUnavailable
 from messages.exchange import de7
 from messages.message import Message
+from messages.mti import response_mti
 from switch.clock import Clock
 from switch.errors import ExchangeLost, LinkUnavailable
 from switch.link_state import LinkEvent
 from switch.session import Session
 
-SIGN_ON, SIGN_OFF, ECHO = "001", "002", "301"
+SIGN_ON, SIGN_OFF, KEY_CHANGE, ECHO = "001", "002", "101", "301"
+KEY_CHANGES = frozenset({KEY_CHANGE})
 
 # DE 70 → what it does to the state of the session that it came through.
 EFFECTS: dict[str, LinkEvent | None] = {
@@ -45,8 +49,8 @@ async def sign_on(session: Session, stan: str, clock: Clock, timeout_s: float) -
     try:
         request = management_request(SIGN_ON, stan, clock)
         answer = await session.exchange(request, trio.current_time() + timeout_s)
-    except (ExchangeLost, LinkUnavailable):
-        return False
+    except (ExchangeLost, LinkUnavailable, HsmRefused, HsmUnavailable):
+        return False  # the last two: no MAC for the request
     if answer.elements.get(39) != "00":
         return False
     session.moved(LinkEvent.SIGNED_ON)
@@ -68,8 +72,9 @@ async def watch(
             request = management_request(ECHO, next(numbers), clock)
             await session.exchange(request, trio.current_time() + timeout_s)
             missed = 0
-        except LinkUnavailable:
-            await trio.sleep(timeout_s)  # the table is full: the peer is busy or silent, look again
+            session.echoed_at = trio.current_time()
+        except (LinkUnavailable, HsmRefused, HsmUnavailable):
+            await trio.sleep(timeout_s)  # the table is full or there is no MAC: the peer is not to blame, look again
         except ExchangeLost:
             missed += 1
             if missed >= missed_limit:
@@ -86,6 +91,22 @@ def answer(session: Session, request: Message) -> Message:
             session.moved(effect)
     else:
         response_code = "12"
+    return management_answer(request, {39: response_code})
+
+
+def management_answer(request: Message, told: dict[int, str]) -> Message:
+    """The 0810 (or 0830) to a request: what is echoed, and what is told, DE 39 included."""
+    elements = {number: request.elements[number] for number in ECHOED if number in request.elements}
+    elements.update(told)
+    return Message("0810" if request.mti[2] == "0" else "0830", elements)
+
+
+def refusal(request: Message, response_code: str) -> Message:
+    """The answer to a request of any type that is not looked at: what identifies it, and DE 39.
+
+    Raises:
+        DecodeError: its type has no answer.
+    """
     elements = {number: request.elements[number] for number in ECHOED if number in request.elements}
     elements[39] = response_code
-    return Message("0810" if request.mti[2] == "0" else "0830", elements)
+    return Message(response_mti(request.mti), elements)

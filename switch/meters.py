@@ -25,6 +25,8 @@ COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "declines": ("Requests declined by the switch itself.", ("reason",)),
     "repeats": ("Requests that were there before.", ("link",)),
     "undecodable": ("Frames that are no message.", ("link",)),
+    "mac_failures": ("Messages whose MAC was missing, wrong or could not be verified.", ("link", "reason")),
+    "key_exchanges": ("Key exchanges that ended.", ("link", "kind", "outcome")),
     "late_answers": ("Answers nobody waited for.", ("link", "response_code")),
     "unexpected": ("Messages that the switch does not serve.", ("link",)),
     "sessions_closed": ("Connections that ended.", ("link",)),

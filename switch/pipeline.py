@@ -29,7 +29,7 @@ from switch.events import EventLog, PaymentEvent
 from switch.issuer_line import IssuerLine
 from switch.meters import Meters, known_code
 from switch.session import Session
-from switch.stages.answer import answer_message, sealed, told_by
+from switch.stages.answer import answer_message, told_by
 from switch.stages.forward import Answered, NotSent, forward
 from switch.stages.fraud import FraudRules
 from switch.stages.identify import authenticate, identify
@@ -264,10 +264,10 @@ class Pipeline:
     async def _answer(self, request: Request, told: dict[int, str]) -> None:
         link = request.link
         message = answer_message(request.message, told, link.trace_element, request.trace_id)
-        codec = request.session.codec
+        codec, mac = request.session.codec, request.session.mac
         at = perf_counter()
         try:
-            payload = await sealed(message, codec, link.mac_key, self._hsm, request.trace_id)
+            payload = await mac.sealed(message, request.trace_id)
         except (HsmUnavailable, HsmRefused):
             if told[39] == "00":
                 raise  # an approval never leaves without its MAC
@@ -276,7 +276,7 @@ class Pipeline:
             self._meters.count("failures", "answer_encoding")
             log.error("answer_not_expressible", link=link.name, trace_id=request.trace_id, error=str(error))
             message = answer_message(request.message, {39: told[39]}, None, "")
-            payload = await sealed(message, codec, link.mac_key, self._hsm, request.trace_id)
+            payload = await mac.sealed(message, request.trace_id)
         request.session.send(payload)
         self._answering.observe(perf_counter() - at)
 

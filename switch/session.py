@@ -6,8 +6,10 @@ out within one turn of the scheduler leaves in one system call.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
+import structlog
 import trio
 
 from messages.codec import Codec
@@ -16,12 +18,16 @@ from messages.exchange import pairing_key
 from messages.framing import Framing
 from messages.message import Message
 from switch.errors import LinkUnavailable, WireError
+from switch.link_mac import LinkMac
 from switch.link_state import LinkEvent, LinkState, after, carries_traffic
 from switch.network import Wire
 from switch.pending import Pending
 from switch.wake import Signal
 
+log = structlog.get_logger("switch.session")
+
 MAX_OUTWARD_BYTES = 4 * 1024 * 1024  # unsent; a peer that reads no more loses the connection
+MAX_TASKS = 4000  # of one connection, beside those of the pipeline: messages whose MAC is being verified
 
 
 class Listener(Protocol):
@@ -38,19 +44,31 @@ class Session:
     Args:
         link: the link's name.
         wire: the connection; the session closes it.
+        mac: seals what `exchange` sends.
         max_pending: requests of ours that may wait for an answer at once.
     """
 
     def __init__(
-        self, link: str, wire: Wire, codec: Codec, framing: Framing, listener: Listener, max_pending: int
+        self,
+        link: str,
+        wire: Wire,
+        codec: Codec,
+        framing: Framing,
+        mac: LinkMac,
+        listener: Listener,
+        max_pending: int,
     ) -> None:
         self.link = link
         self.peer = wire.peer
         self.codec = codec
+        self.mac = mac
         self.state = after(LinkState.CONNECTING, LinkEvent.CONNECTED)
         self.pending = Pending(max_pending)
         self.close_reason = ""
         self.heard_at = trio.current_time()
+        self.echoed_at: float | None = None  # when an echo of ours was answered last
+        self._tasks = 0
+        self._nursery: trio.Nursery | None = None
         self._wire = wire
         self._framing = framing
         self._listener = listener
@@ -90,15 +108,16 @@ class Session:
         Args:
             message: DE 7 and DE 11 set.
             expires_at: on trio's clock.
-            payload: the message encoded, where that has been done.
+            payload: the message encoded and under its MAC, where that has been done.
 
         Raises:
             LinkUnavailable: nothing has left.
             ExchangeLost: the request may have left; no answer will come.
             EncodeError: the dialect cannot carry the message; nothing has left.
+            HsmRefused, HsmUnavailable: there is no MAC for it; nothing has left.
         """
         if payload is None:
-            payload = self.codec.encode(message)
+            payload = await self.mac.sealed(message)
         key = pairing_key(message)
         future = self.pending.open(key, expires_at)
         if not self.send(payload):
@@ -109,6 +128,22 @@ class Session:
         finally:
             if not future.done:
                 self.pending.forget(key)
+
+    def start(self, task: Callable[..., Awaitable[None]], *arguments: object) -> bool:
+        """Run a task that ends with the connection at the latest; False where too many run already."""
+        if self._nursery is None or self._tasks >= MAX_TASKS:
+            return False
+        self._tasks += 1
+        self._nursery.start_soon(self._run_task, task, arguments)
+        return True
+
+    async def _run_task(self, task: Callable[..., Awaitable[None]], arguments: tuple[object, ...]) -> None:
+        try:
+            await task(*arguments)
+        except Exception:  # of one message: the connection goes on
+            log.exception("task_failed", link=self.link, peer=self.peer)
+        finally:
+            self._tasks -= 1
 
     def close(self, reason: str) -> None:
         """Give the connection up; the first reason counts."""
@@ -126,10 +161,12 @@ class Session:
         try:
             with self._scope:
                 async with trio.open_nursery() as nursery:
+                    self._nursery = nursery
                     nursery.start_soon(self._send_all)
                     nursery.start_soon(self.pending.sweep)
                     await self._receive_all()
         finally:
+            self._nursery = None
             self.close("worker stopped")
 
     async def _receive_all(self) -> None:

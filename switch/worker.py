@@ -10,6 +10,8 @@ import random
 import sys
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
+from typing import Protocol
 
 import structlog
 import trio
@@ -23,11 +25,13 @@ from switch.acquirer_port import AcquirerPort
 from switch.advices import AdviceSender
 from switch.chargebacks import Chargebacks
 from switch.clock import Clock, SystemClock
-from switch.config import SwitchConfig
+from switch.config import SwitchConfig, exchanged_keys
+from switch.control import ControlServer
 from switch.decisions import Decisions
 from switch.events import EventLog
 from switch.health import HealthServer
 from switch.issuer_line import IssuerLine
+from switch.key_exchange import KeyExchange, LinkKeyHsm
 from switch.meters import Meters
 from switch.network import Network
 from switch.pipeline import Pipeline
@@ -41,14 +45,19 @@ SWITCH_INTERVAL_S = 0.0005
 MAX_CHARGEBACKS = 200  # under way; more are left to their repeats
 
 
+class SwitchHsm(Hsm, LinkKeyHsm, Protocol):
+    """What a worker asks of the hsm."""
+
+
 class Worker:
-    """The parts of one worker. `ports`, `lines` and `senders` are by link name; `health_address` is "" for none."""
+    """The parts of one worker. `ports`, `lines`, `senders` and `exchanges` are by link name; `health_address` is ""
+    for none."""
 
     def __init__(
         self,
         config: SwitchConfig,
         journal: Journal,
-        hsm: Hsm,
+        hsm: SwitchHsm,
         network: Network,
         nursery: trio.Nursery,
         *,
@@ -76,7 +85,7 @@ class Worker:
         self.recovery = Recovery(journal, self.decisions, clock, self.meters, rng, config.settings.recovery_grace_s)
         self.lines = {
             link.name: IssuerLine(
-                link, network, clock, rng, self.meters, self._from_issuer, partial(self._advised, link.name)
+                link, network, clock, rng, hsm, self.meters, self._from_issuer, partial(self._advised, link.name)
             )
             for link in config.issuers
         }
@@ -85,32 +94,47 @@ class Worker:
         )
         self.ports = {
             link.name: AcquirerPort(
-                link, network, self.meters, self.pipeline.accept, self.pipeline.refuse,
+                link, network, hsm, self.meters, self.pipeline.accept, self.pipeline.refuse,
                 partial(self._advised, link.name),
             )
             for link in config.acquirers
         }  # fmt: skip
         self._make_senders(rng)
+        self.exchanges = self._key_exchanges(clock, rng)
         self._gauges()
 
     def _make_senders(self, rng: random.Random) -> None:
         for line in self.lines.values():
             self.senders[line.name] = AdviceSender(
                 line, self._journal, self._hsm, self.meters, rng, timeout_s=line.link.advice_timeout_s,
-                trace_element=line.trace_element, mac_key="", holder=self.name,
+                trace_element=line.trace_element, holder=self.name,
             )  # fmt: skip
         for port in self.ports.values():
             self.senders[port.name] = AdviceSender(
                 port, self._journal, self._hsm, self.meters, rng, timeout_s=port.link.advice_timeout_s,
-                trace_element=port.link.trace_element, mac_key=port.link.mac_key, holder=self.name,
+                trace_element=port.link.trace_element, holder=self.name,
             )  # fmt: skip
+
+    def _key_exchanges(self, clock: Clock, rng: random.Random) -> dict[str, KeyExchange]:
+        """One for each link that has keys to exchange."""
+        exchanges: dict[str, KeyExchange] = {}
+        parts: list[IssuerLine | AcquirerPort] = [*self.lines.values(), *self.ports.values()]
+        for part in parts:
+            keys = exchanged_keys(part.link)
+            if not keys:
+                continue
+            part.reception.keys = exchanges[part.name] = KeyExchange(
+                part.name, keys, partial(_session_of, part), self._hsm, self._journal, clock, self.meters, rng,
+                holder=self.name, timeout_s=part.link.advice_timeout_s,
+            )  # fmt: skip
+        return exchanges
 
     def _gauges(self) -> None:
         gauge = self.meters.gauge
         gauge("in_flight", "Requests being served.", lambda: {"all": self.pipeline.in_flight})
         gauge("pending", "Requests waiting for an issuer.", lambda: {n: x.pending for n, x in self.lines.items()})
         gauge("link_up", "Issuer links signed on.", lambda: {n: x.session is not None for n, x in self.lines.items()})
-        gauge("connections", "Acquirer connections.", lambda: {n: x.connections for n, x in self.ports.items()})
+        gauge("connections", "Acquirer connections.", lambda: {n: len(x.sessions) for n, x in self.ports.items()})
         gauge("advice_backlog", "Advices seen waiting.", lambda: {n: x.backlog for n, x in self.senders.items()})
 
     def _advised(self, link: str) -> None:
@@ -133,6 +157,11 @@ class Worker:
             log.exception("chargeback_failed", link=line.name)
         finally:
             self._charging_back -= 1
+
+    def key_exchange_hours(self, name: str) -> float:
+        """After how many hours the keys of a link are renewed; 0: never by themselves."""
+        part = self.lines.get(name) or self.ports[name]
+        return part.link.key_exchange_hours
 
     async def ready(self) -> dict[str, bool]:
         """What /readyz shows."""
@@ -178,13 +207,14 @@ class Worker:
 async def run_worker(
     config: SwitchConfig,
     journal: Journal,
-    hsm: Hsm,
+    hsm: SwitchHsm,
     network: Network,
     *,
     clock: Clock | None = None,
     rng: random.Random | None = None,
     number: int = 0,
     stopping: trio.Event | None = None,
+    control_path: Path | None = None,
     write_events: Callable[[bytes], object] | None = None,
     task_status: trio.TaskStatus[Worker] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -193,12 +223,13 @@ async def run_worker(
     Args:
         number: 0 … workers - 1; moves the metrics port.
         stopping: set it on SIGTERM.
+        control_path: where the unix control socket is made; None for none.
         write_events: takes lines of JSON, one an answered request; standard error by default where
             `payment_log` is on.
         task_status: is given the `Worker` once all ports are taken.
 
     Raises:
-        WireError: a port cannot be had.
+        WireError: a port or the control socket cannot be had.
     """
     if write_events is None and config.settings.payment_log:
         write_events = _to_standard_error
@@ -225,12 +256,22 @@ async def run_worker(
         for sender in worker.senders.values():
             nursery.start_soon(sender.run)
         nursery.start_soon(worker.recovery.run)
+        for name, exchange in worker.exchanges.items():
+            if hours := worker.key_exchange_hours(name):
+                nursery.start_soon(exchange.run, hours)
+        if control_path is not None:
+            control = ControlServer(worker.number, worker.lines, worker.ports, worker.senders, worker.exchanges)
+            await nursery.start(control.run, control_path)
         log.info("worker_started", worker=worker.name, ports={n: port.address for n, port in worker.ports.items()})
         task_status.started(worker)
         await stopping.wait()
         await worker.drain()
         nursery.cancel_scope.cancel()
     log.info("worker_stopped", worker=worker.name)
+
+
+def _session_of(part: IssuerLine | AcquirerPort) -> Session | None:
+    return part.session
 
 
 def _to_standard_error(lines: bytes) -> None:

@@ -6,9 +6,7 @@ what was stored. So a repeat gets the same answer but for what the standard chan
 
 from __future__ import annotations
 
-from hsm.commands import GenerateMac, Hsm
 from ledger.journal import Outcome
-from messages.codec import Codec
 from messages.message import Message
 from messages.mti import response_mti
 
@@ -17,8 +15,6 @@ from messages.mti import response_mti
 ECHOED = (2, 3, 4, 7, 11, 12, 13, 32, 33, 37, 41, 42, 49, 90)
 # Elements of an issuer's answer that the acquirer gets; the rest is between the issuer and us.
 FROM_ISSUER = (38, 39, 54)
-# Encoded in place of a MAC until the HSM has made it.
-NO_MAC = "0" * 16
 
 
 def answer_message(request: Message, told: dict[int, str], trace_element: int | None, trace_id: str) -> Message:
@@ -43,18 +39,3 @@ def told_by(outcome: Outcome) -> dict[int, str]:
     if outcome.auth_code:
         told[38] = outcome.auth_code
     return told
-
-
-async def sealed(message: Message, codec: Codec, mac_key: str, hsm: Hsm, trace_id: str) -> bytes:
-    """The encoded answer, with a MAC where the link has a key.
-
-    Raises:
-        HsmRefused, HsmUnavailable: there is no MAC to be had.
-    """
-    if not mac_key:
-        return codec.encode(message)
-    element = 128 if max(message.elements) > 64 else 64
-    encoded = codec.encode(Message(message.mti, {**message.elements, element: NO_MAC}))
-    data, _ = codec.mac_input(encoded)
-    made = await hsm.mac(GenerateMac(key=mac_key, data=data, trace_id=trace_id))
-    return codec.replace_mac(encoded, made.mac)

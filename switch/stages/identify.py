@@ -5,9 +5,9 @@ A screened `Request` goes in; its `card` (token, fingerprint, masked PAN, BIN) i
 
 from __future__ import annotations
 
-from hsm.commands import Hsm, HsmRefused, HsmUnavailable, MacCheck, Screen
+from hsm.commands import Hsm, HsmRefused, HsmUnavailable, Screen
 from messages.card import pan_of
-from messages.errors import DecodeError
+from switch.link_mac import AWAY, MISSING, WRONG
 from switch.stages.request import Decline, Request
 from switch.stages.screen import WITH_CARD
 
@@ -19,7 +19,9 @@ REFUSALS: dict[str, str] = {
     "pan_invalid": "14",
     "key_unknown": "96",
     "key_usage": "96",
+    "not_permitted": "96",
     "overloaded": "96",
+    "expired": "96",
     "malformed": "30",
 }
 
@@ -38,22 +40,21 @@ async def _asked(request: Request, hsm: Hsm, pan: str) -> Decline | None:
     link, message = request.link, request.message
     mac = None
     if link.mac_key:
-        if 64 not in message.elements and 128 not in message.elements:
-            return Decline("63", "mac_missing", "DE 64 or DE 128 is needed on this link")
-        try:
-            data, received = request.session.codec.mac_input(request.frame)
-        except DecodeError as error:
-            return Decline("63", "mac_missing", str(error))
-        mac = MacCheck(link.mac_key, data, received)
+        mac = request.session.mac.check(message, request.frame)
+        if mac is None:
+            request.session.mac.failed(message.mti, request.session.peer, MISSING)
+            return Decline("63", MISSING, "DE 64 or DE 128 at the end of the message is needed on this link")
     if mac is None and not pan:
         return None
     command = Screen(pan=pan, expiry=_expiry(request), surrogate=link.surrogate, mac=mac, trace_id=request.trace_id)
     try:
         request.card = await hsm.screen(command)
     except HsmRefused as refused:
+        if refused.code == WRONG:
+            request.session.mac.failed(message.mti, request.session.peer, WRONG)
         return refusal(refused)
     except HsmUnavailable:
-        return Decline("96", "hsm_unavailable")
+        return Decline("96", AWAY)
     return None
 
 

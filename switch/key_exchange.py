@@ -1,0 +1,289 @@
+"""Keys of a link, exchanged over it: 0800 with DE 70 = 101, both ways.
+
+Operators (`switch.control`) and the schedule call `start`; what the peer sends comes through `switch.reception` to
+`answer`. The hsm makes, takes and holds the keys: the switch carries key blocks under the party's zone master key, and
+all workers use the same keys by the same names. One exchange a link at a time, over all workers (a lease).
+
+    who starts          hsm                   on the link                          hsm
+    we                  RenewLinkKey          0800, 0801 … → 0810, DE 39 = 00,     ActivateKey
+                        (a pending version)   right check value in DE 48
+    the peer            AcceptLinkKey         ← 0800 … 0810 with the check value
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import hmac
+import random
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Protocol
+
+import msgspec
+import structlog
+import trio
+
+from hsm.commands import HsmRefused, HsmUnavailable
+from hsm.key_commands import AcceptLinkKey, ActivateKey, KeyBlock, KeyInfo, KeyList, ListKeys, RenewLinkKey
+from ledger.journal import Journal, JournalUnavailable
+from messages.errors import DecodeError, EncodeError
+from messages.exchange import de7
+from messages.key_change import BLOCK, key_request, offered_key
+from messages.message import Message
+from messages.mti import repeat_mti
+from messages.trace import trace_id as new_trace_id
+from switch.clock import Clock
+from switch.errors import ExchangeLost, KeyExchangeFailed, LinkUnavailable
+from switch.management import management_answer, stans
+from switch.meters import Meters
+from switch.session import Session
+
+log = structlog.get_logger("switch.key_exchange")
+
+TRIES = 3  # 0800, then 0801: the peer may have taken the key and its answer may be lost
+ACTIVATIONS = 5  # the peer has the key in force by now, so the hsm has to be told, whatever it takes
+ACTIVATION_PAUSE_S = 0.5
+LEASE_S = 60.0
+LOOK_S = 60.0  # how often the schedule is looked at
+RETRY_S = 300.0  # after an exchange by schedule that failed
+MAX_SEEN = 64  # key blocks that are remembered, so that a repeat is answered and a replay refused
+
+# What the hsm refuses about a key block, as DE 39; anything else is 63, security violation.
+# Source: ISO 8583:1987 DE 39 (30 format error, 96 system malfunction).
+REFUSALS = {"malformed": "30", "key_unknown": "96", "not_permitted": "96", "overloaded": "96", "expired": "96"}
+
+
+class LinkKeyHsm(Protocol):
+    """The hsm's commands for link keys. Raises HsmRefused or HsmUnavailable."""
+
+    async def renew_link_key(self, request: RenewLinkKey) -> KeyBlock: ...
+
+    async def accept_link_key(self, request: AcceptLinkKey) -> KeyList: ...
+
+    async def activate_key(self, request: ActivateKey) -> KeyList: ...
+
+    async def list_keys(self, request: ListKeys) -> KeyList: ...
+
+
+class Exchanged(msgspec.Struct, frozen=True):
+    """A key that both ends have in force now."""
+
+    link: str
+    kind: str
+    name: str
+    version: int
+    kcv: str
+
+
+class KeyExchange:
+    """The keys of one link in one worker.
+
+    Args:
+        link: its name.
+        keys: names of the keys that may be exchanged, by kind (`pin`, `mac`).
+        session: the connection to use; None while there is none.
+        holder: this worker's name in the lease.
+        timeout_s: how long the peer may take for its answer.
+    """
+
+    def __init__(
+        self,
+        link: str,
+        keys: Mapping[str, str],
+        session: Callable[[], Session | None],
+        hsm: LinkKeyHsm,
+        journal: Journal,
+        clock: Clock,
+        meters: Meters,
+        rng: random.Random,
+        *,
+        holder: str,
+        timeout_s: float,
+    ) -> None:
+        self.link = link
+        self.keys = dict(keys)
+        self._session = session
+        self._hsm = hsm
+        self._journal = journal
+        self._clock = clock
+        self._meters = meters
+        self._rng = rng
+        self._holder = holder
+        self._timeout_s = timeout_s
+        self._numbers = stans()
+        self._busy = False
+        self._taking = trio.Lock()
+        self._latest: dict[str, tuple[bytes, str]] = {}  # kind → digest and check value of the block in force
+        self._replaced: OrderedDict[bytes, None] = OrderedDict()  # digests of blocks that were in force before
+
+    # We start
+
+    async def start(self, kind: str) -> Exchanged:
+        """Give the peer a new key and put it in force once the peer has said that it has it.
+
+        Raises:
+            KeyExchangeFailed: the key before stays in force; the reason is in the text.
+        """
+        trace_id = new_trace_id(self._rng.getrandbits)
+        try:
+            async with self._alone(kind):
+                exchanged = await self._exchange(kind, trace_id)
+        except KeyExchangeFailed as failed:
+            self._meters.count("key_exchanges", self.link, kind, failed.outcome)
+            log.critical(
+                "key_exchange_failed", link=self.link, kind=kind, outcome=failed.outcome, reason=str(failed),
+                trace_id=trace_id,
+            )  # fmt: skip
+            raise
+        self._meters.count("key_exchanges", self.link, kind, "ok")
+        log.info(
+            "key_exchanged", link=self.link, kind=kind, key=exchanged.name, version=exchanged.version,
+            kcv=exchanged.kcv, started_by="us", trace_id=trace_id,
+        )  # fmt: skip
+        return exchanged
+
+    async def run(self, hours: float) -> None:
+        """Renew each key that is older than `hours`, until cancelled."""
+        retry_at = dict.fromkeys(self.keys, 0.0)
+        while True:
+            await trio.sleep(LOOK_S * self._rng.uniform(0.5, 1.0))
+            for kind in self.keys:
+                if trio.current_time() < retry_at[kind] or self._session() is None:
+                    continue
+                try:
+                    if await self._is_due(kind, hours):
+                        await self.start(kind)
+                except (KeyExchangeFailed, HsmRefused, HsmUnavailable):
+                    retry_at[kind] = trio.current_time() + RETRY_S
+                except Exception:
+                    retry_at[kind] = trio.current_time() + RETRY_S
+                    self._meters.count("failures", "key_exchange")
+                    log.exception("key_exchange_broken", link=self.link, kind=kind)
+
+    async def infos(self, kind: str) -> tuple[KeyInfo, ...]:
+        """All versions of the link's key of a kind. Raises HsmRefused or HsmUnavailable."""
+        return (await self._hsm.list_keys(ListKeys(name=self.keys[kind]))).keys
+
+    async def _is_due(self, kind: str, hours: float) -> bool:
+        active = [key.created_at for key in await self.infos(kind) if key.status == "active"]
+        return bool(active) and max(active) + hours * 3600 <= self._clock.now().timestamp()
+
+    @contextlib.asynccontextmanager
+    async def _alone(self, kind: str) -> AsyncIterator[None]:
+        """Nobody else exchanges a key on this link, neither in this worker nor in another."""
+        if kind not in self.keys:
+            raise KeyExchangeFailed("no_key", f"link {self.link} has no {kind} key to exchange")
+        lease = f"keys:{self.link}"
+        try:
+            if self._busy or not await self._journal.lease(lease, self._holder, LEASE_S):
+                raise KeyExchangeFailed("busy", f"another key exchange is under way on link {self.link}")
+        except JournalUnavailable as error:
+            raise KeyExchangeFailed("journal", "the journal is away") from error
+        self._busy = True
+        try:
+            yield
+        finally:
+            self._busy = False
+            with contextlib.suppress(JournalUnavailable), trio.move_on_after(1.0):
+                await self._journal.lease(lease, self._holder, 0.0)
+
+    async def _exchange(self, kind: str, trace_id: str) -> Exchanged:
+        if self._session() is None:
+            raise KeyExchangeFailed("link_down", f"link {self.link} is not signed on in this worker")
+        try:
+            made = await self._hsm.renew_link_key(RenewLinkKey(name=self.keys[kind], trace_id=trace_id))
+        except (HsmRefused, HsmUnavailable) as error:
+            raise KeyExchangeFailed("hsm", f"the hsm made no key: {error}") from error
+        answer = await self._offered(kind, made)
+        code, kcv = answer.elements.get(39, ""), answer.elements.get(BLOCK, "").strip()
+        if code != "00":
+            raise KeyExchangeFailed("refused", f"the peer of {self.link} answered DE 39 = {code}")
+        if not hmac.compare_digest(kcv.upper().encode(), made.kcv.upper().encode()):
+            raise KeyExchangeFailed("wrong_kcv", f"the peer of {self.link} has another check value than the new key")
+        await self._activate(made, trace_id)
+        self._replace(kind)
+        return Exchanged(self.link, kind, made.name, made.version, made.kcv)
+
+    async def _offered(self, kind: str, made: KeyBlock) -> Message:
+        """The peer's answer; the offer is repeated on whatever connection there is."""
+        numbers = {7: de7(self._clock.now()), 11: next(self._numbers)}
+        request = Message("0800", {**numbers, **key_request(kind, made.block)})
+        reason = "no connection"
+        for attempt in range(TRIES):
+            session = self._session()
+            if session is None:
+                await trio.sleep(self._timeout_s / TRIES)
+                continue
+            message = request if attempt == 0 else Message(repeat_mti(request.mti), request.elements)
+            try:
+                return await session.exchange(message, trio.current_time() + self._timeout_s)
+            except (ExchangeLost, LinkUnavailable, HsmRefused, HsmUnavailable) as error:
+                reason = str(error)
+            except EncodeError as error:
+                raise KeyExchangeFailed("not_expressible", str(error)) from error
+        raise KeyExchangeFailed("no_answer", f"the peer of {self.link} did not answer: {reason}")
+
+    async def _activate(self, made: KeyBlock, trace_id: str) -> None:
+        for attempt in range(ACTIVATIONS):
+            try:
+                await self._hsm.activate_key(ActivateKey(name=made.name, version=made.version, trace_id=trace_id))
+                return
+            except (HsmRefused, HsmUnavailable) as error:
+                if attempt + 1 == ACTIVATIONS:
+                    raise KeyExchangeFailed(
+                        "not_activated", f"the peer of {self.link} has the new key in force, the hsm has not: {error}"
+                    ) from error
+                await trio.sleep(ACTIVATION_PAUSE_S * 2**attempt)
+
+    # The peer starts
+
+    async def answer(self, request: Message) -> Message:
+        """Take the key that the peer sends, and make the 0810."""
+        told, kind = await self._told(request)
+        code = told[39]
+        self._meters.count("key_exchanges", self.link, kind, "ok" if code == "00" else f"answered_{code}")
+        event = log.info if code == "00" else log.critical
+        event(
+            "key_accepted" if code == "00" else "key_refused", link=self.link, kind=kind, response_code=code,
+            kcv=told.get(BLOCK, ""), started_by="peer",
+        )  # fmt: skip
+        return management_answer(request, told)
+
+    async def _told(self, request: Message) -> tuple[dict[int, str], str]:
+        try:
+            kind, block = offered_key(request.elements)
+        except DecodeError as error:
+            log.warning("key_offer_unreadable", link=self.link, error=str(error))
+            return {39: "30"}, "unknown"
+        if kind not in self.keys:
+            return {39: "30"}, kind
+        if self._busy:
+            return {39: "96"}, kind  # both ends started at once: neither goes on, and who repeats is served
+        async with self._taking:  # a repeat waits for what it repeats
+            return await self._taken(kind, block), kind
+
+    async def _taken(self, kind: str, block: str) -> dict[int, str]:
+        digest = hashlib.sha256(f"{kind} {block}".encode()).digest()
+        latest, kcv = self._latest.get(kind, (b"", ""))
+        if digest == latest:
+            return {39: "00", BLOCK: kcv}
+        if digest in self._replaced:
+            return {39: "63"}  # somebody replays it
+        try:
+            taken = await self._hsm.accept_link_key(AcceptLinkKey(name=self.keys[kind], block=block))
+        except HsmRefused as refused:
+            log.warning("key_block_refused", link=self.link, kind=kind, error=str(refused))
+            return {39: REFUSALS.get(refused.code, "63")}
+        except HsmUnavailable:
+            return {39: "96"}
+        self._replace(kind)
+        self._latest[kind] = digest, taken.keys[0].kcv
+        return {39: "00", BLOCK: taken.keys[0].kcv}
+
+    def _replace(self, kind: str) -> None:
+        """What was in force is no more."""
+        digest, _ = self._latest.pop(kind, (b"", ""))
+        self._replaced[digest] = None
+        while len(self._replaced) > MAX_SEEN:
+            self._replaced.popitem(last=False)

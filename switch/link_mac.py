@@ -1,0 +1,98 @@
+"""The MAC of one link: made on the way out, verified on the way in before anything else looks at a message.
+
+Sessions seal what they send with it; `switch.reception` asks it about what arrives; the pipeline, which verifies a
+request and identifies its card in one command, takes its `check`. The hsm computes; which algorithm is a matter of the
+key alone.
+"""
+
+from __future__ import annotations
+
+import structlog
+
+from hsm.commands import GenerateMac, Hsm, HsmRefused, HsmUnavailable, MacCheck, Screen
+from messages.codec import Codec
+from messages.errors import DecodeError
+from messages.message import Message
+from switch.meters import Meters
+
+log = structlog.get_logger("switch.link_mac")
+
+# Encoded in place of a MAC until the HSM has made it.
+NO_MAC = "0" * 16
+MISSING, WRONG, AWAY = "mac_missing", "mac_invalid", "hsm_unavailable"
+
+
+class LinkMac:
+    """What one link does about MACs.
+
+    Args:
+        link: its name, for metrics and log.
+        key: name of its MAC key; "" for a link without.
+        management: whether network management (0800, 0810 …) carries a MAC, too.
+    """
+
+    def __init__(self, link: str, key: str, management: bool, codec: Codec, hsm: Hsm, meters: Meters) -> None:
+        self.link = link
+        self.key = key
+        self._management = management
+        self._codec = codec
+        self._hsm = hsm
+        self._meters = meters
+
+    def covers(self, mti: str) -> bool:
+        """Whether a message of this type carries a MAC on this link."""
+        return bool(self.key) and (self._management or mti[1] != "8")
+
+    async def sealed(self, message: Message, trace_id: str = "") -> bytes:
+        """The encoded message, with a MAC where the link wants one.
+
+        Raises:
+            EncodeError: the dialect cannot carry the message.
+            HsmRefused, HsmUnavailable: there is no MAC to be had.
+        """
+        if not self.covers(message.mti):
+            return self._codec.encode(message)
+        encoded, data = self.unsealed(message)
+        made = await self._hsm.mac(GenerateMac(key=self.key, data=data, trace_id=trace_id))
+        return self._codec.replace_mac(encoded, made.mac)
+
+    def unsealed(self, message: Message) -> tuple[bytes, bytes]:
+        """The encoded message with nothing yet in its MAC element, and what that MAC is to cover."""
+        encoded = self._codec.encode(self.with_mac(message))
+        return encoded, self._codec.mac_input(encoded)[0]
+
+    @staticmethod
+    def with_mac(message: Message) -> Message:
+        """The message with zeros for a MAC: in DE 64, or in DE 128 where it has elements above 64."""
+        element = 128 if max(message.elements) > 64 else 64
+        return Message(message.mti, {**message.elements, element: NO_MAC})
+
+    def check(self, message: Message, frame: bytes) -> MacCheck | None:
+        """What the HSM has to verify about a message that was received; None where it has no MAC at its end."""
+        if 64 not in message.elements and 128 not in message.elements:
+            return None
+        try:
+            data, received = self._codec.mac_input(frame)
+        except DecodeError:
+            return None
+        return MacCheck(self.key, data, received)
+
+    async def problem(self, message: Message, frame: bytes, peer: str, trace_id: str = "") -> str:
+        """Why a received message is not to be believed: `MISSING`, `WRONG` or `AWAY`; "" where its MAC is right."""
+        check = self.check(message, frame)
+        reason = MISSING
+        if check is not None:
+            try:
+                await self._hsm.screen(Screen(mac=check, trace_id=trace_id))
+                return ""
+            except HsmRefused as refused:
+                reason = WRONG if refused.code == WRONG else f"hsm_{refused.code}"
+            except HsmUnavailable:
+                reason = AWAY
+        self.failed(message.mti, peer, reason)
+        return reason
+
+    def failed(self, mti: str, peer: str, reason: str) -> None:
+        """Count and report a message that could not be believed."""
+        self._meters.count("mac_failures", self.link, reason)
+        log.error("mac_refused", link=self.link, peer=peer, mti=mti, reason=reason)

@@ -1,0 +1,123 @@
+"""What arrives on the connections of a link: believed or not, paired, answered or handed on.
+
+Acquirer ports and issuer lines own one each. Where the link has a MAC key, the MAC is verified before anything else
+looks at a message: what is not believed is no answer to anything, and a request is answered with DE 39 = 63.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import structlog
+
+from hsm.commands import HsmRefused, HsmUnavailable
+from messages.errors import DecodeError, EncodeError
+from messages.exchange import pairing_key
+from messages.message import Message
+from messages.mti import is_response
+from switch.link_mac import AWAY, LinkMac
+from switch.management import KEY_CHANGES, answer, refusal
+from switch.meters import Meters
+
+if TYPE_CHECKING:
+    from switch.key_exchange import KeyExchange
+    from switch.session import Session
+
+log = structlog.get_logger("switch.reception")
+
+
+class Reception:
+    """Sorts the messages of one link in one worker.
+
+    Args:
+        serve: takes requests that are no network management; must not wait.
+        late: told about answers that nobody waits for.
+        undecodable: told about frames whose type cannot be read.
+        managed: called after each network management request.
+        verify_requests: whether `serve` gets verified requests only; the pipeline verifies by itself, together with
+            what else it asks of the HSM.
+    """
+
+    def __init__(
+        self,
+        mac: LinkMac,
+        meters: Meters,
+        *,
+        serve: Callable[[Session, Message, bytes], None],
+        late: Callable[[Message], None],
+        undecodable: Callable[[Session, bytes, DecodeError], None],
+        managed: Callable[[], None],
+        verify_requests: bool,
+    ) -> None:
+        self.keys: KeyExchange | None = None  # takes the keys that the peer sends; None where there are none
+        self._mac = mac
+        self._meters = meters
+        self._serve = serve
+        self._late = late
+        self._undecodable = undecodable
+        self._managed = managed
+        self._verify_requests = verify_requests
+
+    def arrived(self, session: Session, message: Message, frame: bytes) -> None:
+        """Take one message; must not wait."""
+        mti = message.mti
+        self._meters.count("received", self._mac.link, mti)
+        if self._mac.covers(mti) and self._verified_here(mti):
+            if not session.start(self._verify, session, message, frame):
+                self._meters.count("unanswered", "overloaded")
+        else:
+            self._take(session, message, frame)
+
+    def _verified_here(self, mti: str) -> bool:
+        return self._verify_requests or mti[1] == "8" or mti[2] in "135"
+
+    async def _verify(self, session: Session, message: Message, frame: bytes) -> None:
+        reason = await self._mac.problem(message, frame, session.peer)
+        if not reason:
+            self._take(session, message, frame)
+            return
+        try:
+            if reason == AWAY or is_response(message.mti):
+                return  # whoever waits for an answer still waits; a request will be repeated
+            told = refusal(message, "63")
+        except DecodeError as error:
+            self._undecodable(session, frame, error)
+        else:
+            await self._send(session, told)
+
+    def _take(self, session: Session, message: Message, frame: bytes) -> None:
+        try:
+            if is_response(message.mti):
+                if not session.pending.answer(pairing_key(message), message):
+                    self._late(message)
+            elif message.mti[1] == "8":
+                self._manage(session, message)
+            else:
+                self._serve(session, message, frame)
+        except DecodeError as error:
+            self._undecodable(session, frame, error)
+
+    def _manage(self, session: Session, message: Message) -> None:
+        if self.keys is not None and message.elements.get(70) in KEY_CHANGES:
+            session.start(self._exchange_key, session, message)
+            return
+        told = answer(session, message)
+        if self._mac.covers(told.mti):
+            session.start(self._send, session, told)
+        else:
+            session.send(session.codec.encode(told))
+        self._managed()
+
+    async def _exchange_key(self, session: Session, message: Message) -> None:
+        assert self.keys is not None
+        await self._send(session, await self.keys.answer(message))
+
+    async def _send(self, session: Session, message: Message) -> None:
+        try:
+            session.send(await self._mac.sealed(message))
+        except (HsmRefused, HsmUnavailable):
+            self._meters.count("unanswered", "mac")
+        except EncodeError as error:
+            self._meters.count("failures", "answer_encoding")
+            log.error("answer_not_expressible", link=self._mac.link, mti=message.mti, error=str(error))
