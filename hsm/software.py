@@ -104,6 +104,7 @@ class SoftwareHsm:
         self._numbers = numbers
         self._tokens: dict[str, CardToken] = {}
         self._used_by: dict[str, str] = {}
+        self._domains: dict[str, str] = {}
         keyring = SoftwareKeyring(keys or {}, numbers.random_bytes(32), numbers.random_bytes(32))
         self._engine = Engine(keyring, CardCache(10_000_000), numbers)
 
@@ -130,10 +131,12 @@ class SoftwareHsm:
 
     async def tokenize(self, request: Tokenize) -> CardToken:
         self._check()
-        if request.kind not in ("", "tok", "pm"):
+        if request.kind not in ("", "tok", "pm") or (request.source and not request.kind):
             raise HsmRefused("malformed", "kind is tok, pm or empty")
         if request.source:
-            source = await self.resolve(ResolveToken(id=request.source, consume=True))
+            if not request.source.startswith("tok_"):
+                raise HsmRefused("token_unknown", "no such token")
+            source = await self.resolve(ResolveToken(id=request.source, consume=True, domain=request.domain))
             token = msgspec.structs.replace(source, id=self._numbers.identifier(f"{request.kind}_"), used=False)
         else:
             check_expiry(request.expiry)
@@ -142,12 +145,13 @@ class SoftwareHsm:
             token = card_token(card, request.expiry, name)
         if token.id:
             self._tokens[token.id] = token
+            self._domains[token.id] = request.domain
         return token
 
     async def resolve(self, request: ResolveToken) -> CardToken:
         self._check()
         token = self._tokens.get(request.id)
-        if token is None:
+        if token is None or self._domains[request.id] != request.domain:
             raise HsmRefused("token_unknown", "no such token")
         if not request.consume or not request.id.startswith("tok_"):
             return token
