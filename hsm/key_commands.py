@@ -26,7 +26,7 @@ class KeyInfo(msgspec.Struct, frozen=True, kw_only=True):
     status: str
     party: str = ""
     created_at: int = 0
-    origin: str = ""  # generated, components, block, token
+    origin: str = ""  # generated, components, block, custodian (a file of the party's), token
 
 
 class ListKeys(msgspec.Struct, frozen=True, tag="list_keys", kw_only=True):

@@ -7,37 +7,68 @@ while no HSM process runs.
 from __future__ import annotations
 
 import fcntl
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from time import time
 from typing import BinaryIO
 
 from hsm.config import HsmConfig
-from hsm.errors import ConfigurationError, HsmError
+from hsm.errors import ConfigurationError, HsmError, KeyStoreError, TokenError
+from hsm.keys.backup import newest_intact
+from hsm.keys.provisioning import provision, write_files
 from hsm.keys.store import KeyStore
 from hsm.keys.token import Token
 from hsm.keys.token_keyring import TokenKeyring
 
 
 class Keyholder:
-    """Opens the token with its keys, again after it was lost."""
+    """Opens the token with its keys, again after it was lost.
 
-    def __init__(self, config: HsmConfig, state_directory: Path) -> None:
+    Attributes:
+        token, store: of the last `open` that went well.
+    """
+
+    token: Token
+    store: KeyStore
+
+    def __init__(self, config: HsmConfig, state_directory: Path, *, clock: Callable[[], float] = time) -> None:
         self._config = config
         self._state = state_directory
+        self._clock = clock
         self._token: Token | None = None
 
-    def open(self) -> tuple[TokenKeyring, dict[str, str]]:
-        """Return the keyring and the check values by key name; TokenError or KeyStoreError if it cannot be."""
+    def open(self, *, provisioning: bool = True) -> tuple[TokenKeyring, dict[str, str]]:
+        """Return the keyring and the check values by key name.
+
+        Args:
+            provisioning: make the configured keys that are missing, or refuse where that is not to be; False: leave
+                them missing, for an officer who is about to bring them.
+        Raises:
+            TokenError, KeyStoreError: token or keys cannot be opened; where files are damaged, with the way back.
+            ConfigurationError: the configuration and the keys contradict each other.
+        """
         directory = self._state / "hsm"
-        self._token = Token(self._config, directory)
-        store = KeyStore(self._token, directory / "keys.json")
-        keys = store.load(self._config.keys)
-        store.export(self._config.keys, self._state / "exchange")
-        return TokenKeyring(self._token, {name: (key,) for name, key in keys.items()}), {
-            name: key.kcv for name, key in keys.items()
-        }
+        try:
+            self._token = self.token = Token(self._config, directory)
+            self.store = KeyStore(self.token, directory, grace_s=self._config.key_grace_s, clock=self._clock)
+        except (TokenError, KeyStoreError) as error:
+            backup = newest_intact(directory)
+            if backup is None or (isinstance(error, TokenError) and self._config.module):
+                raise
+            way_back = f"the last good copy is {backup.path}: cardswitch hsm restore"
+            raise type(error)(f"{error}; if it is damaged, {way_back}") from None
+        if provisioning:
+            provision(self.store, self._config.keys, self._state / "exchange", self._config.provision)
+        return self.store.keyring(), self.store.check_values()
+
+    def write_party_files(self) -> None:
+        """Bring `state/exchange` up to date after a key was changed, where keys are provisioned."""
+        if self._config.provision:
+            write_files(self.store, self._config.keys, self._state / "exchange")
 
     def close(self) -> None:
+        """Forget the keys."""
         if self._token is not None:
             with suppress(HsmError):
                 self._token.close()

@@ -35,6 +35,9 @@ class Operation(Enum):
     KEY_WRAP = "wrap a key"
     KEY_UNWRAP = "unwrap a key"
 
+    # Members are singletons; Enum's own hash is a Python function, asked for on each use of a key.
+    __hash__ = object.__hash__
+
 
 class Permission(msgspec.Struct, frozen=True):
     """The usages, modes and algorithms that an operation takes."""

@@ -60,6 +60,7 @@ def prepare_softhsm(directory: Path, module: str, label: str) -> tuple[Pins, boo
             raise TokenError(f"{directory}: keys are here but their token is not; restore it from a backup")
         _set_aside(tokens)
         _set_aside(pins_file)
+        _set_aside(directory / "backup")
         tokens.mkdir(mode=0o700)
         pins = Pins(user=secrets.token_hex(16), officer=secrets.token_hex(16))
         write_private(pins_file, msgspec.json.encode(pins))
@@ -87,11 +88,30 @@ def write_private(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     new.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY)
+    _fsync(path.parent)
+
+
+def make_durable(directory: Path) -> None:
+    """Bring all files below a directory, and their names, to the disk: SoftHSM leaves that to the system.
+
+    Raises:
+        TokenError: they cannot be read.
+    """
     try:
-        os.fsync(directory)
+        for parent, _, names in os.walk(directory):
+            for name in names:
+                _fsync(Path(parent, name))
+            _fsync(Path(parent))
+    except OSError as error:
+        raise TokenError(f"{directory}: {error.strerror}") from None
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
     finally:
-        os.close(directory)
+        os.close(descriptor)
 
 
 def _set_aside(path: Path) -> None:

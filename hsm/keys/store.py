@@ -1,194 +1,335 @@
-"""The link keys: made on first start, kept wrapped under the token's storage key, exported for the other party.
+"""The versions of all keys: which is in force, which is still taken, which is gone.
 
-`state/hsm/keys.json` holds them wrapped, with version, usage and check value; `state/exchange/<party>.json` holds them
-under the party's transport key. Out come session keys that can be used and not read. Called by
-`hsm.keys.token_keyring`.
+The token and `keys.json` go in; keys ready for use come out, and each change is in the file, durable, before anybody
+hears of it. Called by `hsm.keys.holder` at start, by the key desk, and by `hsm.keys.provisioning`.
+
+A change that is cut off anywhere leaves the file as it was, or as it is to be. What is in the token alone then does no
+harm: an object that the file does not name, or one that it says is retired.
 """
 
 from __future__ import annotations
 
 import hmac
-import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from time import time
+from typing import cast
 
 import msgspec
-from pkcs11 import Attribute, KeyType, Mechanism, MechanismFlag, ObjectClass
 
-from hsm.algorithms.primitives import Key
-from hsm.config import KeyConfig
-from hsm.errors import ConfigurationError, KeyStoreError, TokenError
-from hsm.keys.attributes import ROLES
-from hsm.keys.exchange import ExportedKey, PartyKeys, read_transport_key
+from hsm.algorithms.check_value import check_value
+from hsm.errors import KeyStoreError, TokenError
+from hsm.key_commands import KeyInfo
+from hsm.keys.attributes import KeyAttributes
+from hsm.keys.backup import drop_backups, list_backups, make_backup
+from hsm.keys.key_objects import WHOLE, KeyObjects, WrappedKey
 from hsm.keys.keyring import HeldKey
-from hsm.keys.softhsm import write_private
-from hsm.keys.token import STORAGE_KEY, Token, token_errors
-from hsm.keys.token_keys import TokenAesKey, TokenTdesKey
+from hsm.keys.records import DATA_ROLE, KeyRecord, read_records, write_records
+from hsm.keys.token import DATA_KEY, OWN_KEY_BITS, STORAGE_KEY, Token, data_key_version
+from hsm.keys.token_keyring import TokenKeyring, Version
+from hsm.keys.token_keys import TokenKey
 
-# TDES keys have 24 bytes: SoftHSM's double length and single DES do not work under OpenSSL 3.
-_KINDS = {
-    "TDES": (KeyType.DES3, None, MechanismFlag.ENCRYPT | MechanismFlag.DECRYPT),
-    "AES": (KeyType.AES, 256, MechanismFlag.SIGN),
+_DATA_ATTRIBUTES = KeyAttributes(usage="D0", algorithm="A", mode="B", exportability="N", length=OWN_KEY_BITS // 8)
+# The token's other keys: what they are, for lists.
+_OWN_ATTRIBUTES = {
+    "storage": KeyAttributes(usage="K0", algorithm="A", mode="B", exportability="N", length=OWN_KEY_BITS // 8),
+    "fingerprint": KeyAttributes(usage="M7", algorithm="H", mode="G", exportability="N", length=OWN_KEY_BITS // 8),
+    "integrity": KeyAttributes(usage="M7", algorithm="H", mode="C", exportability="N", length=OWN_KEY_BITS // 8),
+    "audit": KeyAttributes(usage="M7", algorithm="H", mode="C", exportability="N", length=OWN_KEY_BITS // 8),
 }
+RESERVED_NAMES = frozenset({DATA_KEY, *_OWN_ATTRIBUTES})
+# Retired versions of a name that are kept for lists; an exchange a day would else fill the file.
+_RETIRED_KEPT = 10
+
+_Versions = dict[tuple[str, int], KeyRecord]
 
 
-class StoredKey(msgspec.Struct, frozen=True):
-    """A link key at rest: `wrapped` is upper-case hex of the key under the storage key `under` (RFC 3394)."""
-
-    name: str
-    usage: str
-    party: str
-    algorithm: str
-    version: int
-    kcv: str
-    under: str
-    wrapped: str
+class ReusedKey(KeyStoreError):
+    """A key value that came in was in use before, under an earlier version."""
 
 
 class KeyStore:
-    """The file and what is loaded from it.
+    """The key versions of an open token.
 
     Args:
         token: where keys are made, wrapped and unwrapped.
-        file: `state/hsm/keys.json`.
+        directory: `state/hsm`, for `keys.json` and the backups.
+        grace_s: how long a version is taken after the next one came into force.
+        clock: seconds since 1970.
     Raises:
-        KeyStoreError: the file is broken.
+        KeyStoreError: the file is broken or was changed outside, or a key is not what it was when it was made.
+        TokenError: the token fails, or lost a data key.
+    Attributes:
+        configured: names of `[[key]]`, whose version in force is not to be retired.
     """
 
-    def __init__(self, token: Token, file: Path) -> None:
-        self._token = token
-        self._file = file
-        self._stored: dict[str, StoredKey] = {}
-        if file.exists():
-            try:
-                stored = msgspec.json.decode(file.read_bytes(), type=list[StoredKey])
-            except (OSError, msgspec.DecodeError):
-                raise KeyStoreError(f"{file}: not a key file") from None
-            self._stored = {key.name: key for key in stored}
+    configured: frozenset[str] = frozenset()
 
-    def load(self, configured: Iterable[KeyConfig]) -> dict[str, HeldKey]:
-        """Return the configured keys, made now where they are new.
+    def __init__(
+        self, token: Token, directory: Path, *, grace_s: float = 60.0, clock: Callable[[], float] = time
+    ) -> None:
+        self._token = token
+        self._objects = KeyObjects(token)
+        self._directory = directory
+        self._file = directory / "keys.json"
+        self._grace_s = grace_s
+        self._clock = clock
+        if not self._file.exists() and any("keys.json" in backup.files for backup in list_backups(directory)):
+            raise KeyStoreError(f"{self._file} is missing")
+        read = read_records(self._file, token.integrity_key, first_release=token.upgrading)
+        self._records: _Versions = {(record.name, record.version): record for record in read}
+        self._held = {place: self._opened(record) for place, record in self._records.items() if record.parts}
+        if self._reconciled_data_keys() or token.upgrading or not self._file.exists():
+            self._write(self._records)
+        token.finish_upgrade()
+        make_backup(directory)
+
+    def infos(self, name: str = "") -> tuple[KeyInfo, ...]:
+        """Return all versions of all keys, or of one, by name and version; the token's own keys at the end."""
+        own = [
+            KeyInfo(name=own, version=1, role=own, attributes=shape, kcv=key.kcv, status="active", origin="token")
+            for own, shape in _OWN_ATTRIBUTES.items()
+            if (key := self._token.own.get(f"{own}-1")) is not None
+        ]
+        records = sorted(self._records.values(), key=lambda record: (record.name, record.version))
+        found = (*(record.info for record in records), *own)
+        return tuple(info for info in found if not name or info.name == name)
+
+    def check_values(self) -> dict[str, str]:
+        """Return the check value of the version in force, by key name."""
+        return {record.name: record.kcv for record in self._records.values() if record.status == "active"}
+
+    def versions(self, name: str) -> list[KeyRecord]:
+        """Return the versions of a key, oldest first; empty where there is no such key."""
+        found = [record for record in self._records.values() if record.name == name]
+        return sorted(found, key=lambda record: record.version)
+
+    def active(self, name: str) -> KeyRecord | None:
+        """Return the version in force."""
+        return next((record for record in self.versions(name) if record.status == "active"), None)
+
+    def held(self, record: KeyRecord) -> HeldKey:
+        """Return a version ready for use, whatever its status; KeyError where it is retired."""
+        return self._held[record.name, record.version]
+
+    def random_bytes(self, count: int) -> bytes:
+        """Return that many bytes of the token's random generator."""
+        return self._token.random_bytes(count)
+
+    def reveal(self, record: KeyRecord) -> bytes:
+        """Return the clear value of a version, for a key block."""
+        return self._objects.reveal(record.parts, record.attributes)
+
+    def keyring(self) -> TokenKeyring:
+        """Return the keys as they are now, for the engine."""
+        versions: dict[str, list[Version]] = {}
+        for (name, _), held in sorted(self._held.items()):
+            record = self._records[name, held.version]
+            versions.setdefault(name, []).append(Version(held, record.status, record.until))
+        return TokenKeyring(self._token, versions, clock=self._clock)
+
+    def generate(
+        self, name: str, role: str, attributes: KeyAttributes, party: str, *, pending: bool = False
+    ) -> KeyRecord:
+        """Make the next version of a key in the token, in force at once unless `pending`."""
+        made = self._objects.make(attributes)
+        return self._add(name, role, attributes, party, made, "generated", pending=pending)
+
+    def take(
+        self,
+        name: str,
+        role: str,
+        attributes: KeyAttributes,
+        party: str,
+        value: bytes,
+        origin: str,
+        *,
+        pending: bool = False,
+    ) -> KeyRecord:
+        """Make the next version of a key from a clear value, which has been checked.
+
+        Where the value is the one in force already, nothing changes: a message that came twice has come once.
+        Raises:
+            KeyStoreError: the value is that of an earlier version.
+        """
+        wrapped = self._objects.take(value, attributes)
+        for record in reversed(self.versions(name)):
+            same = hmac.compare_digest(record.kcv, wrapped.kcv) and (
+                not record.parts or _same_value(record.parts, wrapped.parts)
+            )
+            if same and record.status in ("active", "pending") and not pending:
+                return record if record.status == "active" else self.activate(record)
+            if same and record.status != "pending":
+                raise ReusedKey(f"key {name}: this is the value of version {record.version}, which was replaced")
+        return self._add(name, role, attributes, party, wrapped, origin, pending=pending)
+
+    def activate(self, record: KeyRecord) -> KeyRecord:
+        """Put a pending version in force; the one before is taken for the grace time, older ones are gone."""
+        changed = dict(self._records)
+        active = self._put_in_force(changed, record)
+        self._commit(changed)
+        return active
+
+    def rotate_data_key(self) -> KeyRecord:
+        """Make the next data key in the token; new writes take it at once, the others stay for reading."""
+        make_backup(self._directory)
+        version = data_key_version(self._token.make_data_key())
+        changed = dict(self._records)
+        for record in self.versions(DATA_KEY):
+            if record.status == "active":
+                changed[DATA_KEY, record.version] = msgspec.structs.replace(record, status="previous")
+        changed[DATA_KEY, version] = self._data_record(version, "active")
+        self._commit(changed, backed_up=True)
+        return self._records[DATA_KEY, version]
+
+    def retire(self, record: KeyRecord) -> KeyRecord:
+        """Take a version out of use and destroy its value, in the backups too."""
+        changed = dict(self._records)
+        retired = changed[record.name, record.version] = _retired(record)
+        self._commit(changed)
+        if record.role == DATA_ROLE:
+            self._token.destroy_data_key(f"{DATA_KEY}-{record.version}")
+        drop_backups(self._directory)
+        make_backup(self._directory)
+        return retired
+
+    def _add(
+        self,
+        name: str,
+        role: str,
+        attributes: KeyAttributes,
+        party: str,
+        wrapped: WrappedKey,
+        origin: str,
+        *,
+        pending: bool,
+    ) -> KeyRecord:
+        versions = self.versions(name)
+        record = KeyRecord(
+            name=name,
+            version=versions[-1].version + 1 if versions else 1,
+            role=role,
+            attributes=attributes,
+            status="pending",
+            kcv=wrapped.kcv,
+            party=party,
+            origin=origin,
+            created_at=int(self._clock()),
+            under=STORAGE_KEY,
+            parts=wrapped.parts,
+        )
+        changed = dict(self._records)
+        for old in versions:
+            if old.status == "pending":  # an exchange that was never finished
+                changed[name, old.version] = _retired(old)
+        changed[name, record.version] = record
+        if not pending:
+            record = self._put_in_force(changed, record)
+        self._commit(changed)
+        return record
+
+    def _put_in_force(self, changed: _Versions, record: KeyRecord) -> KeyRecord:
+        for (name, version), old in list(changed.items()):
+            if name != record.name or version == record.version:
+                continue
+            if old.status == "active":
+                until = self._clock() + self._grace_s
+                changed[name, version] = msgspec.structs.replace(old, status="previous", until=until)
+            elif old.status == "previous":
+                changed[name, version] = _retired(old)
+        active = changed[record.name, record.version] = msgspec.structs.replace(record, status="active")
+        return active
+
+    def _commit(self, changed: _Versions, *, backed_up: bool = False) -> None:
+        """Write what changed, and only then let it be so here."""
+        self._drop_what_is_over(changed)
+        held = {
+            place: self._held[place] if place in self._held else self._opened(record)
+            for place, record in changed.items()
+            if record.parts
+        }
+        if not backed_up:
+            make_backup(self._directory)
+        self._write(changed)
+        gone = [cast(TokenKey, key.key) for place, key in self._held.items() if place not in held]
+        self._records, self._held = changed, held
+        for key in gone:
+            key.destroy()
+        with suppress(KeyStoreError):  # the change is made; the next one is refused without a copy of this
+            make_backup(self._directory)
+
+    def _write(self, records: Mapping[tuple[str, int], KeyRecord]) -> None:
+        write_records(self._file, records.values(), self._token.integrity_key)
+
+    def _drop_what_is_over(self, changed: _Versions) -> None:
+        now = self._clock()
+        retired: dict[str, list[int]] = {}
+        for place, record in sorted(changed.items()):
+            if record.status == "previous" and record.role != DATA_ROLE and record.until <= now:
+                changed[place] = _retired(record)
+            if changed[place].status == "retired" and record.role != DATA_ROLE:
+                retired.setdefault(record.name, []).append(record.version)
+        for name, versions in retired.items():
+            for version in versions[:-_RETIRED_KEPT]:
+                del changed[name, version]
+
+    def _opened(self, record: KeyRecord) -> HeldKey:
+        try:
+            if record.under != STORAGE_KEY:
+                raise ValueError(f"it is under {record.under}, which this token does not have")
+            key = self._objects.open(record.parts, record.attributes)
+            kcv = check_value(record.attributes.algorithm, key)
+        except (TokenError, ValueError) as error:
+            raise KeyStoreError(f"{self._file}: key {record.name} does not unwrap: {error}") from None
+        if not hmac.compare_digest(kcv, record.kcv):
+            raise KeyStoreError(f"{self._file}: key {record.name} has check value {kcv}, expected {record.kcv}")
+        return HeldKey(record.name, record.version, record.attributes, record.kcv, key)
+
+    def _reconciled_data_keys(self) -> bool:
+        """Hold the file's data keys against the token's; whether the file lacked one.
 
         Raises:
-            KeyStoreError: a key does not unwrap or has another check value than when it was made.
-            ConfigurationError: a key was made for another usage than the configuration says.
+            TokenError: the token has lost one, or it is another.
         """
-        loaded, made = {}, False
-        for key in configured:
-            stored = self._stored.get(key.name)
-            if stored is None:
-                stored = self._stored[key.name] = self._make(key)
-                made = True
-            elif (stored.usage, stored.party) != (key.usage, key.party):
-                raise ConfigurationError(
-                    f"key {key.name} was made for {stored.usage} with {stored.party},"
-                    f" the configuration says {key.usage} with {key.party}: give the new key a new name"
-                )
-            attributes = next(iter(ROLES[key.usage].algorithms.values()))
-            handle = _key(stored, self._unwrapped(stored))
-            loaded[key.name] = HeldKey(key.name, stored.version, attributes, stored.kcv, handle)
-        if made:
-            write_private(self._file, msgspec.json.format(msgspec.json.encode(list(self._stored.values()))))
-        return loaded
+        for record in self.versions(DATA_KEY):
+            name = f"{DATA_KEY}-{record.version}"
+            own = self._token.own.get(name)
+            if record.status == "retired":
+                if own is not None:
+                    self._token.destroy_data_key(name)  # cut off in between
+            elif own is None:
+                raise TokenError(f"the token has lost its key {name}; restore state/hsm from a backup")
+            elif not hmac.compare_digest(own.kcv, record.kcv):
+                raise TokenError(f"the token's key {name} has check value {own.kcv}, expected {record.kcv}")
+        known = {record.version for record in self.versions(DATA_KEY)}
+        newest = data_key_version(self._token.data_key_name)
+        found = {data_key_version(name) for name in self._token.data_keys}
+        for version in found:
+            if version not in known:
+                self._records[DATA_KEY, version] = self._data_record(version, "active")
+            status = "active" if version == newest else "previous"
+            record = self._records[DATA_KEY, version]
+            self._records[DATA_KEY, version] = msgspec.structs.replace(record, status=status)
+        return not found <= known
 
-    def export(self, configured: Iterable[KeyConfig], directory: Path) -> None:
-        """Write `<party>.json` for each party, and its transport key where there is none yet.
-
-        A transport key that lies there is used: the party may have brought its own.
-        """
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for party in sorted({key.party for key in configured}):
-            stored = [self._stored[key.name] for key in configured if key.party == party]
-            path = directory / f"{party}.json"
-            if self._exported(path) == [(key.name, key.kcv) for key in stored]:
-                continue
-            transport_key = self._transport_key(directory / f"{party}.zmk")
-            keys = tuple(
-                ExportedKey(
-                    key.name, key.usage, key.algorithm, key.kcv, self._rewrapped(key, transport_key), key.version
-                )
-                for key in stored
-            )
-            write_private(path, msgspec.json.format(msgspec.json.encode(PartyKeys(party, keys))))
-
-    def _make(self, key: KeyConfig) -> StoredKey:
-        algorithm = {"T": "TDES", "A": "AES"}[next(iter(ROLES[key.usage].algorithms.values())).algorithm]
-        kind, length, uses = _KINDS[algorithm]
-        with token_errors(f"making key {key.name}"):
-            # Extractable only as this session object: wrapping asks for it. What is used is unwrapped without.
-            fresh = self._token.session.generate_key(
-                kind,
-                length,
-                store=False,
-                capabilities=uses,
-                template={Attribute.SENSITIVE: True, Attribute.EXTRACTABLE: True},
-            )
-            wrapped = self._token.storage_key.wrap_key(fresh, mechanism=Mechanism.AES_KEY_WRAP)
-            kcv = _check_value(fresh, algorithm)
-            fresh.destroy()
-        return StoredKey(key.name, key.usage, key.party, algorithm, 1, kcv, STORAGE_KEY, wrapped.hex().upper())
-
-    def _unwrapped(self, stored: StoredKey, *, extractable: bool = False) -> Any:
-        kind, _, uses = _KINDS[stored.algorithm]
-        try:
-            with token_errors(f"unwrapping key {stored.name}"):
-                handle = self._token.storage_key.unwrap_key(
-                    ObjectClass.SECRET_KEY,
-                    kind,
-                    bytes.fromhex(stored.wrapped),
-                    mechanism=Mechanism.AES_KEY_WRAP,
-                    store=False,
-                    capabilities=uses,
-                    template={Attribute.SENSITIVE: True, Attribute.EXTRACTABLE: extractable},
-                )
-                kcv = _check_value(handle, stored.algorithm)
-        except (TokenError, ValueError) as error:
-            raise KeyStoreError(f"{self._file}: key {stored.name} does not unwrap: {error}") from None
-        if not hmac.compare_digest(kcv, stored.kcv):
-            raise KeyStoreError(f"{self._file}: key {stored.name} has check value {kcv}, expected {stored.kcv}")
-        return handle
-
-    def _rewrapped(self, stored: StoredKey, transport_key: Any) -> str:
-        with token_errors(f"exporting key {stored.name}"):
-            handle = self._unwrapped(stored, extractable=True)
-            wrapped: bytes = transport_key.wrap_key(handle, mechanism=Mechanism.AES_KEY_WRAP)
-            handle.destroy()
-        return wrapped.hex().upper()
-
-    def _transport_key(self, path: Path) -> Any:
-        # The custodian on the other side holds it in the clear, so this is the one key that Python sees.
-        if not path.exists():
-            write_private(path, secrets.token_hex(32).upper().encode() + b"\n")
-        with token_errors("loading a transport key"):
-            return self._token.session.create_object(
-                {
-                    Attribute.CLASS: ObjectClass.SECRET_KEY,
-                    Attribute.KEY_TYPE: KeyType.AES,
-                    Attribute.VALUE: read_transport_key(path),
-                    Attribute.TOKEN: False,
-                    Attribute.WRAP: True,
-                    Attribute.SENSITIVE: True,
-                    Attribute.EXTRACTABLE: False,
-                }
-            )
-
-    @staticmethod
-    def _exported(path: Path) -> list[tuple[str, str]]:
-        try:
-            exported = msgspec.json.decode(path.read_bytes(), type=PartyKeys)
-        except (OSError, msgspec.DecodeError):
-            return []
-        return [(key.name, key.kcv) for key in exported.keys]
+    def _data_record(self, version: int, status: str) -> KeyRecord:
+        return KeyRecord(
+            name=DATA_KEY,
+            version=version,
+            role=DATA_ROLE,
+            attributes=_DATA_ATTRIBUTES,
+            status=status,
+            kcv=self._token.own[f"{DATA_KEY}-{version}"].kcv,
+            origin="token",
+            created_at=int(self._clock()),
+        )
 
 
-def _key(stored: StoredKey, handle: Any) -> Key:
-    return TokenTdesKey(handle) if stored.algorithm == "TDES" else TokenAesKey(handle, 256)
+def _retired(record: KeyRecord) -> KeyRecord:
+    return msgspec.structs.replace(record, status="retired", until=0.0, under="", parts={})
 
 
-def _check_value(handle: Any, algorithm: str) -> str:
-    if algorithm == "TDES":
-        value: bytes = handle.encrypt(bytes(8), mechanism=Mechanism.DES3_ECB)
-    else:
-        value = handle.sign(bytes(16), mechanism=Mechanism.AES_CMAC)
-    return value[:3].hex().upper()
+def _same_value(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
+    # Key wrapping has no nonce: equal values are equal under the same storage key. Source: RFC 3394.
+    return hmac.compare_digest(one[WHOLE], other[WHOLE])

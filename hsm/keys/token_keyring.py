@@ -1,51 +1,97 @@
 """`hsm.keys.keyring.Keyring` in a PKCS#11 token.
 
 Names and data go in, results come out; keys stay in the token. Called by the engine, on the one thread that the
-library may be used from. Each operation is one PKCS#11 call of 9–15 µs.
+library may be used from. Each operation is one PKCS#11 call of 9–15 µs; what a key may do is decided here once, when
+the keyring is made, so that asking for one costs a look into a dict.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from time import time
 
+import msgspec
 from pkcs11 import GCMParams, Mechanism
-from pkcs11.exceptions import GeneralError, PKCS11Error
+from pkcs11.exceptions import EncryptedDataInvalid, EncryptedDataLenRange, GeneralError, PKCS11Error
 
+from hsm.commands import HsmRefused
 from hsm.errors import CiphertextError, TokenError
 from hsm.keys.keyring import FINGERPRINT_BYTES, HeldKey, Sealed, usable
-from hsm.keys.permissions import Operation
+from hsm.keys.permissions import Operation, permitted
 from hsm.keys.token import Token
 
 _TAG_BITS = 128
+_SHA256_HMAC, _AES_GCM = Mechanism.SHA256_HMAC, Mechanism.AES_GCM
+# What is done to something that was under way: it may have been made with the version before, or with the one that the
+# other party is already told of. What we make is made with the version in force.
+RECEIVING = frozenset(
+    {
+        Operation.PIN_DECRYPT,
+        Operation.DUKPT_PIN,
+        Operation.PVV_VERIFY,
+        Operation.OFFSET_VERIFY,
+        Operation.MAC_VERIFY,
+        Operation.CARD_VALUE_VERIFY,
+        Operation.CRYPTOGRAM,
+        Operation.TOKEN_CRYPTOGRAM_VERIFY,
+        Operation.KEY_UNWRAP,
+    }
+)
+_NEVER = float("inf")
+
+
+class Version(msgspec.Struct, frozen=True):
+    """A version with its status; a previous one is taken until `until` (seconds since 1970)."""
+
+    held: HeldKey
+    status: str
+    until: float = 0.0
 
 
 class TokenKeyring:
-    """The operations on the keys of an open token."""
+    """The operations on the keys of an open token.
 
-    def __init__(self, token: Token, keys: Mapping[str, Sequence[HeldKey]]) -> None:
-        self._keys = dict(keys)
-        self._data_keys = token.data_keys
+    Args:
+        token: with the data keys and the fingerprint key.
+        versions: of all other keys, by name.
+        clock: seconds since 1970; grace times are held against it.
+    """
+
+    def __init__(
+        self, token: Token, versions: Mapping[str, Sequence[Version]], *, clock: Callable[[], float] = time
+    ) -> None:
+        self._versions = {name: tuple(of_name) for name, of_name in versions.items()}
+        self._clock = clock
+        self._data_keys = dict(token.data_keys)
         self._data_key_name = token.data_key_name
-        self._fingerprint_key = token.fingerprint_key
+        self._seal = self._data_keys[self._data_key_name].encrypt
+        self._fingerprint = token.fingerprint_key.sign
+        self._prepare()
 
     def key(self, name: str, operation: Operation) -> HeldKey:
-        return usable(name, operation, self._keys)[0]
+        try:
+            return self._in_force[name, operation]
+        except KeyError:
+            raise self._refusal(name, operation) from None
 
     def candidates(self, name: str, operation: Operation) -> Sequence[HeldKey]:
-        return usable(name, operation, self._keys)
+        if self._clock() >= self._good_until:
+            self._prepare()
+        try:
+            return self._taken[name, operation]
+        except KeyError:
+            raise self._refusal(name, operation) from None
 
     def fingerprint(self, pan: str) -> bytes:
         try:
-            mac: bytes = self._fingerprint_key.sign(pan.encode(), mechanism=Mechanism.SHA256_HMAC)
+            mac: bytes = self._fingerprint(pan.encode(), mechanism=_SHA256_HMAC)
         except PKCS11Error as error:
             raise _lost("fingerprint", error) from None
         return mac[:FINGERPRINT_BYTES]
 
     def seal(self, clear: bytes, nonce: bytes, associated: bytes) -> Sealed:
         try:
-            ciphertext = self._data_keys[self._data_key_name].encrypt(
-                clear, mechanism=Mechanism.AES_GCM, mechanism_param=GCMParams(nonce, associated, _TAG_BITS)
-            )
+            ciphertext = self._seal(clear, mechanism=_AES_GCM, mechanism_param=GCMParams(nonce, associated, _TAG_BITS))
         except PKCS11Error as error:
             raise _lost("encryption", error) from None
         return Sealed(self._data_key_name, nonce, ciphertext)
@@ -57,14 +103,48 @@ class TokenKeyring:
         try:
             clear: bytes = key.decrypt(
                 sealed.ciphertext,
-                mechanism=Mechanism.AES_GCM,
+                mechanism=_AES_GCM,
                 mechanism_param=GCMParams(sealed.nonce, associated, _TAG_BITS),
             )
-        except GeneralError:  # SoftHSM's word for a tag that does not match; the session stays usable
+        except (GeneralError, EncryptedDataInvalid, EncryptedDataLenRange):
+            # The first is SoftHSM's word for a tag that does not match; the session stays usable.
             raise CiphertextError(f"a ciphertext under {sealed.key_version} is not authentic") from None
         except PKCS11Error as error:
             raise _lost("decryption", error) from None
         return clear
+
+    def _prepare(self) -> None:
+        """Decide for all keys and operations, and until when that holds."""
+        now = self._clock()
+        self._in_force: dict[tuple[str, Operation], HeldKey] = {}
+        self._taken: dict[tuple[str, Operation], tuple[HeldKey, ...]] = {}
+        self._good_until = _NEVER
+        for name, versions in self._versions.items():
+            active = [version.held for version in versions if version.status == "active"]
+            others = []
+            for version in versions:
+                if version.status == "previous" and version.until > now:
+                    self._good_until = min(self._good_until, version.until)
+                    others.append(version.held)
+                elif version.status == "pending":
+                    others.append(version.held)
+            for operation in Operation:
+                may = [held for held in active if permitted(operation, held.attributes)]
+                if not may:
+                    continue
+                self._in_force[name, operation] = may[0]
+                if operation in RECEIVING:
+                    may += [held for held in others if permitted(operation, held.attributes)]
+                self._taken[name, operation] = tuple(may)
+
+    def _refusal(self, name: str, operation: Operation) -> HsmRefused:
+        versions = self._versions.get(name, ())
+        active = {name: tuple(version.held for version in versions if version.status == "active")}
+        try:
+            usable(name, operation, active)
+        except HsmRefused as refusal:
+            return refusal
+        raise AssertionError("a key that may be used was refused")
 
 
 def _lost(operation: str, error: PKCS11Error) -> TokenError:

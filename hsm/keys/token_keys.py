@@ -21,6 +21,9 @@ from hsm.errors import TokenError
 
 # SoftHSM knows the length of a triple DES key and refuses to be told.
 _DERIVED = {Attribute.VALUE_LEN: DEFAULT, Attribute.SENSITIVE: True, Attribute.EXTRACTABLE: False}
+# Looked up once: an attribute of an Enum costs as much as a call.
+_DES3_ECB, _DES3_CBC, _DES3_CMAC = Mechanism.DES3_ECB, Mechanism.DES3_CBC, Mechanism.DES3_CMAC
+_AES_ECB, _AES_CMAC, _SHA256_HMAC = Mechanism.AES_ECB, Mechanism.AES_CMAC, Mechanism.SHA256_HMAC
 _DERIVED_USES = MechanismFlag.ENCRYPT | MechanismFlag.DECRYPT | MechanismFlag.SIGN | MechanismFlag.DERIVE
 
 
@@ -42,9 +45,11 @@ class TokenTdesKey:
         bits: int | None = None,
     ) -> None:
         self._handle = handle
-        self._bits = bits
         self._single = single
         self._masked = dict(masked or {})
+        self._bits = bits
+        # Bound once: each of these is asked for thousands of times a second.
+        self._encrypt, self._decrypt, self._sign = _operations(handle)
 
     @property
     def bits(self) -> int:
@@ -53,25 +58,59 @@ class TokenTdesKey:
         return self._bits
 
     def encrypt(self, data: bytes) -> bytes:
-        return _whole(self._handle.encrypt, data, DES_BLOCK_BYTES, Mechanism.DES3_ECB)
+        if not data or len(data) % DES_BLOCK_BYTES:
+            raise _not_whole(DES_BLOCK_BYTES)
+        try:
+            result: bytes = self._encrypt(data, mechanism=_DES3_ECB)
+        except PKCS11Error as error:
+            raise _failed("encryption", error) from None
+        return result
 
     def decrypt(self, data: bytes) -> bytes:
-        return _whole(self._handle.decrypt, data, DES_BLOCK_BYTES, Mechanism.DES3_ECB)
+        if not data or len(data) % DES_BLOCK_BYTES:
+            raise _not_whole(DES_BLOCK_BYTES)
+        try:
+            result: bytes = self._decrypt(data, mechanism=_DES3_ECB)
+        except PKCS11Error as error:
+            raise _failed("decryption", error) from None
+        return result
 
     def encrypt_cbc(self, data: bytes, iv: bytes = bytes(8)) -> bytes:
-        return _whole(self._handle.encrypt, data, DES_BLOCK_BYTES, Mechanism.DES3_CBC, iv)
+        if not data or len(data) % DES_BLOCK_BYTES:
+            raise _not_whole(DES_BLOCK_BYTES)
+        try:
+            result: bytes = self._encrypt(data, mechanism=_DES3_CBC, mechanism_param=iv)
+        except PKCS11Error as error:
+            raise _failed("encryption", error) from None
+        return result
 
     def decrypt_cbc(self, data: bytes, iv: bytes = bytes(8)) -> bytes:
-        return _whole(self._handle.decrypt, data, DES_BLOCK_BYTES, Mechanism.DES3_CBC, iv)
+        if not data or len(data) % DES_BLOCK_BYTES:
+            raise _not_whole(DES_BLOCK_BYTES)
+        try:
+            result: bytes = self._decrypt(data, mechanism=_DES3_CBC, mechanism_param=iv)
+        except PKCS11Error as error:
+            raise _failed("decryption", error) from None
+        return result
 
     def cmac(self, data: bytes) -> bytes:
-        return _call("CMAC", self._handle.sign, data, Mechanism.DES3_CMAC)
+        try:
+            result: bytes = self._sign(data, mechanism=_DES3_CMAC)
+        except PKCS11Error as error:
+            raise _failed("CMAC", error) from None
+        return result
+
+    def destroy(self) -> None:
+        """Let the token forget the key and what was prepared with it."""
+        for handle in (self._handle, self._single, *self._masked.values()):
+            if handle is not None:
+                _destroy(handle)
 
     @property
     def single(self) -> TokenTdesKey:
         if self._single is None:
             raise ValueError("this key was not made to be used in halves")
-        return TokenTdesKey(self._single)
+        return TokenTdesKey(self._single, bits=64)
 
     @contextmanager
     def derive(self, data: bytes) -> Iterator[TokenTdesKey]:
@@ -82,7 +121,7 @@ class TokenTdesKey:
         try:
             for halves in (data + left, left * 3):
                 handles.append(self._derived(halves))
-            yield TokenTdesKey(*handles)
+            yield TokenTdesKey(handles[0], handles[1], bits=128)
         finally:
             for handle in handles:
                 _destroy(handle)
@@ -91,7 +130,7 @@ class TokenTdesKey:
         handle = self._masked.get(mask)
         if handle is None:
             raise ValueError("this key was not made to be used with that mask")
-        return TokenTdesKey(handle)
+        return TokenTdesKey(handle, bits=self._bits)
 
     def _derived(self, data: bytes) -> Any:
         # The mechanism's parameter is CK_KEY_DERIVATION_STRING_DATA, which python-pkcs11 passes on as bytes.
@@ -116,19 +155,40 @@ class TokenAesKey:
     def __init__(self, handle: Any, bits: int) -> None:
         self._handle = handle
         self._bits = bits
+        self._encrypt, self._decrypt, self._sign = _operations(handle)
 
     @property
     def bits(self) -> int:
         return self._bits
 
     def encrypt(self, data: bytes) -> bytes:
-        return _whole(self._handle.encrypt, data, AES_BLOCK_BYTES, Mechanism.AES_ECB)
+        if not data or len(data) % AES_BLOCK_BYTES:
+            raise _not_whole(AES_BLOCK_BYTES)
+        try:
+            result: bytes = self._encrypt(data, mechanism=_AES_ECB)
+        except PKCS11Error as error:
+            raise _failed("encryption", error) from None
+        return result
 
     def decrypt(self, data: bytes) -> bytes:
-        return _whole(self._handle.decrypt, data, AES_BLOCK_BYTES, Mechanism.AES_ECB)
+        if not data or len(data) % AES_BLOCK_BYTES:
+            raise _not_whole(AES_BLOCK_BYTES)
+        try:
+            result: bytes = self._decrypt(data, mechanism=_AES_ECB)
+        except PKCS11Error as error:
+            raise _failed("decryption", error) from None
+        return result
 
     def cmac(self, data: bytes) -> bytes:
-        return _call("CMAC", self._handle.sign, data, Mechanism.AES_CMAC)
+        try:
+            result: bytes = self._sign(data, mechanism=_AES_CMAC)
+        except PKCS11Error as error:
+            raise _failed("CMAC", error) from None
+        return result
+
+    def destroy(self) -> None:
+        """Let the token forget the key."""
+        _destroy(self._handle)
 
 
 class TokenHmacKey:
@@ -136,27 +196,46 @@ class TokenHmacKey:
 
     def __init__(self, handle: Any) -> None:
         self._handle = handle
+        self._sign = handle.sign
 
     def hmac(self, data: bytes) -> bytes:
-        return _call("HMAC", self._handle.sign, data, Mechanism.SHA256_HMAC)
+        try:
+            result: bytes = self._sign(data, mechanism=_SHA256_HMAC)
+        except PKCS11Error as error:
+            raise _failed("HMAC", error) from None
+        return result
+
+    def destroy(self) -> None:
+        """Let the token forget the key."""
+        _destroy(self._handle)
+
+
+TokenKey = TokenTdesKey | TokenAesKey | TokenHmacKey
+
+
+def _operations(handle: Any) -> tuple[Any, Any, Any]:
+    # A handle has the methods that the token lets its key do.
+    return (
+        getattr(handle, "encrypt", _not_made_for_this),
+        getattr(handle, "decrypt", _not_made_for_this),
+        getattr(handle, "sign", _not_made_for_this),
+    )
+
+
+def _not_made_for_this(*_: object, **__: object) -> bytes:
+    raise ValueError("this key was not made for this operation")
 
 
 def _destroy(handle: Any) -> None:
     try:
         handle.destroy()
     except PKCS11Error as error:
-        raise TokenError(f"destroying a derived key: {type(error).__name__}") from None
+        raise TokenError(f"destroying a key: {type(error).__name__}") from None
 
 
-def _whole(operation: Any, data: bytes, block: int, mechanism: Mechanism, iv: bytes | None = None) -> bytes:
-    if not data or len(data) % block:
-        raise ValueError(f"data is whole blocks of {block} bytes")
-    return _call(mechanism.name, operation, data, mechanism, iv)
+def _not_whole(block: int) -> ValueError:
+    return ValueError(f"data is whole blocks of {block} bytes")
 
 
-def _call(what: str, operation: Any, data: bytes = b"", mechanism: Mechanism | None = None, iv: Any = None) -> bytes:
-    try:
-        result: bytes = operation(data, mechanism=mechanism, mechanism_param=iv)
-    except PKCS11Error as error:
-        raise TokenError(f"{what}: {type(error).__name__}") from None
-    return result
+def _failed(what: str, error: PKCS11Error) -> TokenError:
+    return TokenError(f"{what}: {type(error).__name__}")

@@ -1,0 +1,127 @@
+"""Keys that make themselves on first start: those of `[[key]]`, and each party's zone master key.
+
+The configuration and a key store go in; afterwards every configured key is in the store, and `state/exchange` holds
+what the other parties get. Called by `hsm.keys.holder`. With `[hsm] provision = false` officers bring the keys, and
+what is missing is an error that names the command.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import cast
+
+from hsm.algorithms.check_value import clear_check_value
+from hsm.algorithms.primitives import AesKey
+from hsm.config import KeyConfig
+from hsm.errors import ConfigurationError, KeyStoreError
+from hsm.keys.attributes import ROLES
+from hsm.keys.exchange import ExportedKey, export_key, exported_keys, load_party_zmk, make_party_zmk, write_party_keys
+from hsm.keys.records import KeyRecord
+from hsm.keys.roles import attributes_for
+from hsm.keys.store import KeyStore
+
+ZMK_ROLE = "zmk"
+
+
+def zmk_name(party: str) -> str:
+    """Return the name of a party's zone master key."""
+    return f"zmk-{party}"
+
+
+def provision(store: KeyStore, configured: Iterable[KeyConfig], exchange: Path, make: bool) -> None:
+    """Make the configured keys that are not there, and the files for their parties.
+
+    Args:
+        store: of the open token.
+        configured: `[[key]]`.
+        exchange: `state/exchange`.
+        make: `[hsm] provision`.
+    Raises:
+        ConfigurationError: a key was made for something else than the configuration says, or is missing where none
+            is to be made; all such keys are named.
+        KeyStoreError: a party's zone master key is not the one in its file.
+    """
+    keys = tuple(configured)
+    problems = [problem for key in keys if (problem := _problem(store, key, make=make))]
+    if problems:
+        raise ConfigurationError("; ".join(problems))
+    store.configured = frozenset(key.name for key in keys)
+    if not make:
+        return
+    for key in keys:
+        if store.active(key.name) is None:
+            store.generate(key.name, key.usage, attributes_for(key.usage, key.algorithm), key.party)
+    for party in sorted({key.party for key in keys}):
+        _provide_zmk(store, exchange, party)
+    write_files(store, keys, exchange)
+
+
+def write_files(store: KeyStore, configured: Iterable[KeyConfig], exchange: Path) -> None:
+    """Write `<party>.json` for each party whose zone master key its custodian got as a file, where it is not up to
+    date; called again after a key was changed."""
+    keys = tuple(configured)
+    for party in sorted({key.party for key in keys}):
+        zmk = store.active(zmk_name(party))
+        if zmk is None or zmk.attributes.algorithm != "A" or not (exchange / f"{party}.zmk").exists():
+            continue
+        records = [record for key in keys if key.party == party and (record := store.active(key.name)) is not None]
+        there = [(key.name, key.version, key.kcv, bool(key.block)) for key in exported_keys(exchange, party)]
+        if there == [(record.name, record.version, record.kcv, True) for record in records]:
+            continue
+        protection = cast(AesKey, store.held(zmk).key)
+        write_party_keys(exchange, party, [_exported(store, record, protection) for record in records])
+
+
+def _problem(store: KeyStore, key: KeyConfig, *, make: bool) -> str:
+    record = store.active(key.name)
+    if record is None:
+        if make and not store.versions(key.name):
+            return ""
+        algorithm = f" --algorithm {key.algorithm}" if key.algorithm else ""
+        return (
+            f"key {key.name} has no version in force: cardswitch hsm key generate {key.name} --role {key.usage}"
+            f" --party {key.party}{algorithm}, or cardswitch hsm key import"
+        )
+    if (record.role, record.party) != (key.usage, key.party):
+        return (
+            f"key {key.name} was made for {record.role} with {record.party}, the configuration says {key.usage} with"
+            f" {key.party}: give the new key a new name"
+        )
+    algorithms = ROLES[key.usage].algorithms
+    wanted = algorithms.get(key.algorithm)
+    own = record.attributes
+    if wanted is not None and (wanted.usage, wanted.algorithm) != (own.usage, own.algorithm):
+        return (
+            f"key {key.name} is {own.describe()}, the configuration says {key.algorithm}: give the new key a new name"
+        )
+    return ""
+
+
+def _provide_zmk(store: KeyStore, exchange: Path, party: str) -> None:
+    name = zmk_name(party)
+    record = store.active(name)
+    path = exchange / f"{party}.zmk"
+    if record is None:
+        value = make_party_zmk(exchange, party, store.random_bytes)
+        store.take(name, ZMK_ROLE, attributes_for(ZMK_ROLE), party, value, "custodian")
+    elif path.exists() and record.attributes.algorithm == "A":
+        kcv = clear_check_value("A", load_party_zmk(exchange, party))
+        if kcv != record.kcv:
+            raise KeyStoreError(
+                f"{path}: the key in it has check value {kcv}, {name} has {record.kcv}: import it with"
+                " cardswitch hsm key import, or take the file away"
+            )
+
+
+def _exported(store: KeyStore, record: KeyRecord, zmk: AesKey) -> ExportedKey:
+    return export_key(
+        zmk,
+        store.reveal(record),
+        record.attributes,
+        store.random_bytes,
+        name=record.name,
+        role=record.role,
+        kcv=record.kcv,
+        version=record.version,
+    )

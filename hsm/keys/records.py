@@ -1,0 +1,187 @@
+"""The key file, `state/hsm/keys.json`: a record a key version, each sealed, and the list of them sealed.
+
+A file and the token's integrity key go in, records come out that are as the HSM wrote them. Called by the key store.
+
+A seal is HMAC-SHA-256 of the record without it, as JSON with sorted names. It makes an edited usage, mode, status or
+party noticed, by name of the key; the seal of the list makes a record noticed that was taken out or came from an older
+file. A whole older file with its seals is not: the directory is its owner's.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from hsm.algorithms.primitives import HmacKey
+from hsm.errors import KeyStoreError
+from hsm.key_commands import KeyInfo
+from hsm.keys.attributes import ALGORITHMS, EXPORTABILITY, MODES, ROLES, USAGES, KeyAttributes
+from hsm.keys.key_objects import WHOLE
+from hsm.keys.softhsm import write_private
+
+FORMAT = 2
+STATUSES = ("pending", "active", "previous", "retired")
+# What the file says of the data keys, which never leave the token; their role is none that a key can be made for.
+DATA_ROLE = "data"
+_RECORD_SEAL = b"cardswitch key record\n"
+_LIST_SEAL = b"cardswitch key list\n"
+
+
+class KeyRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A version of a key at rest.
+
+    `parts` are wrapped under the token's key `under`, upper-case hex; a data key has none. `until` is when a previous
+    version is not taken any more. Times are seconds since 1970. `seal` is upper-case hex.
+    """
+
+    name: str
+    version: int
+    role: str
+    attributes: KeyAttributes
+    status: str
+    kcv: str
+    party: str = ""
+    origin: str = ""
+    created_at: int = 0
+    until: float = 0.0
+    under: str = ""
+    parts: dict[str, str] = {}
+    seal: str = ""
+
+    def __repr__(self) -> str:
+        return f"KeyRecord({self.name!r}, version {self.version}, {self.status}, KCV {self.kcv})"
+
+    @property
+    def info(self) -> KeyInfo:
+        """What everybody may see of it."""
+        return KeyInfo(
+            name=self.name,
+            version=self.version,
+            role=self.role,
+            attributes=self.attributes,
+            kcv=self.kcv,
+            status=self.status,
+            party=self.party,
+            created_at=self.created_at,
+            origin=self.origin,
+        )
+
+
+class _KeyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    format: int
+    keys: list[KeyRecord]
+    seal: str
+
+
+class _FirstReleaseKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A key in the first release's file: a list of these, without seals."""
+
+    name: str
+    usage: str
+    party: str
+    algorithm: str
+    version: int
+    kcv: str
+    under: str
+    wrapped: str
+
+
+def read_records(file: Path, integrity_key: HmacKey, *, first_release: bool) -> list[KeyRecord]:
+    """Return the records of the file, none where there is no file.
+
+    Args:
+        file: `keys.json`.
+        integrity_key: of the token.
+        first_release: whether a file of the first release, which has no seals, is taken.
+    Raises:
+        KeyStoreError: the file is broken, or was changed by somebody else; the text names the key.
+    """
+    try:
+        content = file.read_bytes()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise KeyStoreError(f"{file}: {error.strerror}") from None
+    if content.lstrip().startswith(b"["):
+        if not first_release:
+            raise KeyStoreError(f"{file}: a key file of the first release, but this token has left that behind")
+        return _first_release_records(file, content)
+    try:
+        read = msgspec.json.decode(content, type=_KeyFile)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise KeyStoreError(f"{file}: not a key file") from None
+    if read.format != FORMAT:
+        raise KeyStoreError(f"{file}: format {read.format} is not of this release")
+    for record in read.keys:
+        if not hmac.compare_digest(_record_seal(record, integrity_key), record.seal.encode()):
+            raise KeyStoreError(
+                f"{file}: key {record.name} version {record.version} was changed outside the HSM: its seal is wrong"
+            )
+        _check(file, record)
+    if not hmac.compare_digest(_list_seal(read.keys, integrity_key), read.seal.encode()):
+        raise KeyStoreError(f"{file}: keys were taken out or put back outside the HSM: the seal of the list is wrong")
+    return read.keys
+
+
+def write_records(file: Path, records: Iterable[KeyRecord], integrity_key: HmacKey) -> None:
+    """Replace the file at once or not at all, durable when this returns.
+
+    Raises:
+        KeyStoreError: it cannot be written.
+    """
+    ordered = sorted(records, key=lambda record: (record.name, record.version))
+    sealed = [msgspec.structs.replace(record, seal=_record_seal(record, integrity_key).decode()) for record in ordered]
+    content = msgspec.json.encode(_KeyFile(FORMAT, sealed, _list_seal(sealed, integrity_key).decode()))
+    try:
+        write_private(file, msgspec.json.format(content) + b"\n")
+    except OSError as error:
+        raise KeyStoreError(f"{file}: cannot be written: {error.strerror}") from None
+
+
+def _record_seal(record: KeyRecord, integrity_key: HmacKey) -> bytes:
+    unsealed = msgspec.json.encode(msgspec.structs.replace(record, seal=""), order="sorted")
+    return integrity_key.hmac(_RECORD_SEAL + unsealed).hex().upper().encode()
+
+
+def _list_seal(records: Sequence[KeyRecord], integrity_key: HmacKey) -> bytes:
+    return integrity_key.hmac(_LIST_SEAL + "\n".join(record.seal for record in records).encode()).hex().upper().encode()
+
+
+def _check(file: Path, record: KeyRecord) -> None:
+    """Refuse what a later release wrote and this one does not know."""
+    own = record.attributes
+    known = (
+        record.status in STATUSES
+        and (record.role in ROLES or record.role == DATA_ROLE)
+        and own.usage in USAGES
+        and own.algorithm in ALGORITHMS
+        and own.mode in MODES
+        and own.exportability in EXPORTABILITY
+    )
+    if not known:
+        raise KeyStoreError(f"{file}: key {record.name} version {record.version} is of a kind this release lacks")
+
+
+def _first_release_records(file: Path, content: bytes) -> list[KeyRecord]:
+    try:
+        read = msgspec.json.decode(content, type=list[_FirstReleaseKey])
+        return [
+            KeyRecord(
+                name=key.name,
+                version=key.version,
+                role=key.usage,
+                attributes=next(iter(ROLES[key.usage].algorithms.values())),
+                status="active",
+                kcv=key.kcv,
+                party=key.party,
+                origin="generated",
+                under=key.under,
+                parts={WHOLE: key.wrapped},
+            )
+            for key in read
+        ]
+    except (msgspec.DecodeError, UnicodeDecodeError, KeyError):
+        raise KeyStoreError(f"{file}: not a key file") from None
