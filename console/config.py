@@ -17,7 +17,8 @@ from console.errors import ConfigError, UsageError
 from console.postgresql import PostgresqlConfig
 from console.validation import fitting, problems
 from gateway.config import GatewayConfig
-from hsm.config import HsmConfig, KeyConfig, TokenizerConfig
+from hsm.config import HsmConfig, KeyConfig
+from hsm.tokenizer.config import TokenizerConfig
 from ledger.config import FeesConfig, MerchantConfig
 from messages.address import address_of
 from switch.config import (
@@ -34,6 +35,12 @@ from switch.errors import ConfigError as SwitchConfigError
 PACKAGED = "specs/cardswitch.toml"
 _LARGEST_FILE = 4 << 20
 HIDDEN = "***"
+_PATHS = (
+    ("hsm", "module"),
+    ("tokenizer", "certificate"),
+    ("tokenizer", "private_key"),
+    ("gateway", "tokenizer_ca"),
+)
 
 
 class StateConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -91,6 +98,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def hsm_config(self) -> HsmConfig:
         """What the hsm process gets: its section with the keys of `[[key]]`."""
         return msgspec.structs.replace(self.hsm, keys=self.key)
+
+    def gateway_config(self) -> GatewayConfig:
+        """What the gateway gets: its section, and where it reaches the tokenizer."""
+        if self.gateway.tokenizer_url:
+            return self.gateway
+        # By TLS under the name in the certificate; past a proxy, which has no business with internal calls.
+        url = self.tokenizer.public_url() if self.tokenizer.certificate else f"http://{_dialled(self.tokenizer.listen)}"
+        return msgspec.structs.replace(self.gateway, tokenizer_url=url)
 
     def switch_config(self) -> SwitchConfig:
         """What a switch worker gets."""
@@ -232,7 +247,7 @@ def _contradictions(table: dict[str, Any], source: str) -> list[str]:
         found += error.problems
     found += config.hsm_config().problems()
     found += config.gateway.problems()
-    found += _address_problem("tokenizer.listen", config.tokenizer.listen)
+    found += config.tokenizer.problems()
     if config.log.level not in ("debug", "info", "warning", "error"):
         found.append(f"log.level: {config.log.level!r} is not debug, info, warning or error")
     if not 1 <= config.switch.workers <= 64:
@@ -287,20 +302,20 @@ def _port_contradictions(config: Config) -> list[str]:
     return found
 
 
-def _address_problem(path: str, address: str) -> list[str]:
-    try:
-        address_of(address)
-    except ValueError as error:
-        return [f"{path}: {error}"]
-    return []
+def _dialled(listen: str) -> str:
+    """The address by which this machine reaches what listens there."""
+    host, port = address_of(listen)
+    here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"[{here}]:{port}" if ":" in here else f"{here}:{port}"
 
 
 def _resolved(table: dict[str, Any], path: Path) -> dict[str, Any]:
-    """Relative paths start at the file: that of the PKCS#11 module and those of dialect files."""
+    """Relative paths start at the file: those of the PKCS#11 module, of certificates and of dialect files."""
     base = path.absolute().parent
-    module = table.get("hsm", {}).get("module", "")
-    if module and not os.path.isabs(module):
-        table["hsm"]["module"] = str(base / module)
+    for section, name in _PATHS:
+        value = table.get(section, {}).get(name, "")
+        if value and not os.path.isabs(value):
+            table[section][name] = str(base / value)
     for section in ("acquirer", "issuer"):
         for link in table.get(section, []):
             dialect = link.get("dialect", "")

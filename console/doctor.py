@@ -17,10 +17,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from console.ports import busy_ports
+
+if TYPE_CHECKING:
+    from hsm.tokenizer.config import TokenizerConfig
 
 SOFTHSM_PATTERNS = (
     "/usr/lib/softhsm/libsofthsm2.so",
@@ -68,6 +72,15 @@ def findings(ports: dict[str, tuple[str, int]], state: Path, module: str | None 
         _cores,
     ]
     return [_guarded(check) for check in checks]
+
+
+def tokenizer_finding(config: TokenizerConfig) -> Finding:
+    """Whether card data is accepted as it should be from the internet."""
+    if "*" in config.origins and not config.on_loopback():
+        mend = 'set [tokenizer] origins = ["https://shop.example"]'
+        return Finding("tokenizer", WARNING, f"any web page may use {config.public_url()}", mend)
+    how = "TLS" if config.certificate else "a proxy does TLS" if config.behind_proxy else "this machine only, no TLS"
+    return Finding("tokenizer", OK, f"{config.listen}, {how}; origins {', '.join(config.origins)}")
 
 
 def _guarded(check: Callable[[], Finding]) -> Finding:

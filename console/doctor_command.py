@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from console.doctor import MISSING, OK, WARNING, Finding, findings
+from console.doctor import MISSING, OK, WARNING, Finding, findings, tokenizer_finding
 from console.errors import ConsoleError
 
 _STYLES = {OK: "green", WARNING: "yellow", MISSING: "bold red"}
@@ -43,7 +43,7 @@ def _findings(config_file: Path | None, state: Path | None) -> list[Finding]:
 
     addresses = {} if is_running(config.state_path) else {**config.listeners(), **config.simulated_listeners()}
     found = findings(addresses, config.state_path, config.hsm.module or None)
-    return [*found, Finding("configuration", OK, config.source)]
+    return [*found, tokenizer_finding(config.tokenizer), Finding("configuration", OK, config.source)]
 
 
 def _passes(found: list[Finding]) -> bool:

@@ -52,8 +52,8 @@ def on_free_ports(config: Config, issuers: bool) -> Config:
     metrics = config.switch.metrics
     return replace(
         config,
-        tokenizer=replace(config.tokenizer, listen=moved(config.tokenizer.listen)),
-        gateway=replace(config.gateway, listen=moved(config.gateway.listen)),
+        tokenizer=replace(config.tokenizer, listen=moved(config.tokenizer.listen), url=""),
+        gateway=replace(config.gateway, listen=moved(config.gateway.listen), tokenizer_url=""),
         acquirer=tuple(replace(link, listen=moved(link.listen)) for link in config.acquirer),
         issuer=tuple(replace(link, address=moved(link.address)) for link in config.issuer)
         if issuers

@@ -36,8 +36,9 @@ OWNER = "owner"
 LEDGER = "cardswitch_ledger"
 VAULT = "cardswitch_vault"
 GATEWAY = "cardswitch_gateway"
+TOKENIZER = "cardswitch_tokenizer"
 AUDITOR = "cardswitch_auditor"
-ROLES = (OWNER, LEDGER, VAULT, GATEWAY, AUDITOR)
+ROLES = (OWNER, LEDGER, VAULT, GATEWAY, TOKENIZER, AUDITOR)
 
 DATABASE = "cardswitch"
 
@@ -89,21 +90,22 @@ class PostgresqlConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def role_passwords(state_directory: Path) -> dict[str, str]:
     """The password of each role, made on first call and kept in `<state>/postgresql/roles.json` (mode 0600).
 
+    A state directory of an earlier version gets passwords for the roles that have come since; `migrate` makes them.
+
     Returns: role → password, one for each of `ROLES`.
     Raises: PostgresqlError where the file is not one of ours.
     """
     path = state_directory / "postgresql" / "roles.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
-        fresh = {role: secrets.token_urlsafe(24) for role in ROLES}
-        _write_once(path, json.dumps(fresh, indent=1))
-    try:
-        passwords = msgspec.json.decode(path.read_bytes(), type=dict[str, str])
-    except (OSError, msgspec.DecodeError) as error:
-        raise PostgresqlError(f"{path}: cannot be read as role → password ({type(error).__name__})") from None
-    missing = [role for role in ROLES if role not in passwords]
-    if missing:
-        raise PostgresqlError(f"{path}: no password for {', '.join(missing)}")
+        _write_once(path, json.dumps(_with_all_roles({}), indent=1))
+    passwords = _passwords_in(path)
+    if OWNER not in passwords:  # this one is in the server, too: a new one would not open it
+        raise PostgresqlError(f"{path}: no password for {OWNER}")
+    if any(role not in passwords for role in ROLES):
+        with _locked(path.with_name("roles.lock")):
+            passwords = _with_all_roles(_passwords_in(path))
+            _write(path, json.dumps(passwords, indent=1))
     return passwords
 
 
@@ -269,6 +271,17 @@ class _Place(msgspec.Struct, frozen=True):
     @property
     def data(self) -> Path:
         return self.root / "data"
+
+
+def _passwords_in(path: Path) -> dict[str, str]:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, str])
+    except (OSError, msgspec.DecodeError) as error:
+        raise PostgresqlError(f"{path}: cannot be read as role → password ({type(error).__name__})") from None
+
+
+def _with_all_roles(passwords: dict[str, str]) -> dict[str, str]:
+    return {**passwords, **{role: secrets.token_urlsafe(24) for role in ROLES if role not in passwords}}
 
 
 def _account() -> pwd.struct_passwd | None:

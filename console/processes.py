@@ -217,11 +217,16 @@ def run_tokenizer(config: Config, options: dict[str, Any]) -> None:
     """The tokenization endpoint, on the card-data side."""
     import uvloop
 
+    from console.postgresql import TOKENIZER, resolve_dsn
     from hsm.tokenizer.server import serve_tokenizer
 
     uvloop.run(
         serve_tokenizer(
-            config.tokenizer, state_directory=config.state_path, ready=announce, hsm_socket=config.hsm.socket
+            config.tokenizer,
+            state_directory=config.state_path,
+            dsn=resolve_dsn(config.postgresql, config.state_path, TOKENIZER),
+            ready=announce,
+            hsm_socket=config.hsm.socket,
         )
     )
 
@@ -240,11 +245,11 @@ def run_gateway(config: Config, options: dict[str, Any]) -> None:
     assert link is not None, "the configuration was checked"
     uvloop.run(
         serve_gateway(
-            config.gateway,
+            config.gateway_config(),
             dsn=resolve_dsn(config.postgresql, config.state_path, GATEWAY),
             switch_address=link.listen,
             dialect=link.dialect,
-            tokenizer_url=f"http://{config.tokenizer.listen}",
+            tokenizer_url=config.tokenizer.public_url(),
             internal_secret=internal_secret(config.state_path),
             ready=lambda address: announce(),
         )

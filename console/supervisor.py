@@ -176,7 +176,7 @@ class System:
         """What users connect to: name → URL or host:port."""
         found = {
             "gateway": f"http://{self.config.gateway.listen}",
-            "tokenizer": f"http://{self.config.tokenizer.listen}",
+            "tokenizer": self.config.tokenizer.public_url(),
         }
         found.update({f"acquirer {link.name}": link.listen for link in self.config.acquirer})
         if self.config.switch.metrics:

@@ -21,6 +21,8 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     Args:
         listen: host:port of the merchants' API. Port 0 takes a free one.
         link: the name of the `[[acquirer]]` section that it signs on to.
+        tokenizer_url: where this process reaches the tokenizer; empty: as `console` makes it out of `[tokenizer]`.
+        tokenizer_ca: PEM file with the authorities that vouch for the tokenizer's certificate; empty: the system's.
         connections: sockets to the switch.
         acquirer_id: DE 32, up to 11 digits. terminal: DE 41, 8 characters.
         max_in_flight: messages to the switch without an answer; above it: 429 at once.
@@ -39,6 +41,8 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     listen: str = "127.0.0.1:8080"
     link: str = "gateway"
+    tokenizer_url: str = ""
+    tokenizer_ca: str = ""
     connections: Annotated[int, msgspec.Meta(ge=1, le=64)] = 2
     acquirer_id: Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,11}$")] = "400001"
     terminal: Annotated[str, msgspec.Meta(min_length=8, max_length=8)] = "ECOM0001"
@@ -66,6 +70,8 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             address_of(self.listen)
         except ValueError as error:
             found.append(f"gateway.listen: {error}")
+        if self.tokenizer_url and not self.tokenizer_url.startswith(("http://", "https://")):
+            found.append(f"gateway.tokenizer_url: {self.tokenizer_url!r} is not http://host:port or https://host:port")
         if self.request_timeout_s <= self.answer_timeout_s:
             found.append("gateway.request_timeout_s: must be longer than answer_timeout_s")
         return found

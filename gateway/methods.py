@@ -81,7 +81,9 @@ async def stored(connection: Any, account_id: str, method_id: str) -> Method | N
 
 async def _resolve(context: Context, reference: str) -> Card:
     try:
-        return await context.services.tokenizer.resolve(reference, context.token_user, context.trace_id)
+        return await context.services.tokenizer.resolve(
+            reference, context.account.id, context.token_user, context.trace_id
+        )
     except TokenizerUnavailable:
         raise unavailable("The tokenizer cannot be reached at the moment. Nothing was charged.") from None
 

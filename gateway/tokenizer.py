@@ -5,12 +5,13 @@ The surrogate stands for the card in DE 2; the card itself stays on the tokenize
 
 from __future__ import annotations
 
+import ssl
 from typing import Any
 
 import httpx
 import msgspec
 
-from gateway.errors import TokenizerUnavailable, invalid, missing
+from gateway.errors import ConfigurationError, TokenizerUnavailable, invalid, missing
 
 _TIMEOUT_S = 5.0
 _MAX_CONNECTIONS = 32
@@ -39,31 +40,39 @@ class Tokenizer:
     """Client of the tokenizer's internal endpoint.
 
     Args:
-        url: its base address; merchants are shown it, too.
+        url: the base address that merchants are shown.
         secret: the bearer secret that both processes read from the state directory.
+        internal_url: the base address to call; empty: `url`.
+        ca_file: PEM with the authorities that may vouch for it over https; empty: the system's.
+
+    Raises: ConfigurationError where `ca_file` cannot be used.
     """
 
-    def __init__(self, url: str, secret: str) -> None:
+    def __init__(self, url: str, secret: str, internal_url: str = "", ca_file: str = "") -> None:
         self.url = url.rstrip("/")
         self._client = httpx.AsyncClient(
-            base_url=self.url,
+            base_url=(internal_url or url).rstrip("/"),
             headers={"Authorization": f"Bearer {secret}"},
             timeout=_TIMEOUT_S,
             trust_env=False,
+            verify=_trust(ca_file),
             limits=httpx.Limits(max_connections=_MAX_CONNECTIONS),
         )
 
-    async def resolve(self, reference: str, used_by: str, trace_id: str) -> Card:
+    async def resolve(self, reference: str, account_id: str, used_by: str, trace_id: str) -> Card:
         """The card behind `tok_…`, `pm_…` or a test name such as `pm_card_visa`; a `tok_…` is used up.
 
         Args:
+            account_id: whose token it has to be; another account's is unknown.
             used_by: the same for a request and its repeats, who may have it again.
 
         Raises: ApiError 404 for an unknown one, 400 for one that is used up; TokenizerUnavailable.
         """
         try:
             response = await self._client.post(
-                "/internal/resolve", json={"id": reference, "used_by": used_by}, headers={"X-Trace-Id": trace_id}
+                "/internal/resolve",
+                json={"id": reference, "domain": account_id, "used_by": used_by},
+                headers={"X-Trace-Id": trace_id},
             )
         except httpx.HTTPError as error:
             raise TokenizerUnavailable(type(error).__name__) from None
@@ -86,6 +95,14 @@ class Tokenizer:
 
     async def close(self) -> None:
         await self._client.aclose()
+
+
+def _trust(ca_file: str) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca_file or None)
+    except OSError as error:  # ssl.SSLError is one
+        reason = error.strerror if error.errno and error.filename is None else type(error).__name__
+        raise ConfigurationError(f"gateway.tokenizer_ca: {ca_file} cannot be used: {reason}") from None
 
 
 def _code(response: httpx.Response) -> str:

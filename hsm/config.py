@@ -1,4 +1,4 @@
-"""The configuration of the HSM and the tokenizer: `[hsm]`, `[[key]]` and `[tokenizer]` of the one TOML file.
+"""The configuration of the HSM: `[hsm]` and `[[key]]` of the one TOML file; the tokenizer's is in `hsm.tokenizer`.
 
 `console.config` fills these structs from the file; `HsmConfig.problems` lists everything that is wrong at once.
 """
@@ -115,20 +115,6 @@ class HsmConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
             if Path(path).is_file():
                 return path
         raise ConfigurationError("SoftHSM 2 is not installed: apt-get install softhsm2, or set hsm.module")
-
-
-class TokenizerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`[tokenizer]`: where card data is accepted.
-
-    Args:
-        listen: host:port.
-        origins: what browsers may call from (CORS); "*" for any, since a publishable key is no secret.
-        max_body_bytes: longer requests are refused.
-    """
-
-    listen: str = "127.0.0.1:8081"
-    origins: tuple[str, ...] = ("*",)
-    max_body_bytes: int = 16_384
 
 
 def _plain(text: str) -> bool:

@@ -12,28 +12,11 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
+from hsm.tokenizer.errors import ApiError
 from messages.card import brand, luhn_valid
 
 _MAX_FIELDS = 64
 _FURTHEST_YEARS = 50
-
-
-class ApiError(Exception):
-    """An answer in the shape {"error": {"type", "code", "message", "param"}}.
-
-    Args:
-        status: HTTP status.
-        kind: `card_error`, `invalid_request_error` or `api_error`.
-    """
-
-    def __init__(self, status: int, kind: str, message: str, code: str = "", param: str = "") -> None:
-        super().__init__(message)
-        self.status = status
-        self.body = {
-            "error": {"type": kind, "message": message}
-            | ({"code": code} if code else {})
-            | ({"param": param} if param else {})
-        }
 
 
 class CardForm(msgspec.Struct, frozen=True):

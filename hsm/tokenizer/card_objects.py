@@ -37,9 +37,9 @@ def card_object(token: CardToken) -> dict[str, Any]:
     }
 
 
-def token_object(token: CardToken) -> dict[str, Any]:
-    """Return a `tok_…` as Stripe's API has it."""
-    card = card_object(token)
+def token_object(token: CardToken, *, to_server: bool) -> dict[str, Any]:
+    """Return a `tok_…` as Stripe's API has it; `to_server` as in `payment_method_object`."""
+    card = _shown_card(token, to_server)
     card["brand"] = _TOKEN_BRANDS.get(card["brand"], "Unknown")
     return {
         "id": token.id,
@@ -53,16 +53,28 @@ def token_object(token: CardToken) -> dict[str, Any]:
     }
 
 
-def payment_method_object(token: CardToken) -> dict[str, Any]:
-    """Return a `pm_…` as Stripe's API has it."""
+def payment_method_object(token: CardToken, *, to_server: bool) -> dict[str, Any]:
+    """Return a `pm_…` as Stripe's API has it.
+
+    Args:
+        to_server: a secret key asks. Browsers get no fingerprint: with it, whoever knows a number could find out which
+            of several tokens is that card.
+    """
     return {
         "id": token.id,
         "object": "payment_method",
         "billing_details": {"address": None, "email": None, "name": None, "phone": None},
-        "card": card_object(token),
+        "card": _shown_card(token, to_server),
         "created": token.created_at,
         "customer": None,
         "livemode": False,
         "metadata": {},
         "type": "card",
     }
+
+
+def _shown_card(token: CardToken, to_server: bool) -> dict[str, Any]:
+    card = card_object(token)
+    if not to_server:
+        del card["fingerprint"]
+    return card

@@ -5,8 +5,6 @@ Called by the server. A PAN lives here for the length of one request and is in n
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hmac
 import re
 import secrets
@@ -20,36 +18,50 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from hsm.commands import HsmRefused, HsmUnavailable
-from hsm.tokenizer.card_form import ApiError, checked_card, missing, parse_body, refuse_unknown
+from hsm.tokenizer.api_keys import ApiKey, KeyCheck
+from hsm.tokenizer.card_form import CardForm, checked_card, missing, parse_body, refuse_unknown
 from hsm.tokenizer.card_objects import card_object, payment_method_object, token_object
+from hsm.tokenizer.clients import Clients
+from hsm.tokenizer.config import TokenizerConfig
+from hsm.tokenizer.errors import ApiError, no_such_token, unauthorized, unavailable
+from hsm.tokenizer.limits import Buckets, RefusedCards
 from hsm.tokenizer.named_cards import named_card
 from hsm.vault_commands import ResolveToken, Tokenize, VaultHsm
 from messages.trace import is_trace_id, trace_id
 
 log = structlog.get_logger(__name__)
 
-_API_KEY = re.compile(r"(pk|sk|rk)_test_[A-Za-z0-9_]{1,200}")
+_ACCOUNT_ID = re.compile(r"acct_[0-9A-Za-z]{1,60}")
 _TOKEN_ID = re.compile(r"(tok|pm)_[0-9A-Za-z]{22}")
 _NAMED_CARD_YEARS = 4
 _TRACE_DIGITS = 16
+_NO_SUCH_ADDRESS = "Unrecognized request URL."
 
-# What the HSM's refusals are to a caller: status, type, code, message, param.
+# What the HSM's refusals are to a caller: status, type, message, code, param.
 _REFUSALS = {
-    "token_unknown": (404, "invalid_request_error", "resource_missing", "No such token.", "id"),
-    "token_used": (400, "invalid_request_error", "token_already_used", "You cannot use a token more than once.", "id"),
-    "pan_invalid": (402, "card_error", "incorrect_number", "Your card number is incorrect.", "number"),
-    "overloaded": (429, "api_error", "lock_timeout", "Too many requests at once; try again later.", ""),
+    "token_unknown": (404, "invalid_request_error", "No such token.", "resource_missing", "id"),
+    "token_used": (400, "invalid_request_error", "You cannot use a token more than once.", "token_already_used", "id"),
+    "pan_invalid": (402, "card_error", "Your card number is incorrect.", "incorrect_number", "number"),
+    "overloaded": (429, "api_error", "Too many requests at once; try again later.", "lock_timeout", ""),
+    "expired": (503, "api_error", "This took too long; nothing was done.", "", ""),
 }
 
 
 class TokenEndpoint:
-    """The handlers; arguments as in `hsm.tokenizer.create_app`."""
+    """The handlers; arguments as in `hsm.tokenizer.server.create_app`."""
 
-    def __init__(self, hsm: VaultHsm, secret: str, max_body_bytes: int, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self, hsm: VaultHsm, keys: KeyCheck, secret: str, config: TokenizerConfig, now: Callable[[], datetime]
+    ) -> None:
         self._hsm = hsm
+        self._keys = keys
         self._secret = secret.encode()
-        self._max_body_bytes = max_body_bytes
+        self._max_body_bytes = config.max_body_bytes
         self._now = now
+        self._clients = Clients(behind_proxy=config.behind_proxy, internal_networks=config.internal_networks)
+        self._addresses = Buckets(config.rate_per_s, config.burst)
+        self._callers = Buckets(config.key_rate_per_s, config.key_burst)
+        self._refused = RefusedCards(config.refused_cards)
         self._registry = CollectorRegistry()
         self._requests = Counter(
             "cardswitch_tokenizer_requests", "Requests by kind and status", ["kind", "status"], registry=self._registry
@@ -62,37 +74,34 @@ class TokenEndpoint:
 
         async def endpoint(request: Request) -> Response:
             trace_id = _trace_id(request)
+            headers = {"Request-Id": trace_id, "Cache-Control": "no-store"}
             try:
                 status, body = 200, await work(request, trace_id)
-            except ApiError as error:
-                status, body = error.status, error.body
-            except HsmRefused as refusal:
-                status, body = _refusal(refusal)
-            except HsmUnavailable:
-                status, body = 503, _error("api_error", "Card data cannot be stored or read at the moment; try again.")
             except ClientDisconnect:
                 return Response(status_code=400)
             except Exception as error:
-                # Its text may hold what was sent.
-                log.error("tokenizer_failed", kind=kind, error=type(error).__name__, trace_id=trace_id)
-                status, body = 500, _error("api_error", "An error of ours; it has been noted.")
+                refused = _refusal(error, kind, trace_id)
+                status, body = refused.status, refused.body
+                headers |= refused.headers
             self._requests.labels(kind, status).inc()
             code = body.get("error", {}).get("code", "")
             log.info("tokenizer_request", kind=kind, status=status, code=code, trace_id=trace_id)
-            return JSONResponse(body, status, headers={"Request-Id": trace_id, "Cache-Control": "no-store"})
+            return JSONResponse(body, status, headers=headers)
 
         return endpoint
 
     async def create_token(self, request: Request, trace_id: str) -> dict[str, Any]:
-        _require_key(request)
+        key = await self._key(request)
         parameters = await self._parameters(request)
         refuse_unknown(parameters, {"card"})
-        card = checked_card(parameters.get("card"), self._now().date())
-        token = await self._hsm.tokenize(Tokenize(pan=card.number, expiry=card.expiry, kind="tok", trace_id=trace_id))
-        return token_object(token)
+        card = self._card(request, key, parameters.get("card"))
+        token = await self._hsm.tokenize(
+            Tokenize(pan=card.number, expiry=card.expiry, kind="tok", domain=key.account, trace_id=trace_id)
+        )
+        return token_object(token, to_server=key.kind == "secret")
 
     async def create_payment_method(self, request: Request, trace_id: str) -> dict[str, Any]:
-        _require_key(request)
+        key = await self._key(request)
         parameters = await self._parameters(request)
         refuse_unknown(parameters, {"type", "card"})
         if "type" not in parameters:
@@ -102,37 +111,43 @@ class TokenEndpoint:
         fields = parameters.get("card")
         if isinstance(fields, dict) and "token" in fields:
             refuse_unknown(fields, {"token"}, "card")
-            wanted = self._from_token(fields["token"], trace_id)
+            wanted = self._from_token(fields["token"], key.account, trace_id)
         else:
-            card = checked_card(fields, self._now().date())
-            wanted = Tokenize(pan=card.number, expiry=card.expiry, kind="pm", trace_id=trace_id)
-        return payment_method_object(await self._hsm.tokenize(wanted))
+            card = self._card(request, key, fields)
+            wanted = Tokenize(pan=card.number, expiry=card.expiry, kind="pm", domain=key.account, trace_id=trace_id)
+        return payment_method_object(await self._hsm.tokenize(wanted), to_server=key.kind == "secret")
 
     async def read_token(self, request: Request, trace_id: str) -> dict[str, Any]:
-        _require_key(request)
+        key = await self._key(request)
+        key.require_secret()
         wanted = _stored_id(request.path_params["id"])
         if not wanted.startswith("tok_"):
-            raise _missing_token()
-        return token_object(await self._hsm.resolve(ResolveToken(id=wanted, trace_id=trace_id)))
+            raise no_such_token()
+        token = await self._hsm.resolve(ResolveToken(id=wanted, domain=key.account, trace_id=trace_id))
+        return token_object(token, to_server=True)
 
     async def resolve(self, request: Request, trace_id: str) -> dict[str, Any]:
-        """Tell the gateway the surrogate behind a token or a test name; a `tok_…` is used up unless consume=false."""
-        given = request.headers.get("authorization", "").removeprefix("Bearer ")
-        if not hmac.compare_digest(given.encode(), self._secret):
-            raise ApiError(401, "invalid_request_error", "The internal secret is wrong.")
+        """Tell the gateway the surrogate behind a token or a test name; a `tok_…` is used up unless consume=false.
+
+        `domain` is the account for which the gateway asks: a token of another is unknown. Test names are everybody's.
+        """
+        self._require_internal(request)
         parameters = await self._parameters(request)
-        refuse_unknown(parameters, {"id", "used_by", "consume"})
-        wanted, used_by, consume = parameters.get("id"), parameters.get("used_by", ""), parameters.get("consume", True)
+        refuse_unknown(parameters, {"id", "domain", "used_by", "consume"})
+        wanted, domain = parameters.get("id"), parameters.get("domain")
+        used_by, consume = parameters.get("used_by", ""), parameters.get("consume", True)
         if not isinstance(wanted, str):
             raise missing("id")
+        if not isinstance(domain, str) or not _ACCOUNT_ID.fullmatch(domain):
+            raise missing("domain")
         if not isinstance(used_by, str) or len(used_by) > 100 or not isinstance(consume, bool):
             raise ApiError(400, "invalid_request_error", "used_by is text of at most 100, consume true or false.")
         named = named_card(wanted)
         if named is not None:
-            token = await self._hsm.tokenize(self._named(named.pan, "", trace_id))
+            token = await self._hsm.tokenize(self._named(named.pan, "", "", trace_id))
         else:
             token = await self._hsm.resolve(
-                ResolveToken(id=_stored_id(wanted), consume=consume, used_by=used_by, trace_id=trace_id)
+                ResolveToken(id=_stored_id(wanted), consume=consume, used_by=used_by, domain=domain, trace_id=trace_id)
             )
         return {
             "id": wanted,
@@ -144,7 +159,9 @@ class TokenEndpoint:
     async def healthz(self, _: Request) -> Response:
         return PlainTextResponse("ok\n")
 
-    async def readyz(self, _: Request) -> Response:
+    async def readyz(self, request: Request) -> Response:
+        if not self._clients.internal(request):
+            return _unknown_address()
         try:
             status = await self._hsm.status()
         except (HsmUnavailable, HsmRefused):
@@ -154,14 +171,44 @@ class TokenEndpoint:
             {"ready": ready, "hsm": True, "token": status.token, "vault": status.vault}, 200 if ready else 503
         )
 
-    async def metrics(self, _: Request) -> Response:
+    async def metrics(self, request: Request) -> Response:
         """The counters of this process and, where it answers, of the HSM behind it."""
+        if not self._clients.internal(request):
+            return _unknown_address()
         text = generate_latest(self._registry).decode()
         try:
             text += (await self._hsm.status()).metrics
         except (HsmUnavailable, HsmRefused):
             text += 'cardswitch_hsm_up{part="token"} 0\ncardswitch_hsm_up{part="vault"} 0\n'
         return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
+
+    async def _key(self, request: Request) -> ApiKey:
+        """The caller's key, within the limits of its address and of its own; the cheap checks come first."""
+        self._addresses.take(self._clients.name(request))
+        key = await self._keys.check(request.headers.get("authorization", ""))
+        self._callers.take(key.name)
+        return key
+
+    def _require_internal(self, request: Request) -> None:
+        if not self._clients.internal(request):
+            raise ApiError(404, "invalid_request_error", _NO_SUCH_ADDRESS)
+        given = request.headers.get("authorization", "").removeprefix("Bearer ")
+        if not hmac.compare_digest(given.encode(), self._secret):
+            self._addresses.take(self._clients.name(request))
+            raise unauthorized("The internal secret is wrong.")
+
+    def _card(self, request: Request, key: ApiKey, fields: Any) -> CardForm:
+        """The card of a request. Who holds a publishable key may be wrong about so many numbers only."""
+        if key.kind == "secret":
+            return checked_card(fields, self._now().date())
+        client = self._clients.name(request)
+        self._refused.check(client)
+        try:
+            return checked_card(fields, self._now().date())
+        except ApiError as error:
+            if error.code == "incorrect_number":
+                self._refused.count(client, str(fields["number"]))
+            raise
 
     async def _parameters(self, request: Request) -> dict[str, Any]:
         body = bytearray()
@@ -171,40 +218,22 @@ class TokenEndpoint:
                 raise ApiError(413, "invalid_request_error", f"A body has at most {self._max_body_bytes} bytes.")
         return parse_body(request.headers.get("content-type", ""), bytes(body))
 
-    def _from_token(self, source: Any, trace_id: str) -> Tokenize:
+    def _from_token(self, source: Any, domain: str, trace_id: str) -> Tokenize:
         named = named_card(source) if isinstance(source, str) else None
         if named is not None:
-            return self._named(named.pan, "pm", trace_id)
-        return Tokenize(source=_stored_id(source), kind="pm", trace_id=trace_id)
+            return self._named(named.pan, "pm", domain, trace_id)
+        return Tokenize(source=_stored_id(source), kind="pm", domain=domain, trace_id=trace_id)
 
-    def _named(self, pan: str, kind: str, trace_id: str) -> Tokenize:
+    def _named(self, pan: str, kind: str, domain: str, trace_id: str) -> Tokenize:
         expiry = f"{(self._now().year + _NAMED_CARD_YEARS) % 100:02d}12"
-        return Tokenize(pan=pan, expiry=expiry, kind=kind, trace_id=trace_id)
-
-
-def _require_key(request: Request) -> None:
-    """Check that an API key of this mode is there: as a bearer token, or as the user of basic authentication."""
-    scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "basic":
-        try:
-            given = base64.b64decode(given, validate=True).decode("ascii").partition(":")[0]
-        except (binascii.Error, UnicodeDecodeError):
-            given = ""
-    if not given:
-        raise ApiError(401, "invalid_request_error", "You did not provide an API key: Authorization: Bearer pk_test_…")
-    if not _API_KEY.fullmatch(given):
-        raise ApiError(401, "invalid_request_error", "Invalid API key provided.")
+        return Tokenize(pan=pan, expiry=expiry, kind=kind, domain=domain, trace_id=trace_id)
 
 
 def _stored_id(wanted: Any) -> str:
     """Return the id of a token if it has the shape of one: what goes on may be logged, so it is no card number."""
     if not isinstance(wanted, str) or not _TOKEN_ID.fullmatch(wanted):
-        raise _missing_token()
+        raise no_such_token()
     return wanted
-
-
-def _missing_token() -> ApiError:
-    return ApiError(404, "invalid_request_error", "No such token.", "resource_missing", "id")
 
 
 def _trace_id(request: Request) -> str:
@@ -212,14 +241,20 @@ def _trace_id(request: Request) -> str:
     return given if is_trace_id(given) else trace_id(secrets.randbits, _TRACE_DIGITS)
 
 
-def _refusal(refusal: HsmRefused) -> tuple[int, dict[str, Any]]:
-    known = _REFUSALS.get(refusal.code)
-    if known is None:
-        log.error("tokenizer_refused", code=refusal.code)
-        return 500, _error("api_error", "An error of ours; it has been noted.")
-    status, kind, code, message, param = known
-    return status, ApiError(status, kind, message, code, param).body
+def _refusal(error: Exception, kind: str, trace_id: str) -> ApiError:
+    """What the caller is told; faults of ours are logged by their type, because their text may hold what was sent."""
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, HsmUnavailable):
+        return unavailable("Card data cannot be stored or read at the moment; try again.")
+    if isinstance(error, HsmRefused):
+        if error.code in _REFUSALS:
+            return ApiError(*_REFUSALS[error.code])
+        log.error("tokenizer_refused", code=error.code, trace_id=trace_id)
+    else:
+        log.error("tokenizer_failed", kind=kind, error=type(error).__name__, trace_id=trace_id)
+    return ApiError(500, "api_error", "An error of ours; it has been noted.")
 
 
-def _error(kind: str, message: str) -> dict[str, Any]:
-    return {"error": {"type": kind, "message": message}}
+def _unknown_address() -> Response:
+    return JSONResponse({"error": {"type": "invalid_request_error", "message": _NO_SUCH_ADDRESS}}, 404)

@@ -1,8 +1,9 @@
 """The tokenization endpoint: card data comes in over HTTP, a token goes out; the gateway asks what a token stands for.
 
-Merchants' pages and servers call /v1/tokens and /v1/payment_methods, as they would call Stripe's; the gateway calls
-/internal/resolve with a secret of this installation. Stands on the card-data side: its only way to anything is the
-HSM's socket. `cardswitch tokenizer` calls `serve_tokenizer` under `uvloop.run`.
+Merchants' pages and servers call /v1/tokens and /v1/payment_methods, as they would call Stripe's; the card fields of
+/fields do so for pages that shall not see a card; the gateway calls /internal/resolve with a secret of this
+installation. Stands on the card-data side: it reaches the HSM's socket, and one view with the digests of API keys.
+`cardswitch tokenizer` calls `serve_tokenizer` under `uvloop.run`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import os
 import secrets
 import signal
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,99 +23,106 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from hsm.asyncio_client import open_hsm
-from hsm.config import TokenizerConfig
 from hsm.errors import ConfigurationError
 from hsm.keys.softhsm import write_private
 from hsm.process import forbid_dumps
+from hsm.tokenizer.api_keys import KeyCheck, KeyRecords, StoredKeys
+from hsm.tokenizer.certificates import Certificate
+from hsm.tokenizer.config import TokenizerConfig
+from hsm.tokenizer.connections import Guard, GuardedServer
 from hsm.tokenizer.endpoint import TokenEndpoint
+from hsm.tokenizer.field_pages import FieldPages
+from hsm.tokenizer.headers import BrowserHeaders
+from hsm.vault.database import Database
 from hsm.vault_commands import VaultHsm
 
 log = structlog.get_logger(__name__)
 
 SECRET_FILE = "tokenizer.secret"
 _DRAIN_S = 3
+_DATABASE_TIMEOUT_S = 2.0
 
 
 def create_app(
     hsm: VaultHsm,
+    keys: KeyRecords,
     internal_secret: str,
-    *,
-    origins: Sequence[str] = ("*",),
-    max_body_bytes: int = 16_384,
+    config: TokenizerConfig,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Starlette:
     """Return the ASGI application.
 
     Args:
         hsm: a connected client, e.g. of `hsm.asyncio_client.open_hsm`.
+        keys: where API keys are looked up.
         internal_secret: the bearer secret of /internal/resolve.
-        origins: what browsers may call /v1 from.
-        max_body_bytes: longer requests are refused with 413.
-        now: the time that expiry dates are held against.
+        config: `[tokenizer]`.
+        now: the time that expiry dates and the ends of keys are held against.
     """
-    endpoint = TokenEndpoint(hsm, internal_secret, max_body_bytes, now)
+    endpoint = TokenEndpoint(hsm, KeyCheck(keys, now), internal_secret, config, now)
+    pages = FieldPages(config.origins)
     answers = endpoint.answers
     return Starlette(
         routes=[
             Route("/v1/tokens", answers("token", endpoint.create_token), methods=["POST"]),
             Route("/v1/tokens/{id}", answers("token_read", endpoint.read_token), methods=["GET"]),
             Route("/v1/payment_methods", answers("payment_method", endpoint.create_payment_method), methods=["POST"]),
+            Route("/fields", pages.page, methods=["GET"]),
+            Route("/fields.js", pages.loader, methods=["GET"]),
             Route("/internal/resolve", answers("resolve", endpoint.resolve), methods=["POST"]),
             Route("/healthz", endpoint.healthz),
             Route("/readyz", endpoint.readyz),
             Route("/metrics", endpoint.metrics),
         ],
-        middleware=[
-            Middleware(
-                CORSMiddleware,
-                allow_origins=list(origins),
-                allow_methods=["GET", "POST"],
-                allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Stripe-Version"],
-            )
-        ],
+        middleware=[Middleware(BrowserHeaders, origins=config.origins, behind_proxy=config.behind_proxy)],
         exception_handlers={HTTPException: _http_error},
     )
 
 
 async def serve_tokenizer(
-    config: TokenizerConfig, *, state_directory: Path, ready: Callable[[], None], hsm_socket: str = "hsm.sock"
+    config: TokenizerConfig,
+    *,
+    state_directory: Path,
+    dsn: str,
+    ready: Callable[[], None],
+    hsm_socket: str = "hsm.sock",
 ) -> None:
-    """Serve until SIGTERM or SIGINT.
+    """Serve until SIGTERM or SIGINT; SIGHUP reads the certificate again.
 
     Args:
         config: `[tokenizer]`.
         state_directory: where the HSM's socket and `tokenizer.secret` are.
+        dsn: of the role cardswitch_tokenizer.
         ready: called once, when callers can connect; whether the HSM answers is for /readyz to say.
-        hsm_socket: `[hsm] socket`.
+        hsm_socket: relative to the state directory.
     Raises:
-        ConfigurationError: the address cannot be used.
+        ConfigurationError: the address or the certificate cannot be used.
     """
     forbid_dumps()
+    problems = config.problems()
+    if problems:
+        raise ConfigurationError("; ".join(problems))
+    certificate = Certificate(config.certificate, config.private_key) if config.certificate else None
     listening = _bind(config.listen)
     secret = internal_secret(state_directory)
-    async with open_hsm(state_directory / hsm_socket) as hsm:
-        app = create_app(hsm, secret, origins=config.origins, max_body_bytes=config.max_body_bytes)
-        server = _Server(
-            uvicorn.Config(
-                app,
-                log_config=None,
-                access_log=False,
-                lifespan="off",
-                server_header=False,
-                timeout_graceful_shutdown=_DRAIN_S,
-            ),
-            ready,
-        )
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, server.stop)
-        log.info("tokenizer_ready", listen=config.listen)
-        await server.serve(sockets=[listening])
+    if "*" in config.origins and not config.on_loopback():
+        log.warning("origins_open", hint="any web page may use this endpoint: set [tokenizer] origins")
+    guard = Guard(
+        config.max_connections,
+        None if config.behind_proxy else config.connections_per_address,
+        config.request_timeout_s,
+    )
+    async with open_hsm(state_directory / hsm_socket) as hsm, _open_keys(dsn) as keys:
+        app = create_app(hsm, keys, secret, config)
+        server = GuardedServer(_uvicorn_config(app), guard, certificate.context if certificate else None, ready)
+        with _signals(server, certificate):
+            log.info("tokenizer_ready", listen=config.listen, tls=certificate is not None)
+            await server.serve(sockets=[listening])
         log.info("tokenizer_stopped")
 
 
@@ -132,23 +140,45 @@ def internal_secret(state_directory: Path) -> str:
     return path.read_text("ascii").strip()
 
 
-class _Server(uvicorn.Server):
-    """uvicorn's server, told to stop by us: its own handlers raise the signal again once it has stopped."""
+def _uvicorn_config(app: Starlette) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http="httptools",
+        ws="none",
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        server_header=False,
+        # Else whoever connects from this machine could say which address it wants to be taken for.
+        proxy_headers=False,
+        timeout_graceful_shutdown=_DRAIN_S,
+    )
 
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._ready = ready
 
-    def stop(self) -> None:
-        self.should_exit = True
+@contextlib.asynccontextmanager
+async def _open_keys(dsn: str) -> AsyncIterator[StoredKeys]:
+    database = Database(dsn, _DATABASE_TIMEOUT_S, name="key_digests")
+    await database.open()
+    try:
+        yield StoredKeys(database)
+    finally:
+        await database.close()
 
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self._ready()
 
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
+@contextlib.contextmanager
+def _signals(server: GuardedServer, certificate: Certificate | None) -> Iterator[None]:
+    loop, reload = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, server.stop)
+    loop.add_signal_handler(signal.SIGINT, server.stop)
+    loop.add_signal_handler(signal.SIGHUP, reload.set)
+    follower = asyncio.create_task(certificate.follow(reload)) if certificate is not None else None
+    try:
         yield
+    finally:
+        if follower is not None:
+            follower.cancel()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            loop.remove_signal_handler(number)
 
 
 def _bind(address: str) -> socket.socket:

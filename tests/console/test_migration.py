@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from console.migration import Migration, MigrationError, migrate, migrations
-from console.postgresql import OWNER
+from console.postgresql import GATEWAY, OWNER, ROLES, TOKENIZER
 from tests.conftest import Database
 
 
@@ -86,8 +86,26 @@ def test_a_failing_file_leaves_nothing_behind(database: Database) -> None:
 
 
 def test_roles_log_in_with_their_password_and_nothing_else(database: Database) -> None:
-    for role in ("cardswitch_ledger", "cardswitch_vault", "cardswitch_gateway", "cardswitch_auditor"):
+    for role in set(ROLES) - {OWNER}:
         assert asyncio.run(fetch(database.dsn(role), "SELECT current_user")) == role
         assert asyncio.run(fetch(database.dsn(role), "SELECT rolsuper FROM pg_roles WHERE rolname = current_user")) is (
             False
         )
+
+
+def test_the_tokenizer_reads_the_digests_of_keys_and_nothing_else(database: Database) -> None:
+    dsn = database.dsn(TOKENIZER)
+    assert asyncio.run(fetch(dsn, "SELECT count(*) FROM gateway.key_digests")) == 0
+    for statement in (
+        "SELECT hint FROM gateway.api_keys",
+        "SELECT count(*) FROM gateway.accounts",
+        "SELECT count(*) FROM gateway.payment_methods",
+        "SELECT count(*) FROM vault.cards",
+        "SELECT count(*) FROM ledger.intents",
+        "UPDATE gateway.key_digests SET ends_at = NULL",
+        "DELETE FROM gateway.key_digests",
+    ):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            asyncio.run(fetch(dsn, statement))
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        asyncio.run(fetch(database.dsn(GATEWAY), "SELECT count(*) FROM gateway.key_digests"))

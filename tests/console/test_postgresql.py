@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import signal
@@ -20,6 +21,7 @@ from console.postgresql import (
     AUDITOR,
     OWNER,
     ROLES,
+    TOKENIZER,
     EmbeddedPostgres,
     PostgresqlConfig,
     PostgresqlError,
@@ -114,6 +116,20 @@ def test_passwords_are_made_once_and_only_the_owner_reads_them(tmp_path: Path) -
     assert len(set(first.values())) == len(ROLES)
     assert role_passwords(tmp_path) == first
     assert stat.S_IMODE((tmp_path / "postgresql" / "roles.json").stat().st_mode) == 0o600
+
+
+def test_a_role_that_has_come_since_gets_a_password(tmp_path: Path) -> None:
+    first = role_passwords(tmp_path)
+    file = tmp_path / "postgresql" / "roles.json"
+    file.write_text(json.dumps({role: first[role] for role in ROLES if role != TOKENIZER}))
+    later = role_passwords(tmp_path)
+    assert set(later) == set(ROLES) and later == role_passwords(tmp_path)
+    assert {role: later[role] for role in ROLES if role != TOKENIZER} == {
+        role: first[role] for role in ROLES if role != TOKENIZER
+    }
+    file.write_text(json.dumps({TOKENIZER: "x"}))
+    with pytest.raises(PostgresqlError, match="no password for owner"):
+        role_passwords(tmp_path)
 
 
 def test_broken_password_file_is_named(tmp_path: Path) -> None:

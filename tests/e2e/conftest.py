@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -66,14 +67,21 @@ def shop(system: System, acquirers: list[Acquirer]) -> Iterator[Shop]:
         yield one
 
 
+def create_key(system: System, *options: str) -> dict[str, Any]:
+    """What `cardswitch gateway key create DEMOSHOP` prints for programs."""
+    config = config_file(system.config.state_path)
+    done = cardswitch("gateway", "key", "create", "DEMOSHOP", "--json", *options, config=config)
+    assert done.returncode == 0, done.stderr
+    created: dict[str, Any] = json.loads(done.stdout)
+    return created
+
+
 @pytest.fixture(scope="session")
 def merchant(system: System) -> Iterator[Merchant]:
-    """The merchant of the packaged configuration with a key that the operator has made for it."""
-    config = config_file(system.config.state_path)
-    done = cardswitch("gateway", "key", "create", "DEMOSHOP", "--json", config=config)
-    assert done.returncode == 0, done.stderr
-    created = json.loads(done.stdout)
-    assert created["key"].startswith("sk_test_") and created["kind"] == "secret"
-    one = Merchant(system, created["key"])
+    """The merchant of the packaged configuration with keys that the operator has made for it."""
+    secret, publishable = create_key(system), create_key(system, "--publishable")
+    assert secret["key"].startswith("sk_test_") and secret["kind"] == "secret"
+    assert publishable["key"].startswith("pk_test_") and publishable["account"] == secret["account"]
+    one = Merchant(system, secret["key"], publishable["key"])
     yield one
     one.close()

@@ -14,20 +14,19 @@ import stripe
 
 from console.supervisor import System
 
-TEST_KEY = "pk_test_browser"  # the tokenizer looks at a key's shape only
-
 
 class Merchant:
-    """What a shop's programmer has: the two addresses and a secret key.
+    """What a shop's programmer has: the two addresses and two keys.
 
     Args:
-        key: as `cardswitch gateway key create` gave it.
+        key, publishable_key: as `cardswitch gateway key create` gave them.
     """
 
-    def __init__(self, system: System, key: str) -> None:
+    def __init__(self, system: System, key: str, publishable_key: str) -> None:
         self.gateway = system.addresses()["gateway"]
         self.tokenizer = system.addresses()["tokenizer"]
         self.key = key
+        self.publishable_key = publishable_key
         self._http = stripe.RequestsClient(session=_session())
         self.stripe = self.client(key)
 
@@ -46,7 +45,7 @@ class Merchant:
         if kind == "payment_methods":
             fields["type"] = "card"
         answer = httpx.post(
-            f"{self.tokenizer}/v1/{kind}", data=fields, auth=(TEST_KEY, ""), trust_env=False, timeout=10
+            f"{self.tokenizer}/v1/{kind}", data=fields, auth=(self.publishable_key, ""), trust_env=False, timeout=10
         )
         assert answer.status_code == 200, answer.text
         return str(answer.json()["id"])

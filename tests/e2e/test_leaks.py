@@ -331,11 +331,11 @@ def online(merchant: Merchant) -> Iterator[bytes]:
         {MISTAKE: MISTAKE},
         {"card": MISTAKE},
     ):
-        answer = httpx.post(url, data=fields, auth=("pk_test_x", ""), trust_env=False)
+        answer = httpx.post(url, data=fields, auth=(merchant.publishable_key, ""), trust_env=False)
         assert answer.status_code in (400, 402), answer.text
         yield answer.content
     for request in (
-        httpx.Request("GET", f"{url}/{MISTAKE}", headers={"Authorization": "Bearer pk_test_x"}),
+        httpx.Request("GET", f"{url}/{MISTAKE}", headers={"Authorization": f"Bearer {merchant.key}"}),
         httpx.Request("GET", f"{url}/tok_visa", headers={"Authorization": f"Bearer {MISTAKE}"}),
         httpx.Request("POST", url, content=f'{{"card": {MISTAKE}', headers={"Content-Type": "application/json"}),
         httpx.Request("POST", url, json={"card": {"number": int(MISTAKE)}}, headers={"X-Trace-Id": f"a{MISTAKE}"}),

@@ -67,6 +67,8 @@ def tokenizer() -> Stub:
         if headers.get("authorization") != f"Bearer {SECRET}":
             return 401, b"{}"
         asked = msgspec.json.decode(body)
+        if not asked["domain"].startswith("acct_"):
+            return 400, b"{}"
         card = CARDS.get(asked["id"])
         if asked["id"] == "tok_once" and used.setdefault("tok_once", asked["used_by"]) != asked["used_by"]:
             return 400, b'{"error": {"type": "invalid_request_error", "code": "token_already_used"}}'

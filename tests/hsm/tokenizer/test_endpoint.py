@@ -3,55 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-import subprocess
-import sys
-from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from hsm.config import TokenizerConfig
 from hsm.errors import ConfigurationError
 from hsm.software import SoftwareHsm
+from hsm.tokenizer.config import TokenizerConfig
 from hsm.tokenizer.named_cards import named_card
-from hsm.tokenizer.server import create_app, internal_secret, serve_tokenizer
+from hsm.tokenizer.server import internal_secret, serve_tokenizer
 from messages.card import luhn_valid
-from tests.hsm.conftest import HsmProcess
-
-PAN = "4242424242424242"
-CARD = {"number": PAN, "exp_month": 12, "exp_year": 2030, "cvc": "123"}
-FORM = {"card[number]": PAN, "card[exp_month]": "12", "card[exp_year]": "2030", "card[cvc]": "123"}
-KEY = {"Authorization": "Bearer pk_test_123"}
-INTERNAL = {"Authorization": "Bearer secret"}
-
-Test = Callable[[httpx.AsyncClient, SoftwareHsm], Awaitable[None]]
-
-
-def run(test: Test) -> None:
-    hsm = SoftwareHsm()
-    app = create_app(hsm, "secret", max_body_bytes=2000, now=lambda: datetime(2026, 6, 15, tzinfo=UTC))
-
-    async def main() -> None:
-        transport = httpx.ASGITransport(app=app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://tokenizer") as client:
-            await test(client, hsm)
-
-    asyncio.run(main())
-
-
-def post(path: str, *, headers: dict[str, str] = KEY, **how: Any) -> httpx.Response:
-    answers: list[httpx.Response] = []
-
-    async def test(client: httpx.AsyncClient, _: SoftwareHsm) -> None:
-        answers.append(await client.post(path, headers=headers, **how))
-
-    run(test)
-    return answers[0]
+from tests.hsm.tokenizer.endpoint_calls import (
+    ACCOUNT,
+    CARD,
+    FORM,
+    INTERNAL,
+    KEY,
+    OTHER_ACCOUNT,
+    OTHER_KEY,
+    PAN,
+    SECRET,
+    SECRET_KEY,
+    call,
+    post,
+    run,
+)
 
 
 @pytest.mark.parametrize("how", [{"data": FORM}, {"json": {"card": CARD}}])
@@ -62,7 +41,7 @@ def test_a_token_from_form_and_json(how: dict[str, Any]) -> None:
     assert token["id"].startswith("tok_") and (token["object"], token["used"]) == ("token", False)
     card = token["card"]
     assert (card["brand"], card["last4"], card["exp_month"], card["exp_year"]) == ("Visa", "4242", 12, 2030)
-    assert (card["funding"], card["country"]) == ("credit", "US") and len(card["fingerprint"]) == 32
+    assert (card["funding"], card["country"]) == ("credit", "US") and "fingerprint" not in card
     assert PAN not in answer.text and "990000" not in answer.text and "cvc" not in answer.text
 
 
@@ -128,7 +107,22 @@ def test_wrong_requests(how: dict[str, Any], status: int, code: str | None, para
 
 
 def test_basic_authentication_as_curl_sends_it() -> None:
-    assert post("/v1/tokens", data=FORM, headers={}, auth=("sk_test_123", "")).status_code == 200
+    assert post("/v1/tokens", data=FORM, headers={}, auth=(SECRET, "")).status_code == 200
+
+
+def test_servers_see_the_fingerprint_and_may_read_a_token_browsers_do_not() -> None:
+    async def test(client: httpx.AsyncClient, _: SoftwareHsm) -> None:
+        token = (await client.post("/v1/tokens", data=FORM, headers=SECRET_KEY)).json()
+        assert len(token["card"]["fingerprint"]) == 32
+        body = {"type": "card"} | FORM
+        method = (await client.post("/v1/payment_methods", data=body, headers=SECRET_KEY)).json()
+        assert method["card"]["fingerprint"] == token["card"]["fingerprint"]
+        assert "fingerprint" not in (await client.post("/v1/payment_methods", data=body, headers=KEY)).json()["card"]
+        assert (await client.get(f"/v1/tokens/{token['id']}", headers=SECRET_KEY)).json() == token
+        refused = await client.get(f"/v1/tokens/{token['id']}", headers=KEY)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (403, "secret_key_required")
+
+    run(test)
 
 
 def test_unknown_addresses_have_the_same_shape() -> None:
@@ -138,8 +132,8 @@ def test_unknown_addresses_have_the_same_shape() -> None:
 
 def test_the_gateway_resolves_a_tok_once() -> None:
     async def test(client: httpx.AsyncClient, hsm: SoftwareHsm) -> None:
-        token = (await client.post("/v1/tokens", data=FORM, headers=KEY)).json()
-        wanted = {"id": token["id"], "used_by": "pi_1"}
+        token = (await client.post("/v1/tokens", data=FORM, headers=SECRET_KEY)).json()
+        wanted = {"id": token["id"], "domain": ACCOUNT, "used_by": "pi_1"}
         first = await client.post("/internal/resolve", json=wanted, headers=INTERNAL)
         assert first.json()["surrogate"] == hsm.add_card(PAN)
         assert first.json()["fingerprint"] == token["card"]["fingerprint"]
@@ -148,7 +142,7 @@ def test_the_gateway_resolves_a_tok_once() -> None:
         assert again.json() == first.json()
         other = await client.post("/internal/resolve", json=wanted | {"used_by": "pi_2"}, headers=INTERNAL)
         assert (other.status_code, other.json()["error"]["code"]) == (400, "token_already_used")
-        assert (await client.get(f"/v1/tokens/{token['id']}", headers=KEY)).json()["used"]
+        assert (await client.get(f"/v1/tokens/{token['id']}", headers=SECRET_KEY)).json()["used"]
 
     run(test)
 
@@ -178,7 +172,7 @@ def test_a_token_becomes_a_payment_method() -> None:
     ],
 )
 def test_names_of_test_cards(name: str, last4: str, brand: str) -> None:
-    resolved = post("/internal/resolve", json={"id": name}, headers=INTERNAL).json()
+    resolved = post("/internal/resolve", json={"id": name, "domain": ACCOUNT}, headers=INTERNAL).json()
     assert (resolved["last4"], resolved["brand"], resolved["exp_year"]) == (last4, brand, 2030)
     assert luhn_valid(resolved["surrogate"])
     card = named_card(name)
@@ -187,14 +181,17 @@ def test_names_of_test_cards(name: str, last4: str, brand: str) -> None:
 
 @pytest.mark.parametrize("wanted", ["pm_card_none", "tok_none", PAN, "pi_1", "pm_" + "0" * 22])
 def test_what_is_no_token_is_not_found_and_not_repeated(wanted: str) -> None:
-    answer = post("/internal/resolve", json={"id": wanted}, headers=INTERNAL)
+    answer = post("/internal/resolve", json={"id": wanted, "domain": ACCOUNT}, headers=INTERNAL)
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "resource_missing")
     assert wanted not in answer.text
 
 
 def test_resolving_needs_the_secret() -> None:
     for headers in (KEY, {}, {"Authorization": "Bearer "}):
-        assert post("/internal/resolve", json={"id": "pm_card_visa"}, headers=headers).status_code == 401
+        assert (
+            post("/internal/resolve", json={"id": "pm_card_visa", "domain": ACCOUNT}, headers=headers).status_code
+            == 401
+        )
 
 
 def test_an_hsm_that_is_away_is_said() -> None:
@@ -212,13 +209,38 @@ def test_an_hsm_that_is_away_is_said() -> None:
     run(test)
 
 
-def test_browsers_may_call() -> None:
+def test_tokens_are_of_one_account_and_test_names_of_all() -> None:
     async def test(client: httpx.AsyncClient, _: SoftwareHsm) -> None:
-        asked = {"Origin": "https://shop.example", "Access-Control-Request-Method": "POST"}
-        answer = await client.options("/v1/tokens", headers=asked)
-        assert answer.headers["access-control-allow-origin"] == "*"
+        for path, body in (("/v1/tokens", FORM), ("/v1/payment_methods", {"type": "card"} | FORM)):
+            made = (await client.post(path, data=body, headers=KEY)).json()["id"]
+            wanted = {"id": made, "domain": OTHER_ACCOUNT}
+            stolen = await client.post("/internal/resolve", json=wanted, headers=INTERNAL)
+            assert (stolen.status_code, stolen.json()["error"]["message"]) == (404, "No such token.")
+            assert (await client.get(f"/v1/tokens/{made}", headers=OTHER_KEY)).status_code == 404
+            taken = {"type": "card", "card[token]": made}
+            assert (await client.post("/v1/payment_methods", data=taken, headers=OTHER_KEY)).status_code == 404
+            # Nothing of that has used it up.
+            own = await client.post("/internal/resolve", json={"id": made, "domain": ACCOUNT}, headers=INTERNAL)
+            assert own.status_code == 200
+        for domain in (ACCOUNT, OTHER_ACCOUNT):
+            named = {"id": "pm_card_visa", "domain": domain}
+            assert (await client.post("/internal/resolve", json=named, headers=INTERNAL)).status_code == 200
+        for wrong in ("", "acct_", 4, None, PAN):
+            none = await client.post("/internal/resolve", json={"id": made, "domain": wrong}, headers=INTERNAL)
+            assert (none.status_code, none.json()["error"]["param"]) == (400, "domain")
 
     run(test)
+
+
+def test_what_is_ours_alone_is_not_there_for_others() -> None:
+    outside: Any = {"run_with": {"client": ("192.0.2.7", 5000)}}
+    for path in ("/metrics", "/readyz"):
+        assert call("GET", path, **outside).status_code == 404
+    wanted = {"id": "pm_card_visa", "domain": ACCOUNT}
+    assert post("/internal/resolve", json=wanted, headers=INTERNAL, **outside).status_code == 404
+    assert call("GET", "/healthz", **outside).status_code == 200
+    inside: Any = {"run_with": {"client": ("192.0.2.7", 5000), "internal_networks": ("192.0.2.0/24",)}}
+    assert post("/internal/resolve", json=wanted, headers=INTERNAL, **inside).status_code == 200
 
 
 def test_the_secret_is_made_once_and_private(tmp_path: Path) -> None:
@@ -235,45 +257,6 @@ def test_the_secret_is_one_for_all_who_ask_at_once(tmp_path: Path) -> None:
 
 def test_an_address_that_is_none_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hsm.tokenizer.server.forbid_dumps", lambda: None)
-    serving = serve_tokenizer(TokenizerConfig(listen="nowhere"), state_directory=tmp_path, ready=lambda: None)
+    serving = serve_tokenizer(TokenizerConfig(listen="nowhere"), state_directory=tmp_path, dsn="", ready=lambda: None)
     with pytest.raises(ConfigurationError, match=r"tokenizer\.listen"):
         asyncio.run(serving)
-
-
-def test_the_real_endpoint_before_the_real_hsm(hsm_process: HsmProcess, tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    code = (
-        "import sys, uvloop\nfrom pathlib import Path\nfrom hsm.config import TokenizerConfig\n"
-        "from hsm.tokenizer.server import serve_tokenizer\n"
-        "uvloop.run(serve_tokenizer(TokenizerConfig(listen=sys.argv[1]), state_directory=Path(sys.argv[2]),"
-        " ready=lambda: print('ready', flush=True)))\n"
-    )
-    log = tmp_path / "log"
-    with (
-        log.open("wb") as output,
-        subprocess.Popen(
-            [sys.executable, "-c", code, address, str(hsm_process.state)],
-            stdout=subprocess.PIPE,
-            stderr=output,
-        ) as process,
-    ):
-        assert process.stdout is not None
-        try:
-            while process.stdout.readline() not in (b"ready\n", b""):
-                pass
-            with httpx.Client(base_url=f"http://{address}") as client:
-                assert client.get("/readyz").json() == {"ready": True, "hsm": True, "token": True, "vault": True}
-                trace = {"X-Trace-Id": "abcdef0123456789"}
-                token = client.post("/v1/tokens", data=FORM, headers=KEY | trace)
-                secret = {"Authorization": f"Bearer {internal_secret(hsm_process.state)}"}
-                resolved = client.post("/internal/resolve", json={"id": token.json()["id"]}, headers=secret).json()
-                assert resolved["surrogate"].startswith("990000")
-                assert "cardswitch_hsm_commands_total" in client.get("/metrics").text
-        finally:
-            process.terminate()
-            status = process.wait(10)
-    assert status == 0
-    assert any("Tokenize" in line and "abcdef0123456789" in line for line in hsm_process.log.splitlines())
-    assert PAN not in hsm_process.log + log.read_text()

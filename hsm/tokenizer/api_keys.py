@@ -1,0 +1,161 @@
+"""Whose API key a request carries: an Authorization header goes in, the account and the key's kind come out.
+
+`hsm.tokenizer.endpoint` asks at each request. Keys are the gateway's; what this process sees of them is one view with
+their SHA-256 (`gateway.key_digests`), read by a role that may read nothing else. Answers are remembered for seconds, so
+that a flood of requests is no flood of queries, and for minutes where the database is away.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import re
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, Protocol
+
+import msgspec
+import structlog
+
+from hsm.errors import VaultError
+from hsm.tokenizer.errors import ApiError, unauthorized, unavailable
+from hsm.vault.database import Database
+
+log = structlog.get_logger(__name__)
+
+# How long an answer holds: of a key that is one, of one that is none, and of the former while the database is away.
+KNOWN_S = 30.0
+UNKNOWN_S = 5.0
+AWAY_S = 300.0
+_MAX_REMEMBERED = 10_000
+_SHAPE = re.compile(r"(?:pk|sk)_test_[A-Za-z0-9_]{1,120}")
+_READ = "SELECT account_id, kind, ends_at FROM gateway.key_digests WHERE digest = $1"
+
+
+class ApiKey(msgspec.Struct, frozen=True):
+    """A key that may be used: `account` is "acct_…", `kind` secret or publishable, `name` stands for it in tables."""
+
+    account: str
+    kind: str
+    name: str
+
+    def require_secret(self) -> None:
+        """Raise ApiError 403 for a publishable key: anybody can read it off a merchant's page."""
+        if self.kind != "secret":
+            raise ApiError(
+                403,
+                "invalid_request_error",
+                "This API call cannot be made with a publishable API key. Use a secret key (sk_test_…), "
+                "and only on your server.",
+                "secret_key_required",
+            )
+
+
+class KeyRecord(msgspec.Struct, frozen=True):
+    """A row of `gateway.key_digests`; `ends_at` is an aware time, or None for a key without an end."""
+
+    account: str
+    kind: str
+    ends_at: datetime | None = None
+
+
+class KeyRecords(Protocol):
+    """Where keys are looked up; VaultError where that cannot be done."""
+
+    async def find(self, digest: bytes) -> KeyRecord | None: ...
+
+
+class StoredKeys:
+    """The keys in PostgreSQL.
+
+    Args:
+        database: connections of the role cardswitch_tokenizer.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def find(self, digest: bytes) -> KeyRecord | None:
+        async def read(connection: Any) -> Any:
+            return await connection.fetchrow(_READ, digest)
+
+        row = await self._database.run(read)
+        return None if row is None else KeyRecord(row["account_id"], row["kind"], row["ends_at"])
+
+
+class _Remembered(msgspec.Struct, frozen=True):
+    record: KeyRecord | None
+    asked_at: float
+
+
+class KeyCheck:
+    """Checks keys and remembers the answers, 10,000 at most.
+
+    A key that is revoked works for at most `KNOWN_S` more where the database can be reached, and `AWAY_S` where it
+    cannot; an end that was set before that is kept to the second.
+
+    Args:
+        records: where keys are looked up.
+        now: for the ends of keys, aware. clock: for the age of answers, monotonic.
+    """
+
+    def __init__(
+        self, records: KeyRecords, now: Callable[[], datetime], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._records = records
+        self._now = now
+        self._clock = clock
+        self._answers: OrderedDict[bytes, _Remembered] = OrderedDict()
+
+    async def check(self, authorization: str) -> ApiKey:
+        """Return the key of `Bearer …`, or of `Basic` with the key as user name.
+
+        Raises:
+            ApiError: 401 for one that is missing, unknown, revoked or ended; 503 where that cannot be found out.
+        """
+        digest = hashlib.sha256(_key_of(authorization).encode()).digest()
+        record = await self._record(digest)
+        if record is None:
+            raise unauthorized("Invalid API Key provided.")
+        if record.ends_at is not None and record.ends_at <= self._now():
+            raise unauthorized("Expired API Key provided.", "api_key_expired")
+        return ApiKey(record.account, record.kind, digest.hex())
+
+    async def _record(self, digest: bytes) -> KeyRecord | None:
+        # Looked up by the digest, never by the key: how long that takes tells nothing of a key that one could use.
+        known = self._answers.get(digest)
+        age_s = self._clock() - known.asked_at if known is not None else 0.0
+        if known is not None and age_s < (UNKNOWN_S if known.record is None else KNOWN_S):
+            self._answers.move_to_end(digest)
+            return known.record
+        try:
+            record = await self._records.find(digest)
+        except VaultError:
+            if known is not None and known.record is not None and age_s < AWAY_S:
+                return known.record
+            raise unavailable("API keys cannot be checked at the moment; try again.") from None
+        self._answers[digest] = _Remembered(record, self._clock())
+        self._answers.move_to_end(digest)
+        if len(self._answers) > _MAX_REMEMBERED:
+            self._answers.popitem(last=False)
+        return record
+
+
+def _key_of(authorization: str) -> str:
+    scheme, _, given = authorization.partition(" ")
+    given = given.strip()
+    if scheme.lower() == "basic":
+        try:
+            given = base64.b64decode(given, validate=True).decode("ascii").partition(":")[0]
+        except (binascii.Error, UnicodeDecodeError):
+            given = ""
+    elif scheme.lower() != "bearer":
+        given = ""
+    if not given:
+        raise unauthorized("You did not provide an API key. Send 'Authorization: Bearer pk_test_…'.")
+    if not _SHAPE.fullmatch(given):
+        raise unauthorized("Invalid API Key provided.")
+    return given

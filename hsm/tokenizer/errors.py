@@ -1,0 +1,60 @@
+"""What callers of the tokenization endpoint are told: an error in Stripe's shape, status and headers.
+
+Raised by whatever looks at a request; `hsm.tokenizer.endpoint` turns it into the answer. No text repeats a value.
+"""
+
+from __future__ import annotations
+
+import math
+
+
+class ApiError(Exception):
+    """An answer in the shape {"error": {"type", "code", "message", "param"}}.
+
+    Args:
+        status: HTTP status.
+        kind: `card_error`, `invalid_request_error` or `api_error`.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        kind: str,
+        message: str,
+        code: str = "",
+        param: str = "",
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.headers = headers or {}
+        self.body = {
+            "error": {"type": kind, "message": message}
+            | ({"code": code} if code else {})
+            | ({"param": param} if param else {})
+        }
+
+    @property
+    def code(self) -> str:
+        return self.body["error"].get("code", "")
+
+
+def unauthorized(message: str, code: str = "") -> ApiError:
+    """401. The challenge is Bearer: at Basic a browser would ask its user for a password."""
+    headers = {"WWW-Authenticate": 'Bearer realm="cardswitch"'}
+    return ApiError(401, "invalid_request_error", message, code, headers=headers)
+
+
+def too_many(message: str, wait_s: float) -> ApiError:
+    """429; `wait_s` goes into Retry-After, in whole seconds and at least one."""
+    headers = {"Retry-After": str(max(1, math.ceil(wait_s)))}
+    return ApiError(429, "invalid_request_error", message, "rate_limit", headers=headers)
+
+
+def unavailable(message: str) -> ApiError:
+    """503: nothing was done; the same request may be sent again."""
+    return ApiError(503, "api_error", message, headers={"Retry-After": "1"})
+
+
+def no_such_token() -> ApiError:
+    return ApiError(404, "invalid_request_error", "No such token.", "resource_missing", "id")

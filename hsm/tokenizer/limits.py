@@ -1,0 +1,75 @@
+"""What one client may do: token buckets, and a count of the cards that it got wrong. Bounded tables, in memory.
+
+`hsm.tokenizer.endpoint` asks before it works; an ApiError 429 comes out. Each process counts for itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+
+from hsm.tokenizer.errors import too_many
+
+_MAX_BUCKETS = 50_000
+_MAX_SUSPECTS = 10_000
+WINDOW_S = 600.0
+
+
+class Buckets:
+    """`rate` requests a second for each name, `burst` at once; the names idle longest are forgotten first.
+
+    Whoever makes the table forget its own entry begins with a full bucket: it takes 50,000 other addresses, each of
+    which may send a burst of its own anyway.
+    """
+
+    def __init__(self, rate: float, burst: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._rate = rate
+        self._burst = float(burst)
+        self._clock = clock
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def take(self, name: str) -> None:
+        """Count one request. Raises ApiError 429 where none is left; a refused request costs nothing."""
+        now = self._clock()
+        left, filled_at = self._buckets.pop(name, (self._burst, now))
+        left = min(self._burst, left + (now - filled_at) * self._rate)
+        allowed = left >= 1
+        self._buckets[name] = (left - 1 if allowed else left, now)
+        if len(self._buckets) > _MAX_BUCKETS:
+            self._buckets.popitem(last=False)
+        if not allowed:
+            raise too_many("Too many requests hit the API too quickly. Slow down.", (1 - left) / self._rate)
+
+
+class RefusedCards:
+    """Card testing: who sends one wrong number after the other is stopped for the rest of ten minutes.
+
+    What is remembered of a number is a keyed digest, under a key that dies with the process. A number that is sent
+    twice counts once: people correct and repeat, machines go on to the next.
+    """
+
+    def __init__(self, limit: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._limit = limit
+        self._clock = clock
+        self._key = secrets.token_bytes(32)
+        self._seen: OrderedDict[str, tuple[float, set[bytes]]] = OrderedDict()
+
+    def check(self, address: str) -> None:
+        """Raise ApiError 429 where that address has had its share of wrong numbers."""
+        since, digests = self._seen.get(address, (0.0, set()))
+        left_s = since + WINDOW_S - self._clock()
+        if left_s <= 0:
+            self._seen.pop(address, None)
+        elif len(digests) >= self._limit:
+            raise too_many("Too many different cards were refused. Try again later.", left_s)
+
+    def count(self, address: str, number: str) -> None:
+        """Remember a number that was refused."""
+        since, digests = self._seen.pop(address, (self._clock(), set()))
+        digests.add(hashlib.blake2b(number.encode(), key=self._key, digest_size=16).digest())
+        self._seen[address] = (since, digests)
+        if len(self._seen) > _MAX_SUSPECTS:
+            self._seen.popitem(last=False)
