@@ -8,29 +8,31 @@ its book comes to an end. Time is an argument.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import secrets
+from collections.abc import Callable, Iterator
 from datetime import datetime
 
 import msgspec
 
-from hsm.algorithms.mac import generate_mac, verify_mac
-from hsm.algorithms.pinblock import encrypt_pin_block
+from hsm.algorithms.mac import AES_CMAC
 from messages.codec import Codec
 from messages.dialect import load_dialect
 from messages.errors import DecodeError, MessagesError
 from messages.exchange import acquirer_key, de7, original_data, pairing_key, parse_original_data, transmission_time
+from messages.key_change import BLOCK, KEY_CHANGE, key_request, offered_key
 from messages.message import Message
 from messages.money import numeric_currency
 from messages.mti import canonical_mti, is_response, repeat_mti, response_mti
 from messages.trace import trace_id
 from simulators.acquirer_book import Event, Request, answered
 from simulators.book import BookLine
-from simulators.errors import MacError, SimulatorError
+from simulators.errors import LinkKeyError, MacError, SimulatorError
+from simulators.link_keys import LinkKeys, Offer, Terminal
+from simulators.sealing import Sealing
 
 MAX_REQUESTS = 1_000_000
 ECHOED = (3, 4, 7, 11, 32, 37, 41, 42, 49, 63, 70)  # in answers to what the switch starts
 KEPT = (2, 3, 4, 14, 18, 22, 32, 41, 42, 43, 49)  # in captures and reversals, from the original
-NO_MAC = "0000000000000000"
 
 
 class Card(msgspec.Struct, frozen=True):
@@ -54,6 +56,9 @@ class AcquirerProfile(msgspec.Struct, frozen=True, kw_only=True):
         trace_element: the element that carries the trace id; 0 for none.
         repeats: how often an unanswered request is repeated before it is reversed.
         first_stan: where DE 11 starts.
+        pin_format: ISO 9564 format of its PIN blocks. ksn_element: where the KSN goes, with DUKPT.
+        mac_algorithm: of its MAC key, one of `hsm.algorithms.mac.ALGORITHMS`.
+        mac_management: whether network management carries a MAC, too.
     """
 
     link: str
@@ -67,6 +72,10 @@ class AcquirerProfile(msgspec.Struct, frozen=True, kw_only=True):
     trace_element: int = 0
     repeats: int = 1
     first_stan: int = 1
+    pin_format: int = 0
+    ksn_element: int = 0
+    mac_algorithm: str = AES_CMAC
+    mac_management: bool = False
 
 
 class Received(msgspec.Struct, frozen=True):
@@ -81,16 +90,39 @@ class Acquirer:
 
     Args:
         profile: who it is.
-        pin_key: its zone PIN key, 16 or 24 bytes; b"" where it sends no PINs.
-        mac_key: its zone authentication key, an AES key; b"" where the link has no MAC.
+        pin_key: its zone PIN key, TDES (AES for format 4); with `ksn` the base derivation key of its terminals; b""
+            where it sends no PINs.
+        mac_key: its zone authentication key; b"" where the link has no MAC.
+        zmk: the zone master key that keys are exchanged under; b"" where none are.
+        ksn: key serial number that its terminal starts with, 10 bytes (TDES) or 12 (AES); b"" without DUKPT.
+        random_bytes: for PIN blocks and keys; a seeded one where a run must be repeatable.
     """
 
-    def __init__(self, profile: AcquirerProfile, *, pin_key: bytes = b"", mac_key: bytes = b"") -> None:
+    def __init__(
+        self,
+        profile: AcquirerProfile,
+        *,
+        pin_key: bytes = b"",
+        mac_key: bytes = b"",
+        zmk: bytes = b"",
+        ksn: bytes = b"",
+        random_bytes: Callable[[int], bytes] = secrets.token_bytes,
+    ) -> None:
         self.profile = profile
+        self.keys = LinkKeys(
+            b"" if ksn else pin_key,
+            mac_key,
+            pin_format=profile.pin_format,
+            mac_algorithm=profile.mac_algorithm,
+            zmk=zmk,
+            terminal=Terminal(pin_key, ksn) if ksn else None,
+            random_bytes=random_bytes,
+        )
         self.codec = Codec(load_dialect(profile.dialect))
         self.requests: dict[str, Request] = {}
-        self._pin_key = pin_key
-        self._mac_key = mac_key
+        self.key_changes: list[tuple[str, str]] = []  # kind and DE 39 of each exchange that this side has started
+        self._sealing = Sealing(self.codec, self.keys, management=profile.mac_management)
+        self._offers: dict[tuple[str, ...], Offer] = {}
         self._stan = (profile.first_stan - 1) % 999_999
         self._waiting: dict[tuple[str, ...], Request] = {}
         self._by_number: dict[tuple[str, str, str], Request] = {}
@@ -138,6 +170,18 @@ class Acquirer:
     def echo(self, now: datetime) -> Message:
         return self._management("301", now)
 
+    def key_change(self, kind: str, now: datetime) -> Message:
+        """0800 with DE 70 = 101 and a new key; it is in force once `receive` has seen that the switch has it.
+
+        Raises:
+            LinkKeyError: there is no such key, or no zone master key.
+        """
+        offer = self.keys.offer(kind)
+        numbers = self._numbers(now)
+        message = Message("0800", {7: numbers[7], 11: numbers[11], **key_request(kind, offer.block)})
+        self._offers[pairing_key(message)] = offer
+        return message
+
     def adopt(self, message: Message, kind: str, now: datetime) -> Request:
         """Take over a request that somebody else has built and sent (the load generator)."""
         return self._register(message, kind, None, now)
@@ -149,9 +193,15 @@ class Acquirer:
         try:
             if not is_response(message.mti):
                 return Received(answers=(self._asked(message),))
-            request = self._waiting.get(pairing_key(message))
+            key = pairing_key(message)
         except DecodeError:
             return Received()
+        request = self._waiting.get(key)
+        if key in self._offers:
+            elements = message.elements
+            offer, code = self._offers.pop(key), elements.get(39, "")
+            settled = self.keys.settle(offer, code, elements.get(BLOCK, "").strip())
+            self.key_changes.append((offer.kind, code if settled or code != "00" else "wrong check value"))
         if request is None:
             return Received()  # a network message's answer, or a second answer
         return Received(settled=answered(request, message))
@@ -185,27 +235,18 @@ class Acquirer:
 
     def encode(self, message: Message) -> bytes:
         """A message as bytes, with a MAC where the link has one."""
-        if not self._mac_key:
-            return self.codec.encode(message)
-        element = 128 if max(message.elements) > 64 else 64
-        data = self.codec.encode(Message(message.mti, {**message.elements, element: NO_MAC}))
-        covered, _ = self.codec.mac_input(data)
-        return self.codec.replace_mac(data, generate_mac(self._mac_key, covered))
+        return self._sealing.encode(message)
 
     def decode(self, data: bytes) -> Message:
         """Bytes as a message.
 
         Raises:
             DecodeError: no message.
-            MacError: the link has a MAC key and the MAC is wrong, or missing in anything but network messages.
+            MacError: the link has a MAC key and the MAC is wrong, or missing where there must be one.
         """
         message = self.codec.decode(data)
-        if self._mac_key:
-            if 64 in message.elements or 128 in message.elements:
-                if not verify_mac(self._mac_key, *self.codec.mac_input(data)):
-                    raise MacError(f"{self.profile.link}: {message.mti} with a wrong MAC")
-            elif not message.mti.startswith("08"):
-                raise MacError(f"{self.profile.link}: {message.mti} without a MAC")
+        if problem := self._sealing.problem(message, data):
+            raise MacError(f"{self.profile.link}: {message.mti} {problem}")
         return message
 
     # Inside
@@ -239,7 +280,10 @@ class Acquirer:
             49: numeric_currency(currency),
         }
         if card.pin:
-            elements[52] = encrypt_pin_block(card.pin, card.pan, self._pin_key).hex().upper()
+            block, ksn = self.keys.pin_block(card.pin, card.pan)
+            elements[52] = block.hex().upper()
+            if ksn:
+                elements[profile.ksn_element] = ksn.hex().upper()
         if original is not None:
             elements[90] = self._original_data(original)
         if "trace_id" in fields and profile.trace_element:
@@ -296,8 +340,20 @@ class Acquirer:
         """Answer what the switch starts: chargebacks (0422) and network messages."""
         elements = message.elements
         answer: dict[int, str] = {number: elements[number] for number in ECHOED if number in elements}
-        answer[39] = self._charged_back(message) if canonical_mti(message.mti) == "0422" else "00"
+        if elements.get(70) == KEY_CHANGE:
+            answer.update(self._key_changed(elements))
+        else:
+            answer[39] = self._charged_back(message) if canonical_mti(message.mti) == "0422" else "00"
         return Message(response_mti(message.mti), answer)
+
+    def _key_changed(self, elements: dict[int, str]) -> dict[int, str]:
+        """Take the key that the switch sends."""
+        try:
+            return {39: "00", BLOCK: self.keys.accept(*offered_key(elements))}
+        except DecodeError:
+            return {39: "30"}
+        except LinkKeyError:
+            return {39: "63"}
 
     def _charged_back(self, message: Message) -> str:
         elements = message.elements

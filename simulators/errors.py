@@ -33,6 +33,10 @@ class MacError(SimulatorError):
     """A message came without its MAC, or with a wrong one."""
 
 
+class LinkKeyError(SimulatorError):
+    """A key that cannot be exchanged; the text names the rule, never key bytes."""
+
+
 class Unanswered(SimulatorError):
     """The peer has not answered within every allowed attempt; the acquirer's line stays unsettled."""
 

@@ -19,7 +19,10 @@ from messages.mti import canonical_mti
 MAX_RULES = 1_000
 MAX_DELAY_S = 3_600.0
 
-Kind = Literal["delay", "late", "silence", "disconnect-before", "disconnect-after", "duplicate", "decline"]
+Kind = Literal[
+    "delay", "late", "silence", "disconnect-before", "disconnect-after", "duplicate", "decline", "wrong-mac",
+    "missing-mac",
+]  # fmt: skip
 Distribution = Literal["fixed", "uniform", "exponential", "lognormal"]
 
 # What each kind does with the answer. `booked`: whether the request takes effect unless the rule says otherwise.
@@ -30,6 +33,8 @@ KINDS: dict[str, dict[str, bool]] = {
     "disconnect-before": {"booked": True, "answered": False, "delayed": False},  # the line drops instead of an answer
     "disconnect-after": {"booked": True, "answered": True, "delayed": False},  # … right after the answer
     "duplicate": {"booked": True, "answered": True, "delayed": False},  # the same answer twice
+    "wrong-mac": {"booked": True, "answered": True, "delayed": False},  # on links with MACs; elsewhere nothing happens
+    "missing-mac": {"booked": True, "answered": True, "delayed": False},
     "decline": {"booked": False, "answered": True, "delayed": False},  # with `response_code`
 }
 

@@ -8,25 +8,27 @@ purpose come from `simulators.faults`. Time is an argument.
 from __future__ import annotations
 
 import hmac
+import secrets
 import zlib
 from collections.abc import Callable, Iterator
 from datetime import datetime
 
 import msgspec
 
-from hsm.algorithms.pinblock import decrypt_pin_block
 from hsm.errors import PinBlockError
 from messages.card import pan_of
 from messages.errors import DecodeError, MoneyError
-from messages.exchange import de7, network_key, original_data, parse_original_data
+from messages.exchange import de7, network_key, original_data, pairing_key, parse_original_data
+from messages.key_change import BLOCK, KEY_CHANGE, key_request, offered_key
 from messages.message import Message
 from messages.money import alpha_currency, numeric_currency
 from messages.mti import canonical_mti, is_response, repeat_mti, response_mti
 from simulators.accounts import Account, Accounts
 from simulators.book import BookLine
-from simulators.errors import SimulatorError
+from simulators.errors import LinkKeyError, SimulatorError
 from simulators.faults import Fault, FaultTable
 from simulators.issuer_book import Entry, IssuerBook
+from simulators.link_keys import LinkKeys, Offer
 from simulators.scenario import IssuerScenario
 
 MAX_CHARGEBACKS = 1_000  # waiting for the switch's acknowledgement
@@ -60,10 +62,14 @@ CHECKS: dict[str, str] = {
 
 
 class Send(msgspec.Struct, frozen=True, gc=False):
-    """A message to send, `delay_s` >= 0 from now, on the connection that the request came from."""
+    """A message to send, `delay_s` >= 0 from now, on the connection that the request came from.
+
+    `spoiled` is what is wrong with its MAC on purpose: `wrong-mac` or `missing-mac`.
+    """
 
     message: Message
     delay_s: float = 0.0
+    spoiled: str = ""
 
 
 class Disconnect(msgspec.Struct, frozen=True):
@@ -78,18 +84,39 @@ class Issuer:
 
     Args:
         scenario: see `simulators.scenario`.
-        pin_key: its zone PIN key, 16 or 24 bytes; b"" where it takes no PIN.
+        pin_key: its zone PIN key, TDES (AES for PIN blocks of format 4); b"" where it takes no PIN.
         book: an earlier book to go on with.
+        mac_key: its zone authentication key; b"" where the link has no MAC.
+        zmk: the zone master key that keys are exchanged under; b"" where none are.
+        random_bytes: for keys; a seeded one where a run must be repeatable.
     """
 
-    def __init__(self, scenario: IssuerScenario, pin_key: bytes = b"", book: IssuerBook | None = None) -> None:
+    def __init__(
+        self,
+        scenario: IssuerScenario,
+        pin_key: bytes = b"",
+        book: IssuerBook | None = None,
+        *,
+        mac_key: bytes = b"",
+        zmk: bytes = b"",
+        random_bytes: Callable[[int], bytes] = secrets.token_bytes,
+    ) -> None:
         self.name = scenario.name
+        self.keys = LinkKeys(
+            pin_key,
+            mac_key,
+            pin_format=scenario.pin_format,
+            mac_algorithm=scenario.mac_algorithm,
+            zmk=zmk,
+            random_bytes=random_bytes,
+        )
+        self.key_changes: list[tuple[str, str]] = []  # kind and DE 39 of each exchange that this side has started
+        self._offers: dict[tuple[str, ...], Offer] = {}
         self.accounts = Accounts(scenario.prefixes, scenario.account, scenario.default)
         self.faults = FaultTable(scenario.fault, scenario.seed)
         self.entries = IssuerBook(scenario.name) if book is None else book
         self.stats: dict[str, int] = {}
         self.last_fault: Fault | None = None
-        self._pin_key = pin_key
         self._pin_tries = scenario.pin_tries
         self._trace_element = scenario.trace_element
         self._stan = 0
@@ -151,6 +178,25 @@ class Issuer:
         self.entries.note_chargeback(entry)
         self._count("0422")
         return self._chargeback_message(entry)
+
+    def key_change(self, kind: str, now: datetime) -> Message:
+        """Start a key exchange: the 0800 with DE 70 = 101 to send. Raises LinkKeyError where there is no such key."""
+        offer = self.keys.offer(kind)
+        self._stan = self._stan % 999_999 + 1
+        message = Message("0800", {7: de7(now), 11: f"{self._stan:06d}", **key_request(kind, offer.block)})
+        self._offers.clear()  # one at a time: the last one counts
+        self._offers[pairing_key(message)] = offer
+        return message
+
+    def refuse(self, message: Message) -> list[Action]:
+        """What is said to a message whose MAC is missing or wrong: DE 39 = 63 to a request, nothing to an answer."""
+        self._count("mac refused")
+        try:
+            if is_response(message.mti):
+                return []
+            return [Send(self._answer(response_mti(message.mti), message, {39: "63"}))]
+        except DecodeError:
+            return []
 
     def open_chargebacks(self) -> list[Message]:
         """The 0422 of each chargeback without acknowledgement; the shell repeats them as 0423."""
@@ -226,11 +272,10 @@ class Issuer:
         return "00"
 
     def _pin_is_right(self, account: Account, message: Message) -> bool:
-        if not self._pin_key or not account.pin:
+        if not self.keys.has_pin or not account.pin:
             return False
         try:
-            block = bytes.fromhex(message.elements[52])
-            pin = decrypt_pin_block(block, pan_of(message), self._pin_key)
+            pin = self.keys.pin(bytes.fromhex(message.elements[52]), pan_of(message))
         except (PinBlockError, ValueError):
             return False
         return hmac.compare_digest(pin, account.pin)
@@ -287,7 +332,14 @@ class Issuer:
     # Everything else
 
     def _manage(self, message: Message, mti: str) -> dict[int, str]:
-        return {39: "00"}
+        if message.elements[70] != KEY_CHANGE:
+            return {39: "00"}
+        try:
+            return {39: "00", BLOCK: self.keys.accept(*offered_key(message.elements))}
+        except DecodeError:
+            return {39: "30"}
+        except LinkKeyError:
+            return {39: "63"}
 
     def _other(self, message: Message) -> list[Action]:
         """Answers to chargebacks, and messages that this issuer does not know."""
@@ -300,10 +352,18 @@ class Issuer:
             return []
         try:
             if is_response(message.mti):
+                self._key_answered(message)
                 return []
             return [Send(self._answer(response_mti(message.mti), message, {39: "12"}))]
         except DecodeError:
             return []
+
+    def _key_answered(self, message: Message) -> None:
+        offer = self._offers.pop(pairing_key(message), None)
+        if offer is not None:
+            code = message.elements.get(39, "")
+            settled = self.keys.settle(offer, code, message.elements.get(BLOCK, "").strip())
+            self.key_changes.append((offer.kind, code if settled or code != "00" else "wrong check value"))
 
     def _acknowledged(self, entry: Entry, response_code: str) -> None:
         assert entry.chargeback is not None
@@ -360,6 +420,8 @@ class Issuer:
                 return [answer, Disconnect()]
             case "duplicate":
                 return [answer, answer]
+            case "wrong-mac" | "missing-mac":
+                return [msgspec.structs.replace(answer, spoiled=fault.kind)]
             case _:
                 return [answer]
 

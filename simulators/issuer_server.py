@@ -23,13 +23,16 @@ from messages.message import Message
 from messages.mti import repeat_mti
 from simulators.control import serve_control
 from simulators.errors import BookError, ScenarioError, WireLost
-from simulators.issuer import Disconnect, Issuer
+from simulators.issuer import Action, Disconnect, Issuer
 from simulators.issuer_book import IssuerBook, encode_entry
 from simulators.scenario import IssuerScenario
+from simulators.sealing import Sealing
 from simulators.wire import SocketListener, Wire
 
 MAX_DELAYED = 20_000  # answers waiting for their time; more are sent at once
 CHARGEBACK_TIMEOUT_S = 3.0
+KEY_TIMEOUT_S = 2.0
+KEY_TRIES = 3
 
 log = structlog.get_logger("simulators.issuer")
 
@@ -56,6 +59,7 @@ class IssuerServer:
     ) -> None:
         self.issuer = issuer
         self._codec = Codec(load_dialect(scenario.dialect))
+        self._sealing = Sealing(self._codec, issuer.keys, management=scenario.mac_management)
         self._framing = framing(scenario.framing, scenario.max_frame)
         self._log_messages = scenario.log_messages
         self._max_connections = scenario.max_connections
@@ -120,17 +124,36 @@ class IssuerServer:
         self._charged.set()
         return message
 
+    async def exchange_key(self, kind: str) -> bool:
+        """Send the switch a new key over any connection, again and again until it answers, for a few seconds.
+
+        Returns:
+            Whether the switch has it in force.
+        Raises:
+            LinkKeyError: there is no such key.
+        """
+        message = self.issuer.key_change(kind, self._clock())
+        done = len(self.issuer.key_changes)
+        for attempt in range(KEY_TRIES):
+            await self._send_somewhere(message, attempt)
+            with trio.move_on_after(KEY_TIMEOUT_S):
+                while len(self.issuer.key_changes) == done:  # noqa: ASYNC110 (a simulator, seldom)
+                    await trio.sleep(0.02)
+            if len(self.issuer.key_changes) > done:
+                return self.issuer.key_changes[-1] == (kind, "00")
+        return False
+
     async def _send_somewhere(self, message: Message, attempts: int) -> bool:
         if not self._wires:
             return False
         sent = Message(repeat_mti(message.mti), message.elements) if attempts else message
         wire = self._wires[attempts % len(self._wires)]
         try:
-            await wire.send(self._framing.encode(self._codec.encode(sent)))
+            await wire.send(self._framing.encode(self._sealing.encode(sent)))
         except self._lost:
             return False
         log.info(
-            "chargeback sent",
+            "sent",
             issuer=self.issuer.name,
             mti=sent.mti,
             trace_id=self.issuer.trace_id(message),
@@ -140,7 +163,7 @@ class IssuerServer:
 
     def _batch(self, frames: list[bytes], wire: Wire, nursery: trio.Nursery) -> tuple[bytes, bool]:
         """Answer the frames of one read; returns what leaves at once and whether the connection goes on."""
-        receive, decode, encode = self.issuer.receive, self._codec.decode, self._codec.encode
+        receive, decode, encode = self._received, self._codec.decode, self._sealing.encode
         answers: list[bytes] = []
         goes_on = True
         now = self._clock()
@@ -150,11 +173,11 @@ class IssuerServer:
             except DecodeError as error:
                 log.warning("undecodable", issuer=self.issuer.name, peer=wire.peer, error=str(error), bytes=len(frame))
                 continue
-            for action in receive(message, now):
+            for action in receive(message, frame, now):
                 if isinstance(action, Disconnect):
                     goes_on = False
                     continue
-                answer = self._framing.encode(encode(action.message))
+                answer = self._framing.encode(encode(action.message, spoiled=action.spoiled))
                 if action.delay_s > 0 and self._delayed < MAX_DELAYED:
                     nursery.start_soon(self._send_later, wire, answer, action.delay_s)
                 else:
@@ -167,6 +190,12 @@ class IssuerServer:
                 break
         self._record()
         return b"".join(answers), goes_on
+
+    def _received(self, message: Message, frame: bytes, now: datetime) -> list[Action]:
+        if problem := self._sealing.problem(message, frame):
+            log.warning("mac refused", issuer=self.issuer.name, mti=message.mti, problem=problem)
+            return self.issuer.refuse(message)
+        return self.issuer.receive(message, now)
 
     async def _send_later(self, wire: Wire, answer: bytes, delay_s: float) -> None:
         self._delayed += 1
@@ -209,6 +238,7 @@ async def serve_issuer(
     scenario: IssuerScenario,
     *,
     keys: dict[str, bytes],
+    zmk: bytes = b"",
     control_path: Path | None = None,
     book_path: Path | None = None,
     ready: Callable[[tuple[str, int]], None] | None = None,
@@ -219,20 +249,25 @@ async def serve_issuer(
     Args:
         scenario: see `simulators.scenario`.
         keys: its clear keys by name, as from `hsm.keys.exchange.load_party_keys`.
+        zmk: the zone master key, as from `hsm.keys.exchange.load_party_zmk`; b"" where no keys are exchanged.
         control_path: where the unix control socket is made; None for none.
         book_path: a file that keeps the book over a restart; None keeps it in memory.
         ready: called with the address once it listens.
         task_status: gets the address, for `nursery.start`.
     Raises:
-        ScenarioError: the scenario's PIN key is not among `keys`.
+        ScenarioError: a key of the scenario is not among `keys`.
         WireLost: the address cannot be had.
         BookError: the book file is broken.
     """
-    if scenario.pin_key and scenario.pin_key not in keys:
-        raise ScenarioError(scenario.name, (f"there is no key {scenario.pin_key!r} for party {scenario.party!r}",))
+    missing = [name for name in (scenario.pin_key, scenario.mac_key) if name and name not in keys]
+    if missing:
+        raise ScenarioError(
+            scenario.name, tuple(f"there is no key {name!r} for party {scenario.party!r}" for name in missing)
+        )
     book = IssuerBook(scenario.name, keep_records=book_path is not None)
     writer = None if book_path is None else _open_book(book, book_path)
-    issuer = Issuer(scenario, keys.get(scenario.pin_key, b""), book)
+    mac_key = keys.get(scenario.mac_key, b"")
+    issuer = Issuer(scenario, keys.get(scenario.pin_key, b""), book, mac_key=mac_key, zmk=zmk)
     server = IssuerServer(issuer, scenario, store=None if writer is None else writer.append)
     listener = SocketListener(address_of(scenario.listen))
     try:

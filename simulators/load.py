@@ -20,7 +20,7 @@ import msgspec
 import structlog
 import trio
 
-from hsm.keys.exchange import load_party_keys
+from hsm.keys.exchange import load_party_keys, load_party_zmk
 from messages.address import address_of
 from messages.errors import DecodeError, FrameError
 from messages.framing import framing
@@ -129,14 +129,10 @@ class _Connection:
 class _Load:
     def __init__(self, config: LoadConfig) -> None:
         self._config = config
-        keys = {}
-        for lane in (config.pos, config.gateway):
-            if lane is not None and lane.party and config.exchange:
-                keys.update(load_party_keys(Path(config.exchange), lane.party))
         self._framing = framing()
-        self._lanes = [Lane(config.pos, keys)]
+        self._lanes = [_lane(config.pos, config.exchange)]
         if config.gateway is not None and config.surrogates:
-            self._lanes.append(Lane(config.gateway, keys))
+            self._lanes.append(_lane(config.gateway, config.exchange))
         self._mix = Mix(config.mix, self._lanes, config.surrogates)
         self._live: list[list[_Connection]] = [[] for _ in self._lanes]
         self._dirty: dict[int, _Connection] = {}
@@ -353,6 +349,14 @@ class _Load:
                         nursery.start_soon(_settle_some, client, pending)
             lines += acquirer.book()
         return lines
+
+
+def _lane(config: LaneConfig, exchange: str) -> Lane:
+    """A lane with its party's keys."""
+    if not (config.party and exchange):
+        return Lane(config, {})
+    directory = Path(exchange)
+    return Lane(config, load_party_keys(directory, config.party), load_party_zmk(directory, config.party))
 
 
 async def _settle_some(client: AcquirerClient, pending: deque[Request]) -> None:

@@ -12,11 +12,12 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from hsm.algorithms.mac import generate_mac, verify_mac
+from hsm.algorithms.mac import AES_CMAC
 from messages.exchange import acquirer_key, de7, transmission_time
 from messages.message import Message
-from simulators.acquirer import NO_MAC, Acquirer, AcquirerProfile
+from simulators.acquirer import Acquirer, AcquirerProfile
 from simulators.book import BookLine
+from simulators.sealing import NO_MAC
 
 MTI = "0100"
 
@@ -28,6 +29,7 @@ class LaneConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         link: its name. address: host:port. dialect: its dialect.
         acquirer_id: DE 32; each load process needs one of its own.
         party: whose exported keys it uses; pin_key, mac_key: names among them, "" for none.
+        mac_algorithm: of the MAC key, one of `hsm.algorithms.mac.ALGORITHMS`.
         first_stan: where DE 11 starts.
     """
 
@@ -38,6 +40,7 @@ class LaneConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     party: str = ""
     pin_key: str = ""
     mac_key: str = ""
+    mac_algorithm: str = AES_CMAC
     trace_element: int = 0
     first_stan: int = 1
 
@@ -58,20 +61,23 @@ class Lane:
     Args:
         config: the link.
         keys: clear keys by name.
+        zmk: the party's zone master key, for keys that the switch changes meanwhile.
     """
 
-    def __init__(self, config: LaneConfig, keys: dict[str, bytes]) -> None:
+    def __init__(self, config: LaneConfig, keys: dict[str, bytes], zmk: bytes = b"") -> None:
         self.config = config
         self.pin_key = keys[config.pin_key] if config.pin_key else b""
-        self._mac_key = keys[config.mac_key] if config.mac_key else b""
         profile = AcquirerProfile(
             link=config.link,
             dialect=config.dialect,
             acquirer_id=config.acquirer_id,
             trace_element=config.trace_element,
+            mac_algorithm=config.mac_algorithm,
         )
-        self.acquirer = Acquirer(profile, pin_key=self.pin_key, mac_key=self._mac_key)
+        mac_key = keys[config.mac_key] if config.mac_key else b""
+        self.acquirer = Acquirer(profile, pin_key=self.pin_key, mac_key=mac_key, zmk=zmk)
         self.codec = self.acquirer.codec
+        self._has_mac = bool(mac_key)
         self.started_at = datetime.now(UTC)
         self.unanswered: list[Message] = []
         self._waiting: dict[str, Waiting] = {}
@@ -104,9 +110,9 @@ class Lane:
         key = moment + stan
         waiting = self._waiting[key] = Waiting(key, now, amount_minor, elements)
         data = self.codec.encode(Message(MTI, elements))
-        if self._mac_key:
+        if self._has_mac:
             covered = data[: -self._mac_bytes]
-            mac = generate_mac(self._mac_key, covered)
+            mac = self.acquirer.keys.mac(covered)
             data = covered + (mac.hex().upper().encode() if self._mac_is_hex else mac)
         return data, waiting
 
@@ -126,7 +132,7 @@ class Lane:
         }
         if pin_block:
             elements[52] = pin_block
-        if self._mac_key:
+        if self._has_mac:
             elements[64] = NO_MAC
         return elements
 
@@ -145,7 +151,7 @@ class Lane:
         return waiting
 
     def mac_is_right(self, frame: bytes) -> bool:
-        return not self._mac_key or verify_mac(self._mac_key, *self.codec.mac_input(frame))
+        return not self._has_mac or self.acquirer.keys.mac_is_right(*self.codec.mac_input(frame))
 
     def forget(self, waiting: Waiting) -> None:
         self._waiting.pop(waiting.key, None)

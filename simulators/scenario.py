@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from hsm.algorithms.mac import AES_CMAC, ALGORITHMS
+from hsm.algorithms.pinblock import FORMATS
 from messages.address import address_of
 from messages.dialect import load_dialect
 from messages.errors import MessagesError
@@ -31,7 +33,9 @@ class IssuerScenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         listen: host:port; port 0 takes a free one.
         dialect: name or path; framing: as in `messages.framing`.
         party: whose exported keys it uses; "" for `name`.
-        pin_key: name of its zone PIN key; "" refuses requests with DE 52.
+        pin_key: name of its zone PIN key; "" refuses requests with DE 52. pin_format: ISO 9564 format of the blocks.
+        mac_key: name of its zone authentication key; "" for a link without MACs. mac_algorithm: one of
+            `hsm.algorithms.mac.ALGORITHMS`. mac_management: whether network management carries a MAC, too.
         prefixes: its BINs; () for any card.
         default: the account of each card that no [[account]] names; none: such cards do not exist (14).
         pin_tries: wrong PINs in a row before 75; 0 for no limit.
@@ -48,6 +52,10 @@ class IssuerScenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     max_frame: int = 8192
     party: str = ""
     pin_key: str = ""
+    pin_format: int = 0
+    mac_key: str = ""
+    mac_algorithm: str = AES_CMAC
+    mac_management: bool = False
     prefixes: tuple[str, ...] = ()
     default: AccountRule | None = None
     account: tuple[AccountRule, ...] = ()
@@ -140,6 +148,10 @@ def _contradictions(scenario: IssuerScenario) -> list[str]:
     except (MessagesError, OSError) as error:
         problems.append(str(error))
     problems += [f"prefix {prefix!r} must be digits" for prefix in scenario.prefixes if not prefix.isdecimal()]
+    if scenario.pin_format not in FORMATS:
+        problems.append(f"pin_format must be one of {', '.join(map(str, FORMATS))}")
+    if scenario.mac_algorithm not in ALGORITHMS:
+        problems.append(f"mac_algorithm must be one of {', '.join(ALGORITHMS)}")
     if scenario.pin_tries < 0 or scenario.max_connections < 1:
         problems.append("pin_tries must be >= 0 and max_connections >= 1")
     return problems
