@@ -17,6 +17,7 @@ import trio
 from messages.errors import DecodeError, FrameError
 from messages.framing import framing
 from messages.message import Message
+from messages.mti import repeat_mti
 from simulators.acquirer import Acquirer
 from simulators.acquirer_book import Request
 from simulators.errors import MacError, Unanswered, WireLost
@@ -26,6 +27,7 @@ log = structlog.get_logger("simulators.acquirer")
 
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 2.0
+KEY_TRIES = 3
 
 
 class AcquirerClient:
@@ -116,6 +118,24 @@ class AcquirerClient:
     async def exchange(self, message: Message) -> None:
         """Send one message whose answer nobody waits for (an echo)."""
         await self._send(message)
+
+    async def exchange_key(self, kind: str) -> bool:
+        """Send the switch a new key, again and again until it answers; whether the switch has it in force.
+
+        Raises:
+            LinkKeyError: there is no such key, or no zone master key.
+        """
+        message = self.acquirer.key_change(kind, self.clock())
+        done = len(self.acquirer.key_changes)
+        for attempt in range(KEY_TRIES):
+            sent = message if attempt == 0 else Message(repeat_mti(message.mti), message.elements)
+            await self._send(sent)
+            with trio.move_on_after(self._timeout_s):
+                while len(self.acquirer.key_changes) == done:  # noqa: ASYNC110 (a simulator, seldom)
+                    await trio.sleep(0.02)
+            if len(self.acquirer.key_changes) > done:
+                return self.acquirer.key_changes[-1] == (kind, "00")
+        return False
 
     async def _bring_to_its_end(self, request: Request, message: Message) -> Request:
         ended = self._ended[request.key] = trio.Event()

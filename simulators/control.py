@@ -33,6 +33,7 @@ COMMANDS: dict[str, str] = {
     "faults": "→ a line for each rule",
     "clear": "name: a rule's name, all without → cleared: how many",
     "chargeback": "reference: network key, RRN or trace id; amount_minor: all that is posted without → de7, stan",
+    "exchange-key": "kind: pin or mac → done: whether the switch took a new key, kcv: of the key in force",
     "accounts": "→ a line for each card used, masked; set: an account rule, → accounts: how many",
     "stats": "→ counts of messages and faults",
 }
@@ -44,6 +45,8 @@ class Controlled(Protocol):
     issuer: Issuer
 
     def chargeback(self, reference: str, amount_minor: int | None = None) -> Message: ...
+
+    async def exchange_key(self, kind: str) -> bool: ...
 
 
 async def serve_control(
@@ -143,6 +146,11 @@ async def _converse(stream: trio.SocketStream, server: Controlled) -> None:
 async def _results(line: bytes, server: Controlled) -> AsyncIterator[bytes]:
     try:
         command = msgspec.json.decode(line, type=dict[str, Any])
+        if command.get("cmd") == "exchange-key":
+            kind = str(command.get("kind", ""))
+            done = await server.exchange_key(kind)
+            yield _last(ok=True, done=done, kcv=server.issuer.keys.check_value(kind))
+            return
         handler = _HANDLERS.get(str(command.get("cmd")))
         if handler is None:
             raise SimulatorError(f"unknown command {command.get('cmd')!r}; there are {', '.join(COMMANDS)}")
