@@ -149,7 +149,8 @@ def test_the_same_pin_gives_another_block_each_time(number: int) -> None:
 
 @pytest.mark.parametrize("number", [0, 3, 4])
 def test_the_pan_is_bound(number: int) -> None:
-    block = seal_pin(number, "1234", PAN, key_of(number), os.urandom)
+    # Zero bytes fill format 3 with A, which becomes a digit under the other PAN.
+    block = seal_pin(number, "1234", PAN, key_of(number), bytes)
     with pytest.raises(PinBlockError):
         open_pin(number, block, OTHER_PAN, key_of(number))
 
