@@ -129,7 +129,7 @@ async def _warm_vault(system: System, progress: Progress) -> tuple[str, ...]:
     surrogates: dict[str, str] = {}
     waiting = iter(everyone)
 
-    async with open_hsm(system.config.hsm_socket, timeout_s=10.0) as hsm:
+    async with open_hsm(system.config.caller_socket("tokenizer"), timeout_s=10.0) as hsm:
 
         async def warm() -> None:
             for pan in waiting:

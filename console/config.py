@@ -17,6 +17,7 @@ from console.errors import ConfigError, UsageError
 from console.postgresql import PostgresqlConfig
 from console.validation import fitting, problems
 from gateway.config import GatewayConfig
+from hsm.callers import CallerConfig, callers, socket_of
 from hsm.config import HsmConfig, KeyConfig
 from hsm.tokenizer.config import TokenizerConfig
 from ledger.config import FeesConfig, MerchantConfig
@@ -73,6 +74,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     acquirer: tuple[AcquirerLink, ...] = ()
     issuer: tuple[IssuerLink, ...] = ()
     key: tuple[KeyConfig, ...] = ()
+    caller: tuple[CallerConfig, ...] = ()
     route: tuple[Route, ...] = ()
     fees: FeesConfig = FeesConfig()
     merchant: tuple[MerchantConfig, ...] = ()
@@ -84,7 +86,17 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def hsm_socket(self) -> Path:
-        return self.state_path / self.hsm.socket
+        """The HSM's socket for the switch."""
+        return self.caller_socket("switch")
+
+    def hsm_sockets(self) -> list[Path]:
+        """All sockets that the HSM listens on."""
+        return [self.state_path / caller.socket for caller in callers(self.caller, self.hsm.socket)]
+
+    def caller_socket(self, name: str) -> Path:
+        """The HSM's socket for a caller: switch, tokenizer, issuer, officer, …, or one of `[[caller]]`."""
+        entry = next((entry for entry in self.caller if entry.name == name), CallerConfig(name=name))
+        return self.state_path / socket_of(entry, self.hsm.socket)
 
     @property
     def exchange_path(self) -> Path:
@@ -96,8 +108,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return self.state_path / "log"
 
     def hsm_config(self) -> HsmConfig:
-        """What the hsm process gets: its section with the keys of `[[key]]`."""
-        return msgspec.structs.replace(self.hsm, keys=self.key)
+        """What the hsm process gets: its section with `[[key]]` and `[[caller]]`."""
+        return msgspec.structs.replace(self.hsm, keys=self.key, callers=self.caller)
 
     def gateway_config(self) -> GatewayConfig:
         """What the gateway gets: its section, and where it reaches the tokenizer."""
@@ -220,9 +232,11 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _typed_problems(table: dict[str, Any]) -> list[str]:
     hsm = table.get("hsm")
-    misplaced = (
-        ["hsm.keys: keys have sections of their own, [[key]]"] if isinstance(hsm, dict) and hsm.get("keys") else []
-    )
+    misplaced = [
+        f"hsm.{name}: {name} have sections of their own, [[{name[:-1]}]]"
+        for name in ("keys", "callers")
+        if isinstance(hsm, dict) and hsm.get(name)
+    ]
     return misplaced + problems(Config, table)
 
 

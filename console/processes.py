@@ -226,7 +226,7 @@ def run_tokenizer(config: Config, options: dict[str, Any]) -> None:
             state_directory=config.state_path,
             dsn=resolve_dsn(config.postgresql, config.state_path, TOKENIZER),
             ready=announce,
-            hsm_socket=config.hsm.socket,
+            hsm_socket=str(config.caller_socket("tokenizer")),
         )
     )
 

@@ -44,8 +44,8 @@ async def open_hsm(path: str | Path, *, max_in_flight: int = 1024, timeout_s: fl
 class _Connection(asyncio.Protocol):
     """One connection: bytes to the client's protocol, answers to the futures that wait."""
 
-    def __init__(self) -> None:
-        self.protocol = ClientProtocol()
+    def __init__(self, timeout_s: float) -> None:
+        self.protocol = ClientProtocol(timeout_s)
         self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.waiters: dict[int, asyncio.Future[Outcome]] = {}
         self.transport: asyncio.Transport
@@ -125,7 +125,9 @@ class AsyncioHsm(HsmCaller):
         pause_s = _FIRST_PAUSE_S
         while True:
             try:
-                _, connection = await asyncio.get_running_loop().create_unix_connection(_Connection, self._path)
+                _, connection = await asyncio.get_running_loop().create_unix_connection(
+                    lambda: _Connection(self._timeout_s), self._path
+                )
             except OSError as error:
                 if not tried.is_set():
                     log.warning("hsm_lost", socket=self._path, reason=error.strerror or type(error).__name__)

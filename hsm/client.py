@@ -22,8 +22,20 @@ from hsm.commands import (
     Screened,
 )
 from hsm.errors import ProtocolError
+from hsm.key_commands import AcceptLinkKey, ActivateKey, KeyBlock, KeyList, ListKeys, RenewLinkKey
 from hsm.vault_commands import CardToken, HsmStatus, ReadStatus, ResolveToken, Tokenize
-from hsm.wire import Answer, FrameReader, Refused, Request, Unavailable, decode_answer, encode_body, frame
+from hsm.wire import (
+    EXPIRED,
+    MAX_BUDGET_MS,
+    Answer,
+    FrameReader,
+    Refused,
+    Request,
+    Unavailable,
+    decode_answer,
+    encode_body,
+    frame,
+)
 
 Outcome = Answer | HsmRefused | HsmUnavailable
 
@@ -33,11 +45,16 @@ Expected = TypeVar("Expected")
 
 
 class ClientProtocol:
-    """One connection's state; a new connection has a new protocol."""
+    """One connection's state; a new connection has a new protocol.
 
-    def __init__(self) -> None:
+    Args:
+        timeout_s: how long callers wait for an answer, which the HSM is told; 0: as long as the HSM sees fit.
+    """
+
+    def __init__(self, timeout_s: float = 0.0) -> None:
         self._reader = FrameReader()
         self._numbers = count(1)
+        self._budget_ms = max(1, min(int(timeout_s * 1000), MAX_BUDGET_MS)) if timeout_s else 0
 
     def send(self, request: Request) -> tuple[int, bytes]:
         """Return the number of a request and the bytes to send.
@@ -47,7 +64,7 @@ class ClientProtocol:
         """
         number = next(self._numbers) % _IDS
         try:
-            return number, frame(number, encode_body(request))
+            return number, frame(number, encode_body(request), self._budget_ms)
         except ProtocolError as error:
             raise HsmRefused("malformed", str(error)) from None
 
@@ -57,7 +74,7 @@ class ClientProtocol:
         Raises:
             ProtocolError: the other side broke the protocol; the connection cannot go on.
         """
-        return [(number, _outcome(body)) for number, body in self._reader.receive(data)]
+        return [(number, _outcome(body)) for number, _, body in self._reader.receive(data)]
 
 
 class HsmCaller:
@@ -85,6 +102,18 @@ class HsmCaller:
     async def resolve(self, request: ResolveToken) -> CardToken:
         return _expect(CardToken, await self.ask(request))
 
+    async def renew_link_key(self, request: RenewLinkKey) -> KeyBlock:
+        return _expect(KeyBlock, await self.ask(request))
+
+    async def accept_link_key(self, request: AcceptLinkKey) -> KeyList:
+        return _expect(KeyList, await self.ask(request))
+
+    async def activate_key(self, request: ActivateKey) -> KeyList:
+        return _expect(KeyList, await self.ask(request))
+
+    async def list_keys(self, request: ListKeys) -> KeyList:
+        return _expect(KeyList, await self.ask(request))
+
     async def status(self) -> HsmStatus:
         return _expect(HsmStatus, await self.ask(ReadStatus()))
 
@@ -101,6 +130,8 @@ def _outcome(body: bytes) -> Outcome:
     except msgspec.MsgspecError:
         raise ProtocolError("the HSM's answer cannot be read") from None
     if isinstance(answer, Refused):
+        if answer.code == EXPIRED:
+            return HsmUnavailable(answer.detail)  # to the caller the same as no answer in time
         return HsmRefused(answer.code, answer.detail)
     if isinstance(answer, Unavailable):
         return HsmUnavailable(answer.reason)

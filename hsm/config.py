@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from hsm.callers import CallerConfig, caller_problems
 from hsm.errors import ConfigurationError
 from hsm.keys.attributes import ROLES
 
@@ -43,6 +44,7 @@ class HsmConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         module: path of the PKCS#11 library; empty: SoftHSM 2 where distributions put it.
         socket: the unix socket, relative to the state directory.
         keys: the link keys.
+        callers: what `[[caller]]` says about who may connect and send what.
         token: label of the token.
         slot: number of the slot that the token is in; -1: it is found by its label (and `serial`).
         serial: serial number of the token, empty: any.
@@ -52,6 +54,7 @@ class HsmConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
             error, and officers bring them.
         key_grace_s: how long the version before is taken after an exchange.
         max_queued: commands that wait at most, over all callers; above it they are refused as `overloaded`.
+        budget_s: how long a command may wait whose caller does not say; then it is refused as `expired`.
         max_connections: callers connected at once.
         cached_cards: cards kept in memory (about 1 KB each).
         database_timeout_s: how long a statement on the vault may take.
@@ -61,6 +64,7 @@ class HsmConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     module: str = ""
     socket: str = "hsm.sock"
     keys: tuple[KeyConfig, ...] = ()
+    callers: tuple[CallerConfig, ...] = ()
     token: str = "cardswitch"
     slot: int = -1
     serial: str = ""
@@ -68,6 +72,7 @@ class HsmConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     provision: bool = True
     key_grace_s: float = 60.0
     max_queued: int = 4096
+    budget_s: float = 2.0
     max_connections: int = 256
     cached_cards: int = 100_000
     database_timeout_s: float = 2.0
@@ -88,7 +93,8 @@ class HsmConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
             if not _plain(key.party):
                 found.append(f"key {key.name}: party {key.party!r} is used as a file name: letters, digits, - and _")
             seen.add(key.name)
-        for name in ("max_queued", "max_connections", "cached_cards", "database_timeout_s"):
+        found += caller_problems(self.callers, self.socket)
+        for name in ("max_queued", "budget_s", "max_connections", "cached_cards", "database_timeout_s"):
             if getattr(self, name) <= 0:
                 found.append(f"hsm.{name} must be greater than zero")
         if not 0 <= self.key_grace_s <= 86_400:

@@ -1,7 +1,7 @@
-"""The unix socket: callers connect, are checked by their credentials, and have their commands answered in turn.
+"""The unix sockets: callers connect, are known by their credentials, and have their commands answered in turn.
 
 Bytes go in, frames come out. All callers share one bounded queue, worked off in slices so that no caller keeps the
-thread to itself; answers of a slice leave in one write a connection. Called by `hsm.server`.
+thread to itself; answers of a slice leave in one write a connection, after their audit records. Called by `hsm.server`.
 """
 
 from __future__ import annotations
@@ -9,16 +9,16 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import struct
 from collections import deque
-from functools import partial
+from time import perf_counter
 from typing import cast
 
 import structlog
 
-from hsm.errors import ProtocolError
+from hsm.callers import Caller, Peer, peer_of
+from hsm.errors import AuditError, ProtocolError
 from hsm.service import Service
-from hsm.wire import Answer, FrameReader, Refused, encode_body, frame
+from hsm.wire import Answer, Frame, FrameReader, Refused, Unavailable, encode_body, frame
 
 log = structlog.get_logger(__name__)
 
@@ -32,60 +32,69 @@ class CommandQueue:
     Args:
         service: answers them.
         max_queued: commands that wait or are at the vault; above it `overloaded` is the answer.
+        budget_s: how long a command may wait whose caller does not say.
+    Attributes:
+        unanswered: commands that wait or are at the vault.
     """
 
-    def __init__(self, service: Service, max_queued: int) -> None:
-        self._service = service
+    def __init__(self, service: Service, max_queued: int, budget_s: float) -> None:
+        self.service = service
+        self.unanswered = 0
         self._max_queued = max_queued
-        self._waiting: deque[tuple[Connection, int, bytes]] = deque()
-        self._unanswered = 0
+        self._budget_s = budget_s
+        self._waiting: deque[tuple[Connection, int, float, bytes]] = deque()
         self._scheduled = False
+        service.queued = lambda: self.unanswered
 
-    def put(self, connection: Connection, frames: list[tuple[int, bytes]]) -> None:
-        room = self._max_queued - self._unanswered
-        for number, body in frames[:room]:
-            self._waiting.append((connection, number, body))
-        self._unanswered += min(room, len(frames))
-        for number, _ in frames[room:]:
-            connection.write(frame(number, _OVERLOADED))
+    def put(self, connection: Connection, frames: list[Frame]) -> None:
+        now = perf_counter()
+        room = self._max_queued - self.unanswered
+        for number, budget_ms, body in frames[:room]:
+            deadline = now + (budget_ms / 1000 if budget_ms else self._budget_s)
+            self._waiting.append((connection, number, deadline, body))
+        self.unanswered += min(room, len(frames))
+        for number, _, _ in frames[room:]:
+            self.service.count_overloaded()
+            connection.write(number, _OVERLOADED)
         if self._waiting and not self._scheduled:
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self._work)
 
     def _work(self) -> None:
+        handle = self.service.handle
         for _ in range(min(_SLICE, len(self._waiting))):
-            connection, number, body = self._waiting.popleft()
+            connection, number, deadline, body = self._waiting.popleft()
             if connection.closed:
-                self._unanswered -= 1
+                self.unanswered -= 1
             else:
-                self._service.handle(body, partial(self._reply, connection, number))
+                handle(connection, number, deadline, body)
         self._scheduled = bool(self._waiting)
         if self._scheduled:
             asyncio.get_running_loop().call_soon(self._work)
 
-    def _reply(self, connection: Connection, number: int, answer: Answer) -> None:
-        self._unanswered -= 1
-        connection.write(frame(number, encode_body(answer)))
-
 
 class Connection(asyncio.Protocol):
-    """One caller."""
+    """One caller's connection; `hsm.service.Asker`."""
 
-    def __init__(self, queue: CommandQueue, connections: set[Connection], max_connections: int) -> None:
+    peer: Peer
+
+    def __init__(self, queue: CommandQueue, connections: set[Connection], max_connections: int, caller: Caller) -> None:
         self.closed = False
         self._queue = queue
         self._connections = connections
         self._max_connections = max_connections
+        self._caller = caller
         self._reader = FrameReader()
-        self._answers: list[bytes] = []
+        self._answers: list[tuple[int, bytes]] = []
         self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's transports do not derive from it
         self._connections.add(self)
-        user = peer_user(transport)
-        if user not in (os.getuid(), 0):
-            self._abort("another user", user=user)
+        self.peer = transport_peer(transport, self._caller)
+        if self.peer.uid not in self._caller.users:
+            self._abort("another user", user=self.peer.uid)
+            self._queue.service.refuse_connection(self.peer)
         elif len(self._connections) > self._max_connections:
             self._abort("too many connections")
 
@@ -108,30 +117,39 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._transport.resume_reading()
 
-    def write(self, answer: bytes) -> None:
+    def answer(self, number: int, answer: Answer) -> None:
+        """Send the answer to a command that the queue holds."""
+        self._queue.unanswered -= 1
+        self.write(number, encode_body(answer))
+
+    def write(self, number: int, body: bytes) -> None:
         """Send with whatever else is answered in this turn of the loop."""
         if not self._answers:
             asyncio.get_running_loop().call_soon(self._flush)
-        self._answers.append(answer)
+        self._answers.append((number, body))
 
     def close(self) -> None:
         self._flush()
         self._transport.close()
 
     def _flush(self) -> None:
-        if self._answers and not self.closed:
-            self._transport.write(b"".join(self._answers))
-        self._answers.clear()
+        answers, self._answers = self._answers, []
+        try:
+            self._queue.service.audit.flush()
+        except AuditError as error:
+            # What was done is recorded once the disk takes it; until then nobody gets the fruit of it.
+            unavailable = encode_body(Unavailable(str(error)))
+            answers = [(number, unavailable) for number, _ in answers]
+        if answers and not self.closed:
+            self._transport.write(b"".join([frame(number, body) for number, body in answers]))
 
     def _abort(self, reason: str, **details: object) -> None:
-        log.warning("caller_refused", reason=reason, **details)
+        log.warning("caller_refused", caller=self._caller.name, reason=reason, **details)
         self.closed = True
         self._transport.abort()
 
 
-def peer_user(transport: asyncio.BaseTransport) -> int:
-    """Return the user id of the process at the other end of a unix socket, as the kernel knows it."""
+def transport_peer(transport: asyncio.BaseTransport, caller: Caller) -> Peer:
+    """Return who is at the other end of a transport."""
     with socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno())) as duplicate:
-        credentials = duplicate.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    _, user, _ = struct.unpack("3i", credentials)
-    return int(user)
+        return peer_of(duplicate, caller)

@@ -35,7 +35,9 @@ class Metrics(Collector):
         self._commands: dict[tuple[str, str], int] = {}
         self._timings: dict[str, _Timing] = {}
         self._lookups = {"cache": 0, "vault": 0}
-        self._up = {"token": 0.0, "vault": 0.0}
+        self._up = {"token": False, "vault": False, "audit": False}
+        self._queued = 0
+        self._records = 0
 
     def command(self, name: str, outcome: str, seconds: float) -> None:
         """Count one command."""
@@ -53,13 +55,10 @@ class Metrics(Collector):
     def cache_miss(self) -> None:
         self._lookups["vault"] += 1
 
-    def token_up(self, up: float) -> None:
-        """1 while the token works, else 0."""
-        self._up["token"] = up
-
-    def vault_up(self, up: float) -> None:
-        """1 while the vault's database works, else 0."""
-        self._up["vault"] = up
+    def state(self, *, token: bool, vault: bool, audit: bool, queued: int, records: int) -> None:
+        """Say what works, how many commands wait and the number of the last audit record."""
+        self._up = {"token": token, "vault": vault, "audit": audit}
+        self._queued, self._records = queued, records
 
     def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily]:
         commands = CounterMetricFamily(
@@ -81,6 +80,8 @@ class Metrics(Collector):
         for part, value in self._up.items():
             up.add_metric([part], value)
         yield up
+        yield GaugeMetricFamily("cardswitch_hsm_queued", "Commands that wait", value=self._queued)
+        yield CounterMetricFamily("cardswitch_hsm_audit_records", "Records of the audit trail", value=self._records)
 
     def text(self) -> str:
         """Return the Prometheus text format."""

@@ -9,12 +9,15 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import structlog
 
+from hsm.audit_writer import AuditWriter
+from hsm.callers import Caller, callers
 from hsm.config import HsmConfig
 from hsm.engine import Engine
 from hsm.errors import ConfigurationError, HsmError
@@ -25,6 +28,7 @@ from hsm.process import forbid_dumps
 from hsm.service import Service
 from hsm.vault.cards import CardCache, Numbers
 from hsm.vault.database import Database
+from hsm.vault.desk import vault_handlers
 from hsm.vault.vault import Vault
 
 log = structlog.get_logger(__name__)
@@ -32,6 +36,9 @@ log = structlog.get_logger(__name__)
 _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 5.0
 _DRAIN_S = 3.0
+_BACKLOG = 256
+AUDIT = "hsm/audit"
+"""The audit trail's directory in the state directory."""
 
 
 async def serve_hsm(config: HsmConfig, *, state_directory: Path, dsn: str, ready: Callable[[], None]) -> None:
@@ -59,47 +66,97 @@ async def serve_hsm(config: HsmConfig, *, state_directory: Path, dsn: str, ready
     keyring, check_values = keyholder.open()
     database = Database(dsn, config.database_timeout_s)
     await database.open()
+
+    def seal(data: bytes) -> bytes:
+        return keyholder.token.seal_audit(data)  # of the token that is open then
+
+    audit = AuditWriter(state_directory / AUDIT, seal)
+    vault = Vault(database, cards, numbers)
+    handlers = vault_handlers(vault, lambda: service.engine, seal)
     service = Service(
-        Engine(keyring, cards, numbers),
-        Vault(database, cards, numbers),
-        Metrics(),
-        log_commands=config.log_commands,
+        Engine(keyring, cards, numbers), vault, Metrics(), audit, handlers, log_commands=config.log_commands
     )
-    service.key_check_values = check_values
+    service.use(service.engine, keyholder.store.infos())
     connections: set[Connection] = set()
-    queue = CommandQueue(service, config.max_queued)
-    listening = bind_private(state_directory / config.socket)
-    server = await loop.create_unix_server(
-        lambda: Connection(queue, connections, config.max_connections), sock=listening, backlog=config.max_connections
-    )
-    recovery = asyncio.create_task(_reopen_token(service, keyholder, cards, numbers))
-    log.info("hsm_ready", keys=check_values)
+    queue = CommandQueue(service, config.max_queued, config.budget_s)
+    sockets = Sockets(state_directory, callers(config.callers, config.socket))
+    await sockets.open(lambda caller: Connection(queue, connections, config.max_connections, caller))
+    background = [
+        asyncio.create_task(_reopen_token(service, keyholder, cards, numbers)),
+        asyncio.create_task(audit.keep()),
+    ]
+    log.info("hsm_ready", keys=check_values, callers=[caller.name for caller in sockets.callers])
     try:
         ready()
         await stop.wait()
     finally:
         log.info("hsm_stopping")
-        server.close()
-        recovery.cancel()
+        sockets.stop()
+        for task in background:
+            task.cancel()
         with suppress(TimeoutError):
             await asyncio.wait_for(service.drain(), _DRAIN_S)
         for connection in list(connections):
             connection.close()
         await asyncio.sleep(0)
-        (state_directory / config.socket).unlink(missing_ok=True)
+        sockets.remove()
         await database.close()
+        audit.close()
         keyholder.close()
         lock.close()
 
 
-def bind_private(path: Path) -> socket.socket:
-    """Return a bound unix socket of mode 0600; the lock is held, so a file in the way is a dead process's.
+class Sockets:
+    """The listening sockets, one a caller.
+
+    Args:
+        directory: the state directory, where relative paths start.
+        callers: each with its socket's path and mode.
+    """
+
+    def __init__(self, directory: Path, callers: Sequence[Caller]) -> None:
+        self.callers = callers
+        self._directory = directory
+        self._servers: list[asyncio.AbstractServer] = []
+
+    async def open(self, connected: Callable[[Caller], Connection]) -> None:
+        """Listen; `connected` makes the protocol of each connection.
+
+        Raises:
+            ConfigurationError: a path cannot be used; nothing listens then.
+        """
+        listening = []
+        try:
+            for caller in self.callers:
+                listening.append((caller, bind_private(self._directory / caller.socket, caller.mode)))
+        except ConfigurationError:
+            for _, bound in listening:
+                bound.close()
+            raise
+        for caller, bound in listening:
+            server = await asyncio.get_running_loop().create_unix_server(
+                partial(connected, caller), sock=bound, backlog=_BACKLOG
+            )
+            self._servers.append(server)
+
+    def stop(self) -> None:
+        """Take no more connections."""
+        for server in self._servers:
+            server.close()
+
+    def remove(self) -> None:
+        for caller in self.callers:
+            (self._directory / caller.socket).unlink(missing_ok=True)
+
+
+def bind_private(path: Path, mode: int = 0o600) -> socket.socket:
+    """Return a bound unix socket of mode 0600 or 0660; the lock is held, so a file in the way is a dead process's.
 
     Raises:
         ConfigurationError: the path is too long or cannot be written.
     """
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    mask = os.umask(0o177)
+    mask = os.umask(0o777 & ~mode)
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
@@ -118,12 +175,11 @@ async def _reopen_token(service: Service, keyholder: Keyholder, cards: CardCache
         pause_s = _FIRST_PAUSE_S
         while service.token_lost.is_set():
             try:
-                keyring, service.key_check_values = keyholder.open()
+                keyring, _ = keyholder.open()
             except HsmError as error:
                 log.warning("token_still_lost", reason=str(error))
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
             else:
-                service.engine = Engine(keyring, cards, numbers)
-                service.token_lost.clear()
+                service.use(Engine(keyring, cards, numbers), keyholder.store.infos())
                 log.info("token_back")

@@ -1,156 +1,217 @@
-"""From a request's bytes to its answer: the engine first, the vault where the engine lacks a card.
+"""From a request's bytes to its answer: who may ask, the engine first, the vault where the engine lacks a card.
 
-A body goes in, an answer or a task of one comes out, counted and logged without data. Called by `hsm.listener` on the
-loop's thread, which is also the PKCS#11 thread.
+A body goes in, an answer goes out through the connection, now or once the vault has answered: counted, audited and
+logged without data. Called by `hsm.listener` on the loop's thread, which is also the PKCS#11 thread.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+import time
+from collections.abc import Callable, Coroutine, Mapping
 from time import perf_counter
-from typing import Any
+from types import CoroutineType
+from typing import Any, Protocol, get_args
 
 import msgspec
 import structlog
 
-from hsm.commands import Dispatch, GenerateMac, HsmRefused, Screen
-from hsm.engine import Engine, Missing, NewCard, not_found, screened
-from hsm.errors import CiphertextError, TokenError, VaultError
+from hsm.audit_writer import AuditWriter
+from hsm.callers import Peer
+from hsm.commands import Dispatch, HsmRefused, Screen
+from hsm.engine import Engine, Missing, data_keys_used, not_found, screened
+from hsm.errors import AuditError, CiphertextError, TokenError, VaultError
+from hsm.key_commands import KeyInfo
+from hsm.key_uses import LASTING, VERDICTS, key_names
 from hsm.metrics import Metrics
-from hsm.vault.cards import card_token, check_expiry
 from hsm.vault.vault import Vault
-from hsm.vault_commands import CardToken, HsmStatus, ReadStatus, ResolveToken, Tokenize
-from hsm.wire import Answer, Refused, Request, Unavailable, decode_request
+from hsm.vault_commands import AuditStatus, HsmStatus, ReadStatus, ResolveToken, Tokenize
+from hsm.wire import EXPIRED, Answer, Refused, Request, Unavailable, decode_request, tag_of
 
 log = structlog.get_logger(__name__)
 
-Reply = Callable[[Answer], None]
+Handler = Callable[..., Any]
+_MISSING = frozenset(get_args(Missing))
+_TOLD = (Dispatch, Tokenize, ResolveToken)
+_EXPIRED = Refused(EXPIRED, "the command waited longer than its caller does")
+_MALFORMED = Refused("malformed", "not a command of this HSM")
+_TOKEN_AWAY = Unavailable("the token is away")
+
+
+class Asker(Protocol):
+    """Whoever sent a command and takes its answer."""
+
+    @property
+    def peer(self) -> Peer: ...
+
+    def answer(self, number: int, answer: Answer) -> None: ...
 
 
 class Service:
     """Answers commands.
 
     Args:
-        engine: the rules, over an open token; None while there is none. Set again when the token is back.
+        engine: the rules, over an open token.
         vault: asked for what the cache lacks.
         metrics: counts.
-        key_check_values: by key name, for `status`.
+        audit: takes down each use.
+        handlers: of the commands that the engine does not know, by request type; they return the answer or a
+            coroutine of it.
         log_commands: write an event for each command that lets card data out or in; refusals are always written.
     Attributes:
+        engine: set by `use` when the token is back or keys have changed.
         token_lost: set once a command finds the token gone; whoever opens it again clears it.
+        queued: how many commands wait.
     """
 
-    def __init__(self, engine: Engine, vault: Vault, metrics: Metrics, *, log_commands: bool = True) -> None:
-        self.engine = engine
-        self.key_check_values: dict[str, str] = {}
+    def __init__(
+        self,
+        engine: Engine,
+        vault: Vault,
+        metrics: Metrics,
+        audit: AuditWriter,
+        handlers: Mapping[type, Handler] | None = None,
+        *,
+        log_commands: bool = True,
+    ) -> None:
+        self.audit = audit
         self.token_lost = asyncio.Event()
+        self.queued: Callable[[], int] = lambda: 0
+        self._since = time.time()
         self._vault = vault
         self._metrics = metrics
         self._log_commands = log_commands
         self._tasks: set[asyncio.Task[None]] = set()
-        self._handlers: dict[type, Callable[[Any], Answer | Coroutine[Any, Any, Answer]]] = {
-            Screen: self._screen,
-            Dispatch: self._dispatch,
-            GenerateMac: lambda request: self.engine.mac(request),
-            Tokenize: self._tokenize,
-            ResolveToken: self._vault.resolve,
+        self._others: dict[type, Handler] = {
             ReadStatus: self._status,
+            **(handlers or {}),
         }
+        self.use(engine, ())
 
-    def handle(self, body: bytes, reply: Reply) -> None:
-        """Answer one request through `reply`, now or once the vault has answered; exactly once, never raises."""
+    def use(self, engine: Engine, keys: tuple[KeyInfo, ...]) -> None:
+        """Go on with other keys; commands that wait are answered with these."""
+        self.engine = engine
+        self.keys = keys
+        self._handlers = {**engine.handlers, **self._others}
+        in_force = {key.name: f"{key.name}/{key.version}" for key in keys if key.status in ("active", "")}
+        self._key_labels = in_force
+        self._labels: dict[tuple[str, ...], str] = {}
+        if self.token_lost.is_set():
+            self._since = time.time()
+            self.token_lost.clear()
+
+    def handle(self, asker: Asker, number: int, deadline: float, body: bytes) -> None:
+        """Answer one request, now or once the vault has answered; exactly once, never raises.
+
+        Args:
+            number: of the request, for the answer.
+            deadline: on `perf_counter`'s clock; later it is not done.
+        """
         started = perf_counter()
         try:
             request = decode_request(body)
         except msgspec.MsgspecError:
             # The decoder's own words may quote what it was given.
-            self._answer(None, Refused("malformed", "not a command of this HSM"), started, reply)
+            self._answer(asker, number, None, _MALFORMED, started)
             return
-        if self.token_lost.is_set() and not isinstance(request, ReadStatus):
-            self._answer(request, Unavailable("the token is away"), started, reply)
+        kind = type(request)
+        refusal = self._refusal(asker, kind, started > deadline)
+        if refusal is not None:
+            self._answer(asker, number, request, refusal, started)
             return
+        data_keys_used.set("")
         try:
-            answer = self._handlers[type(request)](request)
+            answer = self._handlers[kind](request)
         except Exception as error:
             answer = self._failure(error)
-        if isinstance(answer, Coroutine):
-            task = asyncio.create_task(self._later(request, answer, started, reply))
+        if type(answer) in _MISSING:
+            self._metrics.cache_miss()
+            answer = self._from_vault(request, answer, deadline)
+        elif kind is Dispatch or kind is Screen:
+            self._metrics.cache_hit()
+        if type(answer) is CoroutineType:
+            task = asyncio.create_task(self._later(asker, number, request, answer, started))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         else:
-            self._answer(request, answer, started, reply)
+            self._answer(asker, number, request, answer, started)
+
+    def refuse_connection(self, peer: Peer) -> None:
+        """Take down that a user of the machine connected who may not."""
+        self.audit.record(peer, "connect", "", "not_permitted", "")
+        self._metrics.command("connect", "not_permitted", 0.0)
+
+    def count_overloaded(self) -> None:
+        self._metrics.command("unknown", "overloaded", 0.0)
 
     async def drain(self) -> None:
         """Wait for the answers that the vault still owes."""
         if self._tasks:
             await asyncio.wait(self._tasks)
 
-    def _screen(self, request: Screen) -> Answer | Coroutine[Any, Any, Answer]:
-        answer = self.engine.screen(request)
-        if isinstance(answer, Missing):
-            self._metrics.cache_miss()
-            return self._screen_from_vault(answer)
-        self._metrics.cache_hit()
-        return answer
+    def _refusal(self, asker: Asker, kind: type, late: bool) -> Refused | Unavailable | None:
+        """Return why a command is not even looked at."""
+        if kind not in asker.peer.commands:
+            return Refused("not_permitted", f"{asker.peer.caller.name} may not send {tag_of(kind)}")
+        if late:
+            return _EXPIRED
+        if kind is not ReadStatus:
+            if self.audit.failure:
+                return Unavailable(self.audit.failure)
+            if self.token_lost.is_set():
+                return _TOKEN_AWAY
+        return None
 
-    async def _screen_from_vault(self, missing: Missing) -> Answer:
+    async def _from_vault(self, request: Any, missing: Missing, deadline: float) -> Answer:
         card = await self._vault.find(missing)
         if card is None:
             raise not_found(missing)
-        return screened(card)
-
-    def _dispatch(self, request: Dispatch) -> Answer | Coroutine[Any, Any, Answer]:
-        answer = self.engine.dispatch(request)
-        if isinstance(answer, Missing):
-            self._metrics.cache_miss()
-            return self._dispatch_from_vault(request, answer)
-        self._metrics.cache_hit()
+        if perf_counter() > deadline:
+            return _EXPIRED
+        if type(request) is Screen:
+            return screened(card)
+        answer: Answer = self._handlers[type(request)](request, card)
         return answer
-
-    async def _dispatch_from_vault(self, request: Dispatch, missing: Missing) -> Answer:
-        card = await self._vault.find(missing)
-        if card is None:
-            raise not_found(missing)
-        answer = self.engine.dispatch(request, card)
-        assert not isinstance(answer, Missing), "the engine asks for a card that it was given"
-        return answer
-
-    async def _tokenize(self, request: Tokenize) -> CardToken:
-        if request.kind not in ("", "tok", "pm"):
-            raise HsmRefused("malformed", "kind is tok, pm or empty")
-        if request.source:
-            return await self._vault.exchange(request.source, request.kind)
-        check_expiry(request.expiry)
-        found = self.engine.identify(request.pan, request.expiry)
-        card = await self._vault.find(found) if isinstance(found, NewCard) else found
-        assert card is not None, "the vault stores a new card or fails"
-        if not request.kind:
-            return card_token(card, request.expiry)
-        return await self._vault.issue(request.kind, card, request.expiry)
 
     def _status(self, _: ReadStatus) -> HsmStatus:
-        token, vault = not self.token_lost.is_set(), self._vault.available
-        self._metrics.token_up(token)
-        self._metrics.vault_up(vault)
-        return HsmStatus(token, vault, self.key_check_values, self._metrics.text())
+        token, vault, audit, queued = (
+            not self.token_lost.is_set(),
+            self._vault.available,
+            self.audit.state,
+            self.queued(),
+        )
+        self._metrics.state(token=token, vault=vault, audit=not audit.failure, queued=queued, records=audit.records)
+        return HsmStatus(
+            token,
+            vault,
+            {key.name: key.kcv for key in self.keys if key.status == "active"},
+            self._metrics.text(),
+            since=self._since,
+            queued=queued,
+            key_list=self.keys,
+            audit=AuditStatus(audit.records, audit.segment, audit.chain, audit.failure),
+        )
 
-    async def _later(self, request: Request, coming: Coroutine[Any, Any, Answer], started: float, reply: Reply) -> None:
+    async def _later(
+        self, asker: Asker, number: int, request: Request, coming: Coroutine[Any, Any, Answer], started: float
+    ) -> None:
         try:
             answer = await coming
         except Exception as error:
             answer = self._failure(error)
-        self._answer(request, answer, started, reply)
+        self._answer(asker, number, request, answer, started)
 
     def _failure(self, error: Exception) -> Answer:
         match error:
             case HsmRefused():
                 return Refused(error.code, error.detail)
-            case VaultError() | CiphertextError():
+            case VaultError() | CiphertextError() | AuditError():
                 return Unavailable(str(error))
             case TokenError():
-                log.error("token_lost", reason=str(error))
-                self.token_lost.set()
+                if not self.token_lost.is_set():
+                    log.error("token_lost", reason=str(error))
+                    self._since = time.time()
+                    self.token_lost.set()
                 return Unavailable(str(error))
             case _:
                 # A bug of ours. Its text and its traceback may hold data: name the class and the place only.
@@ -161,29 +222,52 @@ class Service:
                 log.error("command_failed", error=type(error).__name__, where=where)
                 return Unavailable("the HSM failed on this command")
 
-    def _answer(self, request: Request | None, answer: Answer, started: float, reply: Reply) -> None:
-        name = type(request).__name__ if request is not None else "unknown"
-        if isinstance(answer, Refused):
-            outcome = answer.code
+    def _answer(self, asker: Asker, number: int, request: Request | None, answer: Answer, started: float) -> None:
+        kind, answered = type(request), type(answer)
+        if answered is Refused:
+            outcome = answer.code  # type: ignore[union-attr]
+        elif answered is Unavailable:
+            outcome = "unavailable"
         else:
-            outcome = "unavailable" if isinstance(answer, Unavailable) else "ok"
+            outcome = "ok" if answered not in VERDICTS or answer.verified else "not_verified"  # type: ignore[union-attr]
+        name = kind.__name__ if request is not None else "unknown"
         self._metrics.command(name, outcome, perf_counter() - started)
+        if kind is not ReadStatus:
+            answer = self._taken_down(asker.peer, request, outcome, answer)
+        asker.answer(number, answer)
+
+    def _taken_down(self, peer: Peer, request: Request | None, outcome: str, answer: Answer) -> Answer:
+        """Audit and log a use; return its answer, or that the audit could not be written where that must be certain."""
+        keys = self._keys_of(request) if request is not None else ""
+        trace_id = getattr(request, "trace_id", "")
+        if self.audit.failure and outcome == "unavailable":
+            return answer  # nothing was done, and there is nowhere to say so
+        tag = tag_of(type(request)) if request is not None else "unknown"
+        self.audit.record(peer, tag, keys, outcome, trace_id)
         # One event a payment: a line costs as much as the command, so the others are only counted.
-        told = self._log_commands and isinstance(request, Dispatch | Tokenize | ResolveToken)
-        if told or outcome != "ok":
-            trace_id = getattr(request, "trace_id", "")
-            log.info("hsm_command", command=name, outcome=outcome, trace_id=trace_id, keys=_keys(request))
-        reply(answer)
+        if outcome != "ok" or (self._log_commands and isinstance(request, _TOLD)):
+            log.info(
+                "hsm_command",
+                command=type(request).__name__ if request is not None else "unknown",
+                caller=peer.caller.name,
+                outcome=outcome,
+                trace_id=trace_id,
+                keys=keys.split(),
+            )
+        if type(request) in LASTING:
+            try:
+                self.audit.sync()
+            except AuditError as error:
+                return Unavailable(str(error))
+        return answer
 
-
-def _keys(request: Request | None) -> list[str]:
-    """Return the names of the keys that a request uses."""
-    match request:
-        case Screen():
-            return [request.mac.key] if request.mac is not None else []
-        case Dispatch():
-            return [request.pin_key_in, request.pin_key_out] if request.pin_block else []
-        case GenerateMac():
-            return [request.key]
-        case _:
-            return []
+    def _keys_of(self, request: Request) -> str:
+        """Return the names and versions of the keys that a request uses; what is no key of ours is not repeated."""
+        names = key_names(request)
+        labels = self._labels.get(names)
+        if labels is None:
+            labels = " ".join(self._key_labels.get(name, "unknown") for name in names if name)
+            if "unknown" not in labels:
+                self._labels[names] = labels
+        own = data_keys_used.get()
+        return f"{labels} {own}" if own and labels else labels or own

@@ -72,7 +72,7 @@ class TrioHsm(HsmCaller):
         self._path = path
         self._max_in_flight = max_in_flight
         self._timeout_s = timeout_s
-        self._protocol = ClientProtocol()
+        self._protocol = ClientProtocol(timeout_s)
         self._waiters: dict[int, _Waiter] = {}  # in the order of their deadlines
         self._unsent: list[bytes] = []
         self._sender: trio.lowlevel.Task | None = None  # set while the sender has nothing to do
@@ -124,7 +124,7 @@ class TrioHsm(HsmCaller):
 
     async def _serve(self, connection: socket.socket) -> str:
         """Send and receive until the connection is gone; return why it is."""
-        self._protocol = ClientProtocol()
+        self._protocol = ClientProtocol(self._timeout_s)
         reason = "closed by the HSM"
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._send, connection, nursery.cancel_scope)

@@ -1,22 +1,32 @@
-"""Frames on the HSM's unix socket: 4 bytes length of the rest, 4 bytes request id, a MessagePack body.
+"""Frames on the HSM's unix socket: 4 bytes length of the rest, 4 bytes request id, 4 bytes budget, a MessagePack body.
 
 Bytes go in under any chunking, whole frames come out, and back. The id is the caller's and comes back with the
-answer; answers come in any order. Called by both ends.
+answer; answers come in any order. The budget is what is left of the caller's patience in milliseconds, 0 in answers and
+where the HSM's own default is meant; a command that waited longer is answered `expired` and not done. Called by both
+ends.
 """
 
 from __future__ import annotations
 
 import struct
+from typing import get_args
 
 import msgspec
 
+from hsm.card_commands import CardAnswer, CardRequest
 from hsm.commands import Dispatch, Dispatched, GeneratedMac, GenerateMac, Screen, Screened
 from hsm.errors import ProtocolError
-from hsm.vault_commands import CardToken, HsmStatus, ReadStatus, ResolveToken, Tokenize
+from hsm.key_commands import KeyAnswer, KeyRequest
+from hsm.vault_commands import HsmStatus, ReadStatus, VaultAnswer, VaultRequest
 
 MAX_FRAME_BYTES = 65_536
-_HEADER = struct.Struct(">II")
-_ID_BYTES = 4
+MAX_BUDGET_MS = 2**32 - 1
+EXPIRED = "expired"
+_HEADER = struct.Struct(">III")
+_AFTER_LENGTH = _HEADER.size - 4
+
+Frame = tuple[int, int, bytes]
+"""Request id, budget in ms, body."""
 
 
 class Refused(msgspec.Struct, frozen=True, tag="refused"):
@@ -32,26 +42,38 @@ class Unavailable(msgspec.Struct, frozen=True, tag="unavailable"):
     reason: str
 
 
-Request = Screen | Dispatch | GenerateMac | Tokenize | ResolveToken | ReadStatus
-Answer = Screened | Dispatched | GeneratedMac | CardToken | HsmStatus | Refused | Unavailable
+SwitchRequest = Screen | Dispatch | GenerateMac
+SwitchAnswer = Screened | Dispatched | GeneratedMac
+
+Request = SwitchRequest | CardRequest | KeyRequest | VaultRequest | ReadStatus
+Answer = SwitchAnswer | CardAnswer | KeyAnswer | VaultAnswer | HsmStatus | Refused | Unavailable
+
+REQUESTS: tuple[type[msgspec.Struct], ...] = get_args(Request)
+
+
+def tag_of(request: type[msgspec.Struct]) -> str:
+    """Return the name of a command on the wire, in `[[caller]] commands` and in the audit."""
+    return str(request.__struct_config__.tag)
+
 
 decode_request = msgspec.msgpack.Decoder[Request](Request).decode
 decode_answer = msgspec.msgpack.Decoder[Answer](Answer).decode
 encode_body = msgspec.msgpack.Encoder().encode
 
 
-def frame(number: int, body: bytes) -> bytes:
+def frame(number: int, body: bytes, budget_ms: int = 0) -> bytes:
     """Return one frame.
 
     Args:
         number: 0–2**32-1.
-        body: at most MAX_FRAME_BYTES - 4 bytes.
+        body: at most MAX_FRAME_BYTES - 8 bytes.
+        budget_ms: 1–MAX_BUDGET_MS, or 0.
     Raises:
         ProtocolError: the body is too long.
     """
-    if len(body) + _ID_BYTES > MAX_FRAME_BYTES:
+    if len(body) + _AFTER_LENGTH > MAX_FRAME_BYTES:
         raise ProtocolError(f"a frame has at most {MAX_FRAME_BYTES} bytes")
-    return _HEADER.pack(len(body) + _ID_BYTES, number) + body
+    return _HEADER.pack(len(body) + _AFTER_LENGTH, number, budget_ms) + body
 
 
 class FrameReader:
@@ -60,8 +82,8 @@ class FrameReader:
     def __init__(self) -> None:
         self._rest = b""
 
-    def receive(self, data: bytes) -> list[tuple[int, bytes]]:
-        """Return the frames that `data` completes, as (id, body).
+    def receive(self, data: bytes) -> list[Frame]:
+        """Return the frames that `data` completes.
 
         Raises:
             ProtocolError: a length out of range; nothing after it can be read.
@@ -71,13 +93,21 @@ class FrameReader:
         frames = []
         start, end = 0, len(data)
         while end - start >= _HEADER.size:
-            length, number = _HEADER.unpack_from(data, start)
-            if not _ID_BYTES <= length <= MAX_FRAME_BYTES:
-                raise ProtocolError(f"a frame has {_ID_BYTES} to {MAX_FRAME_BYTES} bytes")
+            length, number, budget_ms = _HEADER.unpack_from(data, start)
+            if not _AFTER_LENGTH <= length <= MAX_FRAME_BYTES:
+                raise _length_error()
             stop = start + 4 + length
             if stop > end:
                 break
-            frames.append((number, data[start + _HEADER.size : stop]))
+            frames.append((number, budget_ms, data[start + _HEADER.size : stop]))
             start = stop
         self._rest = data[start:]
+        # Said as soon as it is known: what breaks the framing may send no more.
+        known = 4 <= len(self._rest) < _HEADER.size
+        if known and not _AFTER_LENGTH <= int.from_bytes(self._rest[:4], "big") <= MAX_FRAME_BYTES:
+            raise _length_error()
         return frames
+
+
+def _length_error() -> ProtocolError:
+    return ProtocolError(f"a frame has {_AFTER_LENGTH} to {MAX_FRAME_BYTES} bytes")

@@ -16,6 +16,7 @@ import msgspec
 import pytest
 
 from console.postgresql import OWNER, EmbeddedPostgres
+from hsm.callers import COMMANDS, CallerConfig
 from hsm.config import HsmConfig, KeyConfig
 from tests.hsm.hsm_process import Settings
 
@@ -24,15 +25,18 @@ KEYS = (
     KeyConfig("zpk-alpha", "pin", "alpha"),
     KeyConfig("zak-pos", "mac", "pos"),
 )
+# Who may send everything, so that a test of commands needs one connection; callers have tests of their own.
+EVERYTHING = CallerConfig(name="test", socket="hsm-test.sock", commands=tuple(COMMANDS))
 _numbers = itertools.count(1)
 
 
 class HsmProcess:
-    """A running process; `log` is what it wrote to standard error."""
+    """A running process; `log` is what it wrote to standard error, `socket` that of the caller who may send all."""
 
     def __init__(self, state: Path, dsn: str, config: HsmConfig) -> None:
+        config = msgspec.structs.replace(config, callers=(*config.callers, EVERYTHING))
         self.state = state
-        self.socket = state / config.socket
+        self.socket = state / EVERYTHING.socket
         self._log = state / "hsm.log"
         state.mkdir(parents=True, exist_ok=True)
         with self._log.open("ab") as log:

@@ -12,14 +12,13 @@ from typing import Any
 import pytest
 
 from console.postgresql import OWNER, EmbeddedPostgres
-from hsm import listener
 from hsm.algorithms.pinblock import encrypt_pin_block
 from hsm.asyncio_client import open_hsm
 from hsm.commands import Dispatch, HsmRefused, HsmUnavailable, MacCheck, Screen
 from hsm.config import HsmConfig
 from hsm.keys.exchange import load_party_keys
 from hsm.vault_commands import Tokenize
-from hsm.wire import FrameReader, Refused, decode_answer, frame
+from hsm.wire import Frame, FrameReader, Refused, decode_answer, frame
 from tests.hsm.conftest import KEYS, HsmProcess, execute, new_database, until
 
 PAN = "4000000000009995"
@@ -42,40 +41,14 @@ def test_garbage_is_answered_or_cut_off(hsm_process: HsmProcess) -> None:
         caller.connect(str(hsm_process.socket))
         caller.settimeout(5)
         caller.sendall(frame(7, b"\x81\xa4type\xa4none") + frame(8, b"") + frame(9, os.urandom(50)))
-        reader, answers = FrameReader(), list[tuple[int, bytes]]()
+        reader, answers = FrameReader(), list[Frame]()
         while len(answers) < 3:
             answers += reader.receive(caller.recv(4096))
-        for _, body in answers:
+        for _, _, body in answers:
             refused = decode_answer(body)
             assert isinstance(refused, Refused) and refused.code == "malformed"
         caller.sendall(b"\xff" * 8)
         assert caller.recv(4096) == b""
-
-
-def test_another_user_is_refused(hsm_process: HsmProcess, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Transport:
-        aborted = False
-
-        def abort(self) -> None:
-            self.aborted = True
-
-    monkeypatch.setattr(listener, "peer_user", lambda _: os.getuid() + 1)
-    queue: Any = None
-    transport: Any = Transport()
-    connection = listener.Connection(queue, set(), 10)
-    connection.connection_made(transport)
-    assert transport.aborted and connection.closed
-
-
-def test_the_peer_of_a_socket_is_known() -> None:
-    one, other = socket.socketpair()
-
-    class Transport(asyncio.Transport):
-        def get_extra_info(self, name: str, default: Any = None) -> Any:
-            return one
-
-    with one, other:
-        assert listener.peer_user(Transport()) == os.getuid()
 
 
 def test_more_than_the_queue_holds_is_refused(postgresql_server: EmbeddedPostgres, tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ class StubServer:
 async def answer(stream: trio.SocketStream, data: bytes, reader: FrameReader, *, reverse: bool = False) -> int:
     frames = reader.receive(data)
     answers = []
-    for number, body in frames:
+    for number, _, body in frames:
         request = decode_request(body)
         assert isinstance(request, GenerateMac)
         answers.append(frame(number, encode_body(GeneratedMac(request.data))))

@@ -1,0 +1,75 @@
+"""Which keys a command names, which commands change keys, which answers are verdicts: what the audit says of a use.
+
+Requests go in, key names come out. Called by `hsm.service` for each command.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, get_args
+
+import msgspec
+
+from hsm.card_commands import CardRequest, PinReference, Verified, VerifiedCryptogram
+from hsm.commands import Dispatch, GenerateMac, Screen
+from hsm.key_commands import KeyRequest, ListKeys, Rewrap
+from hsm.wire import REQUESTS
+
+VERDICTS = frozenset({Verified, VerifiedCryptogram, PinReference})
+# Their record is on the disk before their answer leaves.
+LASTING = frozenset(get_args(KeyRequest)) - {ListKeys, Rewrap}
+
+Names = Callable[[Any], tuple[str, ...]]
+
+
+def key_names(request: Any) -> tuple[str, ...]:
+    """Return the names of the keys that a request names."""
+    return _NAMES[type(request)](request)
+
+
+def _screen(request: Screen) -> tuple[str, ...]:
+    return (request.mac.key,) if request.mac is not None else ()
+
+
+def _dispatch(request: Dispatch) -> tuple[str, ...]:
+    keys = (request.pin_key_in, request.pin_key_out) if request.pin_block else ()
+    return (*keys, request.mac.key) if request.mac is not None else keys
+
+
+def _none(_: Any) -> tuple[str, ...]:
+    return ()
+
+
+def _names_in(kind: type[msgspec.Struct]) -> Names:
+    """Return what reads the key names of a card command: fields that name a key, and parts that have a `key`."""
+    fields = [field for field in kind.__struct_fields__ if field in _KEY_FIELDS]
+    parts = [field for field in kind.__struct_fields__ if field in _PARTS]
+
+    def read(request: Any) -> tuple[str, ...]:
+        found = [getattr(request, field) for field in fields]
+        found += [part.key for field in parts if (part := getattr(request, field)) is not None]
+        return tuple(found)
+
+    return read
+
+
+_PARTS = frozenset({"pin", "old", "new", "method", "card_value"})
+_KEY_FIELDS = frozenset({"key", "key_out", "mac_key", "encryption_key", "under"})
+_KEY_COMMANDS = frozenset(get_args(KeyRequest))
+
+
+def _reader(kind: type[msgspec.Struct]) -> Names:
+    if kind in _KEY_COMMANDS:
+        fields = set(kind.__struct_fields__) & {"name", "under"}
+        wanted = tuple(sorted(fields))
+        return lambda request: tuple(getattr(request, field) for field in wanted)
+    if kind in get_args(CardRequest):
+        return _names_in(kind)
+    return _none
+
+
+_NAMES: dict[type, Names] = {kind: _reader(kind) for kind in REQUESTS} | {
+    Screen: _screen,
+    Dispatch: _dispatch,
+    GenerateMac: lambda request: (request.key,),
+}
