@@ -3,6 +3,9 @@
 `state/hsm` goes in; `state/hsm/backup/NNNNNN/` holds what it was, with a digest of each file. Called by the key store
 before and after each change, and by `cardswitch hsm backup` and `restore`.
 
+SoftHSM empties and rewrites `token.object` at each login, to count up the number in its first 8 bytes: a process killed
+in that moment leaves it empty. `heal` puts it back; the number is no part of what copies are compared by.
+
 A copy is as secret as what it is a copy of: the token's PIN lies beside it. It protects against files that were
 damaged, not against a disk that dies: take `backup/` away from the machine.
 """
@@ -28,6 +31,8 @@ _MANIFEST = "manifest.json"
 _SINGLE_FILES = ("keys.json", "pins.json", "initialised")
 _TOKENS = "tokens"
 _FRESH = ".new"
+_REWRITTEN = "/token.object"
+_COUNTER_BYTES = 8
 
 
 class Backup(msgspec.Struct, frozen=True):
@@ -43,7 +48,7 @@ class Backup(msgspec.Struct, frozen=True):
         """Whether all files are there and as they were."""
         try:
             return all(
-                hmac.compare_digest(sha256((self.path / name).read_bytes()).hexdigest(), digest)
+                hmac.compare_digest(_digest(name, (self.path / name).read_bytes()), digest)
                 for name, digest in self.files.items()
             )
         except OSError:
@@ -65,9 +70,9 @@ def make_backup(directory: Path) -> Backup | None:
     folder = directory / FOLDER
     try:
         content = {name: (directory / name).read_bytes() for name in _names(directory)}
-        if "keys.json" not in content:
+        if not content:
             return None
-        files = {name: sha256(data).hexdigest() for name, data in content.items()}
+        files = {name: _digest(name, data) for name, data in content.items()}
         there = list_backups(directory)
         if there and there[-1].files == files:
             return there[-1]
@@ -110,6 +115,27 @@ def newest_intact(directory: Path) -> Backup | None:
     return next((backup for backup in reversed(list_backups(directory)) if backup.intact), None)
 
 
+def heal(directory: Path) -> bool:
+    """Put `token.object` back where a process was killed while SoftHSM wrote it; whether that was so.
+
+    Called before the token is opened. A file that is whole is left alone, whatever is in it.
+    Raises:
+        KeyStoreError: it cannot be written.
+    """
+    backup = newest_intact(directory)
+    for name in backup.files if backup is not None else ():
+        if backup is None or not name.endswith(_REWRITTEN):
+            continue
+        kept, path = (backup.path / name).read_bytes(), directory / name
+        try:
+            if path.is_file() and path.stat().st_size < len(kept):
+                write_private(path, kept)
+                return True
+        except OSError as error:
+            raise KeyStoreError(f"{path}: cannot be put back: {error.strerror}") from None
+    return False
+
+
 def restore(directory: Path, number: int = 0) -> Backup:
     """Put a copy back, by number or the last good one; what is there now is set aside as `damaged-N`, never deleted.
 
@@ -142,23 +168,30 @@ def restore(directory: Path, number: int = 0) -> Backup:
             if (fresh / name).exists():
                 (fresh / name).rename(directory / name)
         shutil.rmtree(fresh)
-        write_private(directory / ".restored-from", str(backup.number).encode())
+        if (directory / _TOKENS).exists():
+            write_private(directory / "initialised", b"")  # the first copy is made before the token is said to be whole
     except OSError as error:
         raise KeyStoreError(f"{directory}: cannot be restored: {error.strerror}") from None
     return backup
 
 
-def drop_backups(directory: Path) -> None:
-    """Delete all copies: a key was retired, and they still have it.
+def drop_backups(directory: Path, but: Backup | None) -> None:
+    """Delete all copies but one: a key was retired, and they still have it.
 
     Raises:
         KeyStoreError: one cannot be deleted.
     """
+    folder = directory / FOLDER
     try:
-        for backup in list_backups(directory):
-            shutil.rmtree(backup.path)
+        for path in folder.iterdir():
+            if but is None or path != but.path:
+                shutil.rmtree(path)
     except OSError as error:
-        raise KeyStoreError(f"{directory / FOLDER}: a backup cannot be deleted: {error.strerror}") from None
+        raise KeyStoreError(f"{folder}: a backup cannot be deleted: {error.strerror}") from None
+
+
+def _digest(name: str, data: bytes) -> str:
+    return sha256(data[_COUNTER_BYTES:] if name.endswith(_REWRITTEN) else data).hexdigest()
 
 
 def _names(directory: Path) -> Iterator[str]:

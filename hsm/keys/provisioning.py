@@ -49,11 +49,12 @@ def provision(store: KeyStore, configured: Iterable[KeyConfig], exchange: Path, 
     store.configured = frozenset(key.name for key in keys)
     if not make:
         return
-    for key in keys:
-        if store.active(key.name) is None:
-            store.generate(key.name, key.usage, attributes_for(key.usage, key.algorithm), key.party)
-    for party in sorted({key.party for key in keys}):
-        _provide_zmk(store, exchange, party)
+    with store.one_write():
+        for key in keys:
+            if store.active(key.name) is None:
+                store.generate(key.name, key.usage, attributes_for(key.usage, key.algorithm), key.party)
+        for party in sorted({key.party for key in keys}):
+            _provide_zmk(store, exchange, party)
     write_files(store, keys, exchange)
 
 

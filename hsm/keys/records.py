@@ -34,7 +34,7 @@ class KeyRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A version of a key at rest.
 
     `parts` are wrapped under the token's key `under`, upper-case hex; a data key has none. `until` is when a previous
-    version is not taken any more. Times are seconds since 1970. `seal` is upper-case hex.
+    version of an exchanged key is not taken any more. Times are seconds since 1970. `seal` is upper-case hex.
     """
 
     name: str

@@ -10,8 +10,8 @@ harm: an object that the file does not name, or one that it says is retired.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import time
 from typing import cast
@@ -27,7 +27,7 @@ from hsm.keys.key_objects import WHOLE, KeyObjects, WrappedKey
 from hsm.keys.keyring import HeldKey
 from hsm.keys.records import DATA_ROLE, KeyRecord, read_records, write_records
 from hsm.keys.token import DATA_KEY, OWN_KEY_BITS, STORAGE_KEY, Token, data_key_version
-from hsm.keys.token_keyring import TokenKeyring, Version
+from hsm.keys.token_keyring import FOREVER, TokenKeyring, Version
 from hsm.keys.token_keys import TokenKey
 
 _DATA_ATTRIBUTES = KeyAttributes(usage="D0", algorithm="A", mode="B", exportability="N", length=OWN_KEY_BITS // 8)
@@ -39,6 +39,9 @@ _OWN_ATTRIBUTES = {
     "audit": KeyAttributes(usage="M7", algorithm="H", mode="C", exportability="N", length=OWN_KEY_BITS // 8),
 }
 RESERVED_NAMES = frozenset({DATA_KEY, *_OWN_ATTRIBUTES})
+# Two parties change these together, so that the version before is over soon. What was made with the others is on cards
+# and in terminals for years: their versions are taken until an officer retires them.
+EXCHANGED_ROLES = frozenset({"pin", "mac", "zmk"})
 # Retired versions of a name that are kept for lists; an exchange a day would else fill the file.
 _RETIRED_KEPT = 10
 
@@ -75,6 +78,7 @@ class KeyStore:
         self._file = directory / "keys.json"
         self._grace_s = grace_s
         self._clock = clock
+        self._gathering = False
         if not self._file.exists() and any("keys.json" in backup.files for backup in list_backups(directory)):
             raise KeyStoreError(f"{self._file} is missing")
         read = read_records(self._file, token.integrity_key, first_release=token.upgrading)
@@ -84,6 +88,18 @@ class KeyStore:
             self._write(self._records)
         token.finish_upgrade()
         make_backup(directory)
+
+    @contextmanager
+    def one_write(self) -> Iterator[None]:
+        """Write all changes made inside at the end, together; for a first start."""
+        self._gathering = True
+        before = self._records
+        try:
+            yield
+        finally:
+            self._gathering = False
+        if self._records is not before:
+            self._commit(dict(self._records))
 
     def infos(self, name: str = "") -> tuple[KeyInfo, ...]:
         """Return all versions of all keys, or of one, by name and version; the token's own keys at the end."""
@@ -126,7 +142,8 @@ class KeyStore:
         versions: dict[str, list[Version]] = {}
         for (name, _), held in sorted(self._held.items()):
             record = self._records[name, held.version]
-            versions.setdefault(name, []).append(Version(held, record.status, record.until))
+            until = record.until if record.role in EXCHANGED_ROLES else FOREVER
+            versions.setdefault(name, []).append(Version(held, record.status, until))
         return TokenKeyring(self._token, versions, clock=self._clock)
 
     def generate(
@@ -165,7 +182,8 @@ class KeyStore:
         return self._add(name, role, attributes, party, wrapped, origin, pending=pending)
 
     def activate(self, record: KeyRecord) -> KeyRecord:
-        """Put a pending version in force; the one before is taken for the grace time, older ones are gone."""
+        """Put a pending version in force; the one before is taken for the grace time, of a role that is not exchanged
+        until it is retired."""
         changed = dict(self._records)
         active = self._put_in_force(changed, record)
         self._commit(changed)
@@ -190,8 +208,7 @@ class KeyStore:
         self._commit(changed)
         if record.role == DATA_ROLE:
             self._token.destroy_data_key(f"{DATA_KEY}-{record.version}")
-        drop_backups(self._directory)
-        make_backup(self._directory)
+        drop_backups(self._directory, but=make_backup(self._directory))
         return retired
 
     def _add(
@@ -234,9 +251,9 @@ class KeyStore:
             if name != record.name or version == record.version:
                 continue
             if old.status == "active":
-                until = self._clock() + self._grace_s
+                until = self._clock() + self._grace_s if old.role in EXCHANGED_ROLES else 0.0
                 changed[name, version] = msgspec.structs.replace(old, status="previous", until=until)
-            elif old.status == "previous":
+            elif old.status == "previous" and old.role in EXCHANGED_ROLES:
                 changed[name, version] = _retired(old)
         active = changed[record.name, record.version] = msgspec.structs.replace(record, status="active")
         return active
@@ -249,13 +266,16 @@ class KeyStore:
             for place, record in changed.items()
             if record.parts
         }
-        if not backed_up:
+        if not backed_up and not self._gathering:
             make_backup(self._directory)
-        self._write(changed)
+        if not self._gathering:
+            self._write(changed)
         gone = [cast(TokenKey, key.key) for place, key in self._held.items() if place not in held]
         self._records, self._held = changed, held
         for key in gone:
             key.destroy()
+        if self._gathering:
+            return
         with suppress(KeyStoreError):  # the change is made; the next one is refused without a copy of this
             make_backup(self._directory)
 
@@ -266,7 +286,7 @@ class KeyStore:
         now = self._clock()
         retired: dict[str, list[int]] = {}
         for place, record in sorted(changed.items()):
-            if record.status == "previous" and record.role != DATA_ROLE and record.until <= now:
+            if record.status == "previous" and record.role in EXCHANGED_ROLES and record.until <= now:
                 changed[place] = _retired(record)
             if changed[place].status == "retired" and record.role != DATA_ROLE:
                 retired.setdefault(record.name, []).append(record.version)

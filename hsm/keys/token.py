@@ -22,6 +22,7 @@ from pkcs11.exceptions import PKCS11Error
 from hsm.algorithms.check_value import check_value
 from hsm.config import HsmConfig
 from hsm.errors import TokenError
+from hsm.keys.backup import heal, make_backup
 from hsm.keys.softhsm import finish_softhsm, make_durable, prepare_softhsm
 from hsm.keys.token_keys import TokenAesKey, TokenHmacKey
 
@@ -90,6 +91,7 @@ class Token:
         if config.module:
             pin = _pin(Path(config.pin_file) if config.pin_file else directory / "pin")
         else:
+            heal(directory)
             pins, new = prepare_softhsm(directory, module, config.token)
             pin = pins.user
         self.upgrading = False
@@ -108,6 +110,7 @@ class Token:
             raise
         if new:
             self._make_durable()
+            make_backup(directory)
             finish_softhsm(directory)
 
     def close(self) -> None:

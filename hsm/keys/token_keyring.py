@@ -37,7 +37,7 @@ RECEIVING = frozenset(
         Operation.KEY_UNWRAP,
     }
 )
-_NEVER = float("inf")
+FOREVER = float("inf")
 
 
 class Version(msgspec.Struct, frozen=True):
@@ -118,7 +118,7 @@ class TokenKeyring:
         now = self._clock()
         self._in_force: dict[tuple[str, Operation], HeldKey] = {}
         self._taken: dict[tuple[str, Operation], tuple[HeldKey, ...]] = {}
-        self._good_until = _NEVER
+        self._good_until = FOREVER
         for name, versions in self._versions.items():
             active = [version.held for version in versions if version.status == "active"]
             others = []

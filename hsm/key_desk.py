@@ -1,0 +1,301 @@
+"""The commands on keys, done: who may have which key, in what form, and which version is in force.
+
+Requests of `hsm.key_commands` go in, their answers come out; every refusal is an `HsmRefused`. Called by the service
+through `key_handlers`, and by `cardswitch hsm` on its own where no HSM process runs. `Rewrap` is the vault's.
+
+A clear key lives in `import_components`, `import_block`, `accept_link_key` and where `_block` makes a key block: for
+the length of that call, as Python bytes, which cannot be wiped.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
+
+import msgspec
+
+from hsm.algorithms.components import check_key, combine_components
+from hsm.algorithms.keyblock import unwrap_block, wrap_block
+from hsm.algorithms.primitives import AesKey, TdesKey
+from hsm.commands import HsmRefused
+from hsm.errors import KeyBlockError, KeyValueError
+from hsm.key_commands import (
+    AcceptLinkKey,
+    ActivateKey,
+    ExportKey,
+    GenerateKey,
+    ImportBlock,
+    ImportComponents,
+    KeyBlock,
+    KeyList,
+    ListKeys,
+    RenewLinkKey,
+    RetireKey,
+    RotateKey,
+)
+from hsm.keys.attributes import ROLES, KeyAttributes
+from hsm.keys.keyring import HeldKey, Keyring
+from hsm.keys.permissions import Operation
+from hsm.keys.provisioning import ZMK_ROLE, zmk_name
+from hsm.keys.records import KeyRecord
+from hsm.keys.roles import attributes_for, misfit
+from hsm.keys.store import EXCHANGED_ROLES, RESERVED_NAMES, KeyStore, ReusedKey
+from hsm.keys.token import DATA_KEY
+
+# What writes a key block, by the algorithm of the protection key.
+BLOCK_VERSIONS = {"T": "B", "A": "D"}
+MAX_NAME = 64
+_WITHIN_OWNER = "S"
+_NOT_AT_ALL = "N"
+
+
+class KeyDesk:
+    """Does the commands on keys.
+
+    Args:
+        store: the versions. Set `store` again after the token was opened again.
+        on_change: called with the new keyring after each change, before the answer.
+        cards_under: how many cards are stored under a version of the data key; may be a coroutine function. None:
+            nobody knows, and no data key is retired.
+    """
+
+    def __init__(
+        self,
+        store: KeyStore,
+        *,
+        on_change: Callable[[Keyring], None] = lambda _: None,
+        cards_under: Callable[[int], int | Awaitable[int]] | None = None,
+    ) -> None:
+        self.store = store
+        self._on_change = on_change
+        self._cards_under = cards_under
+
+    def list_keys(self, request: ListKeys) -> KeyList:
+        return KeyList(self.store.infos(request.name))
+
+    def generate(self, request: GenerateKey) -> KeyList:
+        """Refused with `key_exists`: that is what RotateKey is for."""
+        _check_name(request.name)
+        if self.store.versions(request.name):
+            raise HsmRefused("key_exists", f"there is a key named {request.name!r}: rotate it")
+        attributes = _attributes(request.role, request.algorithm, request.mode, request.exportability)
+        return self._changed(self.store.generate(request.name, request.role, attributes, request.party))
+
+    def import_components(self, request: ImportComponents) -> KeyList:
+        _check_name(request.name)
+        wanted = _attributes(request.role, request.algorithm)
+        try:
+            value = combine_components(request.components)
+            value = check_key(wanted.algorithm, value, adjust_parity=request.adjust_parity)
+        except KeyValueError as error:
+            raise HsmRefused("malformed", str(error)) from None
+        attributes = msgspec.structs.replace(wanted, length=len(value))
+        return self._take(
+            request.name, request.role, attributes, request.party, value, "components", code="malformed", pending=False
+        )
+
+    def import_block(self, request: ImportBlock) -> KeyList:
+        _check_name(request.name)
+        if request.role not in ROLES:
+            raise HsmRefused("malformed", f"role {request.role!r} is not one of {', '.join(ROLES)}")
+        attributes, value = self._opened(request.block, request.under, adjust_parity=request.adjust_parity)
+        return self._take(
+            request.name, request.role, attributes, request.party, value, "block", pending=request.pending
+        )
+
+    def export(self, request: ExportKey) -> KeyBlock:
+        return self._block(self._in_force(request.name), request.under, request.block_version)
+
+    def rotate(self, request: RotateKey) -> KeyList:
+        """The next version of a key that two parties change together is pending, of all others in force at once."""
+        if request.name == DATA_KEY:
+            return self._changed(self.store.rotate_data_key())
+        if request.name in RESERVED_NAMES:
+            raise HsmRefused("key_usage", f"{request.name!r} is the token's own and has one version")
+        current = self._in_force(request.name)
+        if current.role == ZMK_ROLE:
+            raise HsmRefused("key_usage", f"{request.name!r} is shared with its party: import its next version")
+        pending = bool(current.party) and current.role in EXCHANGED_ROLES
+        made = self.store.generate(current.name, current.role, current.attributes, current.party, pending=pending)
+        return self._changed(made)
+
+    def retire(self, request: RetireKey) -> KeyList | Awaitable[KeyList]:
+        record = self._version(request.name, request.version)
+        if record.status == "retired":
+            return KeyList((record.info,))
+        if request.name == DATA_KEY:
+            return self._retire_data_key(record)
+        if record.status == "active" and request.name in self.store.configured:
+            raise HsmRefused("key_in_use", f"key {request.name!r} is configured and this version is in force")
+        if record.status == "active" and record.role == ZMK_ROLE and self._shared_with(record.party):
+            raise HsmRefused("key_in_use", f"there are keys shared with {record.party}")
+        return self._changed(self.store.retire(record))
+
+    def renew_link_key(self, request: RenewLinkKey) -> KeyBlock:
+        current = self._in_force(request.name)
+        if not current.party:
+            raise HsmRefused("key_usage", f"key {request.name!r} is shared with nobody")
+        zmk = zmk_name(current.party)
+        self._protector(zmk, Operation.KEY_WRAP)
+        self._check_export(current, zmk)
+        made = self.store.generate(current.name, current.role, current.attributes, current.party, pending=True)
+        block = self._block(made, zmk, "")
+        self._changed(made)
+        return block
+
+    def accept_link_key(self, request: AcceptLinkKey) -> KeyList:
+        current = self._in_force(request.name)
+        if not current.party:
+            raise HsmRefused("key_usage", f"key {request.name!r} is shared with nobody")
+        attributes, value = self._opened(request.block, zmk_name(current.party))
+        own = current.attributes
+        if (attributes.usage, attributes.algorithm) != (own.usage, own.algorithm):
+            raise HsmRefused("key_usage", f"key {request.name!r} is {own.describe()}, not {attributes.describe()}")
+        return self._take(current.name, current.role, attributes, current.party, value, "block", pending=False)
+
+    def activate(self, request: ActivateKey) -> KeyList:
+        record = self._version(request.name, request.version)
+        if record.status == "active":
+            return KeyList((record.info,))
+        if record.status != "pending":
+            raise HsmRefused("key_usage", f"version {record.version} of key {record.name!r} is {record.status}")
+        return self._changed(self.store.activate(record))
+
+    async def _retire_data_key(self, record: KeyRecord) -> KeyList:
+        if record.status == "active":
+            raise HsmRefused("key_in_use", f"{record.name}-{record.version} is what new cards are stored under")
+        if self._cards_under is None:
+            raise HsmRefused("key_in_use", "without the vault nobody knows whether cards are stored under it")
+        counted = self._cards_under(record.version)
+        count = await counted if inspect.isawaitable(counted) else counted
+        if count:
+            raise HsmRefused(
+                "key_in_use", f"{count} cards are stored under {record.name}-{record.version}: rewrap them"
+            )
+        return self._changed(self.store.retire(record))
+
+    def _take(
+        self,
+        name: str,
+        role: str,
+        attributes: KeyAttributes,
+        party: str,
+        value: bytes,
+        origin: str,
+        *,
+        pending: bool,
+        code: str = "key_usage",
+    ) -> KeyList:
+        if problem := misfit(role, attributes):
+            raise HsmRefused(code, problem)
+        versions = self.store.versions(name)
+        if versions and (versions[-1].role, versions[-1].party) != (role, party):
+            old = versions[-1]
+            raise HsmRefused("key_exists", f"there is a key named {name!r} for {old.role} with {old.party or 'nobody'}")
+        try:
+            return self._changed(self.store.take(name, role, attributes, party, value, origin, pending=pending))
+        except ReusedKey as error:
+            raise HsmRefused("key_exists", str(error)) from None
+
+    def _opened(self, block: str, under: str, *, adjust_parity: bool = False) -> tuple[KeyAttributes, bytes]:
+        refusal: Exception | None = None
+        self._protector(under, Operation.KEY_UNWRAP)
+        for held in self.store.keyring().candidates(under, Operation.KEY_UNWRAP):
+            try:
+                found = unwrap_block(_protection_key(held), block)
+                value = check_key(found.attributes.algorithm, found.key, adjust_parity=adjust_parity)
+            except (KeyBlockError, KeyValueError) as error:
+                refusal = refusal or error
+            else:
+                return found.attributes, value
+        raise HsmRefused("key_block_invalid", str(refusal))
+
+    def _block(self, record: KeyRecord, under: str, version: str) -> KeyBlock:
+        protector = self._protector(under, Operation.KEY_WRAP)
+        self._check_export(record, under)
+        try:
+            block = wrap_block(
+                _protection_key(protector),
+                self.store.reveal(record),
+                record.attributes,
+                version or BLOCK_VERSIONS[protector.attributes.algorithm],
+                self.store.random_bytes,
+            )
+        except KeyBlockError as error:
+            raise HsmRefused("key_block_invalid", str(error)) from None
+        return KeyBlock(name=record.name, version=record.version, kcv=record.kcv, block=block)
+
+    def _check_export(self, record: KeyRecord, under: str) -> None:
+        exportability = record.attributes.exportability
+        owner = self.store.active(under)
+        if exportability == _NOT_AT_ALL:
+            raise HsmRefused("not_exportable", f"key {record.name!r} is not exportable")
+        if exportability == _WITHIN_OWNER and (owner is None or owner.party):
+            raise HsmRefused(
+                "not_exportable", f"key {record.name!r} is exportable under a key of this HSM's owner only"
+            )
+        if record.name == under:
+            raise HsmRefused("not_exportable", "a key is not exported under itself")
+
+    def _shared_with(self, party: str) -> bool:
+        infos = self.store.infos()
+        return any(info.party == party and info.status == "active" and info.role != ZMK_ROLE for info in infos)
+
+    def _protector(self, name: str, operation: Operation) -> HeldKey:
+        return self.store.keyring().key(name, operation)
+
+    def _in_force(self, name: str) -> KeyRecord:
+        record = self.store.active(name)
+        if record is None or not record.parts:
+            if name in RESERVED_NAMES:
+                raise HsmRefused("not_exportable", f"{name!r} never leaves the token")
+            raise HsmRefused("key_unknown", f"no key named {name!r} is in force")
+        return record
+
+    def _version(self, name: str, version: int) -> KeyRecord:
+        for record in self.store.versions(name):
+            if record.version == version:
+                return record
+        if name in RESERVED_NAMES:
+            raise HsmRefused("key_in_use", f"{name!r} is the token's own")
+        raise HsmRefused("key_unknown", f"no version {version} of a key named {name!r}")
+
+    def _changed(self, record: KeyRecord) -> KeyList:
+        self._on_change(self.store.keyring())
+        return KeyList((record.info,))
+
+
+def key_handlers(desk: KeyDesk) -> dict[type, Callable[[Any], Any]]:
+    """Return what answers each request; a handler may return an awaitable."""
+    return {
+        ListKeys: desk.list_keys,
+        GenerateKey: desk.generate,
+        ImportComponents: desk.import_components,
+        ImportBlock: desk.import_block,
+        ExportKey: desk.export,
+        RotateKey: desk.rotate,
+        RetireKey: desk.retire,
+        RenewLinkKey: desk.renew_link_key,
+        AcceptLinkKey: desk.accept_link_key,
+        ActivateKey: desk.activate,
+    }
+
+
+def _check_name(name: str) -> None:
+    plain = name.isascii() and name.replace("-", "").replace("_", "").isalnum()
+    if not plain or len(name) > MAX_NAME:
+        raise HsmRefused("malformed", f"a key's name is letters, digits, - and _, {MAX_NAME} at most")
+    if name in RESERVED_NAMES:
+        raise HsmRefused("key_exists", f"{name!r} is the token's own")
+
+
+def _attributes(role: str, algorithm: str, mode: str = "", exportability: str = "") -> KeyAttributes:
+    try:
+        return attributes_for(role, algorithm, mode, exportability)
+    except ValueError as error:
+        raise HsmRefused("malformed", str(error)) from None
+
+
+def _protection_key(held: HeldKey) -> TdesKey | AesKey:
+    return cast(TdesKey | AesKey, held.key)
