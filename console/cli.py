@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from console.errors import ConsoleError, UsageError
+from console.hsm_commands import hsm_app
 from console.options import ConfigOption, JsonOption, StateOption, load, load_running, run_process
 
 app = typer.Typer(
@@ -33,6 +34,7 @@ gateway_key_app = typer.Typer(help="API keys of merchants.", no_args_is_help=Tru
 sim_app = typer.Typer(help="Simulators for tests.", no_args_is_help=True)
 ledger_app = typer.Typer(help="The double-entry journal.", no_args_is_help=True)
 bench_app = typer.Typer(help="Measure this machine.", no_args_is_help=True)
+app.add_typer(hsm_app, name="hsm")
 app.add_typer(gateway_app, name="gateway")
 gateway_app.add_typer(gateway_key_app, name="key")
 app.add_typer(sim_app, name="sim")
@@ -78,12 +80,6 @@ def switch(
 ) -> None:
     """Run one switch worker."""
     run_process("switch", config, state, worker=worker)
-
-
-@app.command()
-def hsm(config: ConfigOption = None, state: StateOption = None) -> None:
-    """Run the HSM process: PKCS#11 token, vault, unix socket."""
-    run_process("hsm", config, state)
 
 
 @app.command()

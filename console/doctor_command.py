@@ -39,10 +39,12 @@ def _findings(config_file: Path | None, state: Path | None) -> list[Finding]:
             *findings({}, state or Path(".cardswitch")),
             Finding("configuration", WARNING, f"could not be read: {error}", "make setup"),
         ]
+    from console.doctor_hsm import hsm_findings
     from console.supervisor import is_running
 
     addresses = {} if is_running(config.state_path) else {**config.listeners(), **config.simulated_listeners()}
     found = findings(addresses, config.state_path, config.hsm.module or None)
+    found += hsm_findings(config.hsm, config.state_path)
     return [*found, tokenizer_finding(config.tokenizer), Finding("configuration", OK, config.source)]
 
 

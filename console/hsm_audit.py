@@ -1,0 +1,116 @@
+"""`cardswitch hsm audit show` and `verify`: the audit trail in, a table or the verdict out.
+
+While no process of the HSM runs, the token is opened for the seals' key; else the chain is checked without them and
+held against what the process says of it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+from console.config import Config
+from console.errors import ConsoleError
+from console.hsm_officer import expect, hsm_runs, open_officer
+from console.hsm_tables import print_json, print_records
+
+
+def run_show(config: Config, last: int, key: str, as_json: bool) -> None:
+    """Print the newest records."""
+    from hsm.audit import read_records
+    from hsm.errors import AuditError
+
+    try:
+        records = deque(
+            (record for record in read_records(_trail(config)) if not key or _uses(record, key)), maxlen=last
+        )
+    except AuditError as error:
+        raise ConsoleError(f"the audit trail: {error}", "cardswitch hsm audit verify says more") from None
+    if as_json:
+        print_json({"records": list(records)})
+    else:
+        print_records(records)
+
+
+def run_verify(config: Config, as_json: bool) -> int:
+    """Print the verdict. Returns the exit status: 1 if something in the trail is not as it was written."""
+    from hsm.audit import verify_audit
+    from hsm.errors import AuditError
+
+    directory = _trail(config)
+    problems: list[str] = []
+    try:
+        if hsm_runs(config):
+            known = _running_chain(config)
+            report = verify_audit(directory)
+            if report.last_record < known.records:
+                problems.append(
+                    f"the process has written {known.records} records, the trail ends with {report.last_record}"
+                )
+        else:
+            report = _verify_with_seals(config, directory)
+    except AuditError as error:
+        raise ConsoleError(str(error)) from None
+    problems = [*map(str, report.problems), *problems]
+    if as_json:
+        print_json(
+            {
+                "ok": not problems,
+                "records": report.records,
+                "last_record": report.last_record,
+                "segments": report.segments,
+                "first_segment": report.first_segment,
+                "chain": report.chain,
+                "sealed": report.sealed,
+                "unsealed": report.unsealed,
+                "problems": problems,
+            }
+        )
+    else:
+        _print(report, problems)
+    return 1 if problems else 0
+
+
+def _print(report: Any, problems: list[str]) -> None:
+    from rich.console import Console
+
+    console = Console(highlight=False, soft_wrap=True)
+    for problem in problems:
+        console.print(problem, style="red", markup=False)
+    seals = (
+        f"seals checked, {report.unsealed} records after the last"
+        if report.sealed
+        else "seals not checked: the HSM runs"
+    )
+    verdict = "[bold red]The audit trail was altered.[/]" if problems else "[green]The audit trail is whole.[/]"
+    console.print(f"{verdict} {report.records} records in {report.segments} segments; {seals}.")
+    console.print(f"Last record {report.last_record}, chain {report.chain}", markup=False)
+
+
+def _verify_with_seals(config: Config, directory: Path) -> Any:
+    from console.hsm_token import open_token
+    from hsm.audit import verify_audit
+
+    with open_token(config) as token:
+        return verify_audit(directory, token.seal_audit)
+
+
+def _running_chain(config: Config) -> Any:
+    from hsm.vault_commands import HsmStatus, ReadStatus
+
+    with open_officer(config) as officer:
+        return expect(HsmStatus, officer.ask(ReadStatus())).audit
+
+
+def _trail(config: Config) -> Path:
+    directory = config.state_path / "hsm" / "audit"
+    if not directory.is_dir():
+        raise ConsoleError(f"{directory}: there is no audit trail yet", "the HSM writes it with its first command")
+    return directory
+
+
+def _uses(record: dict[str, Any], key: str) -> bool:
+    keys = record.get("keys", "")
+    labels = keys.split() if isinstance(keys, str) else keys
+    return any(label == key or label.rpartition("/")[0] == key for label in labels)

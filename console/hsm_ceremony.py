@@ -1,0 +1,157 @@
+"""Key components in front of their custodians: asked for one at a time, hidden, each with its own check value.
+
+Key strokes, files or random bytes go in; components come out, or are shown. Called by `cardswitch hsm key import` and
+`cardswitch hsm component generate`. No component is an argument of a command or stays on the screen; that two
+custodians do not stand behind each other is theirs.
+"""
+
+from __future__ import annotations
+
+import stat
+import sys
+from pathlib import Path
+
+import typer
+
+from console.errors import ConsoleError, UsageError
+from console.hsm_tables import grouped, print_json
+
+_TRIES = 3
+
+
+def ask_components(count: int, algorithm: str) -> tuple[bytes, ...]:
+    """Return the components that `count` custodians type, each confirmed by its check value.
+
+    Args:
+        count: 2 or 3.
+        algorithm: T, A or H, for the check values.
+    Raises:
+        ConsoleError: a custodian did not get it right three times.
+    """
+    return tuple(_ask_component(number, count, algorithm) for number in range(1, count + 1))
+
+
+def read_components(files: list[Path]) -> tuple[bytes, ...]:
+    """Return the components in files: hexadecimal, one a file; others than the owner must not be able to read them.
+
+    Raises:
+        UsageError: a file that cannot be read, that others may read, or that holds something else.
+    """
+    found = []
+    for file in files:
+        try:
+            if stat.S_IMODE(file.stat().st_mode) & 0o077:
+                raise UsageError(f"{file}: others may read it", f"chmod 600 {file}")
+            component = component_of(file.read_text("ascii"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"{file}: {getattr(error, 'strerror', None) or 'not a component'}") from None
+        if component is None:
+            raise UsageError(f"{file}: not a component", "it has 32, 48 or 64 hexadecimal digits")
+        found.append(component)
+    return tuple(found)
+
+
+def generate_components(length: int, count: int, algorithm: str, as_json: bool) -> None:
+    """Make a random key and show its components; nothing of it is kept.
+
+    Args:
+        length: 16, 24 or 32 bytes.
+        count: 2 or 3.
+        algorithm: TDES, AES, or empty: TDES up to 24 bytes. A TDES key has odd parity; its components have any.
+    Raises:
+        UsageError: a length that the algorithm does not have.
+    """
+    import secrets
+
+    from hsm.algorithms.check_value import clear_check_value
+    from hsm.algorithms.components import check_key, split_key
+    from hsm.errors import KeyValueError
+
+    code = {"TDES": "T", "AES": "A", "": "A" if length == 32 else "T"}.get(algorithm)
+    if code is None:
+        raise UsageError(f"there is no algorithm {algorithm!r}", "use TDES or AES")
+    try:
+        key = check_key(code, secrets.token_bytes(length), adjust_parity=True)
+        components = split_key(key, count, secrets.token_bytes)
+    except (KeyValueError, ValueError) as error:
+        raise UsageError(str(error), "--length 16, 24 or 32") from None
+    kcv = clear_check_value(code, key)
+    if as_json:
+        shown = [
+            {"component": component.hex().upper(), "kcv": clear_check_value(code, component)}
+            for component in components
+        ]
+        print_json({"components": shown, "kcv": kcv})
+    else:
+        show_components(components, code, kcv)
+
+
+def key_check_value(components: tuple[bytes, ...], algorithm: str, *, adjust_parity: bool) -> str:
+    """Return the check value of the key that components make up.
+
+    Raises:
+        UsageError: they make none that may be used.
+    """
+    from hsm.algorithms.check_value import clear_check_value
+    from hsm.algorithms.components import check_key, combine_components
+    from hsm.errors import KeyValueError
+
+    try:
+        key = check_key(algorithm, combine_components(components), adjust_parity=adjust_parity)
+    except KeyValueError as error:
+        fix = "check the components, or add --adjust-parity" if "parity" in str(error) else "check the components"
+        raise UsageError(str(error), fix) from None
+    return clear_check_value(algorithm, key)
+
+
+def show_components(components: tuple[bytes, ...], algorithm: str, kcv: str) -> None:
+    """Show each custodian the own component, on a terminal one at a time; then the check value of the key."""
+    from hsm.algorithms.check_value import clear_check_value
+
+    terminal = sys.stdout.isatty() and sys.stdin.isatty()
+    count = len(components)
+    for number, component in enumerate(components, 1):
+        if terminal:
+            typer.prompt(
+                f"Custodian {number} of {count}, alone at the screen: press Enter", default="", show_default=False
+            )
+        print(f"component {number} of {count}:  {grouped(component.hex().upper())}")
+        print(f"check value {number}:     {clear_check_value(algorithm, component)}")
+        if terminal:
+            typer.prompt("Write it down and press Enter; it is shown once", default="", show_default=False)
+            print("\x1b[2J\x1b[3J\x1b[H", end="", flush=True)
+    print(f"KCV of the key:    {kcv}")
+
+
+def component_of(text: str) -> bytes | None:
+    """Return a component of 16, 24 or 32 bytes in hexadecimal, spaces allowed; None for anything else."""
+    try:
+        component = bytes.fromhex("".join(text.split()))
+    except ValueError:
+        return None
+    return component if len(component) in (16, 24, 32) else None
+
+
+def _ask_component(number: int, count: int, algorithm: str) -> bytes:
+    from hsm.algorithms.check_value import clear_check_value
+
+    who = f"custodian {number} of {count}"
+    for _ in range(_TRIES):
+        text = typer.prompt(f"Component of {who} (hidden)", hide_input=True)
+        component = component_of(text)
+        if component is None:
+            print("not a component: it has 32, 48 or 64 hexadecimal digits")
+            continue
+        kcv = clear_check_value(algorithm, component)
+        print(f"Check value of the component of {who}: {kcv}")
+        if typer.confirm("Is it the one on your paper?"):
+            _clear_lines(3, f"component {number} of {count} taken, check value {kcv}")
+            return component
+    raise ConsoleError(f"{who} did not enter a component", "start again; nothing was imported")
+
+
+def _clear_lines(count: int, instead: str) -> None:
+    """Take the last lines off a terminal: how many digits were typed, and what was confirmed."""
+    if sys.stdout.isatty():
+        print("\x1b[1A\x1b[2K" * count, end="")
+        print(instead, flush=True)

@@ -1,0 +1,146 @@
+"""How officers reach the HSM: through its officer socket while it runs, else by holding the token themselves.
+
+The configuration goes in; `open_officer` gives an `Officer`, whose `ask` takes the commands of `hsm.key_commands`
+either way. What goes wrong comes out as one line with what to do. Called by the commands of `cardswitch hsm`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from console.config import Config
+from console.errors import ConsoleError
+
+Expected = TypeVar("Expected")
+
+# An export or an import is some hundred PKCS#11 calls; behind a busy queue it waits.
+_PATIENCE_S = 30.0
+
+# What to do about a refusal, by its code.
+_FIXES = {
+    "key_unknown": "cardswitch hsm key list shows the names",
+    "key_usage": "cardswitch hsm key list shows what each key may do",
+    "not_permitted": "see [[caller]] officer in the configuration",
+    "overloaded": "try again",
+    "expired": "try again",
+}
+
+
+class Officer(Protocol):
+    """Takes commands; `running` says whether a process of the HSM answers them.
+
+    `ask` raises ConsoleError where the HSM refuses, and where it cannot answer.
+    """
+
+    running: bool
+
+    def ask(self, request: Any) -> Any: ...
+
+
+@contextmanager
+def open_officer(config: Config) -> Iterator[Officer]:
+    """Give the way to the HSM that there is.
+
+    Raises:
+        ConsoleError: the process runs and does not let this user in, or the token cannot be opened.
+    """
+    from hsm.errors import ConfigurationError, HsmError
+    from hsm.keys.holder import hold_lock
+
+    try:
+        lock = hold_lock(config.state_path / "hsm")
+    except ConfigurationError:
+        with running_officer(config) as officer:
+            yield officer
+        return
+    except OSError as error:
+        raise ConsoleError(
+            f"{config.state_path}/hsm: {error.strerror}", "choose another directory with --state"
+        ) from None
+    try:
+        from console.hsm_token import offline_officer
+
+        with offline_officer(config) as officer:
+            yield officer
+    except HsmError as error:
+        raise ConsoleError(str(error)) from None
+    finally:
+        lock.close()
+
+
+def hsm_runs(config: Config) -> bool:
+    """Whether a process holds the token."""
+    from hsm.errors import ConfigurationError
+    from hsm.keys.holder import hold_lock
+
+    if not (config.state_path / "hsm" / "lock").exists():
+        return False
+    try:
+        hold_lock(config.state_path / "hsm").close()
+    except ConfigurationError:
+        return True
+    return False
+
+
+def expect(kind: type[Expected], answer: object) -> Expected:
+    """Return the answer if it is of the kind that its command has."""
+    if not isinstance(answer, kind):
+        raise ConsoleError(f"the HSM answered with {type(answer).__name__}", "are console and HSM of one version?")
+    return answer
+
+
+@contextmanager
+def running_officer(config: Config) -> Iterator[Officer]:
+    """Connect to the officer socket of the process that runs.
+
+    Raises:
+        ConsoleError: it cannot be reached.
+    """
+    path = config.caller_socket("officer")
+    probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        probe.connect(str(path))
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ConsoleError(
+            f"the HSM runs, but its officer socket {path} cannot be used: {reason}",
+            "be the user that the HSM runs as, or one of [[caller]] officer",
+        ) from None
+    finally:
+        probe.close()
+    yield _Running(path)
+
+
+class _Running:
+    """Asks over the socket, a connection a command."""
+
+    running = True
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def ask(self, request: Any) -> Any:
+        from hsm.commands import HsmRefused, HsmUnavailable
+
+        try:
+            return asyncio.run(self._ask(request))
+        except HsmRefused as error:
+            raise refusal(error.code, error.detail) from None
+        except HsmUnavailable as error:
+            raise ConsoleError(f"the HSM did not answer: {error}", "cardswitch hsm status says how it is") from None
+
+    async def _ask(self, request: Any) -> Any:
+        from hsm.asyncio_client import open_hsm
+
+        async with open_hsm(self._path, timeout_s=_PATIENCE_S) as hsm:
+            return await hsm.ask(request)
+
+
+def refusal(code: str, detail: str) -> ConsoleError:
+    """Return a refusal of the HSM as a line with what to do."""
+    return ConsoleError(f"the HSM refused ({code}): {detail}", _FIXES.get(code, ""))

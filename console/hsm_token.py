@@ -1,0 +1,119 @@
+"""The HSM's keys without its process: the officer holds the token, and each use is taken down in the audit.
+
+The configuration goes in, with the token's lock held; `offline_officer` gives an Officer as in `console.hsm_officer`,
+which calls it. Cards are not reached this way: they are in the database, behind the process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from console.config import Config
+from console.errors import ConsoleError
+from console.hsm_officer import refusal
+from hsm.audit_writer import AuditWriter
+from hsm.callers import CALLERS, COMMANDS, Caller, Peer
+from hsm.commands import HsmRefused
+from hsm.errors import HsmError
+from hsm.key_desk import KeyDesk, key_handlers
+from hsm.key_uses import key_names
+from hsm.keys.holder import Keyholder, hold_lock
+from hsm.keys.token import Token
+from hsm.process import forbid_dumps
+from hsm.wire import tag_of
+
+
+@contextmanager
+def open_token(config: Config) -> Iterator[Token]:
+    """Open the token as it is, for its seals; nothing is made and nothing written.
+
+    Raises:
+        ConsoleError: another process has it, or it cannot be opened.
+    """
+    directory = config.state_path / "hsm"
+    try:
+        lock = hold_lock(directory)
+    except HsmError as error:
+        raise ConsoleError(str(error), "stop it first") from None
+    keyholder = Keyholder(config.hsm_config(), config.state_path)
+    try:
+        keyholder.open(provisioning=False)
+        yield keyholder.token
+    except HsmError as error:
+        raise ConsoleError(str(error)) from None
+    finally:
+        keyholder.close()
+        lock.close()
+
+
+@contextmanager
+def offline_officer(config: Config) -> Iterator[OfflineOfficer]:
+    """Open the token; it is made where there is none yet.
+
+    Raises:
+        HsmError: it cannot be opened, or its keys cannot be read.
+    """
+    forbid_dumps()
+    keyholder = Keyholder(config.hsm_config(), config.state_path)
+    # Where officers bring the keys, those that are still missing are no error here.
+    keyholder.open(provisioning=config.hsm.provision)
+    try:
+        audit = AuditWriter(config.state_path / "hsm" / "audit", keyholder.token.seal_audit)
+        try:
+            yield OfflineOfficer(keyholder, audit)
+        finally:
+            audit.close()
+    finally:
+        keyholder.close()
+
+
+class OfflineOfficer:
+    """Does the commands on keys itself; `running` is False."""
+
+    running = False
+
+    def __init__(self, keyholder: Keyholder, audit: AuditWriter) -> None:
+        self._keyholder = keyholder
+        self._audit = audit
+        self._handlers = key_handlers(KeyDesk(keyholder.store, on_change=self._changed))
+        commands = frozenset(COMMANDS[tag] for tag in CALLERS["officer"])
+        caller = Caller("officer", "", frozenset({os.getuid()}), commands)
+        self._peer = Peer(caller, os.getuid(), os.getgid(), os.getpid())
+
+    def ask(self, request: Any) -> Any:
+        """Do a command and take it down; its record is on the disk before its answer is seen."""
+        handler = self._handlers.get(type(request))
+        if handler is None:
+            raise ConsoleError("only the running HSM can do this", "start it: cardswitch up")
+        outcome = "unavailable"
+        try:
+            answer = handler(request)
+            if inspect.isawaitable(answer):
+                answer = asyncio.run(_awaited(answer))
+            outcome = "ok"
+        except HsmRefused as error:
+            outcome = error.code
+            raise refusal(error.code, error.detail) from None
+        except HsmError as error:
+            raise ConsoleError(str(error)) from None
+        finally:
+            self._audit.record(self._peer, tag_of(type(request)), self._labels(request), outcome, "")
+            self._audit.sync()
+        return answer
+
+    def _changed(self, _: Any) -> None:
+        self._keyholder.write_party_files()
+
+    def _labels(self, request: Any) -> str:
+        store = self._keyholder.store
+        found = [(name, store.active(name)) for name in key_names(request) if name]
+        return " ".join(f"{name}/{record.version}" if record is not None else "unknown" for name, record in found)
+
+
+async def _awaited(answer: Any) -> Any:
+    return await answer
