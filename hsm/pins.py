@@ -106,8 +106,7 @@ def translate(
     with _refusals():
         check_translation(pin.format, format_out)
         _check_pan(pan)
-        target = keyring.key(key_out, Operation.PIN_ENCRYPT)
-        sealing = _fitting(target, format_out)
+        sealing = _sealing_key(keyring.key(key_out, Operation.PIN_ENCRYPT), format_out)
         for opening in _opening_keys(keyring, pin):
             try:
                 return translate_pin_block(pin.block, pin.format, opening, format_out, sealing, pan, random_bytes)
@@ -136,31 +135,36 @@ def _opening_keys(keyring: Keyring, pin: PinBlock) -> Iterator[PinKey]:
     length = pin_format(pin.format).block_bytes
     if len(pin.block) != length:
         raise HsmRefused("pin_block_invalid", f"a PIN block of format {pin.format} has {length} bytes")
-    if not pin.ksn:
-        for held in keyring.candidates(pin.key, Operation.PIN_DECRYPT):
-            yield _fitting(held, pin.format)
-        return
-    for held in keyring.candidates(pin.key, Operation.DUKPT_PIN):
-        yield _transaction_key(held, pin)
+    dukpt = bool(pin.ksn)
+    candidates = keyring.candidates(pin.key, Operation.DUKPT_PIN if dukpt else Operation.PIN_DECRYPT)
+    # While a zone goes from TDES to AES, one version fits the block and the other does not.
+    fitting = [held for held in candidates if _fits(held, pin.format, dukpt=dukpt)]
+    if not fitting:
+        raise _misfit(candidates[0], pin.format)
+    for held in fitting:
+        yield _transaction_key(held, pin) if dukpt else cast(PinKey, held.key)
 
 
 def _transaction_key(held: HeldKey, pin: PinBlock) -> PinKey:
-    algorithm = pin_format(pin.format).algorithm
     if held.attributes.algorithm == "T":
-        if algorithm != "T":
-            raise _misfit(held, pin.format)
         return dukpt_tdes.pin_key(cast(TdesKey, held.key), pin.ksn)
-    bdk = cast(AesKey, held.key)
+    bdk, algorithm = cast(AesKey, held.key), pin_format(pin.format).algorithm
     key_type = pin.ksn_key or ("TDES-2" if algorithm == "T" else f"AES-{bdk.bits}")
     if key_type.startswith("TDES") != (algorithm == "T"):
-        raise ValueError(f"PIN block format {pin.format} is for {ALGORITHMS[algorithm]}, not for a {key_type} key")
+        raise ValueError(f"PIN block format {pin.format} takes a working key of {ALGORITHMS[algorithm]}")
     return dukpt_aes.working_key(bdk, pin.ksn, dukpt_aes.Usage.PIN_ENCRYPTION, key_type)
 
 
-def _fitting(held: HeldKey, number: int) -> PinKey:
-    if held.attributes.algorithm != pin_format(number).algorithm:
+def _sealing_key(held: HeldKey, number: int) -> PinKey:
+    if not _fits(held, number):
         raise _misfit(held, number)
     return cast(PinKey, held.key)
+
+
+def _fits(held: HeldKey, number: int, *, dukpt: bool = False) -> bool:
+    """Whether the format is for this kind of key; AES DUKPT derives keys of either kind."""
+    own = held.attributes.algorithm
+    return own == pin_format(number).algorithm or (dukpt and own == "A")
 
 
 def _misfit(held: HeldKey, number: int) -> HsmRefused:

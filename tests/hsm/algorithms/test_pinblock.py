@@ -141,6 +141,15 @@ def test_psec_opens_our_blocks_and_we_open_those_of_psec(pin: str, pan: str, key
     assert encode_pan_field(pan) == psec.pinblock.encode_pan_field_iso_4(pan)
 
 
+@given(number=NUMBERS, clear=st.binary(min_size=8, max_size=8) | st.binary(min_size=16, max_size=16), pan=PANS)
+def test_any_block_is_a_whole_pin_or_an_error(number: int, clear: bytes, pan: str) -> None:
+    try:
+        pin = decode_block(number, clear, pan)
+    except PinBlockError:
+        return
+    assert pin.isdigit() and 4 <= len(pin) <= 12 and len(clear) == FORMATS[number].block_bytes
+
+
 @pytest.mark.parametrize("number", [1, 3, 4])
 def test_the_same_pin_gives_another_block_each_time(number: int) -> None:
     blocks = {seal_pin(number, "1234", PAN, key_of(number), os.urandom) for _ in range(20)}
