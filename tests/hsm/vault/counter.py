@@ -47,8 +47,11 @@ class RotatingKeyring(SoftwareKeyring):
 
     def rotate(self) -> str:
         self.newest = f"pan-{next(self._numbers)}"
-        self._versions[self.newest] = AESGCM(secrets.token_bytes(32))
+        self._versions[self.newest] = AESGCM(self.new_key(self.newest))
         return self.newest
+
+    def new_key(self, name: str) -> bytes:
+        return secrets.token_bytes(32)
 
     def retire(self, name: str) -> None:
         del self._versions[name]
