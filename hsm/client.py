@@ -11,6 +11,22 @@ from typing import TypeVar
 
 import msgspec
 
+from hsm.card_commands import (
+    ChangePin,
+    GenerateCardValue,
+    GeneratedCardValue,
+    GeneratePinReference,
+    PinReference,
+    ProtectedScript,
+    ProtectScript,
+    TranslatedPin,
+    TranslatePin,
+    Verified,
+    VerifiedCryptogram,
+    VerifyCardValue,
+    VerifyCryptogram,
+    VerifyPin,
+)
 from hsm.commands import (
     Dispatch,
     Dispatched,
@@ -22,8 +38,42 @@ from hsm.commands import (
     Screened,
 )
 from hsm.errors import ProtocolError
-from hsm.key_commands import AcceptLinkKey, ActivateKey, KeyBlock, KeyList, ListKeys, RenewLinkKey
-from hsm.vault_commands import CardToken, HsmStatus, ReadStatus, ResolveToken, Tokenize
+from hsm.key_commands import (
+    AcceptLinkKey,
+    ActivateKey,
+    ExportKey,
+    GenerateKey,
+    ImportBlock,
+    ImportComponents,
+    KeyBlock,
+    KeyList,
+    ListKeys,
+    RenewLinkKey,
+    RetireKey,
+    Rewrap,
+    Rewrapped,
+    RotateKey,
+)
+from hsm.vault_commands import (
+    CardToken,
+    ChangeNetworkToken,
+    DeleteCard,
+    DeletionProof,
+    Detokenize,
+    Detokenized,
+    GenerateTokenCryptogram,
+    HsmStatus,
+    ImportCards,
+    ImportedCards,
+    NetworkToken,
+    ProveDeletion,
+    ProvisionNetworkToken,
+    ReadNetworkToken,
+    ReadStatus,
+    ResolveToken,
+    TokenCryptogram,
+    Tokenize,
+)
 from hsm.wire import (
     EXPIRED,
     MAX_BUDGET_MS,
@@ -113,6 +163,75 @@ class HsmCaller:
 
     async def list_keys(self, request: ListKeys) -> KeyList:
         return _expect(KeyList, await self.ask(request))
+
+    async def generate_key(self, request: GenerateKey) -> KeyList:
+        return _expect(KeyList, await self.ask(request))
+
+    async def import_components(self, request: ImportComponents) -> KeyList:
+        return _expect(KeyList, await self.ask(request))
+
+    async def import_block(self, request: ImportBlock) -> KeyList:
+        return _expect(KeyList, await self.ask(request))
+
+    async def export_key(self, request: ExportKey) -> KeyBlock:
+        return _expect(KeyBlock, await self.ask(request))
+
+    async def rotate_key(self, request: RotateKey) -> KeyList:
+        return _expect(KeyList, await self.ask(request))
+
+    async def retire_key(self, request: RetireKey) -> KeyList:
+        return _expect(KeyList, await self.ask(request))
+
+    async def rewrap(self, request: Rewrap) -> Rewrapped:
+        return _expect(Rewrapped, await self.ask(request))
+
+    async def translate_pin(self, request: TranslatePin) -> TranslatedPin:
+        return _expect(TranslatedPin, await self.ask(request))
+
+    async def verify_pin(self, request: VerifyPin) -> Verified:
+        return _expect(Verified, await self.ask(request))
+
+    async def pin_reference(self, request: GeneratePinReference) -> PinReference:
+        return _expect(PinReference, await self.ask(request))
+
+    async def change_pin(self, request: ChangePin) -> PinReference:
+        return _expect(PinReference, await self.ask(request))
+
+    async def card_value(self, request: GenerateCardValue) -> GeneratedCardValue:
+        return _expect(GeneratedCardValue, await self.ask(request))
+
+    async def verify_card_value(self, request: VerifyCardValue) -> Verified:
+        return _expect(Verified, await self.ask(request))
+
+    async def verify_cryptogram(self, request: VerifyCryptogram) -> VerifiedCryptogram:
+        return _expect(VerifiedCryptogram, await self.ask(request))
+
+    async def protect_script(self, request: ProtectScript) -> ProtectedScript:
+        return _expect(ProtectedScript, await self.ask(request))
+
+    async def detokenize(self, request: Detokenize) -> Detokenized:
+        return _expect(Detokenized, await self.ask(request))
+
+    async def import_cards(self, request: ImportCards) -> ImportedCards:
+        return _expect(ImportedCards, await self.ask(request))
+
+    async def delete_card(self, request: DeleteCard) -> DeletionProof:
+        return _expect(DeletionProof, await self.ask(request))
+
+    async def prove_deletion(self, request: ProveDeletion) -> DeletionProof:
+        return _expect(DeletionProof, await self.ask(request))
+
+    async def provision_network_token(self, request: ProvisionNetworkToken) -> NetworkToken:
+        return _expect(NetworkToken, await self.ask(request))
+
+    async def read_network_token(self, request: ReadNetworkToken) -> NetworkToken:
+        return _expect(NetworkToken, await self.ask(request))
+
+    async def change_network_token(self, request: ChangeNetworkToken) -> NetworkToken:
+        return _expect(NetworkToken, await self.ask(request))
+
+    async def generate_token_cryptogram(self, request: GenerateTokenCryptogram) -> TokenCryptogram:
+        return _expect(TokenCryptogram, await self.ask(request))
 
     async def status(self) -> HsmStatus:
         return _expect(HsmStatus, await self.ask(ReadStatus()))

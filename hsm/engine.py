@@ -101,6 +101,16 @@ class Engine:
             **dict.fromkeys(get_args(CardRequest), self.on_card),
         }
 
+    def with_keys(self, keyring: Keyring) -> Engine:
+        """Return the same rules and cards over other keys."""
+        return Engine(
+            keyring,
+            self.cards,
+            self._numbers,
+            network_token_bin=self._network_token_bin,
+            network_token_key=self._network_token_key,
+        )
+
     def screen(self, request: Screen) -> Screened | Missing:
         """Verify the MAC before anything else, then find the card in the cache."""
         if request.mac is not None:

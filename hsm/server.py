@@ -21,7 +21,10 @@ from hsm.callers import Caller, callers
 from hsm.config import HsmConfig
 from hsm.engine import Engine
 from hsm.errors import ConfigurationError, HsmError
+from hsm.key_desk import KeyDesk, key_handlers
 from hsm.keys.holder import Keyholder, hold_lock
+from hsm.keys.keyring import Keyring
+from hsm.keys.token import DATA_KEY
 from hsm.listener import CommandQueue, Connection
 from hsm.metrics import Metrics
 from hsm.process import forbid_dumps
@@ -72,17 +75,22 @@ async def serve_hsm(config: HsmConfig, *, state_directory: Path, dsn: str, ready
 
     audit = AuditWriter(state_directory / AUDIT, seal)
     vault = Vault(database, cards, numbers)
-    handlers = vault_handlers(vault, lambda: service.engine, seal)
-    service = Service(
-        Engine(keyring, cards, numbers), vault, Metrics(), audit, handlers, log_commands=config.log_commands
+    desk = KeyDesk(
+        keyholder.store,
+        on_change=lambda keyring: keys.changed(keyring),
+        cards_under=lambda version: vault.cards_under(f"{DATA_KEY}-{version}"),
     )
-    service.use(service.engine, keyholder.store.infos())
+    handlers = {**key_handlers(desk), **vault_handlers(vault, lambda: service.engine, seal)}
+    engine = Engine(keyring, cards, numbers)
+    service = Service(engine, vault, Metrics(), audit, handlers, log_commands=config.log_commands)
+    keys = KeyChanges(service, keyholder, desk)
+    keys.use(engine)
     connections: set[Connection] = set()
     queue = CommandQueue(service, config.max_queued, config.budget_s)
     sockets = Sockets(state_directory, callers(config.callers, config.socket))
     await sockets.open(lambda caller: Connection(queue, connections, config.max_connections, caller))
     background = [
-        asyncio.create_task(_reopen_token(service, keyholder, cards, numbers)),
+        asyncio.create_task(_reopen_token(service, keys)),
         asyncio.create_task(audit.keep()),
     ]
     log.info("hsm_ready", keys=check_values, callers=[caller.name for caller in sockets.callers])
@@ -104,6 +112,33 @@ async def serve_hsm(config: HsmConfig, *, state_directory: Path, dsn: str, ready
         audit.close()
         keyholder.close()
         lock.close()
+
+
+class KeyChanges:
+    """Brings other keys to the service: after a change by the desk, and when the token was opened again."""
+
+    def __init__(self, service: Service, keyholder: Keyholder, desk: KeyDesk) -> None:
+        self._service = service
+        self._keyholder = keyholder
+        self._desk = desk
+
+    def use(self, engine: Engine) -> None:
+        self._service.use(engine, self._keyholder.store.infos())
+
+    def changed(self, keyring: Keyring) -> None:
+        """Go on with the desk's keys, and hand them to their parties where that is done here."""
+        self.use(self._service.engine.with_keys(keyring))
+        self._keyholder.write_party_files()
+
+    def reopen(self) -> None:
+        """Open the token again.
+
+        Raises:
+            TokenError, KeyStoreError: it is still away.
+        """
+        keyring, _ = self._keyholder.open()
+        self._desk.store = self._keyholder.store
+        self.use(self._service.engine.with_keys(keyring))
 
 
 class Sockets:
@@ -169,17 +204,16 @@ def bind_private(path: Path, mode: int = 0o600) -> socket.socket:
     return listening
 
 
-async def _reopen_token(service: Service, keyholder: Keyholder, cards: CardCache, numbers: Numbers) -> None:
+async def _reopen_token(service: Service, keys: KeyChanges) -> None:
     while True:
         await service.token_lost.wait()
         pause_s = _FIRST_PAUSE_S
         while service.token_lost.is_set():
             try:
-                keyring, _ = keyholder.open()
+                keys.reopen()
             except HsmError as error:
                 log.warning("token_still_lost", reason=str(error))
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
             else:
-                service.use(Engine(keyring, cards, numbers), keyholder.store.infos())
                 log.info("token_back")

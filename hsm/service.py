@@ -20,7 +20,7 @@ from hsm.audit_writer import AuditWriter
 from hsm.callers import Peer
 from hsm.commands import Dispatch, HsmRefused, Screen
 from hsm.engine import Engine, Missing, data_keys_used, not_found, screened
-from hsm.errors import AuditError, CiphertextError, TokenError, VaultError
+from hsm.errors import AuditError, CiphertextError, KeyStoreError, TokenError, VaultError
 from hsm.key_commands import KeyInfo
 from hsm.key_uses import LASTING, VERDICTS, key_names
 from hsm.metrics import Metrics
@@ -205,7 +205,7 @@ class Service:
         match error:
             case HsmRefused():
                 return Refused(error.code, error.detail)
-            case VaultError() | CiphertextError() | AuditError():
+            case VaultError() | CiphertextError() | AuditError() | KeyStoreError():
                 return Unavailable(str(error))
             case TokenError():
                 if not self.token_lost.is_set():

@@ -6,8 +6,11 @@ process.
 
 from __future__ import annotations
 
+import inspect
 import random
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, get_args
 
 import msgspec
 from cryptography.exceptions import InvalidTag
@@ -16,6 +19,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from hsm.algorithms.clear_keys import ClearAesKey, ClearHmacKey, ClearTdesKey
 from hsm.algorithms.primitives import Key
+from hsm.client import HsmCaller
 from hsm.commands import (
     Dispatch,
     Dispatched,
@@ -27,15 +31,19 @@ from hsm.commands import (
     Screened,
 )
 from hsm.config import KeyConfig
-from hsm.engine import Engine, NewCard, not_found, screened
+from hsm.engine import Engine, Missing, NewCard, not_found, screened
 from hsm.errors import CiphertextError
+from hsm.key_commands import AcceptLinkKey, ActivateKey, KeyBlock, KeyList, ListKeys, RenewLinkKey
 from hsm.keys.attributes import ROLES
 from hsm.keys.keyring import FINGERPRINT_BYTES, HeldKey, Sealed, usable
 from hsm.keys.permissions import Operation
+from hsm.software_link_keys import SoftwareLinkKeys
 from hsm.vault.cards import Card, CardCache, Numbers, card_token, check_expiry
-from hsm.vault_commands import CardToken, HsmStatus, ResolveToken, Tokenize
+from hsm.vault_commands import CardToken, HsmStatus, ReadStatus, ResolveToken, Tokenize
+from hsm.wire import Request, tag_of
 
 DATA_KEY = "pan-1"
+_MISSING = frozenset(get_args(Missing))
 _KINDS: dict[str, Callable[[bytes], Key]] = {"T": ClearTdesKey, "A": ClearAesKey, "H": ClearHmacKey}
 
 
@@ -60,9 +68,13 @@ class SoftwareKeyring:
     """`hsm.keys.keyring.Keyring` over clear keys."""
 
     def __init__(self, keys: Mapping[str, SoftwareKey], data_key: bytes, fingerprint_key: bytes) -> None:
-        self._keys = {name: (key.held(name),) for name, key in keys.items()}
+        self._keys: dict[str, tuple[HeldKey, ...]] = {name: (key.held(name),) for name, key in keys.items()}
         self._data_key = AESGCM(data_key)
         self._fingerprint_key = fingerprint_key
+
+    def replace(self, name: str, versions: tuple[HeldKey, ...]) -> None:
+        """Take these versions of a key from now on, the one in force first."""
+        self._keys[name] = versions
 
     def key(self, name: str, operation: Operation) -> HeldKey:
         return usable(name, operation, self._keys)[0]
@@ -85,16 +97,27 @@ class SoftwareKeyring:
             raise CiphertextError(f"a ciphertext under {sealed.key_version} is not authentic") from None
 
 
-class SoftwareHsm:
-    """`hsm.commands.Hsm` and `hsm.vault_commands.VaultHsm` in memory.
+class SoftwareHsm(HsmCaller):
+    """Every command on payments, cards and link keys in memory, as `hsm.client.HsmCaller` has them over a socket.
+
+    What needs the vault's database or an officer (erasure, network tokens, ceremonies) is `malformed` here.
 
     Args:
         keys: clear link keys by name, e.g. `{"zpk-pos": SoftwareKey("pin", …)}`; see `software_keys`.
         seed: makes tokens, surrogates and internal keys repeatable; leave out for random ones.
+        parties: who holds the other end, by key name, for keys that are exchanged under the key `zmk-<party>`.
+        now: seconds since 1970, for the times of keys.
     Set `available` to False and every command raises HsmUnavailable, as when the process is gone.
     """
 
-    def __init__(self, keys: Mapping[str, SoftwareKey] | None = None, *, seed: int | None = None) -> None:
+    def __init__(
+        self,
+        keys: Mapping[str, SoftwareKey] | None = None,
+        *,
+        seed: int | None = None,
+        parties: Mapping[str, str] | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
         self.available = True
         if seed is None:
             numbers = Numbers()
@@ -106,7 +129,31 @@ class SoftwareHsm:
         self._used_by: dict[str, str] = {}
         self._domains: dict[str, str] = {}
         keyring = SoftwareKeyring(keys or {}, numbers.random_bytes(32), numbers.random_bytes(32))
+        zmks = {name: keys[f"zmk-{party}"].value for name, party in (parties or {}).items()} if keys else {}
+        clear = {name: (key.held(name).attributes, key.value) for name, key in (keys or {}).items()}
+        self._link_keys = SoftwareLinkKeys(clear, zmks, keyring.replace, numbers.random_bytes, now)
         self._engine = Engine(keyring, CardCache(10_000_000), numbers)
+        self._handlers: dict[type, Callable[[Any], Any]] = {
+            **self._engine.handlers,
+            Screen: self.screen,
+            Tokenize: self.tokenize,
+            ResolveToken: self.resolve,
+            RenewLinkKey: self.renew_link_key,
+            AcceptLinkKey: self.accept_link_key,
+            ActivateKey: self.activate_key,
+            ListKeys: self.list_keys,
+            ReadStatus: lambda _: self.status(),
+        }
+
+    async def ask(self, request: Request) -> object:
+        handler = self._handlers.get(type(request))
+        if handler is None:
+            raise HsmRefused("malformed", f"{tag_of(type(request))} is for a process with a token and a vault")
+        self._check()
+        answer = handler(request)
+        if type(answer) in _MISSING:
+            raise not_found(answer)
+        return await answer if inspect.iscoroutine(answer) else answer
 
     async def screen(self, request: Screen) -> Screened:
         self._check()
@@ -128,6 +175,22 @@ class SoftwareHsm:
     async def mac(self, request: GenerateMac) -> GeneratedMac:
         self._check()
         return self._engine.mac(request)
+
+    async def renew_link_key(self, request: RenewLinkKey) -> KeyBlock:
+        self._check()
+        return self._link_keys.renew(request.name, request.version)
+
+    async def accept_link_key(self, request: AcceptLinkKey) -> KeyList:
+        self._check()
+        return KeyList((self._link_keys.accept(request.name, request.block),))
+
+    async def activate_key(self, request: ActivateKey) -> KeyList:
+        self._check()
+        return KeyList((self._link_keys.activate(request.name, request.version),))
+
+    async def list_keys(self, request: ListKeys) -> KeyList:
+        self._check()
+        return KeyList(self._link_keys.infos(request.name))
 
     async def tokenize(self, request: Tokenize) -> CardToken:
         self._check()

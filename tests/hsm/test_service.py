@@ -21,6 +21,7 @@ from hsm.commands import Dispatch, GeneratedMac, GenerateMac, MacCheck, Screen, 
 from hsm.config import HsmConfig
 from hsm.engine import Engine, Missing, NewCard
 from hsm.key_commands import KeyInfo, KeyList, RotateKey
+from hsm.key_desk import KeyDesk
 from hsm.keys.keyring import HeldKey
 from hsm.metrics import Metrics
 from hsm.service import Service
@@ -89,24 +90,22 @@ def test_a_command_that_waited_too_long_is_not_done(tmp_path: Path) -> None:
 
 def test_a_command_that_waited_too_long_for_the_vault_is_not_done(tmp_path: Path) -> None:
     service, caller = memory_service(tmp_path), Caller()
-    found: asyncio.Future[Card | None]
 
     class SlowVault(NoVault):
         def find(self, missing: Missing) -> asyncio.Future[Card | None]:
+            found: asyncio.Future[Card | None]
             assert isinstance(missing, NewCard)
-            found.set_result(missing.candidate)
+            found = asyncio.get_running_loop().create_future()
+            asyncio.get_running_loop().call_later(0.02, found.set_result, missing.candidate)
             return found
 
     vault: Any = SlowVault()
     service._vault = vault
 
     async def ask(left_s: float) -> Answer:
-        nonlocal found
-        found = asyncio.get_running_loop().create_future()
         number = len(caller.answers)
         request = encode_body(Screen(pan="4242424242424242"))
         service.handle(caller, number, perf_counter() + left_s, request)
-        await asyncio.sleep(0.02)
         await service.drain()
         return caller.answers[number]
 
@@ -210,6 +209,7 @@ def test_a_lost_token_is_said_at_once_and_opened_again(tmp_path: Path, monkeypat
     async def test() -> None:
         caller = Caller()
         service = service_over(Engine(keyring, cards, numbers), tmp_path)
+        keys = server.KeyChanges(service, keyholder, KeyDesk(keyholder.store))
         before = caller.ask(service, MAC)
         assert isinstance(before, GeneratedMac)
         keyholder.token.session.close()
@@ -219,7 +219,7 @@ def test_a_lost_token_is_said_at_once_and_opened_again(tmp_path: Path, monkeypat
         assert isinstance(status, HsmStatus) and not status.token and time.time() - status.since < 60
         (tmp_path / "hsm" / "keys.json").rename(tmp_path / "away")
         (tmp_path / "hsm" / "tokens").rename(tmp_path / "tokens")
-        recovery = asyncio.create_task(server._reopen_token(service, keyholder, cards, numbers))
+        recovery = asyncio.create_task(server._reopen_token(service, keys))
         await asyncio.sleep(0.05)
         assert service.token_lost.is_set()
         (tmp_path / "tokens").rename(tmp_path / "hsm" / "tokens")
