@@ -120,9 +120,13 @@ class RetireKey(msgspec.Struct, frozen=True, tag="retire_key", kw_only=True):
 
 
 class RenewLinkKey(msgspec.Struct, frozen=True, tag="renew_link_key", kw_only=True):
-    """Make a pending version of a link key and give it as a key block under the party's zone master key; KeyBlock."""
+    """Make a pending version of a link key and give it as a key block under the party's zone master key; KeyBlock.
+
+    With `version` that pending version is given once more: the party may have it, though its answer was lost.
+    """
 
     name: str
+    version: int = 0
     trace_id: str = ""
 
 
