@@ -28,6 +28,9 @@ def ask_components(count: int, algorithm: str) -> tuple[bytes, ...]:
     Raises:
         ConsoleError: a custodian did not get it right three times.
     """
+    from hsm import process
+
+    process.forbid_dumps()
     return tuple(_ask_component(number, count, algorithm) for number in range(1, count + 1))
 
 
@@ -63,10 +66,12 @@ def generate_components(length: int, count: int, algorithm: str, as_json: bool) 
     """
     import secrets
 
+    from hsm import process
     from hsm.algorithms.check_value import clear_check_value
     from hsm.algorithms.components import check_key, split_key
     from hsm.errors import KeyValueError
 
+    process.forbid_dumps()
     code = {"TDES": "T", "AES": "A", "": "A" if length == 32 else "T"}.get(algorithm)
     if code is None:
         raise UsageError(f"there is no algorithm {algorithm!r}", "use TDES or AES")

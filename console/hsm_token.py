@@ -16,6 +16,7 @@ from typing import Any
 from console.config import Config
 from console.errors import ConsoleError
 from console.hsm_officer import refusal
+from hsm import process
 from hsm.audit_writer import AuditWriter
 from hsm.callers import CALLERS, COMMANDS, Caller, Peer
 from hsm.commands import HsmRefused
@@ -24,7 +25,6 @@ from hsm.key_desk import KeyDesk, key_handlers
 from hsm.key_uses import key_names
 from hsm.keys.holder import Keyholder, hold_lock
 from hsm.keys.token import Token
-from hsm.process import forbid_dumps
 from hsm.wire import tag_of
 
 
@@ -58,7 +58,7 @@ def offline_officer(config: Config) -> Iterator[OfflineOfficer]:
     Raises:
         HsmError: it cannot be opened, or its keys cannot be read.
     """
-    forbid_dumps()
+    process.forbid_dumps()
     keyholder = Keyholder(config.hsm_config(), config.state_path)
     # Where officers bring the keys, those that are still missing are no error here.
     keyholder.open(provisioning=config.hsm.provision)
@@ -111,8 +111,13 @@ class OfflineOfficer:
 
     def _labels(self, request: Any) -> str:
         store = self._keyholder.store
-        found = [(name, store.active(name)) for name in key_names(request) if name]
-        return " ".join(f"{name}/{record.version}" if record is not None else "unknown" for name, record in found)
+        named = getattr(request, "version", 0)
+        labels = []
+        for name in filter(None, key_names(request)):
+            record = store.active(name)
+            version = named if named and name == request.name else record.version if record is not None else 0
+            labels.append(f"{name}/{version}" if version and store.versions(name) else "unknown")
+        return " ".join(labels)
 
 
 async def _awaited(answer: Any) -> Any:
