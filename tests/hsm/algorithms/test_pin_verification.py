@@ -127,6 +127,15 @@ def test_offset_is_that_of_psec(key: bytes, pan: str, pin: str, table: str) -> N
     assert verify_offset(pvk, data, pin, offset, table)
 
 
+def test_references_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[tuple[str, str]] = []
+    monkeypatch.setattr("hmac.compare_digest", lambda left, right: compared.append((left, right)) or left == right)
+    data = default_validation_data(PAN)
+    pvv, offset = generate_pvv(KEY, PAN, "1234", 1), generate_offset(KEY, data, "1234")
+    assert verify_pvv(KEY, PAN, "1234", 1, pvv) and verify_offset(KEY, data, "1234", offset)
+    assert compared == [(pvv, pvv), (offset, offset)]
+
+
 @given(pin=PINS, place=st.integers(0, 11), step=st.integers(1, 9))
 def test_one_wrong_digit_does_not_verify(pin: str, place: int, step: int) -> None:
     data = default_validation_data(PAN)

@@ -52,6 +52,8 @@ KEYS = [
     ("pvk-verify", "pvk", shape("pvk", "TDES", 16, "V"), PVK[::-1]),
     ("pvk-generate", "pvk", shape("pvk", "TDES", 16, "G"), PVK[8:] + PVK[:8]),
     ("ibm3624", "ibm3624", shape("ibm3624", "TDES", 16), PVK[4:] + PVK[:4]),
+    ("ibm3624-verify", "ibm3624", shape("ibm3624", "TDES", 16, "V"), PVK[2:] + PVK[:2]),
+    ("ibm3624-generate", "ibm3624", shape("ibm3624", "TDES", 16, "G"), PVK[6:] + PVK[:6]),
     ("zak", "mac", shape("mac", "AES-CMAC", 32), ZPK_AES[::-1]),
 ]
 VALUES = {name: value for name, _, _, value in KEYS}

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hsm.algorithms.clear_keys import ClearTdesKey
+from hsm.algorithms.clear_keys import ClearAesKey, ClearTdesKey
 from hsm.algorithms.pin_verification import generate_offset, generate_pvv
 from hsm.algorithms.pinblock import FORMATS
 from hsm.card_commands import (
@@ -24,12 +24,16 @@ from hsm.card_commands import (
     VerifyPin,
     VisaPvv,
 )
-from hsm.pins import Handler
+from hsm.keys.keyring import HeldKey
+from hsm.keys.permissions import Operation
+from hsm.pins import Handler, pin_handlers
 from tests.hsm.pins.keys import (
     METHODS,
     PAN,
     PVK,
     VALUES,
+    ZPK_AES,
+    ClearKeyring,
     pin_block,
     refusal,
 )
@@ -116,12 +120,39 @@ def test_references_need_a_block_that_binds_the_pan(handlers: dict[type, Handler
         assert refused.code == "pin_translation_forbidden"
 
 
-def test_who_may_verify_may_not_generate(handlers: dict[type, Handler]) -> None:
-    method = VisaPvv(key="pvk-verify", pvv=generate_pvv(ClearTdesKey(PVK[::-1]), PAN, "1234", 1))
-    assert handlers[VerifyPin](VerifyPin(pin=pin_block(), method=method), PAN) == Verified(True)
-    make = GeneratePinReference(pin=pin_block(), method=method)
-    change = ChangePin(old=pin_block(), new=pin_block(), method=method)
-    for request in (make, change):
-        assert refusal(lambda request=request: handlers[type(request)](request, PAN)).code == "key_usage"  # type: ignore[misc]
-    by_generator = GeneratePinReference(pin=pin_block(), method=VisaPvv(key="pvk-generate"))
-    assert handlers[GeneratePinReference](by_generator, PAN)
+@pytest.mark.parametrize("role", ["pvk", "ibm3624"])
+def test_who_may_verify_may_not_generate_and_the_other_way_round(handlers: dict[type, Handler], role: str) -> None:
+    def method(name: str) -> PinMethod:
+        key = ClearTdesKey(VALUES[name])
+        if role == "pvk":
+            return VisaPvv(key=name, pvv=generate_pvv(key, PAN, "1234", 1))
+        return Ibm3624(key=name, offset=generate_offset(key, PAN, "1234"))
+
+    def refused(request: Any) -> str:
+        return refusal(lambda: handlers[type(request)](request, PAN)).code
+
+    verifier, generator = method(f"{role}-verify"), method(f"{role}-generate")
+    assert handlers[VerifyPin](VerifyPin(pin=pin_block(), method=verifier), PAN) == Verified(True)
+    assert refused(GeneratePinReference(pin=pin_block(), method=verifier)) == "key_usage"
+    assert refused(VerifyPin(pin=pin_block(), method=generator)) == "key_usage"
+    assert handlers[GeneratePinReference](GeneratePinReference(pin=pin_block(), method=generator), PAN)
+    for either in (verifier, generator):
+        assert refused(ChangePin(old=pin_block(), new=pin_block(), method=either)) == "key_usage"
+
+
+@METHODS
+def test_pins_are_verified_with_tdes_keys_only(method: PinMethod) -> None:
+    class AesKeyring(ClearKeyring):
+        def candidates(self, name: str, operation: Operation) -> list[HeldKey]:
+            if name != method.key:
+                return super().candidates(name, operation)
+            attributes = msgspec.structs.replace(super().key(name, operation).attributes, algorithm="A")
+            return [HeldKey(name, 1, attributes, "", ClearAesKey(ZPK_AES))]
+
+        def key(self, name: str, operation: Operation) -> HeldKey:
+            return self.candidates(name, operation)[0]
+
+    aes = pin_handlers(AesKeyring())  # type: ignore[arg-type]
+    for request in (VerifyPin(pin=pin_block(), method=method), GeneratePinReference(pin=pin_block(), method=method)):
+        refused = refusal(lambda request=request: aes[type(request)](request, PAN))  # type: ignore[misc]
+        assert refused.code == "key_usage"
