@@ -139,6 +139,11 @@ class KeyDesk:
         zmk = zmk_name(current.party)
         self._protector(zmk, Operation.KEY_WRAP)
         self._check_export(current, zmk)
+        if request.version:
+            offered = self._version(request.name, request.version)
+            if offered.status != "pending":
+                raise HsmRefused("key_usage", f"version {offered.version} of {offered.name!r} is {offered.status}")
+            return self._block(offered, zmk, "")
         made = self.store.generate(current.name, current.role, current.attributes, current.party, pending=True)
         block = self._block(made, zmk, "")
         self._changed(made)
