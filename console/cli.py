@@ -17,6 +17,7 @@ import typer
 from console.errors import ConsoleError, UsageError
 from console.hsm_commands import hsm_app
 from console.options import ConfigOption, JsonOption, StateOption, load, load_running, run_process
+from console.vault_commands import vault_app
 
 app = typer.Typer(
     name="cardswitch",
@@ -35,6 +36,7 @@ sim_app = typer.Typer(help="Simulators for tests.", no_args_is_help=True)
 ledger_app = typer.Typer(help="The double-entry journal.", no_args_is_help=True)
 bench_app = typer.Typer(help="Measure this machine.", no_args_is_help=True)
 app.add_typer(hsm_app, name="hsm")
+app.add_typer(vault_app, name="vault")
 app.add_typer(gateway_app, name="gateway")
 gateway_app.add_typer(gateway_key_app, name="key")
 app.add_typer(sim_app, name="sim")
