@@ -8,12 +8,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from pkcs11 import Attribute, KeyType, ObjectClass
 
-from hsm.algorithms.clear_keys import ClearTdesKey
+from hsm.algorithms.clear_keys import ClearAesKey, ClearTdesKey
 from hsm.algorithms.primitives import TdesKey
 from hsm.config import HsmConfig
-from hsm.keys.attributes import ROLES
+from hsm.keys.attributes import ROLES, KeyAttributes
 from hsm.keys.keyring import HeldKey, usable
 from hsm.keys.permissions import Operation
 from hsm.keys.token import Token
@@ -30,6 +31,11 @@ class KnownKeyring:
                 for index, key in enumerate(versions)
             )
             for name, (role, versions) in keys.items()
+        }
+        # A key block may bring an AES key of a usage whose commands are made of triple DES.
+        self._keys |= {
+            f"{role}-aes": (HeldKey(f"{role}-aes", 1, _aes(role), "", ClearAesKey(bytes(32))),)
+            for role, _ in keys.values()
         }
         self.used: list[tuple[str, Operation]] = []
 
@@ -49,6 +55,10 @@ class KnownKeyring:
 
     def unseal(self, sealed: Any, associated: bytes) -> bytes:
         raise NotImplementedError
+
+
+def _aes(role: str) -> KeyAttributes:
+    return msgspec.structs.replace(ROLES[role].algorithms["TDES"], algorithm="A", length=32)
 
 
 def token_key(session: Any, value: bytes) -> TokenTdesKey:

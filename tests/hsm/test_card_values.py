@@ -154,6 +154,7 @@ def refusal(work: Callable[[], object]) -> HsmRefused:
 def test_keys_of_another_usage_are_refused(commands: Commands, kind: str) -> None:
     right = KINDS[kind].key
     for role, code in [(role, "key_usage") for role in ROLES if "TDES" in ROLES[role].algorithms and role != right] + [
+        (f"{right}-aes", "key_usage"),
         ("none", "key_unknown"),
         ("", "key_unknown"),
     ]:

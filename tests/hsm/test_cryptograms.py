@@ -254,6 +254,7 @@ def test_verification_fields_of_another_shape(commands: Commands, changes: dict[
 
 def test_keys_of_another_usage_are_refused(commands: Commands) -> None:
     roles = [role for role in ROLES if "TDES" in ROLES[role].algorithms]
+    roles += [f"{role}-aes" for role in ("imk-ac", "imk-smi", "imk-smc", "pin")]
     confidential = {"encryption_key": "imk-smc", "confidential": b"12345678"}
     visa_pin = {"encryption_key": "imk-smc", "pin": pin_block("1234"), "ac_key": "imk-ac"}
     for role in [*roles, "none", ""]:
