@@ -1,16 +1,30 @@
-"""Key files as the other party reads them."""
+"""Key files as the other party reads them: of today, with key blocks, and of the first release."""
 
 from __future__ import annotations
 
+import secrets
+import stat
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import psec
 import pytest
 
+from hsm.algorithms.check_value import clear_check_value
+from hsm.algorithms.clear_keys import ClearAesKey
 from hsm.algorithms.tdes import tdes_check_value
 from hsm.errors import KeyStoreError
-from hsm.keys.exchange import ExportedKey, PartyKeys, load_party_keys
+from hsm.keys.attributes import ROLES
+from hsm.keys.exchange import (
+    ExportedKey,
+    PartyKeys,
+    export_key,
+    exported_keys,
+    load_party_keys,
+    make_party_zmk,
+    write_party_keys,
+)
 
 # Source: RFC 3394, section 4.5: 192 bits of key data under a 256-bit key.
 TRANSPORT_KEY = "000102030405060708090A0B0C0D0E0F101112131415161718191A1B1C1D1E1F"
@@ -61,3 +75,83 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "alpha.json").write_text("[]")
     with pytest.raises(KeyStoreError, match=r"alpha\.json: not a key file"):
         load_party_keys(tmp_path, "alpha")
+
+
+# The files as they are written now: key blocks of version D.
+ZMK = bytes(range(32))
+ROLE_KEYS = [(role, algorithm) for role, rules in ROLES.items() for algorithm in rules.algorithms if role != "zmk"]
+
+
+def exported(role: str, algorithm: str) -> tuple[ExportedKey, bytes]:
+    attributes = ROLES[role].algorithms[algorithm]
+    key = secrets.token_bytes(attributes.length)
+    name = f"{role}-{algorithm}"
+    kcv = clear_check_value(attributes.algorithm, key)
+    made = export_key(ClearAesKey(ZMK), key, attributes, secrets.token_bytes, name=name, role=role, kcv=kcv, version=3)
+    return made, key
+
+
+def test_what_is_written_is_read_and_nobody_else_may(tmp_path: Path) -> None:
+    directory = tmp_path / "exchange"
+    assert make_party_zmk(directory, "alpha", lambda count: ZMK[:count]) == ZMK
+    pairs = [exported(role, algorithm) for role, algorithm in ROLE_KEYS]
+    write_party_keys(directory, "alpha", (made for made, _ in pairs))
+    assert load_party_keys(directory, "alpha") == {made.name: key for made, key in pairs}
+    assert exported_keys(directory, "alpha") == tuple(made for made, _ in pairs)
+    for name in ("alpha.json", "alpha.zmk"):
+        assert stat.S_IMODE((directory / name).stat().st_mode) == 0o600
+    content = (directory / "alpha.json").read_text().upper()
+    assert not any(key.hex().upper() in content or key.hex().upper() in repr(made).upper() for made, key in pairs)
+
+
+def test_the_blocks_are_those_of_the_standard(tmp_path: Path) -> None:
+    made, key = exported("mac", "AES-CMAC")
+    header, found = psec.tr31.unwrap(ZMK, made.block)
+    assert found == key
+    assert (header.version_id, header.key_usage, header.algorithm, header.mode_of_use) == ("D", "M6", "A", "C")
+
+
+def test_a_zone_master_key_that_lies_there_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "alpha.zmk").write_text(ZMK.hex())
+    assert make_party_zmk(tmp_path, "alpha", secrets.token_bytes) == ZMK
+    (tmp_path / "beta.zmk").write_text("broken")
+    with pytest.raises(KeyStoreError, match="64 hexadecimal"):
+        make_party_zmk(tmp_path, "beta", secrets.token_bytes)
+    with pytest.raises(KeyStoreError, match="exchange"):
+        (tmp_path / "exchange").write_text("")
+        make_party_zmk(tmp_path / "exchange", "alpha", secrets.token_bytes)
+    with pytest.raises(KeyStoreError, match="exchange"):
+        write_party_keys(tmp_path / "exchange", "alpha", ())
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"kcv": "000000"}, "check value"),
+        ({"algorithm": "TDES"}, "is no TDES key"),
+        ({"algorithm": "RSA"}, "unknown algorithm"),
+        ({"block": "D0016"}, "does not unwrap under alpha.zmk: "),
+        ({"block": ""}, "does not unwrap"),
+    ],
+)
+def test_broken_blocks(tmp_path: Path, changes: dict[str, str], reason: str) -> None:
+    make_party_zmk(tmp_path, "alpha", lambda count: ZMK[:count])
+    made, key = exported("mac", "AES-CMAC")
+    write_party_keys(tmp_path, "alpha", (msgspec.structs.replace(made, **changes),))
+    with pytest.raises(KeyStoreError, match=reason) as caught:
+        load_party_keys(tmp_path, "alpha")
+    assert key.hex().upper() not in str(caught.value) and made.block not in str(caught.value)
+
+
+def test_another_zone_master_key_opens_nothing(tmp_path: Path) -> None:
+    made, _ = exported("pin", "TDES")
+    write_party_keys(tmp_path, "alpha", (made,))
+    (tmp_path / "alpha.zmk").write_text("11" * 32)
+    with pytest.raises(KeyStoreError, match="MAC of the block is wrong"):
+        load_party_keys(tmp_path, "alpha")
+
+
+def test_no_file_holds_no_keys(tmp_path: Path) -> None:
+    assert exported_keys(tmp_path, "alpha") == ()
+    (tmp_path / "alpha.json").write_text("{")
+    assert exported_keys(tmp_path, "alpha") == ()
