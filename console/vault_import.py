@@ -60,8 +60,11 @@ def run_import(config: Config, source: str, output: Path, max_bad: int, as_json:
         TimeRemainingColumn(),
     )
     errors = Console(file=sys.stderr, highlight=False, markup=False)
-    with vault_officer(config) as officer, _opened(source) as stream:
-        work = Import(officer, output, _size_and_time(stream))
+    with (
+        vault_officer(config) as officer,
+        _opened(source) as stream,
+        Import(officer, output, _size_and_time(stream)) as work,
+    ):
         if work.mark.line:
             errors.print(f"going on after line {work.mark.line}")
         with Progress(*columns, console=errors, transient=True, disable=as_json or not errors.is_terminal) as progress:
@@ -85,7 +88,7 @@ def run_import(config: Config, source: str, output: Path, max_bad: int, as_json:
 
 
 class Import:
-    """One import: its output, and its mark beside it.
+    """One import: its output, open for as long as the block runs, and its mark beside it.
 
     Args:
         officer: asked to import batches.
@@ -108,23 +111,32 @@ class Import:
             descriptor = os.open(output, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise UsageError(f"{output}: {error.strerror}", "choose another --output") from None
-        self._output = open(descriptor, "r+b", buffering=0)  # noqa: SIM115
+        self._output = os.fdopen(descriptor, "r+b")
         if os.fstat(descriptor).st_size < self.mark.output_bytes:
+            self._output.close()
             raise UsageError(f"{output} is shorter than when its import stopped", f"remove it and {self._marked}")
         self._output.truncate(self.mark.output_bytes)
         self._output.seek(self.mark.output_bytes)
+
+    def __enter__(self) -> Import:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._output.close()
 
     def run(self, stream: BinaryIO, report: Callable[[BadLine], None]) -> Iterator[int]:
         """Import batch by batch; yields how many bytes of the source are done, and tells bad lines to `report`."""
         if not self.mark.output_bytes:
             self._output.write(_csv([COLUMNS]))
             self.mark.output_bytes = self._output.tell()
+            self._write_mark()
         lines = CardFile(stream).lines(after=self.mark.line)
         while batch := list(islice(lines, BATCH)):
             cards = [line for line in batch if isinstance(line, CardLine)]
             bad = [line for line in batch if isinstance(line, BadLine)]
             rows, refused = self._imported(cards)
             self._output.write(_csv(rows))
+            self._output.flush()
             os.fsync(self._output.fileno())
             for line in sorted([*bad, *refused], key=lambda line: line.number):
                 report(line)
@@ -136,8 +148,7 @@ class Import:
             yield batch[-1].end
 
     def finish(self) -> None:
-        """Close the output; there is nothing to go on with any more."""
-        self._output.close()
+        """Take the mark away: there is nothing to go on with any more."""
         self._marked.unlink(missing_ok=True)
 
     def _imported(self, cards: list[CardLine]) -> tuple[list[tuple[Any, ...]], list[BadLine]]:

@@ -1,0 +1,151 @@
+"""Imports that are interrupted, and what their output says; the HSM is a stand-in that counts."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from console.card_file import BadLine
+from console.errors import ConsoleError, UsageError
+from console.vault_import import BATCH, Import
+from hsm.vault_commands import ImportCards, ImportedCard, ImportedCards
+from messages.card import luhn_digit
+
+
+def pan(number: int) -> str:
+    partial = f"40000000{number:07d}"
+    return partial + luhn_digit(partial)
+
+
+REFUSED = pan(77)
+
+
+def source(count: int) -> bytes:
+    return b"".join(f"{pan(number)},12,30\n".encode() for number in range(count))
+
+
+class Vault:
+    """Gives the same card the same token; away after `lasts` batches."""
+
+    running = True
+
+    def __init__(self, lasts: int = 10**9) -> None:
+        self.batches: list[ImportCards] = []
+        self.lasts = lasts
+
+    def ask(self, request: ImportCards) -> ImportedCards:
+        if len(self.batches) >= self.lasts:
+            raise ConsoleError("the HSM did not answer")
+        self.batches.append(request)
+        return ImportedCards(tuple(self._imported(card.pan, request.domain) for card in request.cards))
+
+    def _imported(self, number: str, domain: str) -> ImportedCard:
+        if number == REFUSED:
+            return ImportedCard(refused="pan_invalid")
+        return ImportedCard(f"{'pm' if domain else 'card'}_{number[::-1]}", bytes(16), number[:8], number[-4:])
+
+
+def run(vault: Vault, data: bytes, output: Path, size: int = 1) -> tuple[Import, list[BadLine]]:
+    bad: list[BadLine] = []
+    with Import(vault, output, (size, 1)) as work:
+        for _ in work.run(io.BytesIO(data), bad.append):
+            pass
+        work.finish()
+    return work, bad
+
+
+def rows(output: Path) -> list[dict[str, Any]]:
+    with output.open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_output_and_batches(tmp_path: Path) -> None:
+    vault, output = Vault(), tmp_path / "out.csv"
+    work, bad = run(vault, source(1201), output)
+    assert [len(batch.cards) for batch in vault.batches] == [BATCH, BATCH, 201]
+    found = rows(output)
+    assert [int(row["line"]) for row in found] == [line for line in range(1, 1202) if pan(line - 1) != REFUSED]
+    assert found[1] == {
+        "token": f"card_{pan(1)[::-1]}",
+        "last4": pan(1)[-4:],
+        "brand": "visa",
+        "fingerprint": "00" * 16,
+        "line": "2",
+    }
+    assert work.mark.imported == len(found) and work.mark.bad == len(bad)
+    assert output.stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in tmp_path.iterdir()] == ["out.csv"]
+
+
+def test_bad_lines_are_told_in_order_with_those_that_the_hsm_refuses(tmp_path: Path) -> None:
+    data = f"{pan(1)},12,30\n4242,1,30\n{REFUSED},12,30\nx\n{pan(2)},13,30\n".encode()
+    work, bad = run(Vault(), data, tmp_path / "out.csv")
+    assert [line.number for line in bad] == [2, 3, 4, 5]
+    assert (work.mark.imported, work.mark.bad) == (1, 4)
+    assert [row["line"] for row in rows(tmp_path / "out.csv")] == ["1"]
+
+
+def test_domains_of_one_file(tmp_path: Path) -> None:
+    data = "".join(f"{pan(number)},12,30,{'acct_a' if number % 2 else ''}\n" for number in range(10)).encode()
+    vault, output = Vault(), tmp_path / "out.csv"
+    run(vault, data, output)
+    assert sorted(batch.domain for batch in vault.batches) == ["", "acct_a"]
+    assert [row["token"][:3] for row in rows(output)] == ["car", "pm_"] * 5
+
+
+@pytest.mark.parametrize("lasts", [0, 1, 2])
+def test_an_import_goes_on_where_it_stopped(tmp_path: Path, lasts: int) -> None:
+    whole, output = tmp_path / "whole.csv", tmp_path / "out.csv"
+    run(Vault(), source(1201), whole)
+    with pytest.raises(ConsoleError):
+        run(Vault(lasts), source(1201), output)
+    with output.open("ab") as file:
+        file.write(b"card_of_a_batch_that_was_not_mar")  # killed while writing
+    after = Vault()
+    work, _ = run(after, source(1201), output)
+    assert len(after.batches) == 3 - lasts
+    assert output.read_bytes() == whole.read_bytes()
+    assert work.mark.imported == len(rows(output))
+
+
+def test_another_source_does_not_go_on(tmp_path: Path) -> None:
+    output = tmp_path / "out.csv"
+    with pytest.raises(ConsoleError):
+        run(Vault(1), source(600), output)
+    with pytest.raises(UsageError, match="another file"):
+        run(Vault(), source(700), output, size=2)
+    (tmp_path / "out.csv.resume").write_bytes(b"{")
+    with pytest.raises(UsageError, match="cannot be read"):
+        run(Vault(), source(600), output)
+
+
+def test_an_output_that_is_there_is_not_overwritten(tmp_path: Path) -> None:
+    output = tmp_path / "out.csv"
+    output.write_text("mine")
+    with pytest.raises(UsageError, match="exists"):
+        run(Vault(), source(1), output)
+    assert output.read_text() == "mine"
+    with pytest.raises(UsageError):
+        run(Vault(), source(1), tmp_path / "none" / "out.csv")
+
+
+def test_an_output_that_lost_lines_is_noticed(tmp_path: Path) -> None:
+    output = tmp_path / "out.csv"
+    with pytest.raises(ConsoleError):
+        run(Vault(1), source(600), output)
+    output.write_bytes(output.read_bytes()[:100])
+    with pytest.raises(UsageError, match="shorter"):
+        run(Vault(), source(600), output)
+
+
+def test_no_number_is_in_output_or_mark(tmp_path: Path) -> None:
+    output = tmp_path / "out.csv"
+    with pytest.raises(ConsoleError):
+        run(Vault(1), source(600), output)
+    for path in tmp_path.iterdir():
+        text = path.read_text()
+        assert not any(pan(number) in text for number in range(600))
