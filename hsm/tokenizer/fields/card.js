@@ -25,6 +25,7 @@
     visa: [13, 16, 19], mastercard: [16], amex: [15], discover: [16, 17, 18, 19], diners: [14, 15, 16, 17, 18, 19],
     jcb: [16, 17, 18, 19], unionpay: [16, 17, 18, 19], mir: [16, 17, 18, 19],
   };
+  const USUAL_LENGTH = { amex: 15, diners: 14, maestro: 19 };
   const ANY_LENGTH = [12, 13, 14, 15, 16, 17, 18, 19];
   const TEXTS = {
     incomplete_number: "Your card number is incomplete.",
@@ -194,7 +195,13 @@
     return problem;
   };
 
-  const complete = (name) => problemOf[name]() === "" && inputs[name].selectionStart === inputs[name].value.length;
+  // Whether nobody would go on typing here: a right number of 13 digits may be the beginning of one of 16.
+  const full = (name) => {
+    const input = inputs[name];
+    if (problemOf[name]() !== "" || input.selectionStart !== input.value.length) return false;
+    const digits = digitsOf(input.value);
+    return name !== "number" || digits.length === (USUAL_LENGTH[brandOf(digits)] || 16);
+  };
 
   // ---- the token ----
 
@@ -315,10 +322,7 @@
       if (name === "number" && touched.has("cvc")) judge("cvc");
       judge(name);
       report();
-      const long = name !== "number" || digitsOf(input.value).length === Math.max(...lengthsOf(brandOf(digitsOf(input.value))))
-        || LENGTHS[brandOf(digitsOf(input.value))]?.length === 1
-        || (brandOf(digitsOf(input.value)) === "visa" && digitsOf(input.value).length === 16);
-      if (!deleting && index + 1 < names.length && long && complete(name)) inputs[names[index + 1]].focus();
+      if (!deleting && index + 1 < names.length && full(name)) inputs[names[index + 1]].focus();
     });
     input.addEventListener("blur", () => {
       if (input.value) touched.add(name);
@@ -326,7 +330,9 @@
       report();
     });
     input.addEventListener("keydown", (event) => {
-      if (event.key === "Backspace" && input.value === "" && index > 0) inputs[names[index - 1]].focus();
+      if (event.key !== "Backspace" || input.value !== "" || index === 0) return;
+      event.preventDefault();
+      inputs[names[index - 1]].focus();
     });
   });
   form.addEventListener("submit", (event) => {
