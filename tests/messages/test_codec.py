@@ -251,3 +251,22 @@ def test_no_mac_where_there_is_none(name: str) -> None:
     if name == "iso87-ascii":
         with pytest.raises(DecodeError, match="16 hexadecimal digits"):
             codec.mac_input(ASCII[:-1] + b"g")
+
+
+@pytest.mark.parametrize("dialect", ["iso87-ascii", "iso87-bcd"])
+@pytest.mark.parametrize("pan", ["4" * 12, "4" * 13, PAN, "4" * 19])
+@pytest.mark.parametrize("last", [52, 64, 70, 128])
+def test_the_offset_of_a_value_is_where_it_stands(dialect: str, pan: str, last: int) -> None:
+    """Whichever bitmaps there are, and whatever has been compiled by then."""
+    known = load_dialect(dialect)
+    codec = Codec(known)
+    values = {2: pan, 4: "000000001000", 43: "x" * 40, 52: "FEDCBA9876543210", 64: "0" * 16, 70: "301", 128: "0" * 16}
+    message = Message("0100", {number: value for number, value in values.items() if number <= last})
+    for _ in range(COMPILE_AFTER + 2):
+        data = codec.encode(message)
+        for number in (2, 52):
+            value = values[number]
+            packed = known.elements[number].encoding in ("bcd", "binary")
+            raw = bytes.fromhex(value if len(value) % 2 == 0 else f"0{value}") if packed else value.encode()
+            at = codec.offset(message, number)
+            assert data[at : at + len(raw)] == raw

@@ -10,6 +10,7 @@ from typing import Any
 import trio
 import trio.testing
 
+from hsm.algorithms.mac import AES_CMAC
 from hsm.config import KeyConfig
 from hsm.software import SoftwareHsm, software_keys
 from ledger.memory import MemoryJournal
@@ -32,10 +33,16 @@ from switch.worker import Worker, run_worker
 
 START = datetime(2026, 3, 14, 9, 26, 53, tzinfo=UTC)
 LOST = (WireError, WireLost)
-KEYS = tuple(
-    KeyConfig(name=name, usage=usage, party=name[4:])
-    for name, usage in (("zpk-pos", "pin"), ("zak-pos", "mac"), ("zpk-alpha", "pin"), ("zpk-beta", "pin"))
+KEYS = (
+    *(
+        KeyConfig(name=name, usage=usage, party=name[4:])
+        for name, usage in (("zpk-pos", "pin"), ("zak-pos", "mac"), ("zpk-alpha", "pin"), ("zpk-beta", "pin"))
+    ),
+    KeyConfig(name="zak-alpha", usage="mac", party="alpha", algorithm="ISO9797-1-ALG3"),
+    KeyConfig(name="zak-beta", usage="mac", party="beta", algorithm="HMAC-SHA-256"),
+    *(KeyConfig(name=f"zmk-{party}", usage="zmk", party=party) for party in ("pos", "alpha", "beta")),
 )
+PARTIES = {key.name: key.party for key in KEYS if key.usage != "zmk"}
 
 TABLE: dict[str, Any] = {
     "switch": {"workers": 2, "metrics": "", "recovery_grace_s": 2.0, "payment_log": False},
@@ -44,8 +51,14 @@ TABLE: dict[str, Any] = {
         {"name": "gateway", "listen": "gateway:1", "dialect": "iso87-ascii", "surrogate": True, "trace_element": 63},
     ],
     "issuer": [
-        {"name": "alpha", "address": "alpha:1", "dialect": "iso87-ascii", "pin_key": "zpk-alpha", "trace_element": 63},
-        {"name": "beta", "address": "beta:1", "dialect": "iso87-bcd", "pin_key": "zpk-beta", "trace_element": 63},
+        {
+            "name": "alpha", "address": "alpha:1", "dialect": "iso87-ascii", "pin_key": "zpk-alpha",
+            "mac_key": "zak-alpha", "trace_element": 63,
+        },
+        {
+            "name": "beta", "address": "beta:1", "dialect": "iso87-bcd", "pin_key": "zpk-beta",
+            "mac_key": "zak-beta", "mac_management": True, "trace_element": 63,
+        },
     ],
     "route": [
         {"prefix": "4", "issuer": "alpha", "country": "US"},
@@ -54,7 +67,7 @@ TABLE: dict[str, Any] = {
     "fraud": [{"name": "amount-limit", "amount_over_minor": 1_000_000, "action": "decline"}],
     "fees": {"rate": "0.029", "fixed_minor": 30},
     "merchant": [{"id": "DEMOSHOP", "country": "DE", "rate": "0.029", "fixed_minor": 0}],
-}
+}  # fmt: skip
 
 
 class World:
@@ -64,6 +77,8 @@ class World:
         seed: of every random choice.
         weather: on the way to each address.
         faults: rules of each issuer, by its name.
+        keys: more than `KEYS`, or in place of those of the same name.
+        ksn: where the terminal starts, on an acquirer link with a `ksn_element`.
     """
 
     def __init__(
@@ -75,12 +90,17 @@ class World:
         weather: dict[str, Weather] | None = None,
         faults: dict[str, tuple[FaultRule, ...]] | None = None,
         timeout_s: float = 5.0,
+        keys: tuple[KeyConfig, ...] = (),
+        ksn: bytes = b"",
     ) -> None:
         self.rng = random.Random(seed)
         self.clock = TrioClock(START)
         self.config = config or switch_config(TABLE)
-        self.keys = software_keys(KEYS, seed=seed)
-        self.hsm = SoftwareHsm(self.keys, seed=seed)
+        configured = {key.name: key for key in (*KEYS, *keys)}
+        self._algorithms = {key.name: key.algorithm for key in configured.values()}
+        self.ksn = ksn
+        self.keys = software_keys(configured.values(), seed=seed)
+        self.hsm = SoftwareHsm(self.keys, seed=seed, parties=PARTIES, now=lambda: self.clock.now().timestamp())
         self.journal = MemoryJournal(self._journal_pause)
         self.journal_delay_s = (0.0, 0.004)
         self.network = MemoryNetwork(random.Random(self.rng.random()), weather=weather)
@@ -91,9 +111,13 @@ class World:
             name: self._issuer(name, prefix, faults or {}) for name, prefix in (("alpha", "4"), ("beta", "5"))
         }
         self.clients = {
-            "pos": self._client("pos", timeout_s, pin=self.keys["zpk-pos"].value, mac=self.keys["zak-pos"].value),
+            "pos": self._client("pos", timeout_s),
             "gateway": self._client("gateway", timeout_s),
         }
+
+    def value(self, name: str) -> bytes:
+        """A clear key as it was at the start; b"" for no name."""
+        return self.keys[name].value if name else b""
 
     async def open(self, workers: int = 2) -> None:
         """Start everything and wait until links are up."""
@@ -152,10 +176,15 @@ class World:
         await trio.sleep(self.rng.uniform(*self.journal_delay_s))
 
     def _issuer(self, name: str, prefix: str, faults: dict[str, tuple[FaultRule, ...]]) -> IssuerServer:
+        link = next(link for link in self.config.issuers if link.name == name)
         scenario = IssuerScenario(
             name=name,
-            dialect={"alpha": "iso87-ascii", "beta": "iso87-bcd"}[name],
-            pin_key=f"zpk-{name}",
+            dialect=link.dialect,
+            pin_key=link.pin_key,
+            pin_format=link.pin_format,
+            mac_key=link.mac_key,
+            mac_algorithm=self._algorithms.get(link.mac_key) or AES_CMAC,
+            mac_management=link.mac_management,
             prefixes=(prefix,),
             default=AccountRule(balance_minor=5_000_000),
             fault=faults.get(name, ()),
@@ -163,7 +192,13 @@ class World:
             trace_element=63,
             log_messages=False,
         )
-        issuer = Issuer(scenario, self.keys[f"zpk-{name}"].value)
+        issuer = Issuer(
+            scenario,
+            self.value(link.pin_key),
+            mac_key=self.value(link.mac_key),
+            zmk=self.value(f"zmk-{name}"),
+            random_bytes=random.Random(self.rng.random()).randbytes,
+        )
         return IssuerServer(issuer, scenario, clock=self.clock.now, lost=LOST)
 
     async def _serve_issuer(self, address: str, server: IssuerServer) -> None:
@@ -172,12 +207,28 @@ class World:
             while True:
                 nursery.start_soon(server.serve, await acceptor.accept())
 
-    def _client(self, link: str, timeout_s: float, pin: bytes = b"", mac: bytes = b"") -> AcquirerClient:
-        profile = AcquirerProfile(link=link, trace_element=63 if link == "gateway" else 0)
-        acquirer = Acquirer(profile, pin_key=pin, mac_key=mac)
+    def _client(self, name: str, timeout_s: float) -> AcquirerClient:
+        link = next(link for link in self.config.acquirers if link.name == name)
+        profile = AcquirerProfile(
+            link=name,
+            dialect=link.dialect,
+            trace_element=63 if name == "gateway" else 0,
+            pin_format=link.pin_format,
+            ksn_element=link.ksn_element or 0,
+            mac_algorithm=self._algorithms.get(link.mac_key) or AES_CMAC,
+            mac_management=link.mac_management,
+        )
+        acquirer = Acquirer(
+            profile,
+            pin_key=self.value(link.pin_key),
+            mac_key=self.value(link.mac_key),
+            zmk=self.value("zmk-pos") if link.mac_key else b"",
+            ksn=self.ksn if link.ksn_element else b"",
+            random_bytes=random.Random(self.rng.random()).randbytes,
+        )
 
         async def connect() -> Wire:
-            return await self.network.dial(f"{link}:1", 3.0)
+            return await self.network.dial(f"{name}:1", 3.0)
 
         return AcquirerClient(
             acquirer, connect, clock=self.clock.now, timeout_s=timeout_s, lost=LOST, seed=self.rng.getrandbits(32)

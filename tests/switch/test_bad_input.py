@@ -147,7 +147,7 @@ def test_an_unknown_message_from_an_issuer_is_answered_12() -> None:
     async def script(world: World) -> None:
         server = world.issuers["alpha"]
         wire = server._wires[0]
-        await wire.send(framing().encode(Codec(load_dialect("iso87-ascii")).encode(purchase(mti="0300"))))
+        await wire.send(framing().encode(server._sealing.encode(purchase(mti="0300"))))
         await trio.sleep(1.0)
         assert world.counted("unexpected", "alpha") == 1
         assert server.issuer.stats["0310"] == 1
