@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -127,6 +128,13 @@ def test_the_version_before_still_verifies_and_the_one_in_force_generates(comman
     old = psec.cvv.generate_cvv(OLD_CVK, PAN, "8701", "101")
     assert commands.verify(KINDS["cvv"], old)
     assert commands.generate(KINDS["cvv"]) == psec.cvv.generate_cvv(CVK, PAN, "8701", "101") != old
+
+
+def test_values_are_compared_in_constant_time(commands: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[bytes] = []
+    monkeypatch.setattr(hmac, "compare_digest", lambda one, other: compared.append(other) or one == other)
+    assert commands.verify(KINDS["cvv"], "561")
+    assert compared == [b"561"]
 
 
 def test_keys_are_asked_for_what_is_done(commands: Commands) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -222,6 +223,14 @@ def test_the_version_before_still_verifies(commands: Commands) -> None:
     assert answer.arpc == card.call("generate_arpc", tag_9f26=request.cryptogram)
     stranger = Oracle("mchip", imk_ac=IMK_SMC).call("generate_ac")
     assert not commands.verify(msgspec.structs.replace(request, cryptogram=stranger)).verified
+
+
+def test_cryptograms_are_compared_in_constant_time(commands: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[bytes] = []
+    monkeypatch.setattr(hmac, "compare_digest", lambda one, other: compared.append(other) or one == other)
+    request = verification("mchip-csk")
+    assert commands.verify(request).verified
+    assert compared == [request.cryptogram]
 
 
 @pytest.mark.parametrize(

@@ -236,3 +236,10 @@ def test_matching_takes_the_leftmost_bytes_only() -> None:
     mac = bytes(range(8))
     assert mac_matches(mac, mac) and mac_matches(mac, mac[:4])
     assert not mac_matches(mac, mac[1:]) and not mac_matches(mac, mac[:3]) and not mac_matches(mac[:4], mac)
+
+
+def test_macs_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[bytes] = []
+    monkeypatch.setattr(hmac, "compare_digest", lambda one, other: compared.append(other) or one == other)
+    mac = generate_mac(KEY, b"x")
+    assert verify_mac(KEY, b"x", mac[:4]) and compared == [mac[:4]]
