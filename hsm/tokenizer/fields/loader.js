@@ -51,7 +51,9 @@
     frame.title = options.title || "Card details";
     frame.src = address(options.theme);
     frame.referrerPolicy = "no-referrer";
-    frame.style.cssText = `display: block; width: 100%; height: ${FIRST_HEIGHT_PX}px; border: 0; color-scheme: normal`;
+    // The frame's own scheme, or browsers paint a background behind it.
+    const scheme = { dark: "dark", auto: "light dark" }[options.theme?.mode] || "light";
+    frame.style.cssText = `display: block; width: 100%; height: ${FIRST_HEIGHT_PX}px; border: 0; color-scheme: ${scheme}`;
     return frame;
   };
 
