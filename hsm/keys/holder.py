@@ -48,18 +48,13 @@ class Keyholder:
             TokenError, KeyStoreError: token or keys cannot be opened; where files are damaged, with the way back.
             ConfigurationError: the configuration and the keys contradict each other.
         """
-        directory = self._state / "hsm"
         try:
-            self._token = self.token = Token(self._config, directory)
-            self.store = KeyStore(self.token, directory, grace_s=self._config.key_grace_s, clock=self._clock)
-        except (TokenError, KeyStoreError) as error:
-            backup = newest_intact(directory)
-            if backup is None or (isinstance(error, TokenError) and self._config.module):
-                raise
-            way_back = f"the last good copy is {backup.path}: cardswitch hsm restore"
-            raise type(error)(f"{error}; if it is damaged, {way_back}") from None
-        if provisioning:
-            provision(self.store, self._config.keys, self._state / "exchange", self._config.provision)
+            self._open_store()
+            if provisioning:
+                provision(self.store, self._config.keys, self._state / "exchange", self._config.provision)
+        except HsmError:
+            self.close()
+            raise
         return self.store.keyring(), self.store.check_values()
 
     def write_party_files(self) -> None:
@@ -72,6 +67,19 @@ class Keyholder:
         if self._token is not None:
             with suppress(HsmError):
                 self._token.close()
+        self._token = None
+
+    def _open_store(self) -> None:
+        directory = self._state / "hsm"
+        try:
+            self._token = self.token = Token(self._config, directory)
+            self.store = KeyStore(self.token, directory, grace_s=self._config.key_grace_s, clock=self._clock)
+        except (TokenError, KeyStoreError) as error:
+            backup = newest_intact(directory)
+            if backup is None or (isinstance(error, TokenError) and self._config.module):
+                raise
+            way_back = f"the last good copy is {backup.path}: cardswitch hsm restore"
+            raise type(error)(f"{error}; if it is damaged, {way_back}") from None
 
 
 def hold_lock(directory: Path) -> BinaryIO:

@@ -37,6 +37,7 @@ _MASK = "xor-"
 _KINDS = {"T": KeyType.DES3, "A": KeyType.AES, "H": KeyType.GENERIC_SECRET}
 _HALF_BYTES = 8
 _TDES_BYTES = 24
+_HMAC_BYTES = 32
 _HALVED_USAGES = frozenset({"C0", "M3"})
 # What key blocks of versions A and C are decrypted and authenticated with. Source: TR-31:2018, 5.3.2.2.
 _BLOCK_MASKS = (b"\x45" * 8, b"\x4d" * 8)
@@ -204,9 +205,9 @@ def _pieces(value: bytes, attributes: KeyAttributes) -> dict[str, bytes]:
     if attributes.algorithm == "A":
         return {WHOLE: value}
     if attributes.algorithm == "H":
-        # SoftHSM wraps whole blocks of 8 bytes. HMAC itself fills a key up with zeros (RFC 2104, 2), so these change
-        # nothing.
-        return {WHOLE: value + bytes(-len(value) % 8)}
+        # SoftHSM wraps whole blocks of 8 bytes, and takes 32 bytes or more. HMAC itself fills a key up to 64 bytes with
+        # zeros (RFC 2104, 2), so these change nothing.
+        return {WHOLE: value.ljust(_HMAC_BYTES, b"\0") + bytes(-len(value) % 8 if len(value) > _HMAC_BYTES else 0)}
     pieces = {WHOLE: value, LEFT_HALF: value[:_HALF_BYTES] * 3}
     for mask in _masks(attributes):
         pieces[_mask_name(mask)] = bytes(left ^ right for left, right in zip(value, cycle(mask), strict=False))

@@ -10,7 +10,7 @@ file. A whole older file with its seals is not: the directory is its owner's.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
@@ -70,10 +70,16 @@ class KeyRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         )
 
 
-class _KeyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class KeyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The content of the file; `own` are the check values of the token's own keys by name."""
+
     format: int
+    own: dict[str, str]
     keys: list[KeyRecord]
-    seal: str
+    seal: str = ""
+
+
+_NO_FILE = KeyFile(FORMAT, {}, [])
 
 
 class _FirstReleaseKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -89,8 +95,8 @@ class _FirstReleaseKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     wrapped: str
 
 
-def read_records(file: Path, integrity_key: HmacKey, *, first_release: bool) -> list[KeyRecord]:
-    """Return the records of the file, none where there is no file.
+def read_key_file(file: Path, integrity_key: HmacKey, *, first_release: bool) -> KeyFile:
+    """Return what is in the file, nothing where there is no file.
 
     Args:
         file: `keys.json`.
@@ -102,15 +108,15 @@ def read_records(file: Path, integrity_key: HmacKey, *, first_release: bool) -> 
     try:
         content = file.read_bytes()
     except FileNotFoundError:
-        return []
+        return _NO_FILE
     except OSError as error:
         raise KeyStoreError(f"{file}: {error.strerror}") from None
     if content.lstrip().startswith(b"["):
         if not first_release:
             raise KeyStoreError(f"{file}: a key file of the first release, but this token has left that behind")
-        return _first_release_records(file, content)
+        return KeyFile(FORMAT, {}, _first_release_records(file, content))
     try:
-        read = msgspec.json.decode(content, type=_KeyFile)
+        read = msgspec.json.decode(content, type=KeyFile)
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise KeyStoreError(f"{file}: not a key file") from None
     if read.format != FORMAT:
@@ -121,12 +127,12 @@ def read_records(file: Path, integrity_key: HmacKey, *, first_release: bool) -> 
                 f"{file}: key {record.name} version {record.version} was changed outside the HSM: its seal is wrong"
             )
         _check(file, record)
-    if not hmac.compare_digest(_list_seal(read.keys, integrity_key), read.seal.encode()):
+    if not hmac.compare_digest(_list_seal(read, integrity_key), read.seal.encode()):
         raise KeyStoreError(f"{file}: keys were taken out or put back outside the HSM: the seal of the list is wrong")
-    return read.keys
+    return read
 
 
-def write_records(file: Path, records: Iterable[KeyRecord], integrity_key: HmacKey) -> None:
+def write_key_file(file: Path, records: Iterable[KeyRecord], own: dict[str, str], integrity_key: HmacKey) -> None:
     """Replace the file at once or not at all, durable when this returns.
 
     Raises:
@@ -134,7 +140,10 @@ def write_records(file: Path, records: Iterable[KeyRecord], integrity_key: HmacK
     """
     ordered = sorted(records, key=lambda record: (record.name, record.version))
     sealed = [msgspec.structs.replace(record, seal=_record_seal(record, integrity_key).decode()) for record in ordered]
-    content = msgspec.json.encode(_KeyFile(FORMAT, sealed, _list_seal(sealed, integrity_key).decode()))
+    unsealed = KeyFile(FORMAT, own, sealed)
+    content = msgspec.json.encode(
+        msgspec.structs.replace(unsealed, seal=_list_seal(unsealed, integrity_key).decode()), order="sorted"
+    )
     try:
         write_private(file, msgspec.json.format(content) + b"\n")
     except OSError as error:
@@ -146,8 +155,10 @@ def _record_seal(record: KeyRecord, integrity_key: HmacKey) -> bytes:
     return integrity_key.hmac(_RECORD_SEAL + unsealed).hex().upper().encode()
 
 
-def _list_seal(records: Sequence[KeyRecord], integrity_key: HmacKey) -> bytes:
-    return integrity_key.hmac(_LIST_SEAL + "\n".join(record.seal for record in records).encode()).hex().upper().encode()
+def _list_seal(content: KeyFile, integrity_key: HmacKey) -> bytes:
+    own = [f"{name} {kcv}" for name, kcv in sorted(content.own.items())]
+    listed = "\n".join([*own, *(record.seal for record in content.keys)])
+    return integrity_key.hmac(_LIST_SEAL + listed.encode()).hex().upper().encode()
 
 
 def _check(file: Path, record: KeyRecord) -> None:

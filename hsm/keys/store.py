@@ -25,7 +25,7 @@ from hsm.keys.attributes import KeyAttributes
 from hsm.keys.backup import drop_backups, list_backups, make_backup
 from hsm.keys.key_objects import WHOLE, KeyObjects, WrappedKey
 from hsm.keys.keyring import HeldKey
-from hsm.keys.records import DATA_ROLE, KeyRecord, read_records, write_records
+from hsm.keys.records import DATA_ROLE, KeyRecord, read_key_file, write_key_file
 from hsm.keys.token import DATA_KEY, OWN_KEY_BITS, STORAGE_KEY, Token, data_key_version
 from hsm.keys.token_keyring import FOREVER, TokenKeyring, Version
 from hsm.keys.token_keys import TokenKey
@@ -81,12 +81,15 @@ class KeyStore:
         self._gathering = False
         if not self._file.exists() and any("keys.json" in backup.files for backup in list_backups(directory)):
             raise KeyStoreError(f"{self._file} is missing")
-        read = read_records(self._file, token.integrity_key, first_release=token.upgrading)
-        self._records: _Versions = {(record.name, record.version): record for record in read}
+        read = read_key_file(self._file, token.integrity_key, first_release=token.upgrading)
+        self._check_own_keys(read.own)
+        self._records: _Versions = {(record.name, record.version): record for record in read.keys}
         self._held = {place: self._opened(record) for place, record in self._records.items() if record.parts}
-        if self._reconciled_data_keys() or token.upgrading or not self._file.exists():
+        if self._reconciled_data_keys() or token.upgrading:
             self._write(self._records)
         token.finish_upgrade()
+        if read.own != self._own_check_values():
+            self._write(self._records)
         make_backup(directory)
 
     @contextmanager
@@ -280,7 +283,18 @@ class KeyStore:
             make_backup(self._directory)
 
     def _write(self, records: Mapping[tuple[str, int], KeyRecord]) -> None:
-        write_records(self._file, records.values(), self._token.integrity_key)
+        write_key_file(self._file, records.values(), self._own_check_values(), self._token.integrity_key)
+
+    def _own_check_values(self) -> dict[str, str]:
+        return {name: own.kcv for name, own in self._token.own.items() if name not in self._token.data_keys}
+
+    def _check_own_keys(self, expected: Mapping[str, str]) -> None:
+        for name, kcv in expected.items():
+            own = self._token.own.get(name)
+            if own is None:
+                raise TokenError(f"the token has lost its key {name}; restore state/hsm from a backup")
+            if not hmac.compare_digest(own.kcv, kcv):
+                raise TokenError(f"the token's key {name} has check value {own.kcv}, expected {kcv}")
 
     def _drop_what_is_over(self, changed: _Versions) -> None:
         now = self._clock()

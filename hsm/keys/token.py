@@ -275,8 +275,10 @@ def _session_copy(handle: Any) -> Any:
 
 
 def _check_value(handle: Any, kind: KeyType) -> str:
-    """Return the check value of a token key, or an empty string where the object does not work."""
+    """Return the check value of a token key, or an empty string where the object is not whole, or is no secret."""
     try:
+        if not handle[Attribute.SENSITIVE] or handle[Attribute.EXTRACTABLE]:
+            return ""
         if kind is KeyType.GENERIC_SECRET:
             return check_value("H", TokenHmacKey(handle))
         if handle[Attribute.SIGN]:
