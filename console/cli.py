@@ -221,6 +221,19 @@ def bench_switch(
     raise typer.Exit(run_bench(load(config, None, workers), seconds, in_flight, as_json))
 
 
+@bench_app.command("hsm")
+def bench_hsm(
+    seconds: Annotated[float, typer.Option(min=0.2, max=600, help="How long to measure each command.")] = 2.0,
+    in_flight: Annotated[int, typer.Option("--in-flight", min=1, max=1000, help="Commands at a time.")] = 64,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Commands a second of an HSM process, beside its PKCS#11 calls bare."""
+    from console.bench_hsm import run_bench
+
+    raise typer.Exit(run_bench(load(config, None), seconds, in_flight, as_json))
+
+
 @bench_app.command("codec")
 def bench_codec(as_json: JsonOption = False) -> None:
     """Microseconds a message, beside pyiso8583."""

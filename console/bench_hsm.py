@@ -1,0 +1,281 @@
+"""`cardswitch bench hsm`: commands a second of an HSM process through its socket, beside its PKCS#11 calls bare.
+
+An HSM of its own (SoftHSM token, embedded PostgreSQL, fsync on) starts in a temporary state directory. For each
+command: one caller keeps some in flight for a few seconds; then a process without socket or loop makes the same PKCS#11
+calls on a copy of the token. Both use one thread, one after the other, so that they get the same machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import uvloop
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from console.bench_hsm_commands import EXPIRY, KEYS, PARTY, BenchCard, BenchCommand, Requests
+from console.bench_hsm_load import LoadFigures, run_load
+from console.bench_pkcs11 import BareFigures, BareQuestion, Settings
+from console.config import Config, StateConfig, write_effective
+from console.errors import ConsoleError, StartError
+from console.migration import migrate
+from console.postgresql import OWNER, EmbeddedPostgres, role_passwords
+from console.process_table import cpu_s
+from hsm.asyncio_client import AsyncioHsm, open_hsm
+from hsm.callers import COMMANDS, CallerConfig
+from hsm.commands import Screen
+from hsm.keys.exchange import load_party_keys
+from hsm.vault_commands import Tokenize
+from hsm.wire import encode_body
+from simulators.population import population
+
+CARDS = 256
+NEW_CARDS_PER_S = 10_000  # more than are stored in the time
+IN_FLIGHT = 64
+WARM_UP_S = 0.3
+CALLER = CallerConfig(name="bench", socket="bench.sock", commands=tuple(COMMANDS))
+_START_S = 30.0
+
+
+class CommandFigures(msgspec.Struct, frozen=True):
+    """One command. `cpu` is the share of one core that the HSM process had; `bare_per_s` is how often all PKCS#11 calls
+    of the command are made bare, `calls` of them. Both, and `ratio`, are null for a command without any."""
+
+    command: str
+    what: str
+    per_s: float
+    p50_us: float
+    p99_us: float
+    cpu: float
+    calls: int
+    bare_per_s: float | None
+    ratio: float | None
+
+
+class BenchFigures(msgspec.Struct, frozen=True):
+    """What `--json` prints."""
+
+    commands: list[CommandFigures]
+    in_flight: int
+    seconds: float
+
+
+def run_bench(config: Config, seconds: float, in_flight: int, as_json: bool) -> int:
+    """Measure and print; returns the exit status.
+
+    Raises: StartError where the HSM does not start; ConsoleError where it refuses a command.
+    """
+    console = Console(stderr=as_json, highlight=False)
+    figures = bench_hsm(config, seconds, in_flight, console)
+    if as_json:
+        print(msgspec.json.encode(figures).decode())
+    else:
+        _print(console, figures)
+    return 0
+
+
+def bench_hsm(config: Config, seconds: float, in_flight: int, console: Console) -> BenchFigures:
+    """The whole measurement; a progress bar on `console` where it is a terminal."""
+    # /tmp is memory on many machines, and fsync of memory is no fsync.
+    state = Path(tempfile.mkdtemp(prefix="cardswitch-bench-", dir="/var/tmp" if os.path.isdir("/var/tmp") else None))
+    state.chmod(0o755)
+    config = _own(config, state)
+    try:
+        with (
+            Progress(
+                TextColumn("{task.description:32}"), BarColumn(), TimeRemainingColumn(), console=console, transient=True
+            ) as progress,
+            _postgresql(state),
+            _hsm(config) as hsm,
+            _bare(config) as bare,
+        ):
+            commands = uvloop.run(_prepared(config, int(seconds * NEW_CARDS_PER_S)))
+            task = progress.add_task("", total=len(commands))
+            figures = []
+            for command in commands:
+                progress.update(task, description=command.name)
+                figures.append(_measured(config, command, hsm.pid, bare, seconds, in_flight))
+                progress.advance(task)
+    finally:
+        shutil.rmtree(state, ignore_errors=True)
+    return BenchFigures(figures, in_flight, seconds)
+
+
+def _own(config: Config, state: Path) -> Config:
+    """The configuration with the keys and the caller of the benchmark, in a state directory and a database of its own;
+    events of single commands are left out, as in `bench switch`."""
+    replace = msgspec.structs.replace
+    return replace(
+        config,
+        state=StateConfig(str(state)),
+        log=replace(config.log, level="warning"),
+        postgresql=replace(config.postgresql, dsn=""),
+        key=(*config.key, *KEYS),
+        caller=(CALLER,),
+    )
+
+
+def _measured(
+    config: Config, command: BenchCommand, pid: int, bare: subprocess.Popen[bytes], seconds: float, in_flight: int
+) -> CommandFigures:
+    socket = config.caller_socket(CALLER.name)
+    once = len(command.requests) > CARDS
+    requests: list[Any] = command.requests
+    if not once:
+        uvloop.run(run_load(socket, requests, WARM_UP_S, in_flight))
+    before = cpu_s(pid)
+    load: LoadFigures = uvloop.run(run_load(socket, requests, seconds, in_flight, once=once))
+    used = cpu_s(pid) - before
+    some = [encode_body(request) for request in requests[:CARDS]]
+    calls = _ask(bare, BareQuestion(some, command.pans[:CARDS], seconds / 2))
+    return CommandFigures(
+        command=command.name,
+        what=command.what,
+        per_s=round(load.per_s, 1),
+        p50_us=round(load.p50_us, 1),
+        p99_us=round(load.p99_us, 1),
+        cpu=round(used / load.seconds, 2),
+        calls=calls.calls,
+        bare_per_s=round(calls.per_s, 1) if calls.calls else None,
+        ratio=round(load.per_s / calls.per_s, 3) if calls.calls else None,
+    )
+
+
+async def _prepared(config: Config, new_cards: int) -> list[BenchCommand]:
+    """Make cards known to the vault, and the requests over them."""
+    keys = load_party_keys(config.exchange_path, PARTY)
+    cards, tokens = [], []
+    async with open_hsm(config.caller_socket(CALLER.name), timeout_s=10.0) as hsm:
+        await _connected(hsm)
+        for pan in population(CARDS):
+            token = await hsm.tokenize(Tokenize(pan=pan, expiry=EXPIRY, kind="pm"))
+            tokens.append(token.id)
+            screened = await hsm.screen(Screen(pan=pan))
+            cards.append(BenchCard(pan, screened.token))
+    return Requests(keys, cards).commands(population(new_cards, start=CARDS), tokens)
+
+
+async def _connected(hsm: AsyncioHsm) -> None:
+    async with asyncio.timeout(_START_S):
+        while not hsm.connected:  # noqa: ASYNC110 - nobody announces it
+            await asyncio.sleep(0.02)
+
+
+@contextlib.contextmanager
+def _postgresql(state: Path) -> Iterator[None]:
+    server = EmbeddedPostgres(state)
+    server.start()
+    try:
+        asyncio.run(migrate(server.dsn(OWNER), role_passwords(state)))
+        yield
+    finally:
+        server.stop()
+
+
+@contextlib.contextmanager
+def _hsm(config: Config) -> Iterator[subprocess.Popen[bytes]]:
+    """The HSM as `cardswitch hsm`, ready."""
+    file = config.state_path / "bench.json"
+    write_effective(config, file)
+    with _started("console.cli", "hsm", "--config", str(file), "--state", str(config.state_path)) as process:
+        until = time.monotonic() + _START_S
+        while not config.caller_socket(CALLER.name).exists():
+            if process.poll() is not None or time.monotonic() > until:
+                raise StartError("the HSM does not start", _last_words(config))
+            time.sleep(0.02)
+        yield process
+
+
+@contextlib.contextmanager
+def _bare(config: Config) -> Iterator[subprocess.Popen[bytes]]:
+    """The process that makes bare calls, on a copy of the token."""
+    state = config.state_path / "bare"
+    shutil.copytree(config.state_path / "hsm", state / "hsm", ignore=shutil.ignore_patterns("audit", "lock"))
+    shutil.copytree(config.exchange_path, state / "exchange")
+    with _started("console.bench_pkcs11") as process:
+        _say(process, Settings(config.hsm_config(), str(state)))
+        _heard(process)
+        yield process
+
+
+def _ask(bare: subprocess.Popen[bytes], question: BareQuestion) -> BareFigures:
+    _say(bare, question)
+    return msgspec.json.decode(_heard(bare), type=BareFigures)
+
+
+def _say(process: subprocess.Popen[bytes], line: Any) -> None:
+    assert process.stdin is not None
+    process.stdin.write(msgspec.json.encode(line) + b"\n")
+    process.stdin.flush()
+
+
+def _heard(process: subprocess.Popen[bytes]) -> bytes:
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    if not line:
+        raise ConsoleError("the process that makes bare PKCS#11 calls died", "run it again with --debug")
+    return line
+
+
+@contextlib.contextmanager
+def _started(module: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    root = str(Path(__file__).resolve().parent.parent)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
+    process = subprocess.Popen(
+        [sys.executable, "-m", module, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=environment,
+    )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        for stream in (process.stdin, process.stdout):
+            if stream is not None:
+                stream.close()
+
+
+def _last_words(config: Config) -> str:
+    return f"run cardswitch doctor; its state was {config.state_path}"
+
+
+def _print(console: Console, figures: BenchFigures) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("command")
+    table.add_column("")
+    for name in ("per s", "p50 µs", "p99 µs", "core", "calls", "bare per s", "ratio"):
+        table.add_column(name, justify="right")
+    for one in figures.commands:
+        table.add_row(
+            one.command,
+            one.what,
+            f"[bold]{one.per_s:,.0f}[/]",
+            f"{one.p50_us:,.0f}",
+            f"{one.p99_us:,.0f}",
+            f"{one.cpu:.0%}",
+            str(one.calls),
+            "" if one.bare_per_s is None else f"{one.bare_per_s:,.0f}",
+            "" if one.ratio is None else f"{one.ratio:.2f}",
+        )
+    console.print(table)
+    console.print(f"{figures.in_flight} commands in flight, {figures.seconds:g} s each; bare: its PKCS#11 calls alone")
