@@ -12,6 +12,8 @@ import msgspec
 from hsm.callers import CallerConfig, caller_problems
 from hsm.errors import ConfigurationError
 from hsm.keys.attributes import ROLES
+from hsm.vault.cards import SURROGATE_BIN
+from hsm.vault.network_token_rules import NETWORK_TOKEN_BIN, NETWORK_TOKEN_KEY
 
 # Debian and Ubuntu first, then Fedora, Homebrew and a build from source.
 SOFTHSM_PATHS = (
@@ -58,6 +60,8 @@ class HsmConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         max_connections: callers connected at once.
         cached_cards: cards kept in memory (about 1 KB each).
         database_timeout_s: how long a statement on the vault may take.
+        network_token_bin: first 6 to 8 digits of the network tokens made here; no issuer's, and not the surrogates'.
+        network_token_key: the `[[key]]` of their cryptograms, usage token-cryptogram.
         log_commands: write an event for each dispatch, tokenization and resolution; refusals are always written.
     """
 
@@ -76,6 +80,8 @@ class HsmConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     max_connections: int = 256
     cached_cards: int = 100_000
     database_timeout_s: float = 2.0
+    network_token_bin: str = NETWORK_TOKEN_BIN
+    network_token_key: str = NETWORK_TOKEN_KEY
     log_commands: bool = True
 
     def problems(self) -> list[str]:
@@ -99,6 +105,11 @@ class HsmConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
                 found.append(f"hsm.{name} must be greater than zero")
         if not 0 <= self.key_grace_s <= 86_400:
             found.append("hsm.key_grace_s is from 0 to 86400")
+        leading = self.network_token_bin
+        if not (6 <= len(leading) <= 8 and leading.isascii() and leading.isdigit() and leading[0] != "0"):
+            found.append("hsm.network_token_bin is 6 to 8 digits")
+        elif leading.startswith(SURROGATE_BIN):
+            found.append(f"hsm.network_token_bin: {SURROGATE_BIN} is the range of surrogates")
         if self.slot < -1:
             found.append("hsm.slot is the number of a slot, or -1")
         if not self.module and (self.slot >= 0 or self.serial or self.pin_file):

@@ -13,11 +13,12 @@ import msgspec
 from hsm.card_commands import CardRequest, PinReference, Verified, VerifiedCryptogram
 from hsm.commands import Dispatch, GenerateMac, Screen
 from hsm.key_commands import KeyRequest, ListKeys, Rewrap
+from hsm.vault_commands import DeleteCard
 from hsm.wire import REQUESTS
 
 VERDICTS = frozenset({Verified, VerifiedCryptogram, PinReference})
 # Their record is on the disk before their answer leaves.
-LASTING = frozenset(get_args(KeyRequest)) - {ListKeys, Rewrap}
+LASTING = (frozenset(get_args(KeyRequest)) - {ListKeys, Rewrap}) | {DeleteCard}
 
 Names = Callable[[Any], tuple[str, ...]]
 

@@ -32,6 +32,7 @@ from hsm.service import Service
 from hsm.vault.cards import CardCache, Numbers
 from hsm.vault.database import Database
 from hsm.vault.desk import vault_handlers
+from hsm.vault.network_tokens import NetworkTokens
 from hsm.vault.vault import Vault
 
 log = structlog.get_logger(__name__)
@@ -74,14 +75,15 @@ async def serve_hsm(config: HsmConfig, *, state_directory: Path, dsn: str, ready
         return keyholder.token.seal_audit(data)  # of the token that is open then
 
     audit = AuditWriter(state_directory / AUDIT, seal)
-    vault = Vault(database, cards, numbers)
+    tokens = (config.network_token_bin, config.network_token_key)
+    vault = Vault(database, cards, numbers, NetworkTokens(database, numbers, *tokens))
     desk = KeyDesk(
         keyholder.store,
         on_change=lambda keyring: keys.changed(keyring),
         cards_under=lambda version: vault.cards_under(f"{DATA_KEY}-{version}"),
     )
     handlers = {**key_handlers(desk), **vault_handlers(vault, lambda: service.engine, seal)}
-    engine = Engine(keyring, cards, numbers)
+    engine = Engine(keyring, cards, numbers, network_token_bin=tokens[0], network_token_key=tokens[1])
     service = Service(engine, vault, Metrics(), audit, handlers, log_commands=config.log_commands)
     keys = KeyChanges(service, keyholder, desk)
     keys.use(engine)
