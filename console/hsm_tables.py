@@ -30,7 +30,7 @@ def codes(attributes: Any) -> str:
 
 def print_keys(keys: Sequence[Any], title: str = "") -> None:
     """A table, a line a version of a key, with its check value."""
-    table = _table(("key", "version", "role", "X9.143", "bits", "KCV", "status", "party", "made", "origin"), title)
+    table = _table(("key", "v", "role", "X9.143", "bits", "KCV", "status", "party", "made", "origin"), title)
     for key in sorted(keys, key=lambda key: (key.name, key.version)):
         style = _STATUS_STYLES.get(key.status, "")
         table.add_row(
@@ -42,7 +42,7 @@ def print_keys(keys: Sequence[Any], title: str = "") -> None:
             f"[bold]{key.kcv}[/]",
             f"[{style}]{key.status}[/]" if style else key.status,
             _escape(key.party),
-            moment(key.created_at),
+            moment(key.created_at)[:10],
             key.origin,
         )
     _print(table)
@@ -95,9 +95,15 @@ def _table(titles: Sequence[str], title: str = "") -> Any:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, title=title or None, title_justify="left")
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, title=title or None, title_justify="left")
     for name in titles:
-        table.add_column(name, justify="right" if name in ("version", "bits", "n") else "left", overflow="fold")
+        # On a narrow terminal the others are folded; a folded check value is none.
+        table.add_column(
+            name,
+            justify="right" if name in ("v", "bits", "n", "number", "files") else "left",
+            overflow="fold",
+            no_wrap=name in ("key", "v", "X9.143", "bits", "KCV", "status", "made", "n", "time", "outcome", "number"),
+        )
     return table
 
 

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -190,6 +195,34 @@ def test_two_custodians_bring_a_zone_master_key(desk: Officer) -> None:
     desk.json("key", "generate", "zpk-north", "--role", "pin", "--party", "north")
     block = desk.json("key", "export", "zpk-north", "--under", "zmk-north")
     assert clear_check_value("T", unwrap_block(ClearAesKey(key), block["block"]).key) == block["kcv"]
+
+
+def test_a_terminal_does_not_show_what_is_typed(initialised: Path) -> None:
+    parts = split_key(bytes(range(90, 122)), 2, lambda count: bytes(range(3, 3 + count)))
+    typed = iter([line for part in parts for line in (part.hex(), "y")])
+    ours, theirs = pty.openpty()
+    arguments = ("key", "import", "zmk-terminal", "--role", "zmk", "--components", "2", "--state", str(initialised))
+    child = subprocess.Popen(
+        [sys.executable, "-m", "console.cli", "hsm", *arguments],
+        stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+    )  # fmt: skip
+    os.close(theirs)
+    shown, asked = b"", 0
+    while True:
+        try:
+            shown += os.read(ours, 4096)
+        except OSError:  # the other end is closed: the command has ended
+            break
+        # The prompt comes once the echo is off.
+        while asked < len(asked_for := re.findall(rb"\(hidden\): |\[y/N\]: ", shown)):
+            asked += 1
+            os.write(ours, next(typed).encode() + b"\n")
+        assert len(asked_for) <= 4
+    os.close(ours)
+    assert child.wait(30) == 0, shown
+    said = shown.decode().lower()
+    assert "taken, check value" in said
+    assert not any(part.hex()[:12] in said for part in parts)
 
 
 def test_a_custodian_types_again_what_was_wrong(desk: Officer) -> None:
