@@ -32,6 +32,7 @@ from hsm.service import Service
 from hsm.vault.cards import CardCache, Numbers
 from hsm.vault.database import Database
 from hsm.vault.desk import vault_handlers
+from hsm.vault.network_token_table import StoredNetworkTokens
 from hsm.vault.network_tokens import NetworkTokens
 from hsm.vault.vault import Vault
 
@@ -76,7 +77,7 @@ async def serve_hsm(config: HsmConfig, *, state_directory: Path, dsn: str, ready
 
     audit = AuditWriter(state_directory / AUDIT, seal)
     tokens = (config.network_token_bin, config.network_token_key)
-    vault = Vault(database, cards, numbers, NetworkTokens(database, numbers, *tokens))
+    vault = Vault(database, cards, numbers, NetworkTokens(StoredNetworkTokens(database), numbers, *tokens))
     desk = KeyDesk(
         keyholder.store,
         on_change=lambda keyring: keys.changed(keyring),

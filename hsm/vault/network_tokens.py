@@ -7,9 +7,7 @@ a payment the card behind. The rules are in `hsm.vault.network_token_rules`.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any, cast
-
-import asyncpg
+from typing import cast
 
 from hsm.algorithms.primitives import AesKey
 from hsm.algorithms.token_cryptogram import (
@@ -22,7 +20,6 @@ from hsm.errors import VaultError
 from hsm.keys.keyring import NONCE_BYTES, Keyring, Sealed
 from hsm.keys.permissions import Operation
 from hsm.vault.cards import Card, Numbers, check_expiry
-from hsm.vault.database import Database
 from hsm.vault.network_token_rules import (
     CHANNELS,
     NETWORK_TOKEN_BIN,
@@ -33,6 +30,7 @@ from hsm.vault.network_token_rules import (
     check_usable,
     next_state,
 )
+from hsm.vault.network_token_table import NetworkTokenTable
 from hsm.vault_commands import (
     ChangeNetworkToken,
     GenerateTokenCryptogram,
@@ -43,43 +41,26 @@ from hsm.vault_commands import (
 )
 
 _ATTEMPTS = 4
-_COLUMNS = "id, domain, state, card, merchant, channel, expiry, counter, key_version, nonce, ciphertext, used_by"
-_INSERT = """
-INSERT INTO vault.network_tokens (id, card, domain, merchant, channel, expiry, fingerprint, key_version, nonce,
-                                  ciphertext)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (fingerprint) DO NOTHING RETURNING id
-"""
-_READ = f"SELECT {_COLUMNS} FROM vault.network_tokens WHERE id = $1 AND domain = $2"
-_BY_FINGERPRINT = f"SELECT {_COLUMNS} FROM vault.network_tokens WHERE fingerprint = $1"
-_CHANGE = f"""
-UPDATE vault.network_tokens SET state = $3, changed_at = clock_timestamp() WHERE id = $1 AND state = $2
-RETURNING {_COLUMNS}
-"""
-_ISSUE = """
-UPDATE vault.network_tokens SET issued = CASE WHEN $2::bigint = 0 THEN issued + 1 ELSE $2 END
-WHERE id = $1 AND state = 'active' AND CASE WHEN $2::bigint = 0 THEN issued < $3 ELSE issued < $2 END RETURNING issued
-"""
-# One statement decides: of two payments with one cryptogram, the second finds the counter risen.
-_TAKE = """
-UPDATE vault.network_tokens SET counter = $2, used_by = $3
-WHERE id = $1 AND state = 'active' AND (counter < $2 OR (counter = $2 AND used_by = $3 AND $3 <> '')) RETURNING id
-"""
 
 
 class NetworkTokens:
     """The rows and what is done to them.
 
     Args:
-        database: connections of the role cardswitch_vault.
+        table: the rows.
         numbers: makes ids, numbers and nonces, and knows the time.
         bin: the first 6–8 digits of the numbers made here.
         key_name: the key of the cryptograms, role `token-cryptogram`.
     """
 
     def __init__(
-        self, database: Database, numbers: Numbers, bin: str = NETWORK_TOKEN_BIN, key_name: str = NETWORK_TOKEN_KEY
+        self,
+        table: NetworkTokenTable,
+        numbers: Numbers,
+        bin: str = NETWORK_TOKEN_BIN,
+        key_name: str = NETWORK_TOKEN_KEY,
     ) -> None:
-        self._database = database
+        self._table = table
         self._numbers = numbers
         self._bin = bin
         self._key_name = key_name
@@ -105,7 +86,7 @@ class NetworkTokens:
                 name, request.domain, "active", card.token, request.merchant, request.channel, expiry, 0,
                 sealed.key_version, sealed.nonce, sealed.ciphertext, "",
             )  # fmt: skip
-            if await self._inserted(row, keyring.fingerprint(dpan)):
+            if await self._table.insert(row, keyring.fingerprint(dpan)):
                 return row.shown(dpan)
         raise VaultError("the vault found no free network token")
 
@@ -118,9 +99,9 @@ class NetworkTokens:
         for _ in range(_ATTEMPTS):
             row = await self._row(request.id, request.domain)
             after = next_state(row.state, request.change)
-            changed = await self._asked(_CHANGE, row.id, row.state, after)
+            changed = await self._table.change(row.id, row.state, after)
             if changed is not None:
-                return NetworkTokenRow(*changed).shown()
+                return changed.shown()
         raise VaultError("the network token is being changed by others")
 
     async def cryptogram(self, request: GenerateTokenCryptogram, keyring: Keyring) -> TokenCryptogram:
@@ -138,11 +119,10 @@ class NetworkTokens:
         row = await self._row(request.id, request.domain)
         check_usable(row, self._month())
         dpan = _number(row, keyring)
-        issued = await self._asked(_ISSUE, row.id, request.counter, HIGHEST_COUNTER)
-        if issued is None:
+        counter = await self._table.issue(row.id, request.counter)
+        if counter is None:
             check_usable(await self._row(request.id, request.domain), self._month())
             raise HsmRefused("cryptogram_replayed", "the counter of a network token only rises")
-        counter = issued["issued"]
         unpredictable = request.unpredictable or self._numbers.random_bytes(UNPREDICTABLE_BYTES)
         made = make_cryptogram(cast(AesKey, held.key), dpan, row.expiry, counter, unpredictable)
         return TokenCryptogram(dpan=dpan, expiry=row.expiry, counter=counter, cryptogram=made.encode())
@@ -155,15 +135,14 @@ class NetworkTokens:
                 as in `check_usable`.
         """
         for _ in range(_ATTEMPTS):
-            found = await self._asked(_BY_FINGERPRINT, presented.fingerprint)
-            if found is None:
+            row = await self._table.find(presented.fingerprint)
+            if row is None:
                 raise HsmRefused("network_token_unknown", "no such network token")
-            row = NetworkTokenRow(*found)
             check_usable(row, self._month())
             if not presented.authentic(row.expiry):
                 raise HsmRefused("cryptogram_invalid", "the cryptogram does not match")
             check_domain(row, presented.use)
-            if await self._asked(_TAKE, row.id, presented.cryptogram.counter, presented.use.used_by):
+            if await self._table.take(row.id, presented.cryptogram.counter, presented.use.used_by):
                 assert row.card is not None, "an active network token has a card"
                 return row.card
             if presented.cryptogram.counter <= row.counter:
@@ -172,23 +151,10 @@ class NetworkTokens:
         raise HsmRefused("cryptogram_replayed", "the cryptogram was used before")
 
     async def _row(self, name: str, domain: str) -> NetworkTokenRow:
-        found = await self._asked(_READ, name, domain)
-        if found is None:
+        row = await self._table.read(name, domain)
+        if row is None:
             raise HsmRefused("network_token_unknown", "no such network token")
-        return NetworkTokenRow(*found)
-
-    async def _inserted(self, row: NetworkTokenRow, fingerprint: bytes) -> bool:
-        arguments = (
-            row.id, row.card, row.domain, row.merchant, row.channel, row.expiry, fingerprint, row.key_version,
-            row.nonce, row.ciphertext,
-        )  # fmt: skip
-        try:
-            return await self._asked(_INSERT, *arguments) is not None
-        except asyncpg.ForeignKeyViolationError:
-            raise HsmRefused("card_unknown", "the card was deleted") from None
-
-    async def _asked(self, sql: str, *arguments: Any) -> Any:
-        return await self._database.run(lambda connection: connection.fetchrow(sql, *arguments))
+        return row
 
     def _month(self) -> str:
         return f"{datetime.fromtimestamp(self._numbers.now_ms() / 1000, UTC):%y%m}"

@@ -21,6 +21,7 @@ from hsm.vault.batches import Batches
 from hsm.vault.cards import Card, CardCache, Numbers, card_token
 from hsm.vault.database import Database
 from hsm.vault.network_token_rules import PresentedNetworkToken
+from hsm.vault.network_token_table import StoredNetworkTokens
 from hsm.vault.network_tokens import NetworkTokens
 from hsm.vault.rewrap import stored_under
 from hsm.vault_commands import CardToken, ResolveToken
@@ -72,7 +73,7 @@ class Vault:
     def __init__(
         self, database: Database, cards: CardCache, numbers: Numbers, network_tokens: NetworkTokens | None = None
     ) -> None:
-        self.network_tokens = network_tokens or NetworkTokens(database, numbers)
+        self.network_tokens = network_tokens or NetworkTokens(StoredNetworkTokens(database), numbers)
         self.database = self._database = database
         self.cards = self._cards = cards
         self.numbers = self._numbers = numbers
