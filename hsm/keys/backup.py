@@ -82,10 +82,8 @@ def make_backup(directory: Path) -> Backup | None:
         fresh.mkdir(mode=0o700, parents=True)
         folder.chmod(0o700)
         for name, data in content.items():
-            target = fresh / name
-            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _write(target, data)
-        _write(fresh / _MANIFEST, msgspec.json.encode(manifest))
+            _write(fresh, name, data)
+        _write(fresh, _MANIFEST, msgspec.json.encode(manifest))
         make_durable(fresh)
         number = _last_number(folder) + 1
         fresh.rename(folder / f"{number:06}")
@@ -155,9 +153,7 @@ def restore(directory: Path, number: int = 0) -> Backup:
         fresh = directory / ".restored"
         shutil.rmtree(fresh, ignore_errors=True)
         for name in backup.files:
-            target = fresh / name
-            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _write(target, (backup.path / name).read_bytes())
+            _write(fresh, name, (backup.path / name).read_bytes())
         make_durable(fresh)
         aside.mkdir(mode=0o700)
         for name in (*_SINGLE_FILES, _TOKENS):
@@ -206,7 +202,10 @@ def _last_number(folder: Path) -> int:
     return max((int(path.name) for path in folder.iterdir() if path.name.isdigit()), default=0)
 
 
-def _write(path: Path, data: bytes) -> None:
+def _write(folder: Path, name: str, data: bytes) -> None:
+    path = folder / name
+    for parent in reversed([parent for parent in path.parents if not parent.exists()]):
+        parent.mkdir(mode=0o700)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)

@@ -6,6 +6,7 @@ contract tests hold both to this page. What a key is used for is written once, o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
@@ -61,6 +62,15 @@ class Keyring(Protocol):
         """Decrypt; CiphertextError where the ciphertext is not what `seal` gave."""
 
 
+_LIKE_A_NAME = re.compile(r"(?!.*\d{7})(?![0-9A-Fa-f]{16})[A-Za-z][\w-]{0,47}", re.ASCII)
+
+
+def unknown_key(name: str) -> HsmRefused:
+    """Return the refusal for a key that is not there; repeats the name only where it can be no card number or key."""
+    shown = repr(name) if _LIKE_A_NAME.fullmatch(name) else f"as asked ({len(name)} characters, none of our names)"
+    return HsmRefused("key_unknown", f"no key named {shown}")
+
+
 def usable(name: str, operation: Operation, keys: Mapping[str, Sequence[HeldKey]]) -> Sequence[HeldKey]:
     """Return the versions of the key `name`, the one in force first, if they may do `operation`.
 
@@ -69,7 +79,7 @@ def usable(name: str, operation: Operation, keys: Mapping[str, Sequence[HeldKey]
     """
     held = keys.get(name)
     if not held:
-        raise HsmRefused("key_unknown", f"no key named {name!r}" if name else f"no key named to {operation.value}")
+        raise unknown_key(name) if name else HsmRefused("key_unknown", f"no key named to {operation.value}")
     attributes = held[0].attributes
     if not permitted(operation, attributes):
         raise HsmRefused("key_usage", f"key {name!r} ({attributes.describe()}) may not {operation.value}")
