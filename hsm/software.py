@@ -39,7 +39,21 @@ from hsm.keys.keyring import FINGERPRINT_BYTES, HeldKey, Sealed, usable
 from hsm.keys.permissions import Operation
 from hsm.software_link_keys import SoftwareLinkKeys
 from hsm.vault.cards import Card, CardCache, Numbers, card_token, check_expiry
-from hsm.vault_commands import CardToken, HsmStatus, ReadStatus, ResolveToken, Tokenize
+from hsm.vault.network_token_rules import PresentedNetworkToken
+from hsm.vault.network_token_table import KeptNetworkTokens
+from hsm.vault.network_tokens import NetworkTokens
+from hsm.vault_commands import (
+    CardToken,
+    ChangeNetworkToken,
+    GenerateTokenCryptogram,
+    HsmStatus,
+    NetworkToken,
+    ProvisionNetworkToken,
+    ReadNetworkToken,
+    ReadStatus,
+    ResolveToken,
+    Tokenize,
+)
 from hsm.wire import Request, tag_of
 
 DATA_KEY = "pan-1"
@@ -133,6 +147,7 @@ class SoftwareHsm(HsmCaller):
         clear = {name: (key.held(name).attributes, key.value) for name, key in (keys or {}).items()}
         self._link_keys = SoftwareLinkKeys(clear, zmks, keyring.replace, numbers.random_bytes, now)
         self._engine = Engine(keyring, CardCache(10_000_000), numbers)
+        self._network_tokens = NetworkTokens(KeptNetworkTokens(), numbers)
         self._handlers: dict[type, Callable[[Any], Any]] = {
             **self._engine.handlers,
             Screen: self.screen,
@@ -142,6 +157,10 @@ class SoftwareHsm(HsmCaller):
             AcceptLinkKey: self.accept_link_key,
             ActivateKey: self.activate_key,
             ListKeys: self.list_keys,
+            ProvisionNetworkToken: self.provision_network_token,
+            ReadNetworkToken: self._network_tokens.read,
+            ChangeNetworkToken: self._network_tokens.change,
+            GenerateTokenCryptogram: lambda request: self._network_tokens.cryptogram(request, keyring),
             ReadStatus: lambda _: self.status(),
         }
 
@@ -163,6 +182,10 @@ class SoftwareHsm(HsmCaller):
             return screened(answer.candidate)
         if isinstance(answer, Screened):
             return answer
+        if isinstance(answer, PresentedNetworkToken):
+            card = self._engine.cards.by_token(await self._network_tokens.take(answer))
+            assert card is not None, "cards in memory stay"
+            return screened(card)
         raise not_found(answer)
 
     async def dispatch(self, request: Dispatch) -> Dispatched:
@@ -223,6 +246,24 @@ class SoftwareHsm(HsmCaller):
         self._used_by[request.id] = request.used_by
         self._tokens[request.id] = msgspec.structs.replace(token, used=True)
         return self._tokens[request.id]
+
+    async def provision_network_token(self, request: ProvisionNetworkToken) -> NetworkToken:
+        """Make a network token for a card that is named by its number, its surrogate or a token."""
+        self._check()
+        if bool(request.pan) == bool(request.source):
+            raise HsmRefused("malformed", "give either source or pan")
+        cards, expiry = self._engine.cards, ""
+        if request.pan:
+            card: Card | None = self._card(request.pan, request.expiry)
+        elif request.source.startswith(("tok_", "pm_")):
+            token = await self.resolve(ResolveToken(id=request.source, domain=request.domain))
+            card, expiry = cards.by_surrogate(token.surrogate), token.expiry
+        else:
+            card = cards.by_token(request.source) or cards.by_surrogate(request.source)
+        if card is None:
+            raise HsmRefused("card_unknown", "no such card")
+        expiry = expiry or self._engine.reveal(card)[1]
+        return await self._network_tokens.provision(request, card, expiry, self._engine.keyring)
 
     async def status(self) -> HsmStatus:
         self._check()
