@@ -70,8 +70,21 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             address_of(self.listen)
         except ValueError as error:
             found.append(f"gateway.listen: {error}")
-        if self.tokenizer_url and not self.tokenizer_url.startswith(("http://", "https://")):
-            found.append(f"gateway.tokenizer_url: {self.tokenizer_url!r} is not http://host:port or https://host:port")
+        if self.tokenizer_url:
+            found += _url_problems(self.tokenizer_url)
         if self.request_timeout_s <= self.answer_timeout_s:
             found.append("gateway.request_timeout_s: must be longer than answer_timeout_s")
         return found
+
+
+def _url_problems(url: str) -> list[str]:
+    scheme, _, place = url.rstrip("/").partition("://")
+    try:
+        host, _ = address_of(place if scheme != "https" or place.rpartition(":")[2].isdigit() else f"{place}:443")
+    except ValueError:
+        scheme = ""
+    if scheme not in ("http", "https"):
+        return [f"gateway.tokenizer_url: {url!r} is not http://host:port or https://host:port"]
+    if scheme == "http" and not (host in ("localhost", "::1") or host.startswith("127.")):
+        return ["gateway.tokenizer_url: by http to another machine a secret would cross the network: use https"]
+    return []

@@ -30,7 +30,7 @@ log = structlog.get_logger(__name__)
 KNOWN_S = 30.0
 UNKNOWN_S = 5.0
 AWAY_S = 300.0
-_MAX_REMEMBERED = 10_000
+_MAX_UNKNOWN = 10_000
 _SHAPE = re.compile(r"(?:pk|sk)_test_[A-Za-z0-9_]{1,120}")
 _READ = "SELECT account_id, kind, ends_at FROM gateway.key_digests WHERE digest = $1"
 
@@ -86,13 +86,15 @@ class StoredKeys:
         return None if row is None else KeyRecord(row["account_id"], row["kind"], row["ends_at"])
 
 
-class _Remembered(msgspec.Struct, frozen=True):
-    record: KeyRecord | None
+class _Known(msgspec.Struct, frozen=True):
+    record: KeyRecord
     asked_at: float
 
 
 class KeyCheck:
-    """Checks keys and remembers the answers, 10,000 at most.
+    """Checks keys and remembers the answers.
+
+    Those about keys that are none are 10,000 at most and apart: no number of guesses makes it forget a merchant.
 
     A key that is revoked works for at most `KNOWN_S` more where the database can be reached, and `AWAY_S` where it
     cannot; an end that was set before that is kept to the second.
@@ -108,7 +110,8 @@ class KeyCheck:
         self._records = records
         self._now = now
         self._clock = clock
-        self._answers: OrderedDict[bytes, _Remembered] = OrderedDict()
+        self._known: dict[bytes, _Known] = {}
+        self._unknown: OrderedDict[bytes, float] = OrderedDict()
 
     async def check(self, authorization: str) -> ApiKey:
         """Return the key of `Bearer …`, or of `Basic` with the key as user name.
@@ -126,22 +129,27 @@ class KeyCheck:
 
     async def _record(self, digest: bytes) -> KeyRecord | None:
         # Looked up by the digest, never by the key: how long that takes tells nothing of a key that one could use.
-        known = self._answers.get(digest)
-        age_s = self._clock() - known.asked_at if known is not None else 0.0
-        if known is not None and age_s < (UNKNOWN_S if known.record is None else KNOWN_S):
-            self._answers.move_to_end(digest)
+        asked_at = self._clock()
+        known = self._known.get(digest)
+        if known is not None and asked_at - known.asked_at < KNOWN_S:
             return known.record
+        if asked_at - self._unknown.get(digest, -UNKNOWN_S) < UNKNOWN_S:
+            return None
         try:
             record = await self._records.find(digest)
         except VaultError:
-            if known is not None and known.record is not None and age_s < AWAY_S:
+            if known is not None and asked_at - known.asked_at < AWAY_S:
                 return known.record
             raise unavailable("API keys cannot be checked at the moment; try again.") from None
-        self._answers[digest] = _Remembered(record, self._clock())
-        self._answers.move_to_end(digest)
-        if len(self._answers) > _MAX_REMEMBERED:
-            self._answers.popitem(last=False)
-        return record
+        if record is not None:
+            self._known[digest] = _Known(record, asked_at)
+            return record
+        self._known.pop(digest, None)
+        self._unknown[digest] = asked_at
+        self._unknown.move_to_end(digest)
+        if len(self._unknown) > _MAX_UNKNOWN:
+            self._unknown.popitem(last=False)
+        return None
 
 
 def _key_of(authorization: str) -> str:

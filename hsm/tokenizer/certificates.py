@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
+import stat
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -85,6 +86,8 @@ class Certificate:
                 f"{getattr(error, 'reason', None) or getattr(error, 'strerror', None) or type(error).__name__}"
             ) from None
         log.info("certificate_loaded", serial=f"{leaf.serial_number:x}", ends_at=leaf.not_valid_after_utc.isoformat())
+        if private_key.stat().st_mode & stat.S_IROTH:
+            log.warning("private_key_open", hint=f"every user can read it: chmod o-r {private_key}")
         if leaf.not_valid_after_utc < datetime.now(UTC) + _WARN_BEFORE:
             log.warning("certificate_ends_soon", ends_at=leaf.not_valid_after_utc.isoformat())
         return context

@@ -1,6 +1,7 @@
 """Who is at the other end: a request goes in, the address that limits are counted by comes out.
 
-Called by `hsm.tokenizer.endpoint` and `hsm.tokenizer.headers`. IPv6 clients own whole networks, so a /64 counts as one.
+Called by `hsm.tokenizer.endpoint` and `hsm.tokenizer.connections`. Clients of IPv6 own whole networks: a /64 counts as
+one.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ import ipaddress
 from collections.abc import Sequence
 
 from starlette.requests import HTTPConnection
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _NOBODY = "unknown"
 _IPV6_CLIENT_BITS = 64
@@ -28,27 +31,42 @@ class Clients:
 
     def name(self, request: HTTPConnection) -> str:
         """What limits are counted by: an IPv4 address, or the /64 of an IPv6 one."""
-        address = self._address(request)
-        if address is None:
-            return _NOBODY
-        if address.version == 6:
-            return str(ipaddress.ip_network((address, _IPV6_CLIENT_BITS), strict=False))
-        return str(address)
+        return _name(self._address(request))
 
     def internal(self, request: HTTPConnection) -> bool:
         """Whether the request comes from `[tokenizer] internal_networks`."""
         address = self._address(request)
         return address is not None and any(address in network for network in self._internal)
 
-    def _address(self, request: HTTPConnection) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    def _address(self, request: HTTPConnection) -> Address | None:
         text = request.client.host if request.client is not None else ""
         if self._behind_proxy:
             # A client can write the header, too, but only in front of what the proxy appends.
             forwarded = ",".join(request.headers.getlist("x-forwarded-for")).rpartition(",")[2].strip()
             text = forwarded or text
+        return _parsed(text)
+
+
+def client_name(address: str) -> str:
+    """What limits count a peer by: an IPv4 address, or the /64 of an IPv6 one."""
+    return _name(_parsed(address))
+
+
+def _name(address: Address | None) -> str:
+    if address is None:
+        return _NOBODY
+    if address.version == 6:
+        return str(ipaddress.ip_network((address, _IPV6_CLIENT_BITS), strict=False))
+    return str(address)
+
+
+def _parsed(text: str) -> Address | None:
+    """An address, also with a port behind it, as some proxies write it."""
+    for candidate in (text, text.rpartition(":")[0].strip("[]")):
         try:
-            address = ipaddress.ip_address(text)
+            address = ipaddress.ip_address(candidate)
         except ValueError:
-            return None
+            continue
         mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
         return mapped or address
+    return None

@@ -73,6 +73,8 @@ class TokenizerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
             found.append("tokenizer.certificate: needs private_key, and the other way round")
         if self.url and not ORIGIN.fullmatch(self.url):
             found.append(f"tokenizer.url: {self.url!r} is not https://host[:port], in lower case and without a path")
+        if self.url.startswith("http:") and (self.certificate or self.behind_proxy):
+            found.append("tokenizer.url: must be https, by which browsers reach a certificate or a proxy that has one")
         if not self.origins:
             found.append('tokenizer.origins: is empty; "*" for any origin')
         for origin in self.origins:

@@ -17,6 +17,8 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from hsm.tokenizer.clients import client_name
+
 _MAX_HEAD_BYTES = 32_768
 _HANDSHAKE_S = 10.0
 _FAREWELL_S = 5.0
@@ -63,7 +65,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._address = self.client[0] if self.client is not None else ""
+        self._address = client_name(self.client[0] if self.client is not None else "")
         # Whoever connects and says nothing is late, too.
         self._start_deadline()
         if not self._guard.enter(self._address):

@@ -90,7 +90,7 @@ async def serve_tokenizer(
     state_directory: Path,
     dsn: str,
     ready: Callable[[], None],
-    hsm_socket: str = "hsm.sock",
+    hsm_socket: str = "hsm-tokenizer.sock",
 ) -> None:
     """Serve until SIGTERM or SIGINT; SIGHUP reads the certificate again.
 
@@ -99,7 +99,7 @@ async def serve_tokenizer(
         state_directory: where the HSM's socket and `tokenizer.secret` are.
         dsn: of the role cardswitch_tokenizer.
         ready: called once, when callers can connect; whether the HSM answers is for /readyz to say.
-        hsm_socket: relative to the state directory.
+        hsm_socket: the one of the caller `tokenizer`, relative to the state directory.
     Raises:
         ConfigurationError: the address or the certificate cannot be used.
     """

@@ -153,6 +153,21 @@ def test_doctor_lists_checks_and_mends(capsys: pytest.CaptureFixture[str], tmp_p
     assert all(check["mend"] for check in checks.values() if check["state"] != "ok")
 
 
+def test_doctor_warns_of_an_endpoint_that_any_page_may_use(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    packaged = (ROOT / "specs" / "cardswitch.toml").read_text()
+    place = 'listen = "0.0.0.0:8081"\nurl = "https://tokens.example"\nbehind_proxy = true'
+    for tokenizer, state in (
+        ('listen = "127.0.0.1:8081"', "ok"),
+        (place, "warning"),
+        (f'{place}\norigins = ["https://shop.example"]', "ok"),
+    ):
+        file = tmp_path / "cardswitch.toml"
+        file.write_text(packaged.replace('listen = "127.0.0.1:8081"', tokenizer))
+        _, out, _ = run(capsys, "doctor", "--json", "--config", str(file), "--state", str(tmp_path))
+        (finding,) = [check for check in json.loads(out)["checks"] if check["check"] == "tokenizer"]
+        assert finding["state"] == state and bool(finding["mend"]) == (state != "ok")
+
+
 def test_doctor_fails_where_something_is_missing(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     file = tmp_path / "bad.toml"
     file.write_text("[hsm]\nmodule = 1\n")

@@ -84,6 +84,49 @@ def test_errors_of_type_do_not_hide_contradictions(tmp_path: Path) -> None:
     ]
 
 
+def test_card_data_does_not_cross_a_network_in_the_clear(tmp_path: Path) -> None:
+    (problem,) = problems_of(tmp_path, GOOD + '[tokenizer]\nlisten = "192.0.2.1:443"\n')
+    assert problem.startswith("tokenizer.listen: 192.0.2.1:443 can be reached from other machines")
+    text = GOOD.replace("[gateway]", '[gateway]\ntokenizer_url = "http://192.0.2.1:8081"', 1)
+    (problem,) = problems_of(tmp_path, text)
+    assert problem.startswith("gateway.tokenizer_url: by http to another machine")
+    (problem,) = problems_of(tmp_path, text.replace("http:", "ftp:"))
+    assert "is not http://host:port" in problem
+
+
+@pytest.mark.parametrize(
+    ("settings", "told", "called"),
+    [
+        ("", "http://127.0.0.1:8081", "http://127.0.0.1:8081"),
+        ('listen = "[::1]:9"', "http://[::1]:9", "http://[::1]:9"),
+        ('certificate = "a.pem"\nprivate_key = "a.key"', "https://127.0.0.1:8081", "https://127.0.0.1:8081"),
+        (
+            'listen = "0.0.0.0:443"\nurl = "https://t.example"\ncertificate = "a.pem"\nprivate_key = "a.key"',
+            "https://t.example",
+            "https://t.example",
+        ),
+        (
+            'listen = "0.0.0.0:8081"\nurl = "https://t.example"\nbehind_proxy = true',
+            "https://t.example",
+            "http://127.0.0.1:8081",
+        ),
+        ('listen = "[::]:9"\nurl = "https://t.example"\nbehind_proxy = true', "https://t.example", "http://[::1]:9"),
+    ],
+)
+def test_where_merchants_and_the_gateway_reach_the_tokenizer(
+    settings: str, told: str, called: str, tmp_path: Path
+) -> None:
+    config = load_config(write(tmp_path, GOOD + f"[tokenizer]\n{settings}\n"))
+    assert config.tokenizer.public_url() == told
+    assert config.gateway_config().tokenizer_url == called
+    if config.tokenizer.certificate:
+        assert config.tokenizer.certificate == str(tmp_path / "a.pem")
+    other = GOOD.replace("[gateway]", '[gateway]\ntokenizer_url = "https://inside.example"\ntokenizer_ca = "ca.pem"', 1)
+    config = load_config(write(tmp_path, other + f"[tokenizer]\n{settings}\n"))
+    assert config.gateway_config().tokenizer_url == "https://inside.example"
+    assert config.gateway.tokenizer_ca == str(tmp_path / "ca.pem")
+
+
 def test_a_misspelt_setting_is_guessed(tmp_path: Path) -> None:
     found = problems_of(tmp_path, GOOD + "[switch]\nworker = 2\n")
     assert found == ("switch.worker: unknown setting (is it 'workers'?)",)

@@ -143,11 +143,16 @@ def test_what_was_no_key_is_none_while_the_database_is_away(checked: Checked) ->
     assert checked.status("pk_test_none") == 503
 
 
-def test_many_guesses_take_no_memory(checked: Checked, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api_keys, "_MAX_REMEMBERED", 10)
+def test_many_guesses_take_no_memory_and_drive_out_no_merchant(
+    checked: Checked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api_keys, "_MAX_UNKNOWN", 10)
+    assert checked.status() == 200
     for number in range(50):
-        checked.status(f"pk_test_{number}")
-    assert len(checked._check._answers) == 10
+        assert checked.status(f"pk_test_{number}") == 401
+    assert len(checked._check._unknown) == 10
+    checked.keys.away = True
+    assert checked.status() == 200
 
 
 def test_the_gateways_keys_at_the_real_endpoint(database: Database, tmp_path: Path) -> None:

@@ -121,6 +121,9 @@ def test_addresses_behind_a_proxy_and_networks_of_ipv6() -> None:
         assert [await status("192.0.2.1"), await status("192.0.2.2")] == [200, 200]
         assert await status("198.51.100.9, 192.0.2.1") == 429  # a forged entry in front changes nothing
         assert await status("::ffff:192.0.2.1") == 429
+        assert await status("192.0.2.1:50123") == 429
+        assert await status("[2001:db8:0:3::1]:443") == 200
+        assert await status("2001:db8:0:3::7") == 429
         assert await status("2001:db8:0:1::1") == 200
         assert await status("2001:db8:0:1:ffff::2") == 429
         assert await status("2001:db8:0:2::1") == 200

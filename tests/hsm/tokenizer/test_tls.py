@@ -124,11 +124,12 @@ def test_a_certificate_that_cannot_be_used_changes_nothing(
     assert "PRIVATE KEY" not in tokenizer.log
 
 
-def test_an_end_that_is_near_is_said(tmp_path: Path, authority: Authority) -> None:
+def test_an_end_that_is_near_and_a_key_that_all_can_read_are_said(tmp_path: Path, authority: Authority) -> None:
     certificate, private_key = tmp_path / "short.pem", tmp_path / "short.key"
     authority.issue(certificate, private_key, days=3)
+    private_key.chmod(0o644)
     with serving(tmp_path / "state", certificate=str(certificate), private_key=str(private_key)) as process:
-        assert "certificate_ends_soon" in process.log
+        assert "certificate_ends_soon" in process.log and "private_key_open" in process.log
 
 
 def test_files_that_are_none_are_named(tmp_path: Path, files: dict[str, str]) -> None:
@@ -149,6 +150,8 @@ def test_files_that_are_none_are_named(tmp_path: Path, files: dict[str, str]) ->
         ({"certificate": "a.pem"}, "needs private_key"),
         ({"private_key": "a.pem"}, "needs private_key"),
         ({"url": "https://tokens.example/path"}, "tokenizer.url"),
+        ({"url": "http://tokens.example", "behind_proxy": True}, "must be https"),
+        ({"url": "http://tokens.example", "certificate": "a.pem", "private_key": "a.key"}, "must be https"),
         ({"origins": ("https://shop.example/",)}, "is not an origin"),
         ({"origins": ("https://*.example",)}, "is not an origin"),
         ({"origins": ("https://Shop.example",)}, "is not an origin"),

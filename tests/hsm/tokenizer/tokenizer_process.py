@@ -24,7 +24,6 @@ class Settings(msgspec.Struct):
     config: TokenizerConfig
     state: str
     dsn: str
-    hsm_socket: str = "hsm.sock"
 
 
 class TokenizerProcess:
@@ -68,10 +67,9 @@ class TokenizerProcess:
 
 @contextmanager
 def serving(state: Path, dsn: str = "postgresql://nobody@/none?host=/nonexistent", **settings: Any) -> Iterator[Any]:
-    """A tokenizer on a free port; `settings` are those of [tokenizer], `hsm_socket` the path of the HSM's."""
-    hsm_socket = settings.pop("hsm_socket", "hsm.sock")
+    """A tokenizer on a free port; `settings` are those of [tokenizer]. Its HSM is the one in `state`, if any."""
     config = TokenizerConfig(**{"listen": "127.0.0.1:0", **settings})
-    process = TokenizerProcess(Settings(config, str(state), dsn, hsm_socket))
+    process = TokenizerProcess(Settings(config, str(state), dsn))
     try:
         yield process
     finally:
@@ -89,7 +87,6 @@ def main() -> None:
             state_directory=Path(settings.state),
             dsn=settings.dsn,
             ready=_say_ready,
-            hsm_socket=settings.hsm_socket,
         )
     )
 
