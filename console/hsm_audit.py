@@ -12,7 +12,7 @@ from typing import Any
 
 from console.config import Config
 from console.errors import ConsoleError
-from console.hsm_officer import expect, hsm_runs, open_officer
+from console.hsm_officer import expect, hsm_runs, running_officer
 from console.hsm_tables import print_json, print_records
 
 
@@ -99,7 +99,7 @@ def _verify_with_seals(config: Config, directory: Path) -> Any:
 def _running_chain(config: Config) -> Any:
     from hsm.vault_commands import HsmStatus, ReadStatus
 
-    with open_officer(config) as officer:
+    with running_officer(config) as officer:
         return expect(HsmStatus, officer.ask(ReadStatus())).audit
 
 

@@ -58,6 +58,8 @@ def import_key(
     if source.block or source.block_file:
         if not source.under:
             raise UsageError("a key block is under a key", "name the zone master key with --under")
+        if algorithm:
+            raise UsageError("a key block says itself of which algorithm its key is", "leave --algorithm out")
         # With an expected check value the key waits until it has been seen.
         request: Any = ImportBlock(**common, block=_block(source), under=source.under, pending=pending or bool(kcv))
     else:

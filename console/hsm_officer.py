@@ -52,16 +52,18 @@ def open_officer(config: Config) -> Iterator[Officer]:
     from hsm.errors import ConfigurationError, HsmError
     from hsm.keys.holder import hold_lock
 
-    try:
-        lock = hold_lock(config.state_path / "hsm")
-    except ConfigurationError:
-        with running_officer(config) as officer:
-            yield officer
+    path = config.caller_socket("officer")
+    refused = _refused(path)
+    if refused is None:
+        yield _Running(path)
         return
+    directory = config.state_path / "hsm"
+    try:
+        lock = hold_lock(directory)
+    except ConfigurationError:
+        raise _no_way_in(path, refused) from None
     except OSError as error:
-        raise ConsoleError(
-            f"{config.state_path}/hsm: {error.strerror}", "choose another directory with --state"
-        ) from None
+        raise ConsoleError(f"{directory}: {error.strerror}", "choose another directory with --state") from None
     try:
         from console.hsm_token import offline_officer
 
@@ -73,11 +75,29 @@ def open_officer(config: Config) -> Iterator[Officer]:
         lock.close()
 
 
+@contextmanager
+def running_officer(config: Config) -> Iterator[Officer]:
+    """Give the way to the process that runs, for commands that the token alone cannot do.
+
+    Raises:
+        ConsoleError: nobody answers at its officer socket.
+    """
+    path = config.caller_socket("officer")
+    refused = _refused(path)
+    if refused is not None:
+        if hsm_runs(config):
+            raise _no_way_in(path, refused)
+        raise ConsoleError("the HSM does not run", "start it: cardswitch up")
+    yield _Running(path)
+
+
 def hsm_runs(config: Config) -> bool:
     """Whether a process holds the token."""
     from hsm.errors import ConfigurationError
     from hsm.keys.holder import hold_lock
 
+    if _refused(config.caller_socket("officer")) is None:
+        return True
     if not (config.state_path / "hsm" / "lock").exists():
         return False
     try:
@@ -94,26 +114,28 @@ def expect(kind: type[Expected], answer: object) -> Expected:
     return answer
 
 
-@contextmanager
-def running_officer(config: Config) -> Iterator[Officer]:
-    """Connect to the officer socket of the process that runs.
+def refusal(code: str, detail: str) -> ConsoleError:
+    """Return a refusal of the HSM as a line with what to do."""
+    return ConsoleError(f"the HSM refused ({code}): {detail}", _FIXES.get(code, ""))
 
-    Raises:
-        ConsoleError: it cannot be reached.
-    """
-    path = config.caller_socket("officer")
+
+def _refused(path: Path) -> OSError | None:
+    """Return why nobody answers at a socket; None where somebody does."""
     probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         probe.connect(str(path))
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise ConsoleError(
-            f"the HSM runs, but its officer socket {path} cannot be used: {reason}",
-            "be the user that the HSM runs as, or one of [[caller]] officer",
-        ) from None
+        return error
     finally:
         probe.close()
-    yield _Running(path)
+    return None
+
+
+def _no_way_in(path: Path, error: OSError) -> ConsoleError:
+    fix = "it may be starting; or [[caller]] officer has no socket"
+    if isinstance(error, PermissionError):
+        fix = "be the user that the HSM runs as, or one of [[caller]] officer"
+    return ConsoleError(f"the HSM runs, but its officer socket {path} cannot be used: {error.strerror or error}", fix)
 
 
 class _Running:
@@ -139,8 +161,3 @@ class _Running:
 
         async with open_hsm(self._path, timeout_s=_PATIENCE_S) as hsm:
             return await hsm.ask(request)
-
-
-def refusal(code: str, detail: str) -> ConsoleError:
-    """Return a refusal of the HSM as a line with what to do."""
-    return ConsoleError(f"the HSM refused ({code}): {detail}", _FIXES.get(code, ""))

@@ -8,7 +8,7 @@ from typing import Any
 
 from console.config import Config
 from console.errors import ConsoleError
-from console.hsm_officer import expect, open_officer
+from console.hsm_officer import expect, running_officer
 from console.hsm_tables import print_json
 
 
@@ -25,9 +25,7 @@ def run_rewrap(config: Config, batch: int, as_json: bool) -> None:
 
     done, started = 0, time.monotonic()
     columns = (TextColumn("cards"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with open_officer(config) as officer:
-        if not officer.running:
-            raise ConsoleError("stored cards are reached through the running HSM only", "start it: cardswitch up")
+    with running_officer(config) as officer:
         with Progress(*columns, console=Console(file=sys.stderr), disable=as_json) as progress:
             task: Any = progress.add_task("cards", total=None)
             while True:

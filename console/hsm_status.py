@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from console.config import Config
-from console.hsm_officer import expect, hsm_runs, open_officer
+from console.hsm_officer import expect, hsm_runs, running_officer
 from console.hsm_tables import moment, print_json, print_rows
 
 
@@ -19,7 +19,7 @@ def run_status(config: Config, as_json: bool) -> int:
         else:
             print("the HSM does not run; cardswitch up starts it with the system")
         return 1
-    with open_officer(config) as officer:
+    with running_officer(config) as officer:
         status = expect(HsmStatus, officer.ask(ReadStatus()))
     ok = status.token and status.vault and not status.audit.failure
     if as_json:
