@@ -25,17 +25,17 @@ def run_rewrap(config: Config, batch: int, as_json: bool) -> None:
 
     done, started = 0, time.monotonic()
     columns = (TextColumn("cards"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with running_officer(config) as officer:
-        with Progress(*columns, console=Console(file=sys.stderr), disable=as_json) as progress:
-            task: Any = progress.add_task("cards", total=None)
-            while True:
-                answer = expect(Rewrapped, officer.ask(Rewrap(limit=batch)))
-                done += answer.done
-                progress.update(task, completed=done, total=done + answer.left)
-                if not answer.left:
-                    break
-                if not answer.done:
-                    raise ConsoleError(f"{answer.left} cards are left and none could be done", "look at the log of hsm")
+    bar = Progress(*columns, console=Console(file=sys.stderr), disable=as_json)
+    with running_officer(config) as officer, bar as progress:
+        task: Any = progress.add_task("cards", total=None)
+        while True:
+            answer = expect(Rewrapped, officer.ask(Rewrap(limit=batch)))
+            done += answer.done
+            progress.update(task, completed=done, total=done + answer.left)
+            if not answer.left:
+                break
+            if not answer.done:
+                raise ConsoleError(f"{answer.left} cards are left and none could be done", "look at the log of hsm")
     seconds = time.monotonic() - started
     if as_json:
         print_json({"done": done, "left": 0, "seconds": round(seconds, 3)})
