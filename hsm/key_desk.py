@@ -35,7 +35,7 @@ from hsm.key_commands import (
     RotateKey,
 )
 from hsm.keys.attributes import ROLES, KeyAttributes
-from hsm.keys.keyring import HeldKey, Keyring
+from hsm.keys.keyring import HeldKey, Keyring, unknown_key
 from hsm.keys.permissions import Operation
 from hsm.keys.provisioning import ZMK_ROLE, zmk_name
 from hsm.keys.records import KeyRecord
@@ -255,7 +255,9 @@ class KeyDesk:
         if record is None or not record.parts:
             if name in RESERVED_NAMES:
                 raise HsmRefused("not_exportable", f"{name!r} never leaves the token")
-            raise HsmRefused("key_unknown", f"no key named {name!r} is in force")
+            if self.store.versions(name):
+                raise HsmRefused("key_unknown", f"no version of key {name!r} is in force")
+            raise unknown_key(name)
         return record
 
     def _version(self, name: str, version: int) -> KeyRecord:
@@ -264,7 +266,9 @@ class KeyDesk:
                 return record
         if name in RESERVED_NAMES:
             raise HsmRefused("key_in_use", f"{name!r} is the token's own")
-        raise HsmRefused("key_unknown", f"no version {version} of a key named {name!r}")
+        if self.store.versions(name):
+            raise HsmRefused("key_unknown", f"key {name!r} has no version {version}")
+        raise unknown_key(name)
 
     def _changed(self, record: KeyRecord) -> KeyList:
         self._on_change(self.store.keyring())

@@ -18,7 +18,7 @@ from hsm.commands import HsmRefused
 from hsm.errors import KeyBlockError
 from hsm.key_commands import KeyBlock, KeyInfo
 from hsm.keys.attributes import KeyAttributes
-from hsm.keys.keyring import HeldKey
+from hsm.keys.keyring import HeldKey, unknown_key
 
 BLOCK_VERSION = "D"
 
@@ -100,7 +100,7 @@ class SoftwareLinkKeys:
         for version in self._versions.get(name, []):
             if version.status == "active":
                 return version
-        raise HsmRefused("key_unknown", f"no key named {name!r}")
+        raise unknown_key(name)
 
     def _pending(self, name: str, number: int) -> _Version:
         for version in self._versions.get(name, []):

@@ -16,7 +16,20 @@ import pytest
 import stripe
 
 from hsm.algorithms.pinblock import encode_pin_block, encrypt_pin_block
+from hsm.asyncio_client import open_hsm
+from hsm.card_commands import (
+    CardValue,
+    Chip,
+    PinBlock,
+    TranslatePin,
+    VerifyCardValue,
+    VerifyCryptogram,
+    VerifyPin,
+    VisaPvv,
+)
+from hsm.commands import HsmRefused, HsmUnavailable
 from hsm.keys.exchange import load_party_keys, read_transport_key
+from hsm.vault_commands import Detokenize
 from messages.address import address_of
 from messages.card import luhn_digit
 from messages.message import Message
@@ -66,6 +79,22 @@ PANS = {
 # As long as a PIN can be: a short one is found in any log by chance.
 PIN, WRONG_PIN = "739184625017", "618203957448"
 
+OFFICE = test_number("424242976130485")
+# Two custodians' components of a zone PIN key, and what they make together; odd parity.
+FIRST, SECOND = (
+    bytes.fromhex(text)
+    for text in (
+        "7A5D97E3C8204FB6194CD5A23EF1860BE0299EC4733D58A1",
+        "D0154C8A2F3BE6705DA1B0196E93CD38460E34B9C7FD8A52",
+    )
+)
+
+
+def combine(first: bytes, second: bytes) -> bytes:
+    """The key of two components as the HSM takes it: XOR, with the parity put right."""
+    mixed = (left ^ right for left, right in zip(first, second, strict=True))
+    return bytes(byte & 0xFE | (bin(byte >> 1).count("1") + 1) % 2 for byte in mixed)
+
 
 @pytest.fixture
 def secrets(shop: Shop) -> Secrets:
@@ -83,6 +112,10 @@ def secrets(shop: Shop) -> Secrets:
             secrets.add_bytes("clear PIN block", encode_pin_block(pin, pan))
             for name in ("zpk-pos", *issuers):
                 secrets.add_bytes(f"PIN block under {name}", encrypt_pin_block(pin, pan, keys[name]))
+    for name, value in (("component", FIRST), ("component", SECOND), ("key of components", combine(FIRST, SECOND))):
+        for half in (value[:8], value[8:16], value[16:]):
+            secrets.add_bytes(name, half)
+    secrets.add_number("OFFICE", OFFICE)
     assert add_keys(secrets, shop.system) >= 7, "four zone keys and a transport key for each of three parties"
     return secrets
 
@@ -181,11 +214,14 @@ def test_the_search_sees_every_log_table_and_page(shop: Shop) -> None:
 # Then a day on which everybody does what he should not; what is said to them is collected.
 
 
-def test_nothing_leaks(shop: Shop, merchant: Merchant, secrets: Secrets) -> None:
+def test_nothing_leaks(shop: Shop, merchant: Merchant, secrets: Secrets, tmp_path: Path) -> None:
     ask(shop.system.control_socket("alpha"), "accounts", set={"pan": TILL, "pin": PIN, "balance_minor": 1_000_000})
     ask(shop.system.control_socket("beta"), "accounts", set={"pan": TILL_BCD, "pin": PIN, "balance_minor": 1_000_000})
     said: list[bytes] = []
-    for part in (at_the_till(shop), with_faults(shop), frames(shop), online(merchant), mistakes(merchant)):
+    for part in (
+        at_the_till(shop), with_faults(shop), frames(shop), online(merchant), mistakes(merchant),
+        officers(shop, tmp_path), card_commands(shop),
+    ):  # fmt: skip
         said.extend(part)
     said.extend(commands(shop))
     assert len(said) > 50
@@ -418,6 +454,82 @@ def commands(shop: Shop) -> Iterator[bytes]:
     yield output
 
 
+def officers(shop: Shop, folder: Path) -> Iterator[bytes]:
+    """A ceremony of two custodians, and what goes wrong in one; an export, a rotation, the lists."""
+    files = []
+    for name, component in (("first", FIRST), ("second", SECOND), ("short", FIRST[:7])):
+        files.append(folder / name)
+        files[-1].write_text(component.hex().upper())
+        files[-1].chmod(0o600)
+    first, second, short = (("--component-file", str(file)) for file in files)
+    key = ("hsm", "key", "import", "zpk-leak", "--role", "pin", "--party", "pos", "--adjust-parity")
+    for more, done in (
+        ((*first, *short), False),
+        ((*first, *first), False),
+        ((*first, *second, "--kcv", "000000"), False),
+        (("--block", FIRST.hex().upper(), "--under", "zmk-pos"), False),
+        ((*first, *second), True),
+    ):
+        status, output = shop.output(*key, *more)
+        assert (status == 0) == done, output
+        yield output
+    for arguments in (
+        ("hsm", "key", "export", "zpk-leak", "--under", "zmk-pos"),
+        ("hsm", "key", "rotate", "zpk-leak"),
+        ("hsm", "key", "list", "--json"),
+        ("hsm", "audit", "show", "--json"),
+        ("hsm", "status", "--json"),
+        ("vault", "delete", OFFICE, "--reason", "erasure"),
+    ):
+        yield shop.output(*arguments)[1]
+
+
+def card_commands(shop: Shop) -> Iterator[bytes]:
+    """Whoever stands in for an issuer asks the HSM, rightly and wrongly."""
+    zpk = load_party_keys(shop.system.config.exchange_path, "pos")["zpk-pos"]
+    right = PinBlock(block=encrypt_pin_block(PIN, TILL, zpk), key="zpk-pos")
+    wrong = PinBlock(block=encrypt_pin_block(WRONG_PIN, OFFICE, zpk), key="zpk-pos")
+    clear = PinBlock(block=encode_pin_block(PIN, TILL), key="zpk-pos")
+    for name, role in (("pvk-leak", "pvk"), ("cvk-leak", "cvk"), ("imk-leak", "imk-ac")):
+        yield shop.output("hsm", "key", "generate", name, "--role", role)[1]
+    pvv = VisaPvv(key="pvk-leak", pvv="1234")
+    value = CardValue(kind="cvv2", key="cvk-leak", expiry="3012")
+    chip = Chip(scheme="emv-csk", atc=b"\0\1")
+    asked: list[Any] = [
+        VerifyPin(pin=right, method=pvv, pan=TILL),
+        VerifyPin(pin=wrong, method=pvv, pan=TILL),
+        VerifyPin(pin=clear, method=pvv, pan=TILL),
+        VerifyPin(pin=right, method=VisaPvv(key=OFFICE), pan=TILL),
+        VerifyPin(pin=right, method=VisaPvv(key="cvk-leak"), pan=TILL),
+        TranslatePin(pin=right, key_out="zpk-alpha", pan=TILL),
+        TranslatePin(pin=right, key_out="zpk-alpha", pan=OFFICE),
+        TranslatePin(pin=right, key_out="zpk-alpha", pan=f"{OFFICE}{OFFICE}"),
+        TranslatePin(pin=right, key_out="zpk-alpha", token=OFFICE),
+        TranslatePin(pin=right, key_out="zpk-alpha", pan=TILL, trace_id=OFFICE),
+        VerifyCardValue(card_value=value, value="000", pan=OFFICE),
+        VerifyCardValue(card_value=value, value=OFFICE, pan=OFFICE),
+        VerifyCryptogram(key="imk-leak", chip=chip, data=OFFICE.encode(), cryptogram=bytes(8), pan=OFFICE),
+        VerifyCryptogram(key="imk-leak", chip=chip, data=b"x", cryptogram=OFFICE.encode(), pan=OFFICE),
+        Detokenize(id="card_0000000000000000000000", purpose="clearing"),
+    ]
+
+    async def ask_all() -> list[bytes]:
+        answers = []
+        state, config = shop.system.config.state_path, shop.system.config.hsm
+        async with open_hsm(state / config.socket.replace(".sock", "-issuer.sock")) as hsm:
+            for request in asked:
+                try:
+                    answer = await hsm.ask(request)
+                except (HsmRefused, HsmUnavailable) as refusal:
+                    answer = refusal
+                answers.append(f"{request!r} {answer!r} {answer}".encode())
+        return answers
+
+    answers = run(ask_all())
+    assert b"Verified" in answers[0] and b"not_permitted" in answers[-1]
+    yield from answers
+
+
 # Below the tables: the files of the database, and the memory of those who are not to know.
 
 
@@ -491,15 +603,11 @@ def forms(name: str, number: str) -> dict[str, bytes]:
 
 def test_the_gateways_memory_holds_no_card(shop: Shop, merchant: Merchant) -> None:
     pan = test_number("424242867150392")
-    intent = merchant.pay(pan, 1_490)
-    for _ in range(20):
-        merchant.pay(pan, 1_491)
-    needles = forms("card", pan) | {"payment": intent.id.encode()}
-    for number, key in enumerate(keys_of(shop)):
-        needles[f"key {number}"] = key
-    found = in_memory(shop.system.pid("gateway"), needles)
-    assert "payment" in found, "the search sees what the gateway does hold"
-    assert found == {"payment"}
+    payments = {f"payment {number}": merchant.pay(pan, 1_490).id.encode() for number in range(20)}
+    secrets = forms("card", pan) | {f"key {number}": key for number, key in enumerate(keys_of(shop))}
+    found = in_memory(shop.system.pid("gateway"), secrets | payments)
+    assert found & payments.keys(), "the search sees what the gateway does hold"
+    assert not found & secrets.keys()
 
 
 def test_only_the_hsm_holds_keys(shop: Shop) -> None:

@@ -97,6 +97,26 @@ def test_unknown_keys(holder: Keyholder, operation: Operation) -> None:
                 ask(name, operation)
 
 
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("zpk-nobody", True),
+        ("imk-ac_2", True),
+        ("4242424242424242", False),
+        ("card-4242424242424242", False),
+        ("d0154c8a2f3be6705db1b019", False),
+        ("a name with spaces", False),
+        ("x" * 100, False),
+    ],
+)
+def test_a_refusal_repeats_only_what_can_be_a_name(holder: Keyholder, name: str, shown: bool) -> None:
+    """A caller that put a card number or a key where a name belongs does not find it in answers and logs."""
+    with pytest.raises(HsmRefused) as refused:
+        holder.store.keyring().key(name, Operation.PIN_ENCRYPT)
+    assert (name in str(refused.value)) == shown
+    assert refused.value.code == "key_unknown"
+
+
 @pytest.mark.parametrize("operation", Operation, ids=lambda operation: operation.name)
 def test_only_what_comes_in_may_be_under_another_version(holder: Keyholder, operation: Operation) -> None:
     """What this HSM makes is made with the version in force; others decrypt and verify."""
