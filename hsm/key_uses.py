@@ -13,19 +13,31 @@ import msgspec
 from hsm.card_commands import CardRequest, PinReference, Verified, VerifiedCryptogram
 from hsm.commands import Dispatch, GenerateMac, Screen
 from hsm.key_commands import KeyRequest, ListKeys, Rewrap
-from hsm.vault_commands import DeleteCard
-from hsm.wire import REQUESTS
+from hsm.vault_commands import ReadStatus, ResolveToken, Tokenize
+from hsm.wire import REQUESTS, tag_of
 
 VERDICTS = frozenset({Verified, VerifiedCryptogram, PinReference})
 # Their record is on the disk before their answer leaves.
-LASTING = (frozenset(get_args(KeyRequest)) - {ListKeys, Rewrap}) | {DeleteCard}
+_LASTING = frozenset(get_args(KeyRequest)) - {ListKeys, Rewrap}
+# With an event in the log: card data comes out or in.
+_TOLD = frozenset({Dispatch, Tokenize, ResolveToken})
 
 Names = Callable[[Any], tuple[str, ...]]
 
 
-def key_names(request: Any) -> tuple[str, ...]:
-    """Return the names of the keys that a request names."""
-    return _NAMES[type(request)](request)
+class Use(msgspec.Struct, frozen=True, gc=False):
+    """What is said of a command: `name` in metrics and log, `tag` in the audit.
+
+    `keys` returns the names of the keys that a request names; None for what uses none and is not audited. `traced` says
+    that requests have a `trace_id`.
+    """
+
+    name: str
+    tag: str
+    keys: Names | None
+    lasting: bool = False
+    told: bool = False
+    traced: bool = False
 
 
 def _screen(request: Screen) -> tuple[str, ...]:
@@ -74,3 +86,15 @@ _NAMES: dict[type, Names] = {kind: _reader(kind) for kind in REQUESTS} | {
     Dispatch: _dispatch,
     GenerateMac: lambda request: (request.key,),
 }
+# By request type; None stands for what is no command.
+USES: dict[type, Use] = {
+    kind: Use(
+        kind.__name__,
+        tag_of(kind),
+        _NAMES[kind] if kind is not ReadStatus else None,
+        kind in _LASTING,
+        kind in _TOLD,
+        "trace_id" in kind.__struct_fields__,
+    )
+    for kind in REQUESTS
+} | {type(None): Use("unknown", "unknown", _none)}

@@ -7,6 +7,7 @@ logged without data. Called by `hsm.listener` on the loop's thread, which is als
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from time import perf_counter
@@ -18,21 +19,22 @@ import structlog
 
 from hsm.audit_writer import AuditWriter
 from hsm.callers import Peer
+from hsm.card_commands import CardRequest
 from hsm.commands import Dispatch, HsmRefused, Screen
 from hsm.engine import Engine, Missing, data_keys_used, not_found, screened
 from hsm.errors import AuditError, CiphertextError, KeyStoreError, TokenError, VaultError
 from hsm.key_commands import KeyInfo
-from hsm.key_uses import LASTING, VERDICTS, key_names
+from hsm.key_uses import USES, VERDICTS, Use
 from hsm.metrics import Metrics
 from hsm.vault.vault import Vault
-from hsm.vault_commands import AuditStatus, HsmStatus, ReadStatus, ResolveToken, Tokenize
+from hsm.vault_commands import AuditStatus, HsmStatus, ReadStatus
 from hsm.wire import EXPIRED, Answer, Refused, Request, Unavailable, decode_request, tag_of
 
 log = structlog.get_logger(__name__)
 
 Handler = Callable[..., Any]
-_MISSING = frozenset(get_args(Missing))
-_TOLD = (Dispatch, Tokenize, ResolveToken)
+_CARDS_ASKED = frozenset({Screen, Dispatch, *get_args(CardRequest)})
+_NOT_YET = frozenset({*get_args(Missing), CoroutineType})
 _EXPIRED = Refused(EXPIRED, "the command waited longer than its caller does")
 _MALFORMED = Refused("malformed", "not a command of this HSM")
 _TOKEN_AWAY = Unavailable("the token is away")
@@ -80,7 +82,8 @@ class Service:
         self._since = time.time()
         self._vault = vault
         self._metrics = metrics
-        self._log_commands = log_commands
+        self._log = log.bind()  # once: putting a logger together costs more than a command's audit record
+        self._tells = log_commands and self._log.is_enabled_for(logging.INFO)
         self._tasks: set[asyncio.Task[None]] = set()
         self._others: dict[type, Handler] = {
             ReadStatus: self._status,
@@ -115,26 +118,28 @@ class Service:
             self._answer(asker, number, None, _MALFORMED, started)
             return
         kind = type(request)
-        refusal = self._refusal(asker, kind, started > deadline)
-        if refusal is not None:
-            self._answer(asker, number, request, refusal, started)
+        if (
+            kind not in asker.peer.commands
+            or started > deadline
+            or ((self.audit.failure or self.token_lost.is_set()) and kind is not ReadStatus)
+        ):
+            self._answer(asker, number, request, self._refusal(asker.peer, kind, started > deadline), started)
             return
         data_keys_used.set("")
         try:
             answer = self._handlers[kind](request)
         except Exception as error:
             answer = self._failure(error)
-        if type(answer) in _MISSING:
-            self._metrics.cache_miss()
-            answer = self._from_vault(request, answer, deadline)
-        elif kind is Dispatch or kind is Screen:
-            self._metrics.cache_hit()
-        if type(answer) is CoroutineType:
-            task = asyncio.create_task(self._later(asker, number, request, answer, started))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-        else:
+        if type(answer) not in _NOT_YET:
+            if kind in _CARDS_ASKED:
+                self._metrics.cache_hit()
             self._answer(asker, number, request, answer, started)
+            return
+        if type(answer) is not CoroutineType:
+            answer = self._from_vault(request, answer, deadline)
+        task = asyncio.create_task(self._later(asker, number, request, answer, started))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def refuse_connection(self, peer: Peer) -> None:
         """Take down that a user of the machine connected who may not."""
@@ -149,20 +154,16 @@ class Service:
         if self._tasks:
             await asyncio.wait(self._tasks)
 
-    def _refusal(self, asker: Asker, kind: type, late: bool) -> Refused | Unavailable | None:
+    def _refusal(self, peer: Peer, kind: type, late: bool) -> Answer:
         """Return why a command is not even looked at."""
-        if kind not in asker.peer.commands:
-            return Refused("not_permitted", f"{asker.peer.caller.name} may not send {tag_of(kind)}")
+        if kind not in peer.commands:
+            return Refused("not_permitted", f"{peer.caller.name} may not send {tag_of(kind)}")
         if late:
             return _EXPIRED
-        if kind is not ReadStatus:
-            if self.audit.failure:
-                return Unavailable(self.audit.failure)
-            if self.token_lost.is_set():
-                return _TOKEN_AWAY
-        return None
+        return Unavailable(self.audit.failure) if self.audit.failure else _TOKEN_AWAY
 
     async def _from_vault(self, request: Any, missing: Missing, deadline: float) -> Answer:
+        self._metrics.cache_miss()
         card = await self._vault.find(missing)
         if card is None:
             raise not_found(missing)
@@ -223,51 +224,52 @@ class Service:
                 return Unavailable("the HSM failed on this command")
 
     def _answer(self, asker: Asker, number: int, request: Request | None, answer: Answer, started: float) -> None:
-        kind, answered = type(request), type(answer)
+        use, answered = USES[type(request)], type(answer)
         if answered is Refused:
             outcome = answer.code  # type: ignore[union-attr]
         elif answered is Unavailable:
             outcome = "unavailable"
         else:
             outcome = "ok" if answered not in VERDICTS or answer.verified else "not_verified"  # type: ignore[union-attr]
-        name = kind.__name__ if request is not None else "unknown"
-        self._metrics.command(name, outcome, perf_counter() - started)
-        if kind is not ReadStatus:
-            answer = self._taken_down(asker.peer, request, outcome, answer)
+        self._metrics.command(use.name, outcome, perf_counter() - started)
+        if use.keys is not None:
+            answer = self._taken_down(asker.peer, use, request, outcome, answer)
         asker.answer(number, answer)
 
-    def _taken_down(self, peer: Peer, request: Request | None, outcome: str, answer: Answer) -> Answer:
+    def _taken_down(self, peer: Peer, use: Use, request: Any, outcome: str, answer: Answer) -> Answer:
         """Audit and log a use; return its answer, or that the audit could not be written where that must be certain."""
-        keys = self._keys_of(request) if request is not None else ""
-        trace_id = getattr(request, "trace_id", "")
-        if self.audit.failure and outcome == "unavailable":
+        if outcome == "unavailable" and self.audit.failure:
             return answer  # nothing was done, and there is nowhere to say so
-        tag = tag_of(type(request)) if request is not None else "unknown"
-        self.audit.record(peer, tag, keys, outcome, trace_id)
+        assert use.keys is not None, "it is told from what uses no keys"
+        names = use.keys(request)
+        keys = self._labels.get(names)
+        if keys is None:
+            keys = self._labelled(names)
+        own = data_keys_used.get()
+        if own:
+            keys = f"{keys} {own}" if keys else own
+        trace_id = request.trace_id if use.traced else ""
+        self.audit.record(peer, use.tag, keys, outcome, trace_id)
         # One event a payment: a line costs as much as the command, so the others are only counted.
-        if outcome != "ok" or (self._log_commands and isinstance(request, _TOLD)):
-            log.info(
+        if outcome != "ok" or (use.told and self._tells):
+            self._log.info(
                 "hsm_command",
-                command=type(request).__name__ if request is not None else "unknown",
+                command=use.name,
                 caller=peer.caller.name,
                 outcome=outcome,
                 trace_id=trace_id,
                 keys=keys.split(),
             )
-        if type(request) in LASTING:
+        if use.lasting:
             try:
                 self.audit.sync()
             except AuditError as error:
                 return Unavailable(str(error))
         return answer
 
-    def _keys_of(self, request: Request) -> str:
-        """Return the names and versions of the keys that a request uses; what is no key of ours is not repeated."""
-        names = key_names(request)
-        labels = self._labels.get(names)
-        if labels is None:
-            labels = " ".join(self._key_labels.get(name, "unknown") for name in names if name)
-            if "unknown" not in labels:
-                self._labels[names] = labels
-        own = data_keys_used.get()
-        return f"{labels} {own}" if own and labels else labels or own
+    def _labelled(self, names: tuple[str, ...]) -> str:
+        """Return names with versions; what is no key of ours is not repeated, it may be anything."""
+        labels = " ".join(self._key_labels.get(name, "unknown") for name in names if name)
+        if "unknown" not in labels:
+            self._labels[names] = labels
+        return labels
