@@ -22,7 +22,6 @@ from hsm.callers import CALLERS, COMMANDS, Caller, Peer
 from hsm.commands import HsmRefused
 from hsm.errors import HsmError
 from hsm.key_desk import KeyDesk, key_handlers
-from hsm.key_uses import key_names
 from hsm.keys.holder import Keyholder, hold_lock
 from hsm.keys.token import Token
 from hsm.wire import tag_of
@@ -111,12 +110,15 @@ class OfflineOfficer:
 
     def _labels(self, request: Any) -> str:
         store = self._keyholder.store
-        named = getattr(request, "version", 0)
         labels = []
-        for name in filter(None, key_names(request)):
+        for field in ("name", "under"):
+            name = getattr(request, field, "")
             record = store.active(name)
-            version = named if named and name == request.name else record.version if record is not None else 0
-            labels.append(f"{name}/{version}" if version and store.versions(name) else "unknown")
+            # What a command says about a version is about the key that it names.
+            version = getattr(request, "version", 0) if field == "name" else 0
+            version = version or (record.version if record is not None else 0)
+            if name:
+                labels.append(f"{name}/{version}" if version and store.versions(name) else "unknown")
         return " ".join(labels)
 
 
