@@ -264,7 +264,7 @@ class KeyDesk:
         for record in self.store.versions(name):
             if record.version == version:
                 return record
-        if name in RESERVED_NAMES:
+        if name in RESERVED_NAMES and name != DATA_KEY:
             raise HsmRefused("key_in_use", f"{name!r} is the token's own")
         if self.store.versions(name):
             raise HsmRefused("key_unknown", f"key {name!r} has no version {version}")
