@@ -57,6 +57,7 @@ class AcquirerLink(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     mac_management: bool = False
     key_exchange_hours: float = 0.0  # 0: by command only
     surrogate: bool = False
+    token_cryptogram_element: int | None = None  # where network tokens have their cryptogram, base64
     trace_element: int | None = None
     must_sign_on: bool = False
     max_connections: int = 100  # a worker

@@ -2,12 +2,15 @@
 
 Operators (`switch.control`) and the schedule call `start`; what the peer sends comes through `switch.reception` to
 `answer`. The hsm makes, takes and holds the keys: the switch carries key blocks under the party's zone master key, and
-all workers use the same keys by the same names. One exchange a link at a time, over all workers (a lease).
+all workers use the same keys by the same names. One exchange of a key at a time, over all workers (a lease).
 
-    who starts          hsm                   on the link                          hsm
-    we                  RenewLinkKey          0800, 0801 … → 0810, DE 39 = 00,     ActivateKey
-                        (a pending version)   right check value in DE 48
-    the peer            AcceptLinkKey         ← 0800 … 0810 with the check value
+    who starts   hsm                   on the link                               hsm
+    we           RenewLinkKey          0800, 0801 … → 0810 with DE 39 = 00 and   ActivateKey
+                 (a pending version)   the right check value in DE 48
+    the peer     AcceptLinkKey         ← 0800 … 0810 with the check value
+
+A peer takes the new key in force when it takes it at all. So an offer whose answer was lost is made again, with the
+same key, until it is answered: two keys that only the peer has would leave it without the one that we use.
 """
 
 from __future__ import annotations
@@ -45,8 +48,14 @@ TRIES = 3  # 0800, then 0801: the peer may have taken the key and its answer may
 ACTIVATIONS = 5  # the peer has the key in force by now, so the hsm has to be told, whatever it takes
 ACTIVATION_PAUSE_S = 0.5
 LEASE_S = 60.0
-LOOK_S = 60.0  # how often the schedule is looked at
-RETRY_S = 300.0  # after an exchange by schedule that failed
+PAUSE_S = 1.0  # between two exchanges of a key: the hsm takes one version before, and messages are under way
+LOOK_S = 15.0  # how often the schedule, and what was not answered, is looked at
+RETRY_S = 300.0  # after an exchange by schedule that the peer refused
+OPEN_RETRY_S = 10.0  # after one that was not answered: well within the time that peers take the key before
+AGAIN = frozenset({"91", "96"})  # DE 39 that refuse the moment, not the key
+# Outcomes after which the peer may have the new key in force.
+LEFT_OPEN = frozenset({"no_answer", "not_activated"})
+NOT_THIS_KEY = frozenset({"refused", "wrong_kcv"})  # outcomes after which another key is offered
 MAX_SEEN = 64  # key blocks that are remembered, so that a repeat is answered and a replay refused
 
 # What the hsm refuses about a key block, as DE 39; anything else is 63, security violation.
@@ -112,7 +121,9 @@ class KeyExchange:
         self._holder = holder
         self._timeout_s = timeout_s
         self._numbers = stans()
-        self._busy = False
+        self._busy: set[str] = set()
+        self._open = set(keys)  # kinds of which an offer may be open, ours or that of a worker before us
+        self._left = dict.fromkeys(keys, 0)  # the pending version that was offered again, 0: a new one was made
         self._taking = trio.Lock()
         self._latest: dict[str, tuple[bytes, str]] = {}  # kind → digest and check value of the block in force
         self._replaced: OrderedDict[bytes, None] = OrderedDict()  # digests of blocks that were in force before
@@ -130,12 +141,16 @@ class KeyExchange:
             async with self._alone(kind):
                 exchanged = await self._exchange(kind, trace_id)
         except KeyExchangeFailed as failed:
+            if failed.outcome in LEFT_OPEN:
+                self._open.add(kind)
             self._meters.count("key_exchanges", self.link, kind, failed.outcome)
-            log.critical(
+            event = log.info if failed.outcome == "busy" else log.critical  # somebody else is at it
+            event(
                 "key_exchange_failed", link=self.link, kind=kind, outcome=failed.outcome, reason=str(failed),
                 trace_id=trace_id,
             )  # fmt: skip
             raise
+        self._open.discard(kind)
         self._meters.count("key_exchanges", self.link, kind, "ok")
         log.info(
             "key_exchanged", link=self.link, kind=kind, key=exchanged.name, version=exchanged.version,
@@ -144,7 +159,7 @@ class KeyExchange:
         return exchanged
 
     async def run(self, hours: float) -> None:
-        """Renew each key that is older than `hours`, until cancelled."""
+        """Make open offers again, and renew each key that is older than `hours` (0: none), until cancelled."""
         retry_at = dict.fromkeys(self.keys, 0.0)
         while True:
             await trio.sleep(LOOK_S * self._rng.uniform(0.5, 1.0))
@@ -154,8 +169,11 @@ class KeyExchange:
                 try:
                     if await self._is_due(kind, hours):
                         await self.start(kind)
-                except (KeyExchangeFailed, HsmRefused, HsmUnavailable):
-                    retry_at[kind] = trio.current_time() + RETRY_S
+                except KeyExchangeFailed as failed:
+                    pause_s = RETRY_S if failed.outcome in NOT_THIS_KEY else OPEN_RETRY_S
+                    retry_at[kind] = trio.current_time() + pause_s
+                except (HsmRefused, HsmUnavailable):
+                    pass  # not now
                 except Exception:
                     retry_at[kind] = trio.current_time() + RETRY_S
                     self._meters.count("failures", "key_exchange")
@@ -166,46 +184,83 @@ class KeyExchange:
         return (await self._hsm.list_keys(ListKeys(name=self.keys[kind]))).keys
 
     async def _is_due(self, kind: str, hours: float) -> bool:
-        active = [key.created_at for key in await self.infos(kind) if key.status == "active"]
-        return bool(active) and max(active) + hours * 3600 <= self._clock.now().timestamp()
+        if kind not in self._open and not hours:
+            return False
+        infos = await self.infos(kind)
+        if kind in self._open and any(info.status == "pending" for info in infos):
+            return True
+        self._open.discard(kind)
+        active = [info.created_at for info in infos if info.status == "active"]
+        return bool(hours and active) and max(active) + hours * 3600 <= self._clock.now().timestamp()
 
     @contextlib.asynccontextmanager
     async def _alone(self, kind: str) -> AsyncIterator[None]:
-        """Nobody else exchanges a key on this link, neither in this worker nor in another."""
+        """Nobody else exchanges this key, neither in this worker nor in another, nor did a moment ago.
+
+        What both ends start at once is refused, not put off: the peer's offer would be older than the key it has taken.
+        """
         if kind not in self.keys:
             raise KeyExchangeFailed("no_key", f"link {self.link} has no {kind} key to exchange")
-        lease = f"keys:{self.link}"
+        if kind in self._busy:
+            raise KeyExchangeFailed("busy", f"another exchange of the {kind} key is under way on link {self.link}")
+        self._busy.add(kind)
+        lease, pause = f"keys:{self.link}:{kind}", f"keys:{self.link}:{kind}:pause"
+        holder = f"{self._holder}/{next(self._numbers)}"
         try:
-            if self._busy or not await self._journal.lease(lease, self._holder, LEASE_S):
-                raise KeyExchangeFailed("busy", f"another key exchange is under way on link {self.link}")
-        except JournalUnavailable as error:
-            raise KeyExchangeFailed("journal", "the journal is away") from error
-        self._busy = True
-        try:
-            yield
+            try:
+                if not await self._journal.lease(lease, holder, LEASE_S):
+                    raise KeyExchangeFailed("busy", f"another worker exchanges the {kind} key of link {self.link}")
+                with trio.fail_after(4 * PAUSE_S):
+                    while not await self._journal.lease(pause, holder, PAUSE_S):  # noqa: ASYNC110 (another process)
+                        await trio.sleep(PAUSE_S / 4)
+            except (JournalUnavailable, trio.TooSlowError) as error:
+                raise KeyExchangeFailed("journal", "the journal does not answer") from error
+            try:
+                yield
+            finally:
+                with contextlib.suppress(JournalUnavailable), trio.move_on_after(1.0):
+                    await self._journal.lease(pause, holder, PAUSE_S)
+                    await self._journal.lease(lease, holder, 0.0)
         finally:
-            self._busy = False
-            with contextlib.suppress(JournalUnavailable), trio.move_on_after(1.0):
-                await self._journal.lease(lease, self._holder, 0.0)
+            self._busy.discard(kind)
 
     async def _exchange(self, kind: str, trace_id: str) -> Exchanged:
         if self._session() is None:
             raise KeyExchangeFailed("link_down", f"link {self.link} is not signed on in this worker")
-        try:
-            made = await self._hsm.renew_link_key(RenewLinkKey(name=self.keys[kind], trace_id=trace_id))
-        except (HsmRefused, HsmUnavailable) as error:
-            raise KeyExchangeFailed("hsm", f"the hsm made no key: {error}") from error
-        answer = await self._offered(kind, made)
-        code, kcv = answer.elements.get(39, ""), answer.elements.get(BLOCK, "").strip()
-        if code != "00":
-            raise KeyExchangeFailed("refused", f"the peer of {self.link} answered DE 39 = {code}")
-        if not hmac.compare_digest(kcv.upper().encode(), made.kcv.upper().encode()):
-            raise KeyExchangeFailed("wrong_kcv", f"the peer of {self.link} has another check value than the new key")
+        made = await self._made(kind, trace_id)
+        failed = await self._offered(kind, made)
+        if failed is not None and failed.outcome in NOT_THIS_KEY and made.version == self._left[kind]:
+            made = await self._made(kind, trace_id, anew=True)
+            failed = await self._offered(kind, made)
+        if failed is not None:
+            raise failed
         await self._activate(made, trace_id)
         self._replace(kind)
         return Exchanged(self.link, kind, made.name, made.version, made.kcv)
 
-    async def _offered(self, kind: str, made: KeyBlock) -> Message:
+    async def _made(self, kind: str, trace_id: str, *, anew: bool = False) -> KeyBlock:
+        """The key to offer: one that was offered before and is still pending, or (`anew`) another."""
+        try:
+            infos = () if anew else await self.infos(kind)
+            self._left[kind] = max((info.version for info in infos if info.status == "pending"), default=0)
+            command = RenewLinkKey(name=self.keys[kind], version=self._left[kind], trace_id=trace_id)
+            return await self._hsm.renew_link_key(command)
+        except (HsmRefused, HsmUnavailable) as error:
+            raise KeyExchangeFailed("hsm", f"the hsm made no key: {error}") from error
+
+    async def _offered(self, kind: str, made: KeyBlock) -> KeyExchangeFailed | None:
+        """Offer a key; why the peer does not have it now, None where it has."""
+        answer = await self._answered(kind, made)
+        code, kcv = answer.elements.get(39, ""), answer.elements.get(BLOCK, "").strip()
+        if code in AGAIN:
+            return KeyExchangeFailed("busy", f"the peer of {self.link} answered DE 39 = {code}")
+        if code != "00":
+            return KeyExchangeFailed("refused", f"the peer of {self.link} answered DE 39 = {code}")
+        if not hmac.compare_digest(kcv.upper().encode(), made.kcv.upper().encode()):
+            return KeyExchangeFailed("wrong_kcv", f"the peer of {self.link} has another check value than the new key")
+        return None
+
+    async def _answered(self, kind: str, made: KeyBlock) -> Message:
         """The peer's answer; the offer is repeated on whatever connection there is."""
         numbers = {7: de7(self._clock.now()), 11: next(self._numbers)}
         request = Message("0800", {**numbers, **key_request(kind, made.block)})
@@ -258,10 +313,11 @@ class KeyExchange:
             return {39: "30"}, "unknown"
         if kind not in self.keys:
             return {39: "30"}, kind
-        if self._busy:
-            return {39: "96"}, kind  # both ends started at once: neither goes on, and who repeats is served
-        async with self._taking:  # a repeat waits for what it repeats
-            return await self._taken(kind, block), kind
+        try:
+            async with self._taking, self._alone(kind):  # a repeat waits for what it repeats
+                return await self._taken(kind, block), kind
+        except KeyExchangeFailed:
+            return {39: "96"}, kind  # both ends started at once: the peer may try again
 
     async def _taken(self, kind: str, block: str) -> dict[int, str]:
         digest = hashlib.sha256(f"{kind} {block}".encode()).digest()

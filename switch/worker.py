@@ -257,8 +257,7 @@ async def run_worker(
             nursery.start_soon(sender.run)
         nursery.start_soon(worker.recovery.run)
         for name, exchange in worker.exchanges.items():
-            if hours := worker.key_exchange_hours(name):
-                nursery.start_soon(exchange.run, hours)
+            nursery.start_soon(exchange.run, worker.key_exchange_hours(name))
         if control_path is not None:
             control = ControlServer(worker.number, worker.lines, worker.ports, worker.senders, worker.exchanges)
             await nursery.start(control.run, control_path)

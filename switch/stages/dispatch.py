@@ -16,7 +16,7 @@ from messages.card import pan_of
 from messages.dialect import Element
 from messages.exchange import de7
 from messages.message import Message
-from switch.config import AcquirerLink, pin_block_bytes
+from switch.config import pin_block_bytes
 from switch.issuer_line import IssuerLine
 from switch.session import Session
 from switch.stages.request import Decline, Request
@@ -44,8 +44,7 @@ async def dispatch(
         HsmRefused, HsmUnavailable: no card number, PIN block or MAC to be had.
         EncodeError: the issuer's dialect cannot carry it.
     """
-    link = request.link
-    if not needs_dispatch(link, request.message):
+    if not needs_dispatch(request):
         return Outward(issuer_message(request, stored, None, line.trace_element), None)
     command = _command(request, line)
     if isinstance(command, Decline):
@@ -63,9 +62,14 @@ async def dispatch(
     return Outward(message, session.codec.replace_mac(encoded, dispatched.mac))
 
 
-def needs_dispatch(link: AcquirerLink, message: Message) -> bool:
+def needs_dispatch(request: Request) -> bool:
     """A clear PAN without a PIN needs no help from the HSM on the way out."""
-    return link.surrogate or 52 in message.elements
+    return request.link.surrogate or 52 in request.message.elements or by_network_token(request)
+
+
+def by_network_token(request: Request) -> bool:
+    """Whether DE 2 is a network token: the card that the HSM found behind it begins otherwise."""
+    return not (request.link.surrogate or pan_of(request.message).startswith(request.card.masked_pan[:6]))
 
 
 def issuer_message(
@@ -88,9 +92,11 @@ def issuer_message(
                 elements[number] = given[number]
     else:
         elements[2] = dispatched.pan
-        if expiry := given.get(14) or dispatched.expiry:
+        # The date and the track that came with a network token are the token's.
+        token = by_network_token(request)
+        if expiry := dispatched.expiry if token else given.get(14) or dispatched.expiry:
             elements[14] = expiry
-        if 35 in given and not request.link.surrogate:
+        if 35 in given and not request.link.surrogate and not token:
             elements[35] = given[35]
         if dispatched.pin_block:
             elements[52] = dispatched.pin_block.hex().upper()
@@ -135,7 +141,7 @@ def _template(request: Request, stored: StoredIntent, line: IssuerLine, session:
     known = codec.dialect.elements
     hidden = request.link.surrogate
     encoding = _pan_encoding(known.get(2))
-    if 14 not in request.message.elements or (hidden and encoding is None):
+    if 14 not in request.message.elements or (hidden and encoding is None) or by_network_token(request):
         return None  # the vault may know an expiry date, and there is no hole for one
     pan = "0" * len(request.card.masked_pan) if hidden else pan_of(request.message)
     pin = bytes(pin_block_bytes(line.link.pin_format)) if 52 in request.message.elements else b""

@@ -8,15 +8,24 @@ from __future__ import annotations
 from hsm.commands import Hsm, HsmRefused, HsmUnavailable, Screen
 from messages.card import pan_of
 from switch.link_mac import AWAY, MISSING, WRONG
+from switch.stages.network_token import network_token_use
 from switch.stages.request import Decline, Request
 from switch.stages.screen import WITH_CARD
 
-# What the HSM refuses, as DE 39. Source: ISO 8583:1987 DE 39; 63 security violation.
+# What the HSM refuses, as DE 39. Source: ISO 8583:1987 DE 39; 54 expired, 57 not permitted to cardholder, 62 restricted
+# card, 63 security violation.
 REFUSALS: dict[str, str] = {
     "mac_invalid": "63",
     "pin_block_invalid": "55",
     "card_unknown": "14",
     "pan_invalid": "14",
+    "network_token_unknown": "14",
+    "network_token_deleted": "14",
+    "network_token_suspended": "62",
+    "network_token_expired": "54",
+    "domain_restricted": "57",
+    "cryptogram_invalid": "63",
+    "cryptogram_replayed": "63",
     "key_unknown": "96",
     "key_usage": "96",
     "not_permitted": "96",
@@ -46,7 +55,14 @@ async def _asked(request: Request, hsm: Hsm, pan: str) -> Decline | None:
             return Decline("63", MISSING, "DE 64 or DE 128 at the end of the message is needed on this link")
     if mac is None and not pan:
         return None
-    command = Screen(pan=pan, expiry=_expiry(request), surrogate=link.surrogate, mac=mac, trace_id=request.trace_id)
+    command = Screen(
+        pan=pan,
+        expiry=_expiry(request),
+        surrogate=link.surrogate,
+        mac=mac,
+        network_token=network_token_use(request) if pan else None,
+        trace_id=request.trace_id,
+    )
     try:
         request.card = await hsm.screen(command)
     except HsmRefused as refused:

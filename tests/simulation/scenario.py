@@ -20,7 +20,7 @@ from simulators.acquirer_book import Request, State
 from simulators.acquirer_client import AcquirerClient
 from simulators.errors import SimulatorError, Unanswered, WireLost
 from simulators.faults import FaultRule
-from switch.errors import WireError
+from switch.errors import KeyExchangeFailed, WireError
 from switch.memory_network import Weather
 from switch.meters import COUNTERS
 from tests.simulation.agreement import differences
@@ -35,7 +35,10 @@ FAULTS: dict[str, dict[str, float]] = {  # kind → longest delay; the issuer's 
     "disconnect-after": {},
     "duplicate": {},
     "decline": {},
+    "wrong-mac": {},
+    "missing-mac": {},
 }
+LINKS = ("pos", "alpha", "beta")  # those with keys
 SHOPPING_S = 40.0
 DRAIN_S = 900.0
 
@@ -196,7 +199,7 @@ class _Shop:
         world, dice = self._world, self._dice
         while trio.current_time() < self._ends_at:
             await trio.sleep(dice.expovariate(0.15))
-            troubles = ["crash", "crash", "hsm", "slow journal", "cut"]
+            troubles = ["crash", "crash", "hsm", "slow journal", "cut", "key", "key"]
             match dice.choice(troubles if self._impatient else [*troubles, "journal", "answers"]):
                 case "crash":
                     number = dice.randrange(2)
@@ -217,8 +220,23 @@ class _Shop:
                     world.journal_delay_s = (0.0, dice.choice([0.1, 1.0]))
                     await trio.sleep(dice.uniform(0.5, 4.0))
                     world.journal_delay_s = (0.0, 0.004)
+                case "key":
+                    world.nursery.start_soon(self._new_key, dice.choice(LINKS), dice.choice(["pin", "mac"]))
                 case "cut":
                     world.network.cut(dice.choice(["pos:1", "gateway:1", "alpha:1", "beta:1"]))
+
+    async def _new_key(self, link: str, kind: str) -> None:
+        """A key is changed over its link, by us or by the other end, in whatever weather."""
+        world = self._world
+        try:
+            if self._dice.random() < 0.5:
+                worker, _ = world.workers[self._dice.choice(list(world.workers))]
+                await worker.exchanges[link].start(kind)
+            else:
+                other = world.clients[link] if link in world.clients else world.issuers[link]
+                await other.exchange_key(kind)
+        except (IndexError, KeyExchangeFailed, WireError, WireLost):
+            pass  # the key before stays in force, or both ends take both
 
     def calm(self) -> None:
         """Nothing goes wrong any more."""

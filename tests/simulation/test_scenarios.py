@@ -34,7 +34,7 @@ def test_a_seed_plays_the_same_scenario_again() -> None:
 def test_scenarios_meet_what_they_are_for() -> None:
     """Recovery, late answers and repeats all happen, or the simulation proves nothing."""
     counted = [run_scenario(seed).counted for seed in range(1000, 1010)]
-    for name in ("recovered", "late_answers", "repeats", "advices_sent", "unanswered"):
+    for name in ("recovered", "late_answers", "repeats", "advices_sent", "unanswered", "mac_failures", "key_exchanges"):
         assert sum(counts[name] for counts in counted) > 0, name
     assert sum(counts["failures"] for counts in counted) == 0
     assert sum(counts["advices_sent"] - counts["advices_acknowledged"] for counts in counted) > 0

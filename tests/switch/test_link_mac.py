@@ -37,7 +37,7 @@ def configured(**links: dict[str, Any]) -> SwitchConfig:
 
 def number(prefix: str, digits: int) -> str:
     """A test card number of a length."""
-    partial = prefix + "0" * (digits - 2)
+    partial = prefix + "1" * (digits - 2)
     return partial + luhn_digit(partial)
 
 
