@@ -23,6 +23,7 @@ from hsm.algorithms.keyblock import unwrap_block, wrap_block
 from hsm.keys.attributes import ROLES
 from hsm.keys.exchange import load_party_keys, load_party_zmk
 from hsm.keys.holder import hold_lock
+from tests.hsm.algorithms.test_keyblock import PUBLISHED
 
 
 class Officer:
@@ -97,6 +98,31 @@ def test_init_makes_token_and_keys_and_shows_check_values(officer: Officer) -> N
         assert len(key["kcv"]) == 6 and key["kcv"] in out
     # A second time it makes nothing.
     assert {key["name"]: key["kcv"] for key in officer.json("init")["keys"]} == {n: k["kcv"] for n, k in keys.items()}
+
+
+def test_without_provisioning_officers_bring_the_keys(officer: Officer, tmp_path: Path) -> None:
+    own = tmp_path / "cardswitch.toml"
+    sample = Path(cli.__file__).parents[1] / "specs" / "cardswitch.toml"
+    own.write_text(sample.read_text().replace("[hsm]\n", "[hsm]\nprovision = false\n"))
+    where = ("--config", str(own))
+    keys = officer.json("init", *where)["keys"]
+    assert {key["name"] for key in keys} == {"audit", "fingerprint", "integrity", "pan", "storage"}
+    (key,) = officer.json("key", "generate", "zpk-pos", "--role", "pin", "--party", "pos", *where)["keys"]
+    assert key["status"] == "active"
+    assert not (officer.state / "exchange").exists()
+
+
+def test_a_tdes_zone_master_key_makes_blocks_of_version_b(desk: Officer) -> None:
+    desk.json("key", "generate", "zmk-tdes", "--role", "zmk", "--algorithm", "TDES")
+    exported = desk.json("key", "export", "zpk-pos", "--under", "zmk-tdes")
+    assert exported["block"].startswith("B0096P0TB00E0000")
+    source = ("--role", "pin", "--under", "zmk-tdes", "--block", exported["block"], "--kcv", exported["kcv"])
+    (key,) = desk.json("key", "import", "zpk-back", *source)["keys"]
+    assert (key["kcv"], key["status"]) == (exported["kcv"], "active")
+    assert "blocks of version D are under" in desk.refused(
+        "key", "export", "zpk-pos", "--under", "zmk-tdes", "--version", "D"
+    )
+    assert "stronger than what protects it" in desk.refused("key", "export", "zak-pos", "--under", "zmk-tdes")
 
 
 def test_list_names_what_a_key_is(desk: Officer) -> None:
@@ -273,6 +299,35 @@ def test_components_in_files_and_parity(desk: Officer, tmp_path: Path) -> None:
     (tmp_path / "component-0").chmod(0o644)
     assert "chmod 600" in desk.refused("key", "import", "cvk-open", "--role", "cvk", *source)
     assert "components" in desk.refused("key", "import", "cvk-one", "--role", "cvk", *files(tmp_path, pair[:1]))
+
+
+# Check values: of openemv/tr31's tests, which state them for the same examples.
+STANDARD_BLOCKS = {
+    "A": ("TR-31:2018 A.7.2.1, version A", "pin", "CB9DEA"),
+    "B": ("TR-31:2018 A.7.2.2, version B", "pin", "57C409"),
+    "C": ("TR-31:2018 A.7.3.1, version C with KS", "bdk", "F4B08D"),
+    "B-KS": ("TR-31:2018 A.7.3.2, version B with KS", "bdk", "9A4212"),
+    "D": ("TR-31:2018 A.7.4, version D", "pin", "08793E"),
+}
+
+
+@pytest.mark.parametrize("name", STANDARD_BLOCKS)
+def test_the_examples_of_the_standard_through_the_token(desk: Officer, tmp_path: Path, name: str) -> None:
+    """The protection key comes in components and stays in the token; the block opens under it there."""
+    vector, role, kcv = STANDARD_BLOCKS[name]
+    kbpk, block, _ = PUBLISHED[vector]
+    algorithm = "AES" if name == "D" else "TDES"
+    parts = split_key(bytes.fromhex(kbpk), 2, lambda count: bytes(range(1, 1 + count)))
+    zmk = ("key", "import", f"zmk-{name}", "--role", "zmk", "--algorithm", algorithm, "--adjust-parity")
+    desk.json(*zmk, *files(tmp_path, parts))
+    under = ("--role", role, "--under", f"zmk-{name}", "--block", block)
+    if name != "D":  # the keys of the examples have no odd parity
+        assert "parity" in desk.refused("key", "import", f"standard-{name}", *under)
+    (key,) = desk.json("key", "import", f"standard-{name}", *under, "--adjust-parity", "--kcv", kcv)["keys"]
+    assert (key["kcv"], key["status"]) == (kcv, "active")
+    assert key["codes"].split() == [block[5:7], block[7], block[8], block[11]]
+    altered = block[:60] + ("0" if block[60] != "0" else "1") + block[61:]
+    assert "MAC of the block is wrong" in desk.refused("key", "import", "altered", *under[:-1], altered)
 
 
 def test_rotation_activation_and_retirement(desk: Officer) -> None:
