@@ -15,7 +15,9 @@ from typing import Annotated, Any
 import typer
 
 from console.errors import ConsoleError, UsageError
+from console.gateway_commands import gateway_app
 from console.hsm_commands import hsm_app
+from console.link_commands import link_app
 from console.options import ConfigOption, JsonOption, StateOption, load, load_running, run_process
 from console.vault_commands import vault_app
 
@@ -28,17 +30,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-gateway_app = typer.Typer(
-    help="The merchant gateway: JSON API on one side, ISO 8583 on the other.", add_completion=False
-)
-gateway_key_app = typer.Typer(help="API keys of merchants.", no_args_is_help=True)
 sim_app = typer.Typer(help="Simulators for tests.", no_args_is_help=True)
 ledger_app = typer.Typer(help="The double-entry journal.", no_args_is_help=True)
 bench_app = typer.Typer(help="Measure this machine.", no_args_is_help=True)
 app.add_typer(hsm_app, name="hsm")
 app.add_typer(vault_app, name="vault")
 app.add_typer(gateway_app, name="gateway")
-gateway_app.add_typer(gateway_key_app, name="key")
+app.add_typer(link_app, name="link")
 app.add_typer(sim_app, name="sim")
 app.add_typer(ledger_app, name="ledger")
 app.add_typer(bench_app, name="bench")
@@ -94,27 +92,6 @@ def tokenizer(config: ConfigOption = None, state: StateOption = None) -> None:
 def postgresql(config: ConfigOption = None, state: StateOption = None) -> None:
     """Run the embedded PostgreSQL (used by up)."""
     run_process("postgresql", config, state)
-
-
-@gateway_app.callback(invoke_without_command=True)
-def gateway(context: typer.Context, config: ConfigOption = None, state: StateOption = None) -> None:
-    """Run the merchant gateway."""
-    if context.invoked_subcommand is None:
-        run_process("gateway", config, state)
-
-
-@gateway_key_app.command("create")
-def gateway_key_create(
-    merchant: Annotated[str, typer.Argument(help="DE 42 of the merchant that the key belongs to.")],
-    config: ConfigOption = None,
-    state: StateOption = None,
-    publishable: Annotated[bool, typer.Option("--publishable", help="pk_…: may make tokens only.")] = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Make an API key for a merchant; it is shown once."""
-    from console.gateway_key import run_create
-
-    run_create(load_running(config, state), merchant, publishable, as_json)
 
 
 @sim_app.command("issuer")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import asyncpg
 import httpx
@@ -10,10 +11,11 @@ import pytest
 import stripe
 
 from console.postgresql import GATEWAY, resolve_dsn
-from console.supervisor import System
+from console.supervisor import System, config_file
 from gateway.keys import create_key, ensure_account
+from tests.e2e.conftest import create_key as create_by_command
 from tests.e2e.merchant import Merchant
-from tests.e2e.shop import Shop
+from tests.e2e.shop import Shop, cardswitch
 
 pytestmark = pytest.mark.xdist_group("e2e")
 
@@ -75,3 +77,27 @@ def test_keys_are_really_looked_at(merchant: Merchant) -> None:
     ):
         answer = httpx.post(url, data=fields, auth=(key, ""), trust_env=False)
         assert answer.status_code == status, answer.text
+
+
+def test_keys_are_rotated_and_revoked_by_command(system: System, merchant: Merchant) -> None:
+    config = config_file(system.config.state_path)
+
+    def status(key: str) -> tuple[int, str]:
+        fields = {"card[number]": PAN, "card[exp_month]": "12", "card[exp_year]": "31"}
+        answer = httpx.post(f"{merchant.tokenizer}/v1/tokens", data=fields, auth=(key, ""), trust_env=False)
+        return answer.status_code, answer.json().get("error", {}).get("code", "")
+
+    first, second = create_by_command(system, "--publishable"), create_by_command(system, "--publishable")
+    done = cardswitch("gateway", "key", "rotate", first["id"], "--json", config=config)
+    successor = json.loads(done.stdout)
+    assert (successor["kind"], successor["account"]) == ("publishable", first["account"])
+    assert status(first["key"]) == status(successor["key"]) == (200, "")  # the old one has its grace
+    assert cardswitch("gateway", "key", "revoke", second["id"], config=config).returncode == 0
+    assert status(second["key"]) == (401, "api_key_expired")
+    listed = json.loads(cardswitch("gateway", "key", "list", "--json", config=config).stdout)
+    ends = {row["id"]: row["ends_at"] for row in listed}
+    assert ends[first["id"]] and ends[second["id"]] and ends[successor["id"]] is None
+    assert first["key"] not in json.dumps(listed)
+    assert second["id"] in cardswitch("gateway", "key", "list", config=config).stdout
+    again = cardswitch("gateway", "key", "revoke", second["id"], config=config)
+    assert (again.returncode, again.stderr.count("\n")) == (2, 1)
