@@ -154,6 +154,7 @@ def _load_config(config: Config, seconds: float, in_flight: int, surrogates: tup
             party=party,
             pin_key=pos.pin_key,
             mac_key=pos.mac_key,
+            mac_algorithm=config.mac_algorithm(pos.mac_key),
         ),
         gateway=LaneConfig(
             link=gateway.name,

@@ -14,11 +14,13 @@ from typing import Any
 import msgspec
 
 from console.errors import ConfigError, UsageError
+from console.link_keys import key_contradictions
 from console.postgresql import PostgresqlConfig
 from console.validation import fitting, problems
 from gateway.config import GatewayConfig
 from hsm.callers import CallerConfig, callers, socket_of
 from hsm.config import HsmConfig, KeyConfig
+from hsm.keys.attributes import ROLES
 from hsm.tokenizer.config import TokenizerConfig
 from ledger.config import FeesConfig, MerchantConfig
 from messages.address import address_of
@@ -102,6 +104,15 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def exchange_path(self) -> Path:
         """Where keys for other parties are, under their transport keys."""
         return self.state_path / "exchange"
+
+    def worker_socket(self, number: int) -> Path:
+        """The control socket of a switch worker."""
+        return self.state_path / f"switch-{number}.sock"
+
+    def mac_algorithm(self, name: str) -> str:
+        """The algorithm of a MAC key, as simulators name it."""
+        found = next((key.algorithm for key in self.key if key.name == name), "")
+        return found or next(iter(ROLES["mac"].algorithms))
 
     @property
     def log_path(self) -> Path:
@@ -274,15 +285,7 @@ def _contradictions(table: dict[str, Any], source: str) -> list[str]:
 
 def _link_contradictions(config: Config) -> list[str]:
     found: list[str] = []
-    usages = {key.name: key.usage for key in config.key}
-    for section, links in (("acquirer", config.acquirer), ("issuer", config.issuer)):
-        for link in links:
-            for field, usage in (("pin_key", "pin"), ("mac_key", "mac")):
-                name = getattr(link, field, "")
-                if name and name not in usages:
-                    found.append(f"{section}[{link.name}].{field}: there is no [[key]] named {name!r}")
-                elif name and usages[name] != usage:
-                    found.append(f"{section}[{link.name}].{field}: key {name!r} is for {usages[name]}, not for {usage}")
+    found += key_contradictions(config)
     gateway = config.acquirer_link(config.gateway.link)
     if gateway is None:
         found.append(f"gateway.link: there is no [[acquirer]] named {config.gateway.link!r}")

@@ -68,7 +68,12 @@ class Day:
         link = system.config.acquirer_link("pos") or system.config.acquirer[0]
         self._till_address = address_of(link.listen)
         self.till = Acquirer(
-            AcquirerProfile(link=link.name, dialect=link.dialect, merchant=system.config.merchant[0].id),
+            AcquirerProfile(
+                link=link.name,
+                dialect=link.dialect,
+                merchant=system.config.merchant[0].id,
+                mac_algorithm=system.config.mac_algorithm(link.mac_key),
+            ),
             pin_key=party_key(system.config, link.pin_key),
             mac_key=party_key(system.config, link.mac_key),
         )

@@ -109,16 +109,19 @@ def run_hsm(config: Config, options: dict[str, Any]) -> None:
 def run_issuer(config: Config, options: dict[str, Any]) -> None:
     """An issuer simulator with its control socket and a book that outlives it."""
     from console.supervisor import control_socket
-    from hsm.keys.exchange import load_party_keys
+    from hsm.keys.exchange import load_party_keys, load_party_zmk
     from simulators.issuer_server import serve_issuer
 
     scenario = issuer_scenario(config, options["name"], options.get("scenario"))
-    keys = load_party_keys(config.exchange_path, scenario.party) if scenario.pin_key else {}
+    shared = bool(scenario.pin_key or scenario.mac_key)
+    keys = load_party_keys(config.exchange_path, scenario.party) if shared else {}
+    zmk = load_party_zmk(config.exchange_path, scenario.party) if shared else b""
 
     async def serve() -> None:
         await serve_issuer(
             scenario,
             keys=keys,
+            zmk=zmk,
             control_path=control_socket(config, scenario.name),
             book_path=issuer_book_path(config, scenario.name),
             ready=lambda address: _announce_hot(),
@@ -153,7 +156,7 @@ def issuer_scenario(config: Config, name: str, file: Path | None = None) -> Issu
         except ScenarioError as error:
             if "No such file" not in str(error):
                 raise
-    party = next((key.party for key in config.key if key.name == link.pin_key), name)
+    party = next((key.party for key in config.key if key.name in (link.pin_key, link.mac_key)), name)
     return msgspec.structs.replace(
         scenario,
         name=name,
@@ -163,6 +166,10 @@ def issuer_scenario(config: Config, name: str, file: Path | None = None) -> Issu
         max_frame=link.max_frame,
         party=party,
         pin_key=link.pin_key,
+        pin_format=link.pin_format,
+        mac_key=link.mac_key,
+        mac_algorithm=config.mac_algorithm(link.mac_key),
+        mac_management=link.mac_management,
         trace_element=link.trace_element or 0,
         log_messages=scenario.log_messages and config.switch.payment_log,
     )
@@ -202,6 +209,7 @@ def run_switch(config: Config, options: dict[str, Any]) -> None:
                     SocketNetwork(inherited_sockets()),
                     number=number,
                     stopping=stopping,
+                    control_path=config.worker_socket(number),
                     write_events=_event_writer(config, f"switch-{number}"),
                     task_status=task_status,
                 )

@@ -49,6 +49,10 @@ class Target(msgspec.Struct, frozen=True):
     pin_key: bytes = b""
     mac_key: bytes = b""
     must_sign_on: bool = False
+    pin_format: int = 0
+    mac_algorithm: str = ""
+    mac_management: bool = False
+    ksn_element: int = 0
 
 
 def run_send(config: Config, request: Request, timeout_s: float, as_json: bool, unmasked: bool) -> None:
@@ -91,6 +95,10 @@ def target_of(config: Config, to: str, spec: str | None = None) -> Target:
         party_key(config, link.pin_key),
         party_key(config, link.mac_key),
         link.must_sign_on,
+        link.pin_format,
+        config.mac_algorithm(link.mac_key),
+        link.mac_management,
+        link.ksn_element or 0,
     )
 
 
@@ -162,9 +170,10 @@ def exchange(target: Target, message: Message, timeout_s: float) -> Message:
     from messages.errors import EncodeError
     from simulators.acquirer import Acquirer, AcquirerProfile
 
-    acquirer = Acquirer(
-        AcquirerProfile(link=target.name, dialect=target.dialect), pin_key=target.pin_key, mac_key=target.mac_key
-    )
+    profile = AcquirerProfile(link=target.name, dialect=target.dialect, mac_management=target.mac_management)
+    if target.mac_algorithm:
+        profile = msgspec.structs.replace(profile, mac_algorithm=target.mac_algorithm)
+    acquirer = Acquirer(profile, mac_key=target.mac_key)
     deadline = time.monotonic() + timeout_s
     try:
         with socket.create_connection(target.address, timeout=timeout_s) as connection:
@@ -214,15 +223,18 @@ def _talk(connection: socket.socket, target: Target, acquirer: Acquirer, message
 def _put_pin(message: Message, target: Target) -> None:
     import getpass
 
-    from hsm.algorithms.pinblock import encrypt_pin_block
     from hsm.errors import PinBlockError
     from messages.card import pan_of
+    from simulators.link_keys import LinkKeys
 
     if not target.pin_key:
         raise UsageError(f"{target.name} has no PIN key", "leave --pin out")
+    if target.ksn_element:
+        raise UsageError(f"{target.name} takes PINs under DUKPT, from terminals", "set DE 52 and the KSN with --set")
     pin = getpass.getpass("PIN: ")
     try:
-        message.elements[52] = encrypt_pin_block(pin, pan_of(message), target.pin_key).hex().upper()
+        block, _ = LinkKeys(target.pin_key, pin_format=target.pin_format).pin_block(pin, pan_of(message))
+        message.elements[52] = block.hex().upper()
     except PinBlockError as error:
         raise UsageError(str(error), "give 4 to 12 digits and DE 2") from None
 

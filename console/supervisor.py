@@ -297,7 +297,11 @@ def _with_ports(config: Config, ports: Ports, issuers: bool) -> tuple[Config, tu
 
 def _check_sockets(config: Config) -> None:
     longest = max(
-        [*config.hsm_sockets(), *(control_socket(config, link.name) for link in config.issuer)],
+        [
+            *config.hsm_sockets(),
+            *(control_socket(config, link.name) for link in config.issuer),
+            config.worker_socket(0),
+        ],
         key=lambda path: len(str(path)),
     )
     if len(str(longest)) > _LONGEST_SOCKET_PATH:
