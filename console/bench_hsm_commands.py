@@ -57,6 +57,7 @@ KEYS = (
 )
 MESSAGE = bytes(range(48, 48 + 64)) * 4  # as long as an authorization with its elements
 PIN = "1234"
+TRACE_ID = "0123456789abcdef" * 2
 EXPIRY = "3012"
 
 
@@ -135,10 +136,13 @@ class Requests:
             pin_key_in="zpk-in",
             pin_key_out="zpk-out",
             mac=MacTemplate(key="zak", data=MESSAGE, pan_at=20, pin_at=100, pin_hex=True),
+            trace_id=TRACE_ID,
         )
 
     def _screen(self, card: BenchCard, _: int) -> Screen:
-        return Screen(pan=card.pan, mac=MacCheck("zak", MESSAGE, generate_mac(self._keys["zak"], MESSAGE)))
+        return Screen(
+            pan=card.pan, mac=MacCheck("zak", MESSAGE, generate_mac(self._keys["zak"], MESSAGE)), trace_id=TRACE_ID
+        )
 
     def _block(self, card: BenchCard, number: int) -> PinBlock:
         name = "zpk-aes-in" if number == 4 else "zpk-in"

@@ -137,7 +137,11 @@ class Engine:
         block = mac = b""
         if request.pin_block:
             pin = PinBlock(
-                block=request.pin_block, key=request.pin_key_in, format=request.pin_format_in, ksn=request.ksn
+                block=request.pin_block,
+                key=request.pin_key_in,
+                format=request.pin_format_in,
+                ksn=request.ksn,
+                ksn_key=request.ksn_key,
             )
             block = translate(self._keyring, pin, request.pin_key_out, request.pin_format_out, pan)
         if request.mac is not None:

@@ -59,15 +59,16 @@ def _names_in(kind: type[msgspec.Struct]) -> Names:
     parts = [field for field in kind.__struct_fields__ if field in _PARTS]
 
     def read(request: Any) -> tuple[str, ...]:
-        found = [getattr(request, field) for field in fields]
+        found = [name for field in fields if (name := getattr(request, field))]
         found += [part.key for field in parts if (part := getattr(request, field)) is not None]
         return tuple(found)
 
     return read
 
 
-_PARTS = frozenset({"pin", "old", "new", "method", "card_value"})
-_KEY_FIELDS = frozenset({"key", "key_out", "mac_key", "encryption_key", "under"})
+# Parts of card commands that have a `key`, and fields that name one.
+_PARTS = frozenset({"pin", "current_pin", "old", "new", "method", "card_value"})
+_KEY_FIELDS = frozenset({"key", "key_out", "mac_key", "encryption_key", "ac_key"})
 _KEY_COMMANDS = frozenset(get_args(KeyRequest))
 
 

@@ -61,7 +61,7 @@ def test_configuration_replaces_what_it_names() -> None:
         CallerConfig(name="officer", commands=("list_keys", "status")),
         CallerConfig(name="clearing", socket="clearing.sock", commands=("detokenize",)),
     )
-    assert (found["tokenizer"].users, found["tokenizer"].mode) == ({1234, 0}, 0o660)
+    assert found["tokenizer"].users == {1234, 0} and found["tokenizer"].mode == 0o660
     assert found["tokenizer"].commands == {COMMANDS[tag] for tag in CALLERS["tokenizer"]}
     assert found["switch"].socket == "s.sock"
     assert "issuer" not in found  # with no commands there is no socket

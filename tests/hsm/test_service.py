@@ -22,6 +22,7 @@ from hsm.config import HsmConfig
 from hsm.engine import Engine, Missing, NewCard
 from hsm.key_commands import KeyInfo, KeyList, RotateKey
 from hsm.key_desk import KeyDesk
+from hsm.keys.holder import Keyholder
 from hsm.keys.keyring import HeldKey
 from hsm.metrics import Metrics
 from hsm.service import Service
@@ -202,7 +203,7 @@ def test_other_keys_are_taken_without_dropping_what_waits(tmp_path: Path) -> Non
 
 def test_a_lost_token_is_said_at_once_and_opened_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "_FIRST_PAUSE_S", 0.01)
-    keyholder = server.Keyholder(HsmConfig(keys=KEYS), tmp_path)
+    keyholder = Keyholder(HsmConfig(keys=KEYS), tmp_path)
     keyring, _ = keyholder.open()
     cards, numbers = CardCache(10), Numbers()
 
