@@ -9,6 +9,7 @@ the length of that call, as Python bytes, which cannot be wiped.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
@@ -58,6 +59,8 @@ class KeyDesk:
         on_change: called with the new keyring after each change, before the answer.
         cards_under: how many cards are stored under a version of the data key; may be a coroutine function. None:
             nobody knows, and no data key is retired.
+        settle_s: how long after a rotation a card may still be on its way to the vault under the data key before; that
+            one is not retired sooner.
     """
 
     def __init__(
@@ -66,10 +69,12 @@ class KeyDesk:
         *,
         on_change: Callable[[Keyring], None] = lambda _: None,
         cards_under: Callable[[int], int | Awaitable[int]] | None = None,
+        settle_s: float = 3.0,
     ) -> None:
         self.store = store
         self._on_change = on_change
         self._cards_under = cards_under
+        self._settle_s = settle_s
 
     def list_keys(self, request: ListKeys) -> KeyList:
         return KeyList(self.store.infos(request.name))
@@ -172,12 +177,17 @@ class KeyDesk:
             raise HsmRefused("key_in_use", f"{record.name}-{record.version} is what new cards are stored under")
         if self._cards_under is None:
             raise HsmRefused("key_in_use", "without the vault nobody knows whether cards are stored under it")
+        if (newest := self.store.active(record.name)) is not None:
+            age_s = max(0.0, self.store.now() - newest.created_at)
+            await asyncio.sleep(max(0.0, self._settle_s - age_s))
         counted = self._cards_under(record.version)
         count = await counted if inspect.isawaitable(counted) else counted
         if count:
             raise HsmRefused(
                 "key_in_use", f"{count} cards are stored under {record.name}-{record.version}: rewrap them"
             )
+        if self._version(record.name, record.version).status == "retired":  # somebody else did, meanwhile
+            return KeyList((self._version(record.name, record.version).info,))
         return self._changed(self.store.retire(record))
 
     def _take(

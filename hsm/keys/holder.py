@@ -72,6 +72,10 @@ class Keyholder:
     def _open_store(self) -> None:
         directory = self._state / "hsm"
         try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise KeyStoreError(f"{directory}: {error.strerror}") from None
+        try:
             self._token = self.token = Token(self._config, directory)
             self.store = KeyStore(self.token, directory, grace_s=self._config.key_grace_s, clock=self._clock)
         except (TokenError, KeyStoreError) as error:

@@ -132,6 +132,10 @@ class KeyStore:
         """Return a version ready for use, whatever its status; KeyError where it is retired."""
         return self._held[record.name, record.version]
 
+    def now(self) -> float:
+        """Return the time, in seconds since 1970."""
+        return self._clock()
+
     def random_bytes(self, count: int) -> bytes:
         """Return that many bytes of the token's random generator."""
         return self._token.random_bytes(count)

@@ -64,7 +64,7 @@ class Desk:
         self.clock = clock
         self.cards: dict[int, int] = {}
         self.keyrings: list[Keyring] = []
-        self.desk = KeyDesk(holder.store, on_change=self.keyrings.append, cards_under=self._cards_under)
+        self.desk = KeyDesk(holder.store, on_change=self.keyrings.append, cards_under=self._cards_under, settle_s=0.0)
 
     async def _cards_under(self, version: int) -> int:
         return self.cards.get(version, 0)
@@ -483,8 +483,28 @@ def test_a_data_key_is_not_retired_blindly(desk: Desk) -> None:
     desk.ask(RotateKey(name="pan"))
     desk.desk = KeyDesk(desk.holder.store)
     desk.refused(RetireKey(name="pan", version=1), "key_in_use", "without the vault")
-    desk.desk = KeyDesk(desk.holder.store, cards_under=lambda version: 0)
+    desk.desk = KeyDesk(desk.holder.store, cards_under=lambda version: 0, settle_s=0.0)
     assert desk.one(RetireKey(name="pan", version=1)).status == "retired"
+
+
+def test_cards_on_their_way_are_waited_for(desk: Desk) -> None:
+    """A card may have been encrypted before the rotation, and be counted only when the vault has it."""
+    stored: list[int] = []
+    desk.ask(RotateKey(name="pan"))
+    desk.desk = KeyDesk(desk.holder.store, cards_under=lambda version: len(stored), settle_s=0.05)
+
+    async def test() -> None:
+        retiring = asyncio.ensure_future(key_handlers(desk.desk)[RetireKey](RetireKey(name="pan", version=1)))
+        await asyncio.sleep(0.01)
+        stored.append(1)
+        with pytest.raises(HsmRefused, match="key_in_use: 1 cards"):
+            await retiring
+        desk.clock.now += 1.0
+        stored.clear()
+        both = [key_handlers(desk.desk)[RetireKey](RetireKey(name="pan", version=1)) for _ in range(2)]
+        assert [answer.keys[0].status for answer in await asyncio.gather(*both)] == ["retired", "retired"]
+
+    asyncio.run(test())
 
 
 def test_retire_destroys(desk: Desk) -> None:
