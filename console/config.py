@@ -40,6 +40,7 @@ _LARGEST_FILE = 4 << 20
 HIDDEN = "***"
 _PATHS = (
     ("hsm", "module"),
+    ("hsm", "pin_file"),
     ("tokenizer", "certificate"),
     ("tokenizer", "private_key"),
     ("gateway", "tokenizer_ca"),
