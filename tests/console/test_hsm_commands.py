@@ -224,32 +224,46 @@ def test_two_custodians_bring_a_zone_master_key(desk: Officer) -> None:
     assert clear_check_value("T", unwrap_block(ClearAesKey(key), block["block"]).key) == block["kcv"]
 
 
-def test_a_terminal_does_not_show_what_is_typed(initialised: Path) -> None:
-    parts = split_key(bytes(range(90, 122)), 2, lambda count: bytes(range(3, 3 + count)))
-    typed = iter([line for part in parts for line in (part.hex(), "y")])
+def at_a_terminal(arguments: tuple[str, ...], answers: list[str], question: bytes) -> str:
+    """Run a command on a pseudo-terminal, answer each question as it comes, and return all that was shown."""
     ours, theirs = pty.openpty()
-    arguments = ("key", "import", "zmk-terminal", "--role", "zmk", "--components", "2", "--state", str(initialised))
     child = subprocess.Popen(
         [sys.executable, "-m", "console.cli", "hsm", *arguments],
         stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
     )  # fmt: skip
     os.close(theirs)
-    shown, asked = b"", 0
+    shown, answered = b"", 0
     while True:
         try:
             shown += os.read(ours, 4096)
         except OSError:  # the other end is closed: the command has ended
             break
-        # The prompt comes once the echo is off.
-        while asked < len(asked_for := re.findall(rb"\(hidden\): |\[y/N\]: ", shown)):
-            asked += 1
-            os.write(ours, next(typed).encode() + b"\n")
-        assert len(asked_for) <= 4
+        # A hidden question comes once the echo is off.
+        asked = len(re.findall(question, shown))
+        assert asked <= len(answers), shown
+        for answer in answers[answered:asked]:
+            os.write(ours, answer.encode() + b"\n")
+        answered = asked
     os.close(ours)
     assert child.wait(30) == 0, shown
-    said = shown.decode().lower()
-    assert "taken, check value" in said
-    assert not any(part.hex()[:12] in said for part in parts)
+    assert answered == len(answers)
+    return shown.decode()
+
+
+def test_a_terminal_does_not_show_what_is_typed(initialised: Path) -> None:
+    parts = split_key(bytes(range(90, 122)), 2, lambda count: bytes(range(3, 3 + count)))
+    arguments = ("key", "import", "zmk-terminal", "--role", "zmk", "--components", "2", "--state", str(initialised))
+    answers = [line for part in parts for line in (part.hex(), "y")]
+    shown = at_a_terminal(arguments, answers, rb"\(hidden\): |\[y/N\]: ").lower()
+    assert "taken, check value" in shown
+    assert not any(part.hex()[:12] in shown for part in parts)
+
+
+def test_a_terminal_shows_one_component_at_a_time() -> None:
+    shown = at_a_terminal(("component", "generate", "--length", "16", "--count", "3"), [""] * 6, rb"press Enter[^:]*: ")
+    screens = shown.split("\x1b[2J\x1b[3J\x1b[H")
+    assert [len(re.findall(r"component \d of 3: ", screen)) for screen in screens] == [1, 1, 1, 0]
+    assert "KCV of the key" in screens[-1]
 
 
 def test_a_custodian_types_again_what_was_wrong(desk: Officer) -> None:
