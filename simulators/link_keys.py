@@ -15,6 +15,7 @@ import msgspec
 from hsm.algorithms import dukpt_aes, dukpt_tdes
 from hsm.algorithms.check_value import clear_check_value
 from hsm.algorithms.clear_keys import ClearAesKey, ClearTdesKey
+from hsm.algorithms.components import odd_parity
 from hsm.algorithms.keyblock import unwrap_block, wrap_block
 from hsm.algorithms.mac import AES_CMAC, generate_mac, verify_mac
 from hsm.algorithms.pinblock import open_pin, seal_pin
@@ -97,7 +98,6 @@ class LinkKeys:
         # Kind → the versions that are taken, the one in force first; an empty list: no such key.
         self._versions = {kind: [key] if key else [] for kind, key in (("pin", pin), ("mac", mac))}
         self._offered: dict[str, tuple[Offer, bytes]] = {}
-        self._accepted: dict[str, tuple[str, str]] = {}
 
     @property
     def has_mac(self) -> bool:
@@ -147,9 +147,6 @@ class LinkKeys:
         Raises:
             LinkKeyError: no zone master key, no key of this kind, or a block that is none for it.
         """
-        latest, kcv = self._accepted.get(kind, ("", ""))
-        if block == latest:
-            return kcv
         expected = self._attributes(kind)
         try:
             unwrapped = unwrap_block(ClearAesKey(self._zmk), block)
@@ -158,18 +155,23 @@ class LinkKeys:
         found = unwrapped.attributes
         if (found.usage, found.algorithm) != (expected.usage, expected.algorithm):
             raise LinkKeyError(f"a {kind} key of this link is {expected.describe()}, the block has {found.describe()}")
-        kcv = clear_check_value(found.algorithm, unwrapped.key)
-        self._enforce(kind, unwrapped.key)
-        self._accepted[kind] = block, kcv
-        return kcv
+        if unwrapped.key != self._versions[kind][0]:
+            # What we have on offer may have been in force at the peer for a moment: it counts as one before.
+            before = [self._offered.pop(kind)[1]] if kind in self._offered else []
+            self._versions[kind] = [unwrapped.key, *before, self._versions[kind][0]]
+        return clear_check_value(found.algorithm, unwrapped.key)
 
     def offer(self, kind: str) -> Offer:
-        """Make a new key for the peer; it is in force once `settle` says that the peer has it. Raises LinkKeyError."""
+        """Make a new key for the peer; it is in force once `settle` says that the peer has it.
+
+        An offer that was neither taken nor refused is made again: the peer may have taken it. Raises LinkKeyError.
+        """
         attributes = self._attributes(kind)
+        if kind in self._offered:
+            return self._offered[kind][0]
         length = len(self._versions[kind][0])
         key = self._random_bytes(length)
-        if attributes.algorithm == "T":
-            key = bytes(byte & 0xFE | (byte >> 1).bit_count() & 1 ^ 1 for byte in key)  # odd parity
+        key = odd_parity(key) if attributes.algorithm == "T" else key
         attributes = msgspec.structs.replace(attributes, length=length)
         block = wrap_block(ClearAesKey(self._zmk), key, attributes, BLOCK_VERSION, self._random_bytes)
         made = Offer(kind, block, clear_check_value(attributes.algorithm, key))
@@ -179,15 +181,13 @@ class LinkKeys:
     def settle(self, offer: Offer, response_code: str, kcv: str) -> bool:
         """What the peer has said to an offer; True where the new key is in force now."""
         current, key = self._offered.get(offer.kind, (None, b""))
-        if current != offer or response_code != "00" or not hmac.compare_digest(kcv.encode(), offer.kcv.encode()):
+        if current != offer:
             return False
         del self._offered[offer.kind]
-        self._enforce(offer.kind, key)
-        self._accepted.pop(offer.kind, None)
+        if response_code != "00" or not hmac.compare_digest(kcv.encode(), offer.kcv.encode()):
+            return False
+        self._versions[offer.kind] = [key, self._versions[offer.kind][0]]
         return True
-
-    def _enforce(self, kind: str, key: bytes) -> None:
-        self._versions[kind] = [key, *self._versions[kind][:1]]
 
     def _candidates(self, kind: str) -> list[bytes]:
         offered = [self._offered[kind][1]] if kind in self._offered else []
