@@ -36,6 +36,7 @@ class HsmProcess:
     def __init__(self, state: Path, dsn: str, config: HsmConfig) -> None:
         config = msgspec.structs.replace(config, callers=(*config.callers, EVERYTHING))
         self.state = state
+        self.dsn = dsn
         self.socket = state / EVERYTHING.socket
         self._log = state / "hsm.log"
         state.mkdir(parents=True, exist_ok=True)
