@@ -121,7 +121,9 @@ class Engine:
             card = self.cards.by_surrogate(request.pan)
             return UnknownSurrogate(request.pan) if card is None else screened(card)
         if request.pan.startswith(self._network_token_bin):
-            return present(self._keyring, request.pan, request.network_token, self._network_token_key)
+            presented = present(self._keyring, request.pan, request.network_token, self._network_token_key)
+            data_keys_used.set(presented.keys)
+            return presented
         found = self.identify(request.pan, request.expiry)
         return found if isinstance(found, NewCard) else screened(found)
 
@@ -184,7 +186,7 @@ class Engine:
             return card
         token = self._numbers.identifier("card_")
         sealed = self._keyring.seal(f"{pan}={expiry}".encode(), self._numbers.random_bytes(NONCE_BYTES), token.encode())
-        data_keys_used.set(f"fingerprint/1 {_label(sealed.key_version)}")
+        data_keys_used.set(f"fingerprint/1 {data_key_label(sealed.key_version)}")
         leading, last4 = shown_digits(pan)
         surrogate = self._numbers.surrogate()
         return NewCard(
@@ -204,7 +206,7 @@ class Engine:
     def reveal(self, card: Card) -> tuple[str, str]:
         """Return PAN and expiry (YYMM, or empty) of a card."""
         sealed = Sealed(card.key_version, card.nonce, card.ciphertext)
-        data_keys_used.set(_label(card.key_version))
+        data_keys_used.set(data_key_label(card.key_version))
         pan, _, expiry = self._keyring.unseal(sealed, card.token.encode()).decode("ascii").partition("=")
         return pan, expiry
 
@@ -247,7 +249,7 @@ def _put(data: bytes, at: int, value: bytes) -> bytes:
 
 
 @cache
-def _label(data_key: str) -> str:
+def data_key_label(data_key: str) -> str:
     """Return `pan/1` for the data key `pan-1`; there are as many as versions."""
     return "/".join(data_key.rsplit("-", 1))
 

@@ -78,13 +78,15 @@ class NetworkTokenRow(msgspec.Struct, frozen=True):
 class PresentedNetworkToken(msgspec.Struct, frozen=True):
     """A payment with a network token: what the engine could tell without its row.
 
-    `authentic` says whether `cryptogram` was made for this number and an expiry; it asks the key.
+    `authentic` says whether `cryptogram` was made for this number and an expiry; it asks the key. `keys` are those that
+    take part, with their versions, for the audit.
     """
 
     fingerprint: bytes
     cryptogram: Cryptogram
     use: NetworkTokenUse
     authentic: Callable[[str], bool]
+    keys: str
 
     def __repr__(self) -> str:
         return "PresentedNetworkToken(…)"
@@ -102,14 +104,14 @@ def present(keyring: Keyring, dpan: str, use: NetworkTokenUse | None, key_name: 
         cryptogram = parse_cryptogram(use.cryptogram)
     except TokenCryptogramError as error:
         raise HsmRefused("cryptogram_invalid", str(error)) from None
-    keys = [
-        cast(AesKey, held.key) for held in keyring.candidates(key_name, Operation.TOKEN_CRYPTOGRAM_VERIFY)
-    ]  # usage "10" is AES only
+    held = keyring.candidates(key_name, Operation.TOKEN_CRYPTOGRAM_VERIFY)
+    keys = [cast(AesKey, version.key) for version in held]  # usage "10" is AES only
     return PresentedNetworkToken(
         keyring.fingerprint(dpan),
         cryptogram,
         use,
         lambda expiry: any(cryptogram_matches(key, dpan, expiry, cryptogram) for key in keys),
+        f"{held[0].name}/{held[0].version} fingerprint/1",
     )
 
 

@@ -16,6 +16,7 @@ from hsm.algorithms.token_cryptogram import (
     make_cryptogram,
 )
 from hsm.commands import HsmRefused
+from hsm.engine import data_key_label, data_keys_used
 from hsm.errors import VaultError
 from hsm.keys.keyring import NONCE_BYTES, Keyring, Sealed
 from hsm.keys.permissions import Operation
@@ -82,6 +83,7 @@ class NetworkTokens:
         for _ in range(_ATTEMPTS):
             name, dpan = self._numbers.identifier("nt_"), self._numbers.number(self._bin)
             sealed = keyring.seal(dpan.encode(), self._numbers.random_bytes(NONCE_BYTES), name.encode())
+            data_keys_used.set(f"fingerprint/1 {data_key_label(sealed.key_version)}")
             row = NetworkTokenRow(
                 name, request.domain, "active", card.token, request.merchant, request.channel, expiry, 0,
                 sealed.key_version, sealed.nonce, sealed.ciphertext, "",
@@ -119,6 +121,7 @@ class NetworkTokens:
         row = await self._row(request.id, request.domain)
         check_usable(row, self._month())
         dpan = _number(row, keyring)
+        data_keys_used.set(f"{held.name}/{held.version} {data_key_label(row.key_version or '')}")
         counter = await self._table.issue(row.id, request.counter)
         if counter is None:
             check_usable(await self._row(request.id, request.domain), self._month())

@@ -13,6 +13,7 @@ from typing import Any
 
 import structlog
 
+from hsm.engine import data_key_label, data_keys_used
 from hsm.errors import CiphertextError
 from hsm.key_commands import Rewrap, Rewrapped
 from hsm.keys.keyring import NONCE_BYTES, Keyring, Sealed
@@ -69,6 +70,7 @@ class Rewrapper:
         """
         limit = min(max(request.limit, 1), MAX_BATCH)
         newest = keyring.seal(b"which", self._numbers.random_bytes(NONCE_BYTES), b"").key_version
+        data_keys_used.set(data_key_label(newest))
         done = left = 0
         for table in _TABLES:
             old = [version for version in await self._versions(table) if version != newest]

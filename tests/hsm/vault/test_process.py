@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import json
 import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from hsm.asyncio_client import open_hsm
 from hsm.commands import Dispatch, HsmRefused, NetworkTokenUse, Screen
 from hsm.config import HsmConfig, KeyConfig
 from hsm.key_commands import RetireKey, Rewrap, Rewrapped, RotateKey
+from hsm.key_uses import USES
 from hsm.vault_commands import (
     CardNumber,
     ChangeNetworkToken,
@@ -75,6 +77,12 @@ def content(path: Path) -> bytes:
     return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
 
 
+def audited(state: Path) -> list[dict[str, Any]]:
+    """The audit's records of uses, in their order."""
+    lines = b"".join(content(path) for path in sorted((state / "hsm" / "audit").glob("0*"))).splitlines()
+    return [record for line in lines if "command" in (record := json.loads(line))]
+
+
 def paying(dpan: str, cryptogram: bytes, used_by: str = "") -> Screen:
     use = NetworkTokenUse(cryptogram=cryptogram, merchant="DEMOSHOP", channel="ecom", used_by=used_by)
     return Screen(pan=dpan, network_token=use)
@@ -111,6 +119,11 @@ def test_a_payment_with_a_network_token_and_a_kill(running: Running) -> None:
     running.run(before)
     running.restart()
     running.run(after)
+    running.process.stop()
+    keys = {record["command"]: record["keys"] for record in audited(running.process.state) if record["keys"]}
+    assert keys["generate_token_cryptogram"] == ["token-cryptogram/1", "pan/1"]
+    assert keys["provision_network_token"] == ["fingerprint/1", "pan/1"]
+    assert keys["screen"] == ["token-cryptogram/1", "fingerprint/1"]
 
 
 def test_a_data_key_is_rotated_rewrapped_and_destroyed(running: Running) -> None:
@@ -158,8 +171,9 @@ def test_an_erased_card_and_a_proof_that_outlives_the_process(running: Running, 
         proof = await ask(ProveDeletion(id=kept["card"].token))
         assert (proof.record, proof.seal, proof.problems) == (kept["proof"].record, kept["proof"].seal, ())
 
+    assert USES[DeleteCard].lasting
     running.run(before)
-    running.restart()
+    running.restart()  # at once: the audit is on the disk before the proof leaves
     running.run(after)
 
     async def rows() -> dict[str, list[bytes]]:
