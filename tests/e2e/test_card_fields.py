@@ -22,6 +22,7 @@ from playwright.sync_api import Browser, Frame, Page, Request, Route, expect, sy
 from console.supervisor import System
 from tests.e2e.merchant import Merchant
 from tests.e2e.test_readme import blocks, here
+from tests.hsm.tokenizer.tokenizer_process import serving
 
 CHROMIUM = Path("/usr/bin/chromium")
 PAN, WRONG, AMEX = "4242424242424242", "4242424242424241", "378282246310005"
@@ -117,8 +118,9 @@ class Watched:
     @property
     def fields(self) -> Frame:
         """The frame with the card fields, once they can be used."""
-        self.page.wait_for_selector("#card iframe")
-        frame = next(frame for frame in self.page.frames if "/fields?" in frame.url)
+        element = self.page.wait_for_selector("#card iframe")
+        frame = element.content_frame() if element is not None else None
+        assert frame is not None
         frame.wait_for_selector("#number")
         return frame
 
@@ -339,6 +341,21 @@ def test_pages_that_are_not_the_parent_are_not_listened_to(browser: Browser, sit
         assert shown.page.evaluate("window.__messages") == []
         other = next(frame for frame in shown.page.frames if "b.example" in frame.url)
         assert other.evaluate("document.activeElement.id") != "number"
+
+
+def test_a_page_that_is_not_configured_cannot_show_the_fields(browser: Browser, tmp_path: Path) -> None:
+    """Not even by naming an origin that is."""
+    with serving(tmp_path, origins=("https://shop.example",)) as tokenizer:
+        frame = f'<iframe src="{tokenizer.url}/fields?origin=https://shop.example"></iframe>'
+        site = MerchantSite(f"<!doctype html><title>evil</title>{frame}", lambda token: "")
+        try:
+            with watched(browser, site.url) as shown:
+                shown.page.wait_for_load_state("networkidle")
+                assert [request.failure for request in shown.requests if "/fields" in request.url] != [None]
+                assert any("frame-ancestors" in line for line in shown.console), shown.console
+                assert all(frame.query_selector("#number") is None for frame in shown.page.frames)
+        finally:
+            site.close()
 
 
 def test_messages_of_others_make_no_token(browser: Browser, site: MerchantSite) -> None:

@@ -62,7 +62,7 @@ def test_a_byte_now_and_then_does_not_help(tokenizer: TokenizerProcess) -> None:
         while time.monotonic() - started < 5:
             connection.sendall(b"x")
             time.sleep(TIMEOUT_S / 10)
-    assert TIMEOUT_S * 0.9 < time.monotonic() - started < 3
+    assert TIMEOUT_S * 0.9 < time.monotonic() - started < 4.5
 
 
 def test_the_time_starts_again_with_each_request(tokenizer: TokenizerProcess) -> None:
