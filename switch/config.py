@@ -27,6 +27,7 @@ PIN_FORMATS = {0: 8, 1: 8, 3: 8, 4: 16}
 # format 1 is not bound to a card number, so nothing that is may become format 1.
 PIN_TRANSLATIONS = {0: {0, 3, 4}, 1: {0, 1, 3, 4}, 3: {0, 3, 4}, 4: {0, 3, 4}}
 MAX_KEY_HOURS = 24 * 366
+CRYPTOGRAM_BASE64 = 28  # characters of the 20 bytes that come with a network token
 KSN_CHARACTERS = 20  # at least: 10 bytes of TDES DUKPT as hexadecimal digits; AES DUKPT has 24
 
 
@@ -208,6 +209,7 @@ def _contradictions(config: SwitchConfig) -> list[str]:
             if getattr(issuer, field) <= 0
         ]
     problems += _pin_contradictions(config)
+    problems += _cryptogram_elements(config)
     for label, link in _labelled(config):
         if not 0 <= link.key_exchange_hours <= MAX_KEY_HOURS:
             problems.append(f"{label}: key_exchange_hours must be from 0 to {MAX_KEY_HOURS}")
@@ -300,6 +302,24 @@ def _pin_elements(label: str, dialect_name: str, pin_format: int, ksn_element: i
             f'{KSN_CHARACTERS} or 24 hexadecimal digits: use one like 62, or a dialect with "b 80" or "b 96" there'
         ]
     return []
+
+
+def _cryptogram_elements(config: SwitchConfig) -> list[str]:
+    """Elements for the cryptograms of network tokens that do not hold one."""
+    problems: list[str] = []
+    for link in config.acquirers:
+        number = link.token_cryptogram_element
+        try:
+            element = load_dialect(link.dialect).elements.get(number) if number is not None else None
+        except (MessagesError, OSError):
+            continue  # reported with the link
+        if number is not None and (element is None or element.kind != "ans" or element.characters < CRYPTOGRAM_BASE64):
+            shown = "none" if element is None else element.format
+            problems.append(
+                f"acquirer {link.name}: token_cryptogram_element {number} of {link.dialect} is {shown}, which has no "
+                f"room for a cryptogram of {CRYPTOGRAM_BASE64} characters: use one like 126"
+            )
+    return problems
 
 
 def _address_problem(label: str, address: str) -> list[str]:

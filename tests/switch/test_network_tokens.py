@@ -11,6 +11,7 @@ from hsm.config import KeyConfig
 from hsm.vault_commands import ChangeNetworkToken, GenerateTokenCryptogram, ProvisionNetworkToken, TokenCryptogram
 from messages.message import Message
 from switch.config import switch_config
+from switch.errors import ConfigError
 from tests.simulation.world import TABLE, World
 from tests.switch.desk import VISA, in_world, purchase, told
 
@@ -115,3 +116,10 @@ def test_a_link_without_cryptograms_takes_no_network_tokens() -> None:
         assert answer is None or answer.elements[39] == "63"
 
     in_world(script, **WORLD)
+
+
+@pytest.mark.parametrize("number", [2, 39, 52, 129, 0])
+def test_the_element_must_hold_a_cryptogram(number: int) -> None:
+    acquirer = {**TABLE["acquirer"][0], "token_cryptogram_element": number}
+    with pytest.raises(ConfigError, match=f"token_cryptogram_element {number} of iso87-ascii is"):
+        switch_config({**TABLE, "acquirer": [acquirer]})
