@@ -1,10 +1,13 @@
-"""A process for the kill test: it changes keys without end and says what is done once it is done.
+"""Processes for the kill test: each changes keys without end and says what is done once it is done.
 
-Called as `python -m tests.hsm.keys.killed STATE SEED`; each line on standard output is `name version kcv`.
+Called as `python -m tests.hsm.keys.killed STATE`. Each line on standard input is the seed of a process, which is a fork
+of this one, so that 20 of them start in no time. On standard output come `pid N`, then `name version kcv status` for
+each change, and `ended` once it was killed.
 """
 
 from __future__ import annotations
 
+import os
 import random
 import sys
 from pathlib import Path
@@ -51,5 +54,20 @@ def _say(made: KeyInfo) -> None:
     sys.stdout.flush()
 
 
+def _fork(state: Path, seed: int) -> None:
+    pid = os.fork()
+    if pid == 0:
+        try:
+            main(state, seed)
+        finally:
+            os._exit(1)  # it is to be killed; whatever else ends it, it does not come back as another of this process
+    sys.stdout.write(f"pid {pid}\n")
+    sys.stdout.flush()
+    os.waitpid(pid, 0)
+    sys.stdout.write("\nended\n")
+    sys.stdout.flush()
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    for line in sys.stdin:
+        _fork(Path(sys.argv[1]), int(line))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -23,32 +25,52 @@ class Acknowledged:
         self.made: dict[tuple[str, int], str] = {}
         self.retired: set[tuple[str, int]] = set()
 
-    def hear(self, output: bytes) -> int:
-        """Take in whole lines; what came after the last newline was not said."""
-        lines = output.decode().split("\n")[:-1]
-        for line in lines:
-            name, version, kcv, status = line.split()
-            if status == "retired":
-                self.retired.add((name, int(version)))
-            else:
-                self.made[name, int(version)] = kcv
-        return len(lines)
+    def hear(self, line: str) -> None:
+        """Take in a whole line."""
+        name, version, kcv, status = line.split()
+        if status == "retired":
+            self.retired.add((name, int(version)))
+        else:
+            self.made[name, int(version)] = kcv
 
 
-def run_and_kill(state: Path, seed: int, after_s: float) -> bytes:
-    """Start a process, let it say its first word, kill it some time later; return what it said."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.hsm.keys.killed", str(state), str(seed)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    assert process.stdout is not None and process.stderr is not None
-    first = process.stdout.readline()
-    assert first, process.stderr.read().decode()
-    time.sleep(after_s)
-    process.kill()
-    rest, _ = process.communicate(timeout=10)
-    return first + rest
+class Victims:
+    """Processes at work, one after the other."""
+
+    def __init__(self, state: Path) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.hsm.keys.killed", str(state)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._orders, self._said = self._process.stdin, self._process.stdout
+
+    def run_and_kill(self, seed: int, after_s: float) -> list[str]:
+        """Start one, kill it some time after its first word; return what it said."""
+        self._orders.write(f"{seed}\n")
+        self._orders.flush()
+        said = [self._line(), self._line()]
+        pid = next(int(line.split()[1]) for line in said if line.startswith("pid "))
+        assert "ended" not in said, "it could not start"
+        time.sleep(after_s)
+        os.kill(pid, signal.SIGKILL)
+        while (line := self._line()) != "ended":
+            said.append(line)
+        return [line for line in said if not line.startswith("pid ")]
+
+    def close(self) -> None:
+        self._orders.close()
+        self._said.close()
+        assert self._process.wait(10) == 0
+
+    def _line(self) -> str:
+        while True:
+            line = self._said.readline()
+            assert line, "the process is gone"
+            if line.strip():
+                return line.strip()
 
 
 def test_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
@@ -57,8 +79,11 @@ def test_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
         sealed = holder.store.keyring().seal(b"first", bytes(12), b"card")
         fingerprint = holder.store.keyring().fingerprint("4242424242424242")
     acknowledged, said = Acknowledged(), 0
+    victims = Victims(tmp_path)
     for kill in range(KILLS):
-        said += acknowledged.hear(run_and_kill(tmp_path, kill, moments.uniform(0.0, LONGEST_S)))
+        for line in victims.run_and_kill(kill, moments.uniform(0.0, LONGEST_S)):
+            acknowledged.hear(line)
+            said += 1
         with opened(tmp_path, *CONFIG.keys) as holder:
             check(holder.store, holder.token.data_keys, acknowledged)
             keyring = holder.store.keyring()
@@ -66,6 +91,7 @@ def test_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
             assert keyring.fingerprint("4242424242424242") == fingerprint
             fresh: Sealed = keyring.seal(b"x", bytes(12), b"")
             assert keyring.unseal(fresh, b"") == b"x"
+    victims.close()
     assert said > KILLS  # they were killed at work
 
 
