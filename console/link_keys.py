@@ -37,6 +37,11 @@ def key_contradictions(config: Config) -> list[str]:
                 found.append(f"{place}.{field}: key {name!r} is for {key.usage}, not for {' or '.join(usages)}")
             elif key is not None and field == "pin_key":
                 found += _pin_contradictions(place, link, key)
+        parties = {keys[name].party for name in (link.pin_key, link.mac_key) if name in keys}
+        if len(parties) > 1:
+            found.append(
+                f"{place}.mac_key: its keys are shared with {' and '.join(sorted(parties))}: a link has one party"
+            )
     return found
 
 
