@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -149,3 +150,37 @@ def test_no_number_is_in_output_or_mark(tmp_path: Path) -> None:
     for path in tmp_path.iterdir():
         text = path.read_text()
         assert not any(pan(number) in text for number in range(600))
+
+
+def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
+    class Endless(io.RawIOBase):
+        """Lines that are made as they are read: the file itself is not in memory either."""
+
+        def __init__(self, count: int) -> None:
+            super().__init__()
+            self._lines = (f"{pan(number)},12,30\n".encode() for number in range(count))
+
+        def readable(self) -> bool:
+            return True
+
+        def readinto(self, buffer: Any) -> int:
+            line = next(self._lines, b"")
+            buffer[: len(line)] = line
+            return len(line)
+
+    class Forgetful(Vault):
+        def ask(self, request: ImportCards) -> ImportedCards:
+            self.batches.clear()
+            return super().ask(request)
+
+    peaks = []
+    for count in (2_000, 20_000):
+        tracemalloc.start()
+        with Import(Forgetful(), tmp_path / f"{count}.csv", (1, 1)) as work:
+            for _ in work.run(io.BufferedReader(Endless(count)), lambda bad: None):
+                pass
+            work.finish()
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert work.mark.imported == count - 1
+    assert peaks[1] < 1.2 * peaks[0] + 100_000
