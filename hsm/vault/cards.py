@@ -174,8 +174,11 @@ class CardCache:
     def drop(self, token: str) -> None:
         """Drop a card; the vault is asked for it next time."""
         card = self._by_token.pop(token, None)
-        if card is not None:
-            del self._by_fingerprint[card.fingerprint], self._by_surrogate[card.surrogate]
+        if card is None:
+            return
+        self._by_surrogate.pop(card.surrogate, None)
+        if self._by_fingerprint.get(card.fingerprint) is card:  # a new card may have the same number
+            del self._by_fingerprint[card.fingerprint]
 
     def _used(self, card: Card | None) -> Card | None:
         if card is not None:

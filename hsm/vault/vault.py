@@ -44,6 +44,7 @@ WITH stored AS (
 SELECT {_COLUMNS} FROM stored
 UNION ALL
 SELECT {_COLUMNS} FROM vault.cards WHERE fingerprint = ANY($2)
+   AND fingerprint NOT IN (SELECT fingerprint FROM stored) -- of a card that was being erased, the new row
 """
 _BY_SURROGATE = f"SELECT {_COLUMNS} FROM vault.cards WHERE surrogate = ANY($1)"
 _BY_TOKEN = f"SELECT {_COLUMNS} FROM vault.cards WHERE token = ANY($1)"

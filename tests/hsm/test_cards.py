@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -73,3 +74,33 @@ def test_cache_is_a_bounded_lru(steps: list[tuple[bool, int]], capacity: int) ->
 @pytest.mark.parametrize("number", [1, 2])
 def test_card_repr_shows_its_token_only(number: int) -> None:
     assert repr(card(number)) == f"Card('card_{number}')"
+
+
+def test_a_card_that_is_forgotten_does_not_come_back() -> None:
+    cache = CardCache(10)
+    cache.add(card(1))
+    cache.forget("card_1")
+    cache.add(card(1))
+    assert len(cache) == 0 and cache.by_fingerprint(card(1).fingerprint) is None
+    cache.drop("card_1")
+
+
+def test_a_dropped_card_leaves_its_successor_of_the_same_number() -> None:
+    cache = CardCache(10)
+    old, new = card(1), msgspec.structs.replace(card(2), fingerprint=card(1).fingerprint)
+    for order in ((old, new), (new, old)):
+        for item in order:
+            cache.add(item)
+        cache.drop(old.token)
+        assert cache.by_token(new.token) == new
+        assert cache.by_fingerprint(new.fingerprint) in (new, None)
+        cache.drop(new.token)
+        assert len(cache) == 0 and cache.by_fingerprint(new.fingerprint) is None
+
+
+def test_cards_under_a_data_key_are_dropped_together() -> None:
+    cache = CardCache(10)
+    for number in range(4):
+        cache.add(msgspec.structs.replace(card(number), key_version=f"pan-{number % 2}"))
+    cache.drop_version("pan-0")
+    assert [cache.by_token(f"card_{number}") is None for number in range(4)] == [True, False, True, False]

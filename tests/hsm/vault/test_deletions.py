@@ -26,7 +26,7 @@ from hsm.vault_commands import (
     ResolveToken,
 )
 from tests.conftest import Database
-from tests.hsm.conftest import execute
+from tests.hsm.conftest import execute, until
 from tests.hsm.vault.counter import AMEX, DOMAIN, MASTERCARD, OTHER, SEAL_KEY, VISA, Counter, at_counter, opened
 from tests.hsm.vault.test_network_tokens import paid
 
@@ -152,6 +152,31 @@ def test_a_token_that_is_made_while_its_card_is_erased(database: Database) -> No
             token = await counter.token()  # a new card, made at once
             assert (await counter.ask(ResolveToken(id=token.id, domain=DOMAIN))).last4 == "4242"
             assert await counter.card() != card
+
+    at_counter(database, test)
+
+
+def test_a_payment_that_comes_while_its_card_is_erased_makes_a_new_one(database: Database) -> None:
+    async def test(counter: Counter) -> None:
+        old = await counter.card()
+        counter.cards.drop(old)
+        candidate = counter.engine.screen(Screen(pan=VISA))
+        assert isinstance(candidate, NewCard)
+        owner: Any = await asyncpg.connect(database.dsn("owner"))
+        try:
+            async with owner.transaction():
+                await owner.execute("DELETE FROM vault.cards")
+                storing = counter.vault.find(candidate)
+
+                async def waits() -> bool:  # for this transaction
+                    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = $1"
+                    return bool(await owner.fetchval(waiting, database.name))
+
+                await until(waits)
+        finally:
+            await owner.close()
+        assert await storing == candidate.candidate
+        assert counter.cards.by_fingerprint(candidate.candidate.fingerprint) == candidate.candidate
 
     at_counter(database, test)
 
