@@ -37,11 +37,12 @@ from hsm.key_commands import (
 )
 from hsm.keys.attributes import ROLES, KeyAttributes
 from hsm.keys.keyring import HeldKey, Keyring, unknown_key
+from hsm.keys.own_keys import RESERVED_NAMES
 from hsm.keys.permissions import Operation
 from hsm.keys.provisioning import ZMK_ROLE, zmk_name
 from hsm.keys.records import KeyRecord
 from hsm.keys.roles import attributes_for, misfit
-from hsm.keys.store import EXCHANGED_ROLES, RESERVED_NAMES, KeyStore, ReusedKey
+from hsm.keys.store import EXCHANGED_ROLES, KeyStore, ReusedKey
 from hsm.keys.token import DATA_KEY
 
 # What writes a key block, by the algorithm of the protection key.

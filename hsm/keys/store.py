@@ -25,20 +25,12 @@ from hsm.keys.attributes import KeyAttributes
 from hsm.keys.backup import drop_backups, list_backups, make_backup
 from hsm.keys.key_objects import WHOLE, KeyObjects, WrappedKey
 from hsm.keys.keyring import HeldKey
+from hsm.keys.own_keys import check_own_keys, data_record, data_records, own_check_values, own_infos
 from hsm.keys.records import DATA_ROLE, KeyRecord, read_key_file, write_key_file
-from hsm.keys.token import DATA_KEY, OWN_KEY_BITS, STORAGE_KEY, Token, data_key_version
+from hsm.keys.token import DATA_KEY, STORAGE_KEY, Token, data_key_version
 from hsm.keys.token_keyring import FOREVER, TokenKeyring, Version
 from hsm.keys.token_keys import TokenKey
 
-_DATA_ATTRIBUTES = KeyAttributes(usage="D0", algorithm="A", mode="B", exportability="N", length=OWN_KEY_BITS // 8)
-# The token's other keys: what they are, for lists.
-_OWN_ATTRIBUTES = {
-    "storage": KeyAttributes(usage="K0", algorithm="A", mode="B", exportability="N", length=OWN_KEY_BITS // 8),
-    "fingerprint": KeyAttributes(usage="M7", algorithm="H", mode="G", exportability="N", length=OWN_KEY_BITS // 8),
-    "integrity": KeyAttributes(usage="M7", algorithm="H", mode="C", exportability="N", length=OWN_KEY_BITS // 8),
-    "audit": KeyAttributes(usage="M7", algorithm="H", mode="C", exportability="N", length=OWN_KEY_BITS // 8),
-}
-RESERVED_NAMES = frozenset({DATA_KEY, *_OWN_ATTRIBUTES})
 # Two parties change these together, so that the version before is over soon. What was made with the others is on cards
 # and in terminals for years: their versions are taken until an officer retires them.
 EXCHANGED_ROLES = frozenset({"pin", "mac", "zmk"})
@@ -82,13 +74,15 @@ class KeyStore:
         if not self._file.exists() and any("keys.json" in backup.files for backup in list_backups(directory)):
             raise KeyStoreError(f"{self._file} is missing")
         read = read_key_file(self._file, token.integrity_key, first_release=token.upgrading)
-        self._check_own_keys(read.own)
+        check_own_keys(token, read.own)
         self._records: _Versions = {(record.name, record.version): record for record in read.keys}
         self._held = {place: self._opened(record) for place, record in self._records.items() if record.parts}
-        if self._reconciled_data_keys() or token.upgrading:
+        found = data_records(token, self.versions(DATA_KEY), int(clock()))
+        self._records |= {(DATA_KEY, record.version): record for record in found}
+        if found or token.upgrading:
             self._write(self._records)
         token.finish_upgrade()
-        if read.own != self._own_check_values():
+        if read.own != own_check_values(self._token):
             self._write(self._records)
         make_backup(directory)
 
@@ -106,13 +100,8 @@ class KeyStore:
 
     def infos(self, name: str = "") -> tuple[KeyInfo, ...]:
         """Return all versions of all keys, or of one, by name and version; the token's own keys at the end."""
-        own = [
-            KeyInfo(name=own, version=1, role=own, attributes=shape, kcv=key.kcv, status="active", origin="token")
-            for own, shape in _OWN_ATTRIBUTES.items()
-            if (key := self._token.own.get(f"{own}-1")) is not None
-        ]
         records = sorted(self._records.values(), key=lambda record: (record.name, record.version))
-        found = (*(record.info for record in records), *own)
+        found = (*(record.info for record in records), *own_infos(self._token))
         return tuple(info for info in found if not name or info.name == name)
 
     def check_values(self) -> dict[str, str]:
@@ -204,7 +193,7 @@ class KeyStore:
         for record in self.versions(DATA_KEY):
             if record.status == "active":
                 changed[DATA_KEY, record.version] = msgspec.structs.replace(record, status="previous")
-        changed[DATA_KEY, version] = self._data_record(version, "active")
+        changed[DATA_KEY, version] = data_record(self._token, version, "active", int(self._clock()))
         self._commit(changed, backed_up=True)
         return self._records[DATA_KEY, version]
 
@@ -287,18 +276,7 @@ class KeyStore:
             make_backup(self._directory)
 
     def _write(self, records: Mapping[tuple[str, int], KeyRecord]) -> None:
-        write_key_file(self._file, records.values(), self._own_check_values(), self._token.integrity_key)
-
-    def _own_check_values(self) -> dict[str, str]:
-        return {name: own.kcv for name, own in self._token.own.items() if name not in self._token.data_keys}
-
-    def _check_own_keys(self, expected: Mapping[str, str]) -> None:
-        for name, kcv in expected.items():
-            own = self._token.own.get(name)
-            if own is None:
-                raise TokenError(f"the token has lost its key {name}; restore state/hsm from a backup")
-            if not hmac.compare_digest(own.kcv, kcv):
-                raise TokenError(f"the token's key {name} has check value {own.kcv}, expected {kcv}")
+        write_key_file(self._file, records.values(), own_check_values(self._token), self._token.integrity_key)
 
     def _drop_what_is_over(self, changed: _Versions) -> None:
         now = self._clock()
@@ -323,45 +301,6 @@ class KeyStore:
         if not hmac.compare_digest(kcv, record.kcv):
             raise KeyStoreError(f"{self._file}: key {record.name} has check value {kcv}, expected {record.kcv}")
         return HeldKey(record.name, record.version, record.attributes, record.kcv, key)
-
-    def _reconciled_data_keys(self) -> bool:
-        """Hold the file's data keys against the token's; whether the file lacked one.
-
-        Raises:
-            TokenError: the token has lost one, or it is another.
-        """
-        for record in self.versions(DATA_KEY):
-            name = f"{DATA_KEY}-{record.version}"
-            own = self._token.own.get(name)
-            if record.status == "retired":
-                if own is not None:
-                    self._token.destroy_data_key(name)  # cut off in between
-            elif own is None:
-                raise TokenError(f"the token has lost its key {name}; restore state/hsm from a backup")
-            elif not hmac.compare_digest(own.kcv, record.kcv):
-                raise TokenError(f"the token's key {name} has check value {own.kcv}, expected {record.kcv}")
-        known = {record.version for record in self.versions(DATA_KEY)}
-        newest = data_key_version(self._token.data_key_name)
-        found = {data_key_version(name) for name in self._token.data_keys}
-        for version in found:
-            if version not in known:
-                self._records[DATA_KEY, version] = self._data_record(version, "active")
-            status = "active" if version == newest else "previous"
-            record = self._records[DATA_KEY, version]
-            self._records[DATA_KEY, version] = msgspec.structs.replace(record, status=status)
-        return not found <= known
-
-    def _data_record(self, version: int, status: str) -> KeyRecord:
-        return KeyRecord(
-            name=DATA_KEY,
-            version=version,
-            role=DATA_ROLE,
-            attributes=_DATA_ATTRIBUTES,
-            status=status,
-            kcv=self._token.own[f"{DATA_KEY}-{version}"].kcv,
-            origin="token",
-            created_at=int(self._clock()),
-        )
 
 
 def _retired(record: KeyRecord) -> KeyRecord:
