@@ -24,6 +24,7 @@ from console.bench_hsm_commands import EXPIRY
 from hsm.commands import Screen
 from hsm.config import HsmConfig
 from hsm.engine import Engine, NewCard
+from hsm.keys import token
 from hsm.keys.holder import Keyholder
 from hsm.vault.cards import CardCache, Numbers
 from hsm.vault_commands import ResolveToken, Tokenize
@@ -58,6 +59,7 @@ class Recorder:
     def __init__(self) -> None:
         self.calls: list[Callable[[], Any]] | None = None
         self._derived: dict[int, list[Any]] = {}  # by id of a key that was derived on the way: the one of this round
+        vars(token)["use_library"] = lambda module: None  # all calls are python-pkcs11's, none direct
         types: Any = pkcs11.types
         library: Any = pkcs11._pkcs11
         self._watch(types.EncryptMixin, "encrypt")

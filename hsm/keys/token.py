@@ -23,6 +23,7 @@ from hsm.algorithms.check_value import check_value
 from hsm.config import HsmConfig
 from hsm.errors import TokenError
 from hsm.keys.backup import heal, make_backup
+from hsm.keys.direct_calls import use_library
 from hsm.keys.softhsm import finish_softhsm, make_durable, prepare_softhsm
 from hsm.keys.token_keys import TokenAesKey, TokenHmacKey
 
@@ -100,6 +101,7 @@ class Token:
             if self._library.initialized:
                 self._library.finalize()  # a token that was lost is opened from the start
             self._library.initialize()
+        use_library(module)
         try:
             with token_errors("opening the token"):
                 self.session = self._found(config).open(rw=True, user_pin=pin)

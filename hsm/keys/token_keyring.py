@@ -16,6 +16,7 @@ from pkcs11.exceptions import EncryptedDataInvalid, EncryptedDataLenRange, Gener
 
 from hsm.commands import HsmRefused
 from hsm.errors import CiphertextError, TokenError
+from hsm.keys.direct_calls import direct
 from hsm.keys.keyring import FINGERPRINT_BYTES, HeldKey, Sealed, usable
 from hsm.keys.permissions import Operation, permitted
 from hsm.keys.token import Token
@@ -62,10 +63,10 @@ class TokenKeyring:
     ) -> None:
         self._versions = {name: tuple(of_name) for name, of_name in versions.items()}
         self._clock = clock
-        self._data_keys = dict(token.data_keys)
+        self._unseal = {name: direct(key, "decrypt") for name, key in token.data_keys.items()}
         self._data_key_name = token.data_key_name
-        self._seal = self._data_keys[self._data_key_name].encrypt
-        self._fingerprint = token.fingerprint_key.sign
+        self._seal = direct(token.data_keys[token.data_key_name], "encrypt")
+        self._fingerprint = direct(token.fingerprint_key, "sign")
         self._prepare()
 
     def key(self, name: str, operation: Operation) -> HeldKey:
@@ -97,11 +98,11 @@ class TokenKeyring:
         return Sealed(self._data_key_name, nonce, ciphertext)
 
     def unseal(self, sealed: Sealed, associated: bytes) -> bytes:
-        key = self._data_keys.get(sealed.key_version)
-        if key is None:
+        decrypt = self._unseal.get(sealed.key_version)
+        if decrypt is None:
             raise CiphertextError(f"the token has no data key {sealed.key_version}")
         try:
-            clear: bytes = key.decrypt(
+            clear: bytes = decrypt(
                 sealed.ciphertext,
                 mechanism=_AES_GCM,
                 mechanism_param=GCMParams(sealed.nonce, associated, _TAG_BITS),

@@ -18,6 +18,7 @@ from pkcs11.exceptions import PKCS11Error
 
 from hsm.algorithms.primitives import AES_BLOCK_BYTES, DES_BLOCK_BYTES
 from hsm.errors import TokenError
+from hsm.keys.direct_calls import direct
 
 # SoftHSM knows the length of a triple DES key and refuses to be told.
 _DERIVED = {Attribute.VALUE_LEN: DEFAULT, Attribute.SENSITIVE: True, Attribute.EXTRACTABLE: False}
@@ -196,7 +197,7 @@ class TokenHmacKey:
 
     def __init__(self, handle: Any) -> None:
         self._handle = handle
-        self._sign = handle.sign
+        self._sign = direct(handle, "sign")
 
     def hmac(self, data: bytes) -> bytes:
         try:
@@ -215,11 +216,10 @@ TokenKey = TokenTdesKey | TokenAesKey | TokenHmacKey
 
 def _operations(handle: Any) -> tuple[Any, Any, Any]:
     # A handle has the methods that the token lets its key do.
-    return (
-        getattr(handle, "encrypt", _not_made_for_this),
-        getattr(handle, "decrypt", _not_made_for_this),
-        getattr(handle, "sign", _not_made_for_this),
+    encrypt, decrypt, sign = (
+        direct(handle, name) if hasattr(handle, name) else _not_made_for_this for name in ("encrypt", "decrypt", "sign")
     )
+    return encrypt, decrypt, sign
 
 
 def _not_made_for_this(*_: object, **__: object) -> bytes:
