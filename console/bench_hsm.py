@@ -28,7 +28,7 @@ from console.bench_hsm_commands import EXPIRY, KEYS, PARTY, BenchCard, BenchComm
 from console.bench_hsm_load import LoadFigures, run_load
 from console.bench_pkcs11 import BareFigures, BareQuestion, Settings
 from console.config import Config, StateConfig, write_effective
-from console.errors import ConsoleError, StartError
+from console.errors import ConsoleError, StartError, UsageError
 from console.migration import migrate
 from console.postgresql import OWNER, EmbeddedPostgres, role_passwords
 from console.process_table import cpu_s
@@ -49,8 +49,13 @@ _START_S = 30.0
 
 
 class CommandFigures(msgspec.Struct, frozen=True):
-    """One command. `cpu` is the share of one core that the HSM process had; `bare_per_s` is how often all PKCS#11 calls
-    of the command are made bare, `calls` of them. Both, and `ratio`, are null for a command without any."""
+    """One command.
+
+    `cpu` is the share of one core that the HSM process had; `bare_per_s` is how often all `calls` of the PKCS#11
+    library that the command needs are made through python-pkcs11 and nothing else, `direct_per_s` the same by
+    `hsm.keys.direct_calls`, as the HSM makes them. `ratio` is `per_s` over `bare_per_s`. All three are null for a
+    command without such calls.
+    """
 
     command: str
     what: str
@@ -60,6 +65,7 @@ class CommandFigures(msgspec.Struct, frozen=True):
     cpu: float
     calls: int
     bare_per_s: float | None
+    direct_per_s: float | None
     ratio: float | None
 
 
@@ -71,13 +77,13 @@ class BenchFigures(msgspec.Struct, frozen=True):
     seconds: float
 
 
-def run_bench(config: Config, seconds: float, in_flight: int, as_json: bool) -> int:
+def run_bench(config: Config, seconds: float, in_flight: int, only: list[str], as_json: bool) -> int:
     """Measure and print; returns the exit status.
 
     Raises: StartError where the HSM does not start; ConsoleError where it refuses a command.
     """
     console = Console(stderr=as_json, highlight=False)
-    figures = bench_hsm(config, seconds, in_flight, console)
+    figures = bench_hsm(config, seconds, in_flight, only, console)
     if as_json:
         print(msgspec.json.encode(figures).decode())
     else:
@@ -85,8 +91,8 @@ def run_bench(config: Config, seconds: float, in_flight: int, as_json: bool) -> 
     return 0
 
 
-def bench_hsm(config: Config, seconds: float, in_flight: int, console: Console) -> BenchFigures:
-    """The whole measurement; a progress bar on `console` where it is a terminal."""
+def bench_hsm(config: Config, seconds: float, in_flight: int, only: list[str], console: Console) -> BenchFigures:
+    """The whole measurement; a progress bar on `console` where it is a terminal. `only` names commands, empty: all."""
     # /tmp is memory on many machines, and fsync of memory is no fsync.
     state = Path(tempfile.mkdtemp(prefix="cardswitch-bench-", dir="/var/tmp" if os.path.isdir("/var/tmp") else None))
     state.chmod(0o755)
@@ -101,6 +107,10 @@ def bench_hsm(config: Config, seconds: float, in_flight: int, console: Console) 
             _bare(config) as bare,
         ):
             commands = uvloop.run(_prepared(config, int(seconds * NEW_CARDS_PER_S)))
+            if unknown := set(only) - {command.name for command in commands}:
+                names = ", ".join(command.name for command in commands)
+                raise UsageError(f"there is no command {sorted(unknown)[0]!r}", f"use one of {names}")
+            commands = [command for command in commands if not only or command.name in only]
             task = progress.add_task("", total=len(commands))
             figures = []
             for command in commands:
@@ -148,6 +158,7 @@ def _measured(
         cpu=round(used / load.seconds, 2),
         calls=calls.calls,
         bare_per_s=round(calls.per_s, 1) if calls.calls else None,
+        direct_per_s=round(calls.direct_per_s, 1) if calls.calls else None,
         ratio=round(load.per_s / calls.per_s, 3) if calls.calls else None,
     )
 
@@ -263,7 +274,7 @@ def _print(console: Console, figures: BenchFigures) -> None:
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("command")
     table.add_column("")
-    for name in ("per s", "p50 µs", "p99 µs", "core", "calls", "bare per s", "ratio"):
+    for name in ("per s", "p50 µs", "p99 µs", "core", "calls", "bare per s", "direct", "ratio"):
         table.add_column(name, justify="right")
     for one in figures.commands:
         table.add_row(
@@ -275,7 +286,11 @@ def _print(console: Console, figures: BenchFigures) -> None:
             f"{one.cpu:.0%}",
             str(one.calls),
             "" if one.bare_per_s is None else f"{one.bare_per_s:,.0f}",
+            "" if one.direct_per_s is None else f"{one.direct_per_s:,.0f}",
             "" if one.ratio is None else f"{one.ratio:.2f}",
         )
     console.print(table)
-    console.print(f"{figures.in_flight} commands in flight, {figures.seconds:g} s each; bare: its PKCS#11 calls alone")
+    console.print(
+        f"{figures.in_flight} commands in flight, {figures.seconds:g} s each. bare: the command's PKCS#11 calls alone, "
+        "through python-pkcs11; direct: the same as the HSM makes them"
+    )

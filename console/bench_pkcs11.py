@@ -25,6 +25,7 @@ from hsm.commands import Screen
 from hsm.config import HsmConfig
 from hsm.engine import Engine, NewCard
 from hsm.keys import token
+from hsm.keys.direct_calls import DirectCalls
 from hsm.keys.holder import Keyholder
 from hsm.vault.cards import CardCache, Numbers
 from hsm.vault_commands import ResolveToken, Tokenize
@@ -40,9 +41,11 @@ class BareQuestion(msgspec.Struct, frozen=True):
 
 
 class BareFigures(msgspec.Struct, frozen=True):
-    """`per_s` is how often all calls of one command were made; 0 where a command makes none."""
+    """`per_s` is how often all calls of one command were made through python-pkcs11, `direct_per_s` by
+    `hsm.keys.direct_calls`, as the HSM makes them; 0 where a command makes none."""
 
     per_s: float
+    direct_per_s: float
     calls: int
 
 
@@ -56,8 +59,11 @@ class Settings(msgspec.Struct, frozen=True):
 class Recorder:
     """Takes down calls of the library while `calls` is a list; put in place before the first key is opened."""
 
-    def __init__(self) -> None:
+    def __init__(self, module: str) -> None:
         self.calls: list[Callable[[], Any]] | None = None
+        self.direct: list[Callable[[], Any]] = []
+        self._module = module
+        self._library: DirectCalls | None = None
         self._derived: dict[int, list[Any]] = {}  # by id of a key that was derived on the way: the one of this round
         vars(token)["use_library"] = lambda module: None  # all calls are python-pkcs11's, none direct
         types: Any = pkcs11.types
@@ -76,11 +82,23 @@ class Recorder:
                 place = self._derived.get(id(key))
                 if place is None:
                     self.calls.append(partial(original, key, *arguments, **named))
+                    self.direct.append(partial(self._direct(key, name), *arguments, **named))
                 else:
-                    self.calls.append(lambda: original(place[0], *arguments, **named))
+                    again = self._again(original, place, arguments, named)
+                    self.calls.append(again)
+                    self.direct.append(again)
             return original(key, *arguments, **named)
 
         setattr(owner, name, watched)
+
+    def _direct(self, key: Any, name: str) -> Callable[..., bytes]:
+        if self._library is None:
+            self._library = DirectCalls(self._module)
+        return self._library.operation(key, name)
+
+    @staticmethod
+    def _again(original: Any, place: list[Any], arguments: Any, named: dict[str, Any]) -> Callable[[], Any]:
+        return lambda: original(place[0], *arguments, **named)
 
     def _watch_derive(self, owner: Any) -> None:
         original = owner.derive_key
@@ -94,7 +112,9 @@ class Recorder:
                 address, length = struct.unpack("@PN", named["mechanism_param"])
                 copy = ctypes.create_string_buffer(ctypes.string_at(address, length), length)
                 again = {**named, "mechanism_param": struct.pack("@PN", ctypes.addressof(copy), length)}
-                self.calls.append(partial(self._derive_again, original, parent, place, arguments, again, copy))
+                derive = partial(self._derive_again, original, parent, place, arguments, again, copy)
+                self.calls.append(derive)
+                self.direct.append(derive)
             return made
 
         owner.derive_key = watched
@@ -109,6 +129,7 @@ class Recorder:
 def measure(engine: Engine, recorder: Recorder, question: BareQuestion) -> BareFigures:
     """Answer each request once and make its calls again for as long as is asked."""
     rounds: list[list[Callable[[], Any]]] = []
+    direct: list[list[Callable[[], Any]]] = []
     pans = iter(question.pans)
     for body in question.requests:
         request: Any = decode_request(body)
@@ -117,24 +138,30 @@ def measure(engine: Engine, recorder: Recorder, question: BareQuestion) -> BareF
             request = msgspec.structs.replace(request, token=known_card(engine, pan))
         elif isinstance(request, Screen):
             known_card(engine, pan)
-        recorder.calls = []
+        recorder.calls, recorder.direct = [], []
         if isinstance(request, Tokenize):
             engine.identify(request.pan, request.expiry)
         elif not isinstance(request, ResolveToken):
             engine.handlers[type(request)](request)
         rounds.append(recorder.calls)
+        direct.append(recorder.direct)
         recorder.calls = None
-    calls = len(rounds[0])
-    if not calls:
-        return BareFigures(0.0, 0)
+    if not rounds[0]:
+        return BareFigures(0.0, 0.0, 0)
+    half = question.seconds / 2
+    return BareFigures(_rate(rounds, half), _rate(direct, half), len(rounds[0]))
+
+
+def _rate(rounds: list[list[Callable[[], Any]]], seconds: float) -> float:
+    """Return how many rounds a second are made."""
     done, began = 0, time.perf_counter()
-    until = began + question.seconds
+    until = began + seconds
     while (now := time.perf_counter()) < until:
         for calls_of_one in rounds:
             for call in calls_of_one:
                 call()
         done += len(rounds)
-    return BareFigures(done / (now - began), calls)
+    return done / (now - began)
 
 
 def known_card(engine: Engine, pan: str) -> str:
@@ -149,7 +176,7 @@ def known_card(engine: Engine, pan: str) -> str:
 def main(questions: BinaryIO, answers: BinaryIO) -> None:
     """Open the token and answer a line for a line until there are no more."""
     settings = msgspec.json.decode(questions.readline(), type=Settings)
-    recorder = Recorder()
+    recorder = Recorder(settings.config.module_path())
     keyholder = Keyholder(settings.config, Path(settings.state))
     keyring, _ = keyholder.open()
     engine = Engine(keyring, CardCache(100_000), Numbers())

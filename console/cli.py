@@ -202,13 +202,14 @@ def bench_switch(
 def bench_hsm(
     seconds: Annotated[float, typer.Option(min=0.2, max=600, help="How long to measure each command.")] = 2.0,
     in_flight: Annotated[int, typer.Option("--in-flight", min=1, max=1000, help="Commands at a time.")] = 64,
+    only: Annotated[list[str] | None, typer.Option("--only", help="One command of the table; repeatable.")] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Commands a second of an HSM process, beside its PKCS#11 calls bare."""
     from console.bench_hsm import run_bench
 
-    raise typer.Exit(run_bench(load(config, None), seconds, in_flight, as_json))
+    raise typer.Exit(run_bench(load(config, None), seconds, in_flight, only or [], as_json))
 
 
 @bench_app.command("codec")
