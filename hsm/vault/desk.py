@@ -129,7 +129,7 @@ class Desk:
         return Detokenized(pan, expiry or own_expiry)
 
     async def import_cards(self, request: ImportCards) -> ImportedCards:
-        return await import_cards(request, self._vault, self._engine())
+        return await import_cards(request, self._vault, self._engine)
 
     async def provision(self, request: ProvisionNetworkToken) -> NetworkToken:
         """Make a network token for a card that is named, or given by its number."""

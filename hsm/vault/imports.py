@@ -7,7 +7,7 @@ that an import slows payments down by no more than one card.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable
 from typing import Any
 
 import asyncpg
@@ -23,28 +23,20 @@ MAX_CARDS = 500
 _AT_ONCE = 10
 _ATTEMPTS = 3
 
-# Two imports of the same cards would give each two tokens: one statement at a time.
+# Two imports of the same cards would give each two tokens: one at a time.
 _LOCK = "SELECT pg_advisory_xact_lock(hashtext('vault.imports'))"
-_TOKENS = r"""
-WITH wanted AS (
-    SELECT * FROM unnest($1::text[], $2::text[], $3::smallint[], $4::smallint[]) AS w (id, card, exp_month, exp_year)
-), known AS (
-    SELECT DISTINCT ON (t.card, t.exp_month, t.exp_year) t.id, t.card, t.exp_month, t.exp_year
-      FROM vault.tokens t JOIN wanted w USING (card, exp_month, exp_year)
-     WHERE t.domain = $5 AND t.id LIKE 'pm\_%' ORDER BY t.card, t.exp_month, t.exp_year, t.id
-), made AS (
-    INSERT INTO vault.tokens (id, card, exp_month, exp_year, domain)
-    SELECT w.id, w.card, w.exp_month, w.exp_year, $5 FROM wanted w
-     WHERE NOT EXISTS (SELECT 1 FROM known k
-                        WHERE (k.card, k.exp_month, k.exp_year) = (w.card, w.exp_month, w.exp_year))
-    RETURNING id, card, exp_month, exp_year
-)
-SELECT * FROM known UNION ALL SELECT * FROM made
+_KNOWN = r"""
+SELECT min(id) AS id, card, exp_month, exp_year FROM vault.tokens
+ WHERE card = ANY($1::text[]) AND domain = $2 AND id LIKE 'pm\_%' GROUP BY card, exp_month, exp_year
+"""
+_MAKE = """
+INSERT INTO vault.tokens (id, card, exp_month, exp_year, domain)
+SELECT *, $5 FROM unnest($1::text[], $2::text[], $3::smallint[], $4::smallint[])
 """
 
 
-async def import_cards(request: ImportCards, vault: Vault, engine: Engine) -> ImportedCards:
-    """Store the cards and return their tokens in the same order.
+async def import_cards(request: ImportCards, vault: Vault, engine: Callable[[], Engine]) -> ImportedCards:
+    """Store the cards and return their tokens in the same order; `engine` returns the one of now.
 
     Raises:
         HsmRefused: `malformed`, more than MAX_CARDS.
@@ -53,8 +45,9 @@ async def import_cards(request: ImportCards, vault: Vault, engine: Engine) -> Im
     if len(request.cards) > MAX_CARDS or len(request.domain) > 100:
         raise HsmRefused("malformed", f"a batch has at most {MAX_CARDS} cards, a domain 100 characters")
     for _ in range(_ATTEMPTS):
-        stored = [await _stored(card, number, vault, engine) for number, card in enumerate(request.cards)]
-        cards = await asyncio.gather(*(_card(item) for item in stored))
+        known = [await _known(card, number, engine) for number, card in enumerate(request.cards)]
+        # All at once: they make up one statement.
+        cards = await asyncio.gather(*(_card(item, vault) for item in known))
         if not request.domain:
             return ImportedCards(tuple(_imported(card, card.token) if isinstance(card, Card) else card
                                        for card in cards))  # fmt: skip
@@ -74,44 +67,42 @@ async def import_cards(request: ImportCards, vault: Vault, engine: Engine) -> Im
     raise VaultError("cards of this batch are being erased")
 
 
-async def _stored(
-    card: CardNumber, number: int, vault: Vault, engine: Engine
-) -> Card | ImportedCard | asyncio.Future[Card | None]:
+async def _known(card: CardNumber, number: int, engine: Callable[[], Engine]) -> Card | NewCard | ImportedCard:
     if number % _AT_ONCE == 0:
         await asyncio.sleep(0)
     try:
         check_expiry(card.expiry)
-        found = engine.identify(card.pan, card.expiry)
+        return engine().identify(card.pan, card.expiry)
     except HsmRefused as refused:
         return ImportedCard(refused=refused.code)
-    return vault.find(found) if isinstance(found, NewCard) else found
 
 
-async def _card(item: Card | ImportedCard | asyncio.Future[Card | None]) -> Card | ImportedCard:
-    if not isinstance(item, asyncio.Future):
+async def _card(item: Card | NewCard | ImportedCard, vault: Vault) -> Card | ImportedCard:
+    if not isinstance(item, NewCard):
         return item
-    card = await item
+    card = await vault.find(item)
     assert card is not None, "the vault stores a new card or fails"
     return card
 
 
-async def _tokens(wanted: Iterable[tuple[str, str]], domain: str, vault: Vault) -> dict[tuple[str, str], str]:
-    pairs = sorted(wanted)
-    columns = (
-        [vault.numbers.identifier("pm_") for _ in pairs],
-        [card for card, _ in pairs],
-        [int(expiry[2:]) for _, expiry in pairs],
-        [2000 + int(expiry[:2]) for _, expiry in pairs],
-    )
+async def _tokens(wanted: set[tuple[str, str]], domain: str, vault: Vault) -> dict[tuple[str, str], str]:
+    """Return the `pm_…` of each card and expiry in a domain, made where there is none."""
 
-    async def made(connection: Any) -> list[Any]:
+    async def made(connection: Any) -> dict[tuple[str, str], str]:
         async with connection.transaction():
             await connection.execute(_LOCK)
-            rows: list[Any] = await connection.fetch(_TOKENS, *columns, domain)
-            return rows
+            rows = await connection.fetch(_KNOWN, sorted({card for card, _ in wanted}), domain)
+            tokens = {(row["card"], f"{row['exp_year'] % 100:02d}{row['exp_month']:02d}"): row["id"] for row in rows}
+            fresh = {pair: vault.numbers.identifier("pm_") for pair in sorted(wanted - tokens.keys())}
+            if fresh:
+                months = [int(expiry[2:]) for _, expiry in fresh]
+                years = [2000 + int(expiry[:2]) for _, expiry in fresh]
+                await connection.execute(
+                    _MAKE, list(fresh.values()), [card for card, _ in fresh], months, years, domain
+                )
+            return tokens | fresh
 
-    rows = await vault.database.run(made)
-    return {(row["card"], f"{row['exp_year'] % 100:02d}{row['exp_month']:02d}"): row["id"] for row in rows}
+    return await vault.database.run(made)
 
 
 def _imported(card: Card, token: str) -> ImportedCard:

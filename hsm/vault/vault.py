@@ -38,6 +38,7 @@ WITH stored AS (
                          $7::text[], $8::text[], $9::smallint[])
            AS new ({_COLUMNS})
     WHERE NOT EXISTS (SELECT 1 FROM vault.deletions gone WHERE gone.surrogate = new.surrogate)
+    ORDER BY fingerprint -- one order in every process, or two of them wait for each other's rows
     ON CONFLICT DO NOTHING
     RETURNING {_COLUMNS}
 )
@@ -193,8 +194,7 @@ class Vault:
     async def _store(self, candidates: dict[bytes, Card]) -> Mapping[bytes, Card]:
         found: dict[bytes, Card] = {}
         for _ in range(_ATTEMPTS):
-            # One order in every process, or two of them wait for each other's rows.
-            cards = [candidates[fingerprint] for fingerprint in sorted(candidates) if fingerprint not in found]
+            cards = [card for fingerprint, card in candidates.items() if fingerprint not in found]
             columns = [list(column) for column in zip(*(msgspec.structs.astuple(card) for card in cards), strict=True)]
             for card in self._remember(await self._fetch(_STORE, *columns)):
                 found[card.fingerprint] = card
