@@ -20,7 +20,7 @@ import hashlib
 import hmac
 import random
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -91,7 +91,7 @@ class KeyExchange:
     Args:
         link: its name.
         keys: names of the keys that may be exchanged, by kind (`pin`, `mac`).
-        session: the connection to use; None while there is none.
+        sessions: the connections of the link in this worker, the one that was opened last behind.
         holder: this worker's name in the lease.
         timeout_s: how long the peer may take for its answer.
     """
@@ -100,7 +100,7 @@ class KeyExchange:
         self,
         link: str,
         keys: Mapping[str, str],
-        session: Callable[[], Session | None],
+        sessions: Callable[[], Sequence[Session]],
         hsm: LinkKeyHsm,
         journal: Journal,
         clock: Clock,
@@ -112,7 +112,7 @@ class KeyExchange:
     ) -> None:
         self.link = link
         self.keys = dict(keys)
-        self._session = session
+        self._sessions = sessions
         self._hsm = hsm
         self._journal = journal
         self._clock = clock
@@ -164,7 +164,7 @@ class KeyExchange:
         while True:
             await trio.sleep(LOOK_S * self._rng.uniform(0.5, 1.0))
             for kind in self.keys:
-                if trio.current_time() < retry_at[kind] or self._session() is None:
+                if trio.current_time() < retry_at[kind] or not self._usable():
                     continue
                 try:
                     if await self._is_due(kind, hours):
@@ -225,7 +225,7 @@ class KeyExchange:
             self._busy.discard(kind)
 
     async def _exchange(self, kind: str, trace_id: str) -> Exchanged:
-        if self._session() is None:
+        if not self._usable():
             raise KeyExchangeFailed("link_down", f"link {self.link} is not signed on in this worker")
         made = await self._made(kind, trace_id)
         failed = await self._offered(kind, made)
@@ -261,15 +261,16 @@ class KeyExchange:
         return None
 
     async def _answered(self, kind: str, made: KeyBlock) -> Message:
-        """The peer's answer; the offer is repeated on whatever connection there is."""
+        """The peer's answer; the offer is repeated, on another connection where there is one."""
         numbers = {7: de7(self._clock.now()), 11: next(self._numbers)}
         request = Message("0800", {**numbers, **key_request(kind, made.block)})
         reason = "no connection"
         for attempt in range(TRIES):
-            session = self._session()
-            if session is None:
+            usable = self._usable()
+            if not usable:
                 await trio.sleep(self._timeout_s / TRIES)
                 continue
+            session = usable[-1 - attempt % len(usable)]
             message = request if attempt == 0 else Message(repeat_mti(request.mti), request.elements)
             try:
                 return await session.exchange(message, trio.current_time() + self._timeout_s)
@@ -278,6 +279,9 @@ class KeyExchange:
             except EncodeError as error:
                 raise KeyExchangeFailed("not_expressible", str(error)) from error
         raise KeyExchangeFailed("no_answer", f"the peer of {self.link} did not answer: {reason}")
+
+    def _usable(self) -> list[Session]:
+        return [session for session in self._sessions() if session.carries_traffic]
 
     async def _activate(self, made: KeyBlock, trace_id: str) -> None:
         for attempt in range(ACTIVATIONS):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -124,7 +124,7 @@ class Worker:
             if not keys:
                 continue
             part.reception.keys = exchanges[part.name] = KeyExchange(
-                part.name, keys, partial(_session_of, part), self._hsm, self._journal, clock, self.meters, rng,
+                part.name, keys, partial(_sessions_of, part), self._hsm, self._journal, clock, self.meters, rng,
                 holder=self.name, timeout_s=part.link.advice_timeout_s,
             )  # fmt: skip
         return exchanges
@@ -269,8 +269,8 @@ async def run_worker(
     log.info("worker_stopped", worker=worker.name)
 
 
-def _session_of(part: IssuerLine | AcquirerPort) -> Session | None:
-    return part.session
+def _sessions_of(part: IssuerLine | AcquirerPort) -> Sequence[Session]:
+    return part.sessions
 
 
 def _to_standard_error(lines: bytes) -> None:

@@ -344,3 +344,16 @@ def test_a_link_without_keys_answers_12_to_a_key() -> None:
         assert answer is not None and answer.elements[39] == "12"
 
     in_world(script)
+
+
+def test_an_offer_is_repeated_on_another_connection() -> None:
+    """The one that was opened last belongs to nobody who listens."""
+
+    async def script(world: World) -> None:
+        deaf = await world.network.dial("pos:1", 3.0)
+        await trio.sleep(1.0)
+        done = await exchange_of(world, "pos").start("mac")
+        assert done.kcv == keys_of(world, "pos").check_value("mac")
+        deaf.close()
+
+    in_world(script)
