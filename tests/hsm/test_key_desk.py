@@ -416,6 +416,19 @@ def test_a_renewal_without_an_answer_is_replaced(desk: Desk) -> None:
     assert desk.one(ActivateKey(name="zpk", version=3)).status == "active"
 
 
+def test_a_renewal_without_an_answer_is_given_again(desk: Desk) -> None:
+    """The same key in another block: the party may have it already."""
+    first = desk.ask(RenewLinkKey(name="zpk"))
+    again = desk.ask(RenewLinkKey(name="zpk", version=first.version))
+    assert (again.version, again.kcv) == (first.version, first.kcv)
+    zmk = zmk_of(desk)
+    assert unwrap_block(zmk, again.block).key == unwrap_block(zmk, first.block).key
+    assert statuses(desk.holder.store, "zpk") == ["active", "pending"]
+    for version in (1, 9):
+        with pytest.raises(HsmRefused):
+            desk.ask(RenewLinkKey(name="zpk", version=version))
+
+
 def test_a_link_key_is_accepted_once(desk: Desk) -> None:
     value = tdes_key(24)
     block = block_of(desk, value, PIN)
