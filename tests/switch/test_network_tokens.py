@@ -35,7 +35,7 @@ async def made(world: World, name: str) -> TokenCryptogram:
 
 
 def paying(cryptogram: TokenCryptogram, stan: str = "000001", **changes: str) -> Message:
-    fields = {"de2": cryptogram.dpan, "de14": cryptogram.expiry, "de22": "812"}
+    fields: dict[str, Any] = {"de2": cryptogram.dpan, "de14": cryptogram.expiry, "de22": "812"}
     element = {f"de{ELEMENT}": base64.b64encode(cryptogram.cryptogram).decode()}
     return purchase(stan, **{**fields, **element, **changes})
 
