@@ -33,7 +33,8 @@ from hsm.wire import decode_request
 
 
 class BareQuestion(msgspec.Struct, frozen=True):
-    """Requests as on the wire, the PANs of their cards in the same order, and how long to measure."""
+    """Requests as on the wire, the PANs of their cards in the same order, and how long to measure; without requests
+    those before are meant."""
 
     requests: list[bytes]
     pans: list[str]
@@ -126,10 +127,13 @@ class Recorder:
         place[0] = original(parent[0], *arguments, **named)
 
 
-def measure(engine: Engine, recorder: Recorder, question: BareQuestion) -> BareFigures:
-    """Answer each request once and make its calls again for as long as is asked."""
-    rounds: list[list[Callable[[], Any]]] = []
-    direct: list[list[Callable[[], Any]]] = []
+Rounds = list[list[Callable[[], Any]]]
+
+
+def taken_down(engine: Engine, recorder: Recorder, question: BareQuestion) -> tuple[Rounds, Rounds]:
+    """Answer each request once; return its calls, through python-pkcs11 and direct."""
+    rounds: Rounds = []
+    direct: Rounds = []
     pans = iter(question.pans)
     for body in question.requests:
         request: Any = decode_request(body)
@@ -146,13 +150,17 @@ def measure(engine: Engine, recorder: Recorder, question: BareQuestion) -> BareF
         rounds.append(recorder.calls)
         direct.append(recorder.direct)
         recorder.calls = None
+    return rounds, direct
+
+
+def measure(rounds: Rounds, direct: Rounds, seconds: float) -> BareFigures:
+    """Make the calls again for as long as is asked."""
     if not rounds[0]:
         return BareFigures(0.0, 0.0, 0)
-    half = question.seconds / 2
-    return BareFigures(_rate(rounds, half), _rate(direct, half), len(rounds[0]))
+    return BareFigures(_rate(rounds, seconds / 2), _rate(direct, seconds / 2), len(rounds[0]))
 
 
-def _rate(rounds: list[list[Callable[[], Any]]], seconds: float) -> float:
+def _rate(rounds: Rounds, seconds: float) -> float:
     """Return how many rounds a second are made."""
     done, began = 0, time.perf_counter()
     until = began + seconds
@@ -180,10 +188,15 @@ def main(questions: BinaryIO, answers: BinaryIO) -> None:
     keyholder = Keyholder(settings.config, Path(settings.state))
     keyring, _ = keyholder.open()
     engine = Engine(keyring, CardCache(100_000), Numbers())
+    rounds: Rounds = []
+    direct: Rounds = []
     answers.write(b"{}\n")
     answers.flush()
     for line in questions:
-        figures = measure(engine, recorder, msgspec.json.decode(line, type=BareQuestion))
+        question = msgspec.json.decode(line, type=BareQuestion)
+        if question.requests:
+            rounds, direct = taken_down(engine, recorder, question)
+        figures = measure(rounds, direct, question.seconds)
         answers.write(msgspec.json.encode(figures) + b"\n")
         answers.flush()
     keyholder.close()
