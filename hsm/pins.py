@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from typing import Any, cast
 
@@ -69,20 +68,20 @@ def translate_pin(keyring: Keyring, random_bytes: RandomBytes, request: Translat
 
 def verify_pin(keyring: Keyring, request: VerifyPin, pan: str) -> Verified:
     """Answer VerifyPin."""
-    with _refusals():
+    with _REFUSALS:
         return Verified(_right(keyring, request.method, read_pin(keyring, request.pin, pan), pan))
 
 
 def generate_pin_reference(keyring: Keyring, request: GeneratePinReference, pan: str) -> PinReference:
     """Answer GeneratePinReference; the block has to bind the PAN."""
-    with _refusals():
+    with _REFUSALS:
         check_reference(request.pin.format)
         return PinReference(value=_reference(keyring, request.method, read_pin(keyring, request.pin, pan), pan))
 
 
 def change_pin(keyring: Keyring, request: ChangePin, pan: str) -> PinReference:
     """Answer ChangePin; both blocks are opened before anything is told, and the new one has to bind the PAN."""
-    with _refusals():
+    with _REFUSALS:
         check_reference(request.new.format)
         old, new = read_pin(keyring, request.old, pan), read_pin(keyring, request.new, pan)
         if not _right(keyring, request.method, old, pan):
@@ -103,7 +102,7 @@ def translate(
     Raises:
         HsmRefused: see `pin_handlers`.
     """
-    with _refusals():
+    with _REFUSALS:
         check_translation(pin.format, format_out)
         _check_pan(pan)
         sealing = _sealing_key(keyring.key(key_out, Operation.PIN_ENCRYPT), format_out)
@@ -121,7 +120,7 @@ def read_pin(keyring: Keyring, pin: PinBlock, pan: str) -> str:
     Raises:
         HsmRefused: see `pin_handlers`.
     """
-    with _refusals():
+    with _REFUSALS:
         _check_pan(pan)
         for opening in _opening_keys(keyring, pin):
             try:
@@ -211,13 +210,18 @@ def _check_pan(pan: str) -> None:
         raise HsmRefused("pan_invalid", "a PAN has 12 to 19 digits")
 
 
-@contextmanager
-def _refusals() -> Iterator[None]:
-    try:
-        yield
-    except PinTranslationError as error:
-        raise HsmRefused("pin_translation_forbidden", str(error)) from None
-    except PinBlockError as error:
-        raise HsmRefused("pin_block_invalid", str(error)) from None
-    except ValueError as error:
-        raise HsmRefused("malformed", str(error)) from None
+class _Refusals:
+    """Turns what the algorithms raise into refusals. Without state, and no generator: it is entered for each PIN."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
+        if isinstance(error, PinTranslationError):
+            raise HsmRefused("pin_translation_forbidden", str(error)) from None
+        if isinstance(error, PinBlockError):
+            raise HsmRefused("pin_block_invalid", str(error)) from None
+        if isinstance(error, ValueError):
+            raise HsmRefused("malformed", str(error)) from None
+
+
+_REFUSALS = _Refusals()
