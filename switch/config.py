@@ -14,21 +14,16 @@ import msgspec
 from ledger.config import FeesConfig, FeeTable, MerchantConfig
 from ledger.errors import FeeError
 from messages.address import address_of
-from messages.dialect import Dialect, load_dialect
+from messages.dialect import load_dialect
 from messages.errors import MessagesError
 from messages.framing import framing
 from switch.errors import ConfigError
+from switch.pin_rules import pin_contradictions
 
 S = TypeVar("S")
 
-# ISO 9564 formats that links may use, with the bytes of a block. Source: ISO 9564-1:2017, 9.3.
-PIN_FORMATS = {0: 8, 1: 8, 3: 8, 4: 16}
-# What a block may become on its way. Source: PCI PIN Security Requirements 3.1, requirement 3-3; ISO 9564-1:2017, 9.4:
-# format 1 is not bound to a card number, so nothing that is may become format 1.
-PIN_TRANSLATIONS = {0: {0, 3, 4}, 1: {0, 1, 3, 4}, 3: {0, 3, 4}, 4: {0, 3, 4}}
 MAX_KEY_HOURS = 24 * 366
 CRYPTOGRAM_BASE64 = 28  # characters of the 20 bytes that come with a network token
-KSN_CHARACTERS = 20  # at least: 10 bytes of TDES DUKPT as hexadecimal digits; AES DUKPT has 24
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -94,11 +89,6 @@ def exchanged_keys(link: AcquirerLink | IssuerLink) -> dict[str, str]:
     derived = isinstance(link, AcquirerLink) and link.ksn_element is not None
     names = {"pin": "" if derived else link.pin_key, "mac": link.mac_key}
     return {kind: name for kind, name in names.items() if name}
-
-
-def pin_block_bytes(pin_format: int) -> int:
-    """How long a PIN block of an ISO 9564 format is."""
-    return PIN_FORMATS[pin_format]
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -208,7 +198,7 @@ def _contradictions(config: SwitchConfig) -> list[str]:
             for field in ("deadline_s", "echo_s", "missed_echoes", "dial_timeout_s", "reconnect_s", "max_pending")
             if getattr(issuer, field) <= 0
         ]
-    problems += _pin_contradictions(config)
+    problems += pin_contradictions(config.acquirers, config.issuers)
     problems += _cryptogram_elements(config)
     for label, link in _labelled(config):
         if not 0 <= link.key_exchange_hours <= MAX_KEY_HOURS:
@@ -252,56 +242,6 @@ def _labelled(config: SwitchConfig) -> list[tuple[str, AcquirerLink | IssuerLink
     """All links, with what errors call them."""
     acquirers: list[tuple[str, AcquirerLink | IssuerLink]] = [(f"acquirer {x.name}", x) for x in config.acquirers]
     return acquirers + [(f"issuer {issuer.name}", issuer) for issuer in config.issuers]
-
-
-def _pin_contradictions(config: SwitchConfig) -> list[str]:
-    """PIN blocks that a link's dialect cannot carry, and translations that PCI PIN forbids."""
-    problems: list[str] = []
-    for label, link in _labelled(config):
-        if link.pin_format not in PIN_FORMATS:
-            formats = ", ".join(map(str, PIN_FORMATS))
-            problems.append(f"{label}: pin_format {link.pin_format} is not one of {formats}")
-        elif link.pin_key:
-            ksn_element = link.ksn_element if isinstance(link, AcquirerLink) else None
-            problems += _pin_elements(label, link.dialect, link.pin_format, ksn_element)
-    if problems:
-        return problems
-    for acquirer in config.acquirers:
-        for issuer in config.issuers:
-            if not (acquirer.pin_key and issuer.pin_key):
-                continue
-            if issuer.pin_format not in PIN_TRANSLATIONS[acquirer.pin_format]:
-                problems.append(
-                    f"issuer {issuer.name}: pin_format {issuer.pin_format}: what acquirer {acquirer.name} sends, "
-                    f"format {acquirer.pin_format}, must not become that (PCI PIN 3-3)"
-                )
-    return problems
-
-
-def _pin_elements(label: str, dialect_name: str, pin_format: int, ksn_element: int | None) -> list[str]:
-    try:
-        dialect: Dialect = load_dialect(dialect_name)
-    except (MessagesError, OSError):
-        return []  # reported with the link
-    size = pin_block_bytes(pin_format)
-    block = dialect.elements.get(52)
-    fits = block is not None and block.kind == "b"
-    if block is None or not fits or (block.max_length < size if block.length_kind else block.max_length != size):
-        shown = "none" if block is None else block.format
-        return [
-            f"{label}: pin_format {pin_format} has {size} bytes, but DE 52 of {dialect_name} is {shown}: "
-            f'use a dialect with 52 = {{ format = "b {size * 8}" }}'
-        ]
-    if ksn_element is None:
-        return []
-    element = dialect.elements.get(ksn_element)
-    if element is None or element.kind not in ("b", "an", "ans") or element.characters < KSN_CHARACTERS:
-        shown = "none" if element is None else element.format
-        return [
-            f"{label}: ksn_element {ksn_element} of {dialect_name} is {shown}, which has no room for a KSN of "
-            f'{KSN_CHARACTERS} or 24 hexadecimal digits: use one like 62, or a dialect with "b 80" or "b 96" there'
-        ]
-    return []
 
 
 def _cryptogram_elements(config: SwitchConfig) -> list[str]:

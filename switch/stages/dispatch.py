@@ -16,8 +16,8 @@ from messages.card import pan_of
 from messages.dialect import Element
 from messages.exchange import de7
 from messages.message import Message
-from switch.config import pin_block_bytes
 from switch.issuer_line import IssuerLine
+from switch.pin_rules import pin_block_bytes
 from switch.session import Session
 from switch.stages.request import Decline, Request
 

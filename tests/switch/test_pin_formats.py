@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 import specs
+from hsm.algorithms.pin_translation import TRANSLATIONS
 from hsm.config import KeyConfig
 from simulators.acquirer import Card
 from switch.config import SwitchConfig, switch_config
 from switch.errors import ConfigError
+from switch.pin_rules import PIN_TRANSLATIONS
 from tests.simulation.world import TABLE, World
 from tests.switch.desk import MASTERCARD, VISA, in_world, purchase, told
 from tests.switch.test_link_mac import configured
@@ -125,3 +127,8 @@ def test_a_wide_dialect_does_not_carry_short_blocks(wide: str) -> None:
     table = {**TABLE, "acquirer": [{**TABLE["acquirer"][0], "dialect": wide}]}
     with pytest.raises(ConfigError, match="b 64"):
         switch_config(table)
+
+
+def test_the_switch_and_the_hsm_forbid_the_same_translations() -> None:
+    permitted = {given: {to for to, reason in row.items() if not reason} for given, row in TRANSLATIONS.items()}
+    assert permitted == PIN_TRANSLATIONS
