@@ -1,19 +1,24 @@
 """`cardswitch hsm audit show` and `verify`: the audit trail in, a table or the verdict out.
 
-While no process of the HSM runs, the token is opened for the seals' key; else the chain is checked without them and
-held against what the process says of it.
+While no process of the HSM runs, the token is opened for the seals' key; else the process checks the seals, and the
+trail is held against what it says of it.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from console.config import Config
 from console.errors import ConsoleError
-from console.hsm_officer import expect, hsm_runs, running_officer
+from console.hsm_officer import Officer, expect, hsm_runs, running_officer
 from console.hsm_tables import print_json, print_records
+
+if TYPE_CHECKING:
+    from hsm.audit import Claim
 
 
 def run_show(config: Config, last: int, key: str, as_json: bool) -> None:
@@ -43,9 +48,12 @@ def run_verify(config: Config, as_json: bool) -> int:
     try:
         if hsm_runs(config):
             known = _running_chain(config)
-            report = verify_audit(directory)
-            if report.problems:
-                report = verify_audit(directory)  # a segment may just have been written, or compressed
+            with running_officer(config) as officer:
+                check = partial(_ask_for_wrong, officer)
+                report = verify_audit(directory, check_claims=check)
+                if report.problems:
+                    # a segment may just have been written, or compressed
+                    report = verify_audit(directory, check_claims=check)
             if report.last_record < known.records:
                 problems.append(
                     f"the process has written {known.records} records, the trail ends with {report.last_record}"
@@ -80,11 +88,7 @@ def _print(report: Any, problems: list[str]) -> None:
     console = Console(highlight=False, soft_wrap=True)
     for problem in problems:
         console.print(problem, style="red", markup=False)
-    seals = (
-        f"seals checked, {report.unsealed} records after the last"
-        if report.sealed
-        else "seals not checked: the HSM runs"
-    )
+    seals = f"seals checked, {report.unsealed} records after the last"
     verdict = "[bold red]The audit trail was altered.[/]" if problems else "[green]The audit trail is whole.[/]"
     console.print(f"{verdict} {report.records} records in {report.segments} segments; {seals}.")
     console.print(f"Last record {report.last_record}, chain {report.chain}", markup=False)
@@ -96,6 +100,13 @@ def _verify_with_seals(config: Config, directory: Path) -> Any:
 
     with open_token(config) as token:
         return verify_audit(directory, token.seal_audit)
+
+
+def _ask_for_wrong(officer: Officer, claims: Sequence[Claim]) -> Sequence[int]:
+    """Have the process that holds the token check seals."""
+    from hsm.audit_commands import CheckedSeals, CheckSeals
+
+    return expect(CheckedSeals, officer.ask(CheckSeals(claims=tuple(claims)))).wrong
 
 
 def _running_chain(config: Config) -> Any:

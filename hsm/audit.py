@@ -19,7 +19,8 @@ import gzip
 import hmac
 import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,20 @@ _MAX_LINE_BYTES = 65_536
 # Why they are told apart: a seal taken from a segment must not do as the one of head.json.
 _SEAL, _HEAD_SEAL = b"cardswitch audit seal", b"cardswitch audit head"
 
+MAX_CLAIMS = 500
+
 Seal = Callable[[bytes], bytes]
+
+
+class Claim(msgspec.Struct, frozen=True, array_like=True):
+    """A seal as it stands in the trail: what it is of, and the HMAC in hex."""
+
+    data: bytes
+    seal: str
+
+
+CheckClaims = Callable[[Sequence[Claim]], Sequence[int]]
+"""Returns the positions of the claims that are wrong; at most MAX_CLAIMS are given."""
 
 
 class Previous(msgspec.Struct, frozen=True):
@@ -106,6 +120,16 @@ def head_bytes(segment: int, number: int, chain: str) -> bytes:
     return b"%b\0%d\0%d\0%b" % (_HEAD_SEAL, segment, number, chain.encode())
 
 
+def is_sealed_text(data: bytes) -> bool:
+    """Whether `data` is what a seal of the trail is of, and nothing else that the key could be asked about."""
+    return data.startswith((_SEAL + b"\0", _HEAD_SEAL + b"\0"))
+
+
+def wrong_claims(seal: Seal, claims: Sequence[Claim]) -> tuple[int, ...]:
+    """Return the positions of the claims that are not seals of the key behind `seal`."""
+    return tuple(at for at, claim in enumerate(claims) if not _same(seal(claim.data), claim.seal))
+
+
 def segments(directory: Path) -> list[tuple[int, Path]]:
     """Return the segments in order; of one that is there twice (compression was cut off) the plain one."""
     found: dict[int, Path] = {}
@@ -131,18 +155,21 @@ def read_records(directory: Path) -> Iterator[dict[str, Any]]:
                     raise AuditError(f"{path.name}: a record cannot be read") from None
 
 
-def verify_audit(directory: Path, seal: Seal | None = None) -> AuditReport:
+def verify_audit(directory: Path, seal: Seal | None = None, *, check_claims: CheckClaims | None = None) -> AuditReport:
     """Check every block of every segment against the chain, and the seals where `seal` is given.
 
     Args:
         directory: `state/hsm/audit`.
         seal: the HMAC of the token's key `audit-1`; without it a trail that was made up as a whole passes.
+        check_claims: instead of `seal`, whoever can tell right seals from wrong ones.
     Raises:
         AuditError: there is no trail.
     """
     if not directory.is_dir() or not (found := segments(directory)):
         raise AuditError(f"{directory}: there is no audit trail")
-    check = _Check(directory, seal)
+    if seal is not None:
+        check_claims = partial(wrong_claims, seal)
+    check = _Check(directory, check_claims)
     for number, path in found:
         check.segment(number, path)
     check.end()
@@ -152,9 +179,10 @@ def verify_audit(directory: Path, seal: Seal | None = None) -> AuditReport:
 class _Check:
     """Walks the segments; after a problem it goes on from what the trail says, so that each is told once."""
 
-    def __init__(self, directory: Path, seal: Seal | None) -> None:
-        self.report = AuditReport(sealed=seal is not None)
-        self._seal = seal
+    def __init__(self, directory: Path, check_claims: CheckClaims | None) -> None:
+        self.report = AuditReport(sealed=check_claims is not None)
+        self._check_claims = check_claims
+        self._claims: list[tuple[Claim, str, int, int]] = []  # with file, line and record
         self._file, self._line, self._number = "", 0, 0
         self._chain: bytes | None = None  # None: where the first segment starts is not known
         self._tail: tuple[bytes, int, int] = (b"", 0, 0)  # of a segment, behind its last block: bytes, lines
@@ -186,7 +214,8 @@ class _Check:
             self._problem(0, f"the trail was cut off or replaced: {reached}", file=HEAD)
         self.report.last_record = self._record
         self.report.chain = (self._chain or CHAIN_START).hex()
-        self.report.unsealed = self._record - self._sealed_record if self._seal is not None else 0
+        self._settle()
+        self.report.unsealed = self._record - self._sealed_record if self._check_claims is not None else 0
 
     def _blocks(self, path: Path) -> None:
         block: list[bytes] = []
@@ -267,10 +296,7 @@ class _Check:
                 self._problem(at, f"record {said.get('n')} follows record {self._record}: removed or out of order")
             self._record = said["n"] if isinstance(said.get("n"), int) else self._record + 1
         elif "seal" in said:
-            if self._seal is not None and not _same(self._seal(seal_bytes(before, self._record)), said["seal"]):
-                self._problem(at, "the seal is not that of the token")
-            else:
-                self._sealed_record = self._record
+            self._claim(seal_bytes(before, self._record), said["seal"], self._file, at, self._record)
         elif "segment" not in said and "note" not in said:
             self._problem(at, "it is no record")
 
@@ -281,9 +307,27 @@ class _Check:
             self._problem(0, "it cannot be read: whether the trail was cut off is not known", file=HEAD)
             return None
         said = head_bytes(head.segment, head.n, head.chain)
-        if self._seal is not None and not _same(self._seal(said), head.seal):
-            self._problem(0, "its seal is not that of the token", file=HEAD)
+        self._claim(said, head.seal, HEAD, 0, 0)
         return head
+
+    def _claim(self, data: bytes, seal: object, file: str, line: int, record: int) -> None:
+        if self._check_claims is None:
+            return
+        self._claims.append((Claim(data, seal if isinstance(seal, str) else ""), file, line, record))
+        if len(self._claims) >= MAX_CLAIMS:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Have the seals checked that were found so far."""
+        if self._check_claims is None or not self._claims:
+            return
+        wrong = set(self._check_claims([claim for claim, *_ in self._claims]))
+        for at, (_, file, line, record) in enumerate(self._claims):
+            if at in wrong:
+                self._problem(line, "the seal is not that of the token", file=file)
+            else:
+                self._sealed_record = max(self._sealed_record, record)
+        self._claims.clear()
 
     def _problem(self, line: int, reason: str, last_line: int = 0, file: str = "") -> None:
         if len(self.report.problems) < _MAX_PROBLEMS:

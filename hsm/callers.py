@@ -36,7 +36,7 @@ CALLERS: dict[str, frozenset[str]] = {
     "officer": _EVERYBODY
     | {"list_keys", "generate_key", "import_components", "import_block", "export_key", "rotate_key", "retire_key"}
     | {"renew_link_key", "accept_link_key", "activate_key", "rewrap"}
-    | {"detokenize", "import_cards", "delete_card", "prove_deletion"}
+    | {"check_seals", "detokenize", "import_cards", "delete_card", "prove_deletion"}
     | {"provision_network_token", "read_network_token", "change_network_token"},
 }
 COMMANDS: dict[str, type[msgspec.Struct]] = {tag_of(request): request for request in REQUESTS}

@@ -16,11 +16,12 @@ from pathlib import Path
 
 import structlog
 
+from hsm.audit_commands import audit_handlers
 from hsm.audit_writer import AuditWriter
 from hsm.callers import Caller, callers
 from hsm.config import HsmConfig
 from hsm.engine import Engine
-from hsm.errors import ConfigurationError, HsmError
+from hsm.errors import AuditError, ConfigurationError, HsmError
 from hsm.key_desk import KeyDesk, key_handlers
 from hsm.keys.holder import Keyholder, hold_lock
 from hsm.keys.keyring import Keyring
@@ -76,6 +77,8 @@ async def serve_hsm(config: HsmConfig, *, state_directory: Path, dsn: str, ready
         return keyholder.token.seal_audit(data)  # of the token that is open then
 
     audit = AuditWriter(state_directory / AUDIT, seal)
+    with suppress(AuditError):  # a full disk: said, and tried again while serving
+        audit.end_block()  # from here on a trail without head.json was cut off
     tokens = (config.network_token_bin, config.network_token_key)
     vault = Vault(database, cards, numbers, NetworkTokens(StoredNetworkTokens(database), numbers, *tokens))
     desk = KeyDesk(
@@ -83,7 +86,11 @@ async def serve_hsm(config: HsmConfig, *, state_directory: Path, dsn: str, ready
         on_change=lambda keyring: keys.changed(keyring),
         cards_under=lambda version: vault.cards_under(f"{DATA_KEY}-{version}"),
     )
-    handlers = {**key_handlers(desk), **vault_handlers(vault, lambda: service.engine, seal)}
+    handlers = {
+        **key_handlers(desk),
+        **vault_handlers(vault, lambda: service.engine, seal),
+        **audit_handlers(seal),
+    }
     engine = Engine(keyring, cards, numbers, network_token_bin=tokens[0], network_token_key=tokens[1])
     service = Service(engine, vault, Metrics(), audit, handlers, log_commands=config.log_commands)
     keys = KeyChanges(service, keyholder, desk)

@@ -13,6 +13,7 @@ from typing import get_args
 
 import msgspec
 
+from hsm.audit_commands import AuditAnswer, AuditRequest
 from hsm.card_commands import CardAnswer, CardRequest
 from hsm.commands import Dispatch, Dispatched, GeneratedMac, GenerateMac, Screen, Screened
 from hsm.errors import ProtocolError
@@ -45,8 +46,8 @@ class Unavailable(msgspec.Struct, frozen=True, tag="unavailable"):
 SwitchRequest = Screen | Dispatch | GenerateMac
 SwitchAnswer = Screened | Dispatched | GeneratedMac
 
-Request = SwitchRequest | CardRequest | KeyRequest | VaultRequest | ReadStatus
-Answer = SwitchAnswer | CardAnswer | KeyAnswer | VaultAnswer | HsmStatus | Refused | Unavailable
+Request = SwitchRequest | CardRequest | KeyRequest | VaultRequest | AuditRequest | ReadStatus
+Answer = SwitchAnswer | CardAnswer | KeyAnswer | VaultAnswer | AuditAnswer | HsmStatus | Refused | Unavailable
 
 REQUESTS: tuple[type[msgspec.Struct], ...] = get_args(Request)
 

@@ -245,7 +245,7 @@ def test_a_made_up_head_is_found(tmp_path: Path) -> None:
     sealed = json.loads(next(line for line in lines if line.startswith(b'{"seal"')))["seal"]
     head = {"segment": 1, "n": closing["n"], "chain": closing["chain"], "seal": sealed}
     (tmp_path / "head.json").write_text(json.dumps(head))
-    assert "head.json: its seal is not that of the token" in told(verify_audit(tmp_path, seal))
+    assert "head.json: the seal is not that of the token" in told(verify_audit(tmp_path, seal))
     (tmp_path / "head.json").unlink()
     assert "head.json: it cannot be read" in told(verify_audit(tmp_path, seal))
 

@@ -8,11 +8,13 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from console.postgresql import EmbeddedPostgres
 from hsm.asyncio_client import open_hsm
-from hsm.audit import AuditReport, read_records, verify_audit
+from hsm.audit import MAX_CLAIMS, AuditReport, Claim, Head, head_bytes, read_records, verify_audit
+from hsm.audit_commands import CheckedSeals, CheckSeals
 from hsm.callers import CALLERS
 from hsm.commands import Dispatch, GenerateMac, HsmRefused, HsmUnavailable, Screen
 from hsm.config import HsmConfig
@@ -164,3 +166,25 @@ def test_changed_keys_are_used_at_once_and_nothing_waits_in_vain(process: HsmPro
     assert process.stop() == 0
     keys = [record["keys"] for record in read_records(process.state / AUDIT) if record["command"] == "mac"]
     assert keys == [["zak-own/1"], ["zak-own/2"]]
+
+
+def test_the_process_checks_seals_and_makes_none(process: HsmProcess) -> None:
+    """An officer verifies the trail of the running HSM; a trail made up with a seal from elsewhere is found."""
+    trail = process.state / AUDIT
+
+    async def test() -> None:
+        async with open_hsm(process.socket) as hsm:
+            await hsm.mac(MAC)
+        async with open_hsm(process.state / "hsm-officer.sock") as officer:
+            await until(lambda: (trail / "head.json").exists())
+            head = msgspec.json.decode((trail / "head.json").read_bytes(), type=Head)
+            right = Claim(head_bytes(head.segment, head.n, head.chain), head.seal)
+            later = Claim(head_bytes(head.segment, head.n + 1, head.chain), head.seal)
+            empty = Claim(right.data, "")
+            answer = await officer.ask(CheckSeals(claims=(right, later, empty, right)))
+            assert answer == CheckedSeals((1, 2))
+            for other in ((Claim(b"a card number", head.seal),), (right,) * (MAX_CLAIMS + 1)):
+                with pytest.raises(HsmRefused, match="malformed"):
+                    await officer.ask(CheckSeals(claims=other))
+
+    asyncio.run(test())

@@ -13,6 +13,7 @@ from hsm.algorithms.clear_keys import ClearAesKey
 from hsm.algorithms.components import split_key
 from hsm.algorithms.keyblock import unwrap_block
 from hsm.keys.exchange import load_party_keys, load_party_zmk
+from hsm.server import AUDIT
 from tests.hsm.conftest import HsmProcess
 
 
@@ -111,4 +112,18 @@ def test_the_audit_is_shown_and_verified_beside_the_process(officer: Officer) ->
     records = officer.json("audit", "show", "--key", "audited")["records"]
     assert [(record["caller"], record["command"]) for record in records] == [("officer", "generate_key")]
     verdict = officer.json("audit", "verify")
-    assert verdict["ok"] and not verdict["sealed"] and verdict["records"] >= 1
+    assert verdict["ok"] and verdict["sealed"] and verdict["records"] >= 1
+
+
+def test_a_seal_from_elsewhere_is_found_beside_the_process(officer: Officer) -> None:
+    head = officer.process.state / AUDIT / "head.json"
+    written = head.read_bytes()
+    said = json.loads(written)
+    replaced = json.dumps(said | {"seal": "00" * 32}).encode()
+    for _ in range(50):  # the process writes its own after each second in which it was asked something
+        head.write_bytes(replaced)
+        status, out, _ = officer.run("audit", "verify", "--json")
+        if status == 1:
+            break
+    assert status == 1 and "head.json: the seal is not that of the token" in json.loads(out)["problems"]
+    officer.json("key", "list", "pan")
