@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -118,14 +118,11 @@ class TokenTdesKey:
         if len(data) != 2 * DES_BLOCK_BYTES:
             raise ValueError("a key is derived from 16 bytes")
         left = data[:DES_BLOCK_BYTES]
-        handles = []
+        derived = _DerivedTdesKey(self._derived(data + left), lambda: self._derived(left * 3))
         try:
-            for halves in (data + left, left * 3):
-                handles.append(self._derived(halves))
-            yield TokenTdesKey(handles[0], handles[1], bits=128)
+            yield derived
         finally:
-            for handle in handles:
-                _destroy(handle)
+            derived.destroy()
 
     def masked(self, mask: bytes) -> TokenTdesKey:
         handle = self._masked.get(mask)
@@ -148,6 +145,20 @@ class TokenTdesKey:
             )
         except PKCS11Error as error:
             raise TokenError(f"deriving a key: {type(error).__name__}") from None
+
+
+class _DerivedTdesKey(TokenTdesKey):
+    """A derived key, whose left half is derived when it is asked for: half of them never are, and it takes 100 µs."""
+
+    def __init__(self, handle: Any, left_half: Callable[[], Any]) -> None:
+        super().__init__(handle, bits=128)
+        self._left_half = left_half
+
+    @property
+    def single(self) -> TokenTdesKey:
+        if self._single is None:
+            self._single = self._left_half()
+        return super().single
 
 
 class TokenAesKey:
