@@ -94,8 +94,8 @@ class Dispatch(msgspec.Struct, frozen=True, tag="dispatch", kw_only=True):
     """What goes out to an issuer: the PAN behind `token`, the PIN block under the issuer's key, the MAC.
 
     `pin_block` is 8 bytes (ISO 9564 formats 0, 1, 3) or 16 (format 4) under `pin_key_in`; empty where there is no PIN.
-    `ksn` is there where `pin_key_in` is a base derivation key, `ksn_key` as in `hsm.card_commands.PinBlock`. With `mac` the answer has the MAC of the whole message:
-    one round trip instead of two.
+    `ksn` is there where `pin_key_in` is a base derivation key, `ksn_key` as in `hsm.card_commands.PinBlock`. With `mac`
+    the answer has the MAC of the whole message: one round trip instead of two.
     """
 
     token: str
