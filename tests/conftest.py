@@ -27,13 +27,18 @@ settings.load_profile("cardswitch")
 _numbers = itertools.count(1)
 
 
+_UNCONFIGURED = structlog.get_config()
+
+
 @pytest.fixture(autouse=True)
 def logging_as_it_was() -> Iterator[None]:
-    """What a test configures ends with it: its streams are closed when the next test logs."""
+    """What a test, or a fixture of many tests, configures ends with the test: its streams are closed when the next
+    one logs, and its level hides what the next one looks for."""
     root = logging.getLogger()
-    before, handlers, level = structlog.get_config(), list(root.handlers), root.level
+    handlers, level = list(root.handlers), root.level
+    structlog.configure(**_UNCONFIGURED)
     yield
-    structlog.configure(**before)
+    structlog.configure(**_UNCONFIGURED)
     root.handlers[:] = handlers
     root.setLevel(level)
 
