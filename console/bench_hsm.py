@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,7 @@ WARM_UP_S = 0.3
 TURNS = 4
 CALLER = CallerConfig(name="bench", socket="bench.sock", commands=tuple(COMMANDS))
 _START_S = 30.0
+_WIDE = 118
 
 
 class CommandFigures(msgspec.Struct, frozen=True):
@@ -283,24 +284,27 @@ def _print(console: Console, figures: BenchFigures) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
+    # On a narrow terminal figures come before explanations.
+    wide = console.width >= _WIDE
+    columns: list[tuple[str, Callable[[CommandFigures], str]]] = [
+        ("per s", lambda one: f"[bold]{one.per_s:,.0f}[/]"),
+        ("p50 µs", lambda one: f"{one.p50_us:,.0f}"),
+        ("p99 µs", lambda one: f"{one.p99_us:,.0f}"),
+        ("core", lambda one: f"{one.cpu:.0%}"),
+        ("bare", lambda one: "" if one.bare_per_s is None else f"{one.bare_per_s:,.0f}"),
+        ("ratio", lambda one: "" if one.ratio is None else f"{one.ratio:.2f}"),
+    ]
+    if wide:
+        columns.insert(4, ("calls", lambda one: str(one.calls)))
+        columns.insert(6, ("direct", lambda one: "" if one.direct_per_s is None else f"{one.direct_per_s:,.0f}"))
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("command")
-    table.add_column("")
-    for name in ("per s", "p50 µs", "p99 µs", "core", "calls", "bare per s", "direct", "ratio"):
-        table.add_column(name, justify="right")
+    table.add_column("command", no_wrap=True)
+    if wide:
+        table.add_column("", no_wrap=True)
+    for name, _ in columns:
+        table.add_column(name, justify="right", no_wrap=True)
     for one in figures.commands:
-        table.add_row(
-            one.command,
-            one.what,
-            f"[bold]{one.per_s:,.0f}[/]",
-            f"{one.p50_us:,.0f}",
-            f"{one.p99_us:,.0f}",
-            f"{one.cpu:.0%}",
-            str(one.calls),
-            "" if one.bare_per_s is None else f"{one.bare_per_s:,.0f}",
-            "" if one.direct_per_s is None else f"{one.direct_per_s:,.0f}",
-            "" if one.ratio is None else f"{one.ratio:.2f}",
-        )
+        table.add_row(one.command, *([one.what] if wide else []), *(text(one) for _, text in columns))
     console.print(table)
     console.print(
         f"{figures.in_flight} commands in flight, {figures.seconds:g} s each. bare: the command's PKCS#11 calls alone, "
