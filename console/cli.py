@@ -16,10 +16,10 @@ import typer
 
 from console.errors import ConsoleError, UsageError
 from console.gateway_commands import gateway_app
-from console.hsm_commands import hsm_app
+from console.hsm.commands import hsm_app
 from console.link_commands import link_app
 from console.options import ConfigOption, JsonOption, StateOption, load, load_running, run_process
-from console.vault_commands import vault_app
+from console.vault.commands import vault_app
 
 app = typer.Typer(
     name="cardswitch",
@@ -193,7 +193,7 @@ def bench_switch(
     as_json: JsonOption = False,
 ) -> None:
     """Authorizations a second of a whole system on this machine."""
-    from console.bench_switch import run_bench
+    from console.bench.switch import run_bench
 
     raise typer.Exit(run_bench(load(config, None, workers), seconds, in_flight, as_json))
 
@@ -207,7 +207,7 @@ def bench_hsm(
     as_json: JsonOption = False,
 ) -> None:
     """Commands a second of an HSM process, beside its PKCS#11 calls bare."""
-    from console.bench_hsm import run_bench
+    from console.bench.hsm import run_bench
 
     raise typer.Exit(run_bench(load(config, None), seconds, in_flight, only or [], as_json))
 
@@ -215,7 +215,7 @@ def bench_hsm(
 @bench_app.command("codec")
 def bench_codec(as_json: JsonOption = False) -> None:
     """Microseconds a message, beside pyiso8583."""
-    from console import bench_codec
+    from console.bench import codec as bench_codec
 
     bench_codec.run(as_json)
 

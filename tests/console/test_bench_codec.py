@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from console import bench_codec
+from console.bench import codec as bench_codec
 
 KEYS = {
     "dialect",

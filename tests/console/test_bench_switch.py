@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 import specs
-from console.bench_switch import GROUPS, BenchResult, _result, quiet
+from console.bench.switch import GROUPS, BenchResult, _result, quiet
 from console.config import load_config
 from simulators.load import LoadResult
 

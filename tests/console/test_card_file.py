@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from console.card_file import MAX_LINE_BYTES, BadLine, CardFile, CardLine
+from console.vault.card_file import MAX_LINE_BYTES, BadLine, CardFile, CardLine
 
 VISA, AMEX = "4242424242424242", "378282246310005"
 

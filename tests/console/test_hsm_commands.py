@@ -460,6 +460,6 @@ def test_options_stand_behind_the_command(capsys: pytest.CaptureFixture[str], tm
 
 def test_without_a_command_it_is_the_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     started: list[tuple[Any, ...]] = []
-    monkeypatch.setattr("console.hsm_commands.run_process", lambda *arguments: started.append(arguments))
+    monkeypatch.setattr("console.hsm.commands.run_process", lambda *arguments: started.append(arguments))
     assert cli.run(["hsm", "--state", str(tmp_path)]) == 0
     assert started == [("hsm", None, tmp_path)]

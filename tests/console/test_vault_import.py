@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from console.card_file import BadLine
 from console.errors import ConsoleError, UsageError
-from console.vault_import import BATCH, Import
+from console.vault.card_file import BadLine
+from console.vault.card_import import BATCH, Import
 from hsm.vault_commands import ImportCards, ImportedCard, ImportedCards
 from messages.card import luhn_digit
 

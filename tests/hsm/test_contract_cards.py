@@ -11,7 +11,7 @@ import msgspec
 import pytest
 import trio
 
-from console.bench_hsm_commands import EXPIRY, KEYS, MESSAGE, PARTY, PIN, BenchCard, Requests
+from console.bench.hsm_commands import EXPIRY, KEYS, MESSAGE, PARTY, PIN, BenchCard, Requests
 from console.postgresql import EmbeddedPostgres
 from hsm.algorithms.clear_keys import ClearAesKey, ClearTdesKey
 from hsm.algorithms.mac import generate_mac

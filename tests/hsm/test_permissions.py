@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from console.bench_hsm_commands import KEYS, BenchCard, Requests
+from console.bench.hsm_commands import KEYS, BenchCard, Requests
 from hsm.audit import read_records
 from hsm.callers import CALLERS, COMMANDS
 from hsm.card_commands import (

@@ -14,7 +14,7 @@ from pathlib import Path
 import typer
 
 from console.errors import ConsoleError, UsageError
-from console.hsm_tables import grouped, print_json
+from console.hsm.tables import grouped, print_json
 
 _TRIES = 3
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from console.config import Config
 from console.errors import ConsoleError
-from console.hsm_officer import Officer, hsm_runs, running_officer
+from console.hsm.officer import Officer, hsm_runs, running_officer
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """The HSM's keys without its process: the officer holds the token, and each use is taken down in the audit.
 
-The configuration goes in, with the token's lock held; `offline_officer` gives an Officer as in `console.hsm_officer`,
+The configuration goes in, with the token's lock held; `offline_officer` gives an Officer as in `console.hsm.officer`,
 which calls it. Cards are not reached this way: they are in the database, behind the process.
 """
 
@@ -15,7 +15,7 @@ from typing import Any
 
 from console.config import Config
 from console.errors import ConsoleError
-from console.hsm_officer import refusal
+from console.hsm.officer import refusal
 from hsm import process
 from hsm.audit_writer import AuditWriter
 from hsm.callers import CALLERS, COMMANDS, Caller, Peer

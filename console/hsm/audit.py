@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from console.config import Config
 from console.errors import ConsoleError
-from console.hsm_officer import Officer, expect, hsm_runs, running_officer
-from console.hsm_tables import print_json, print_records
+from console.hsm.officer import Officer, expect, hsm_runs, running_officer
+from console.hsm.tables import print_json, print_records
 
 if TYPE_CHECKING:
     from hsm.audit import Claim
@@ -95,7 +95,7 @@ def _print(report: Any, problems: list[str]) -> None:
 
 
 def _verify_with_seals(config: Config, directory: Path) -> Any:
-    from console.hsm_token import open_token
+    from console.hsm.token import open_token
     from hsm.audit import verify_audit
 
     with open_token(config) as token:

@@ -9,8 +9,8 @@ from typing import Any
 
 from console.config import Config
 from console.errors import ConsoleError
-from console.hsm_officer import hsm_runs
-from console.hsm_tables import moment, print_json, print_rows
+from console.hsm.officer import hsm_runs
+from console.hsm.tables import moment, print_json, print_rows
 
 
 def run_list(config: Config, as_json: bool) -> None:

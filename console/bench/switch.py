@@ -221,7 +221,7 @@ def _address(process: subprocess.Popen[bytes]) -> str:
 
 @contextlib.contextmanager
 def _started(module: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    root = str(Path(__file__).resolve().parent.parent)
+    root = str(Path(__file__).resolve().parents[2])
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
     process = subprocess.Popen(
         [sys.executable, "-m", module, *arguments],

@@ -2,7 +2,7 @@
 
 A copy of the HSM's token and a command's requests go in. Each request is answered once, as the HSM answers it, while
 its calls of the library are taken down; then exactly these calls are made again and again, and nothing else. Started by
-`console.bench_hsm`, which asks line by line.
+`console.bench.hsm`, which asks line by line.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import msgspec
 import pkcs11._pkcs11
 import pkcs11.types
 
-from console.bench_hsm_commands import EXPIRY
+from console.bench.hsm_commands import EXPIRY
 from hsm.commands import Screen
 from hsm.config import HsmConfig
 from hsm.engine import Engine, NewCard

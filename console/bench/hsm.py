@@ -24,9 +24,9 @@ import uvloop
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from console.bench_hsm_commands import EXPIRY, KEYS, PARTY, BenchCard, BenchCommand, Requests
-from console.bench_hsm_load import run_load
-from console.bench_pkcs11 import BareFigures, BareQuestion, Settings
+from console.bench.hsm_commands import EXPIRY, KEYS, PARTY, BenchCard, BenchCommand, Requests
+from console.bench.hsm_load import run_load
+from console.bench.pkcs11_calls import BareFigures, BareQuestion, Settings
 from console.config import Config, StateConfig, write_effective
 from console.errors import ConsoleError, StartError, UsageError
 from console.migration import migrate
@@ -227,7 +227,7 @@ def _bare(config: Config) -> Iterator[subprocess.Popen[bytes]]:
     state = config.state_path / "bare"
     shutil.copytree(config.state_path / "hsm", state / "hsm", ignore=shutil.ignore_patterns("audit", "lock"))
     shutil.copytree(config.exchange_path, state / "exchange")
-    with _started("console.bench_pkcs11") as process:
+    with _started("console.bench.pkcs11_calls") as process:
         _say(process, Settings(config.hsm_config(), str(state)))
         _heard(process)
         yield process
@@ -254,7 +254,7 @@ def _heard(process: subprocess.Popen[bytes]) -> bytes:
 
 @contextlib.contextmanager
 def _started(module: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    root = str(Path(__file__).resolve().parent.parent)
+    root = str(Path(__file__).resolve().parents[2])
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
     process = subprocess.Popen(
         [sys.executable, "-m", module, *arguments],

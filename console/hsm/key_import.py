@@ -1,7 +1,7 @@
 """`cardswitch hsm key import`: a key block or components in, a command for the HSM out.
 
 What the command line says about the source goes in as `Source`; the imported key comes out. Called by
-`console.hsm_commands`.
+`console.hsm.commands`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import msgspec
 
 from console.config import Config
 from console.errors import ConsoleError, UsageError
-from console.hsm_ceremony import ask_components, key_check_value, read_components
-from console.hsm_officer import Officer, expect, open_officer
+from console.hsm.ceremony import ask_components, key_check_value, read_components
+from console.hsm.officer import Officer, expect, open_officer
 
 _LARGEST_FILE = 16_384
 

@@ -18,11 +18,11 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-from console.card_file import BadLine, CardFile, CardLine
 from console.config import Config
 from console.errors import ConsoleError, UsageError
-from console.hsm_officer import Officer, expect
-from console.vault_officer import vault_officer
+from console.hsm.officer import Officer, expect
+from console.vault.card_file import BadLine, CardFile, CardLine
+from console.vault.officer import vault_officer
 
 BATCH = 500
 COLUMNS = ("token", "last4", "brand", "fingerprint", "line")

@@ -1,7 +1,7 @@
 """Card files for `cardswitch vault import`: lines of CSV or JSON go in, checked cards or what is wrong with a line out.
 
 Bounded: a line at a time, and no line longer than MAX_LINE_BYTES is held. What is wrong is said without a digit of the
-line. Called by `console.vault_import`.
+line. Called by `console.vault.card_import`.
 """
 
 from __future__ import annotations

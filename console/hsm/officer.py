@@ -65,7 +65,7 @@ def open_officer(config: Config) -> Iterator[Officer]:
     except OSError as error:
         raise ConsoleError(f"{directory}: {error.strerror}", "choose another directory with --state") from None
     try:
-        from console.hsm_token import offline_officer
+        from console.hsm.token import offline_officer
 
         with offline_officer(config) as officer:
             yield officer

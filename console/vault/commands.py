@@ -1,7 +1,7 @@
 """`cardswitch vault …`: cards into the vault in bulk, and out of it with a proof.
 
-The command line goes in; the work is in `console.vault_import` and `console.vault_deletion`. No card number is ever an
-argument: they come from a file or standard input.
+The command line goes in; the work is in `console.vault.card_import` and `console.vault.deletion`. No card number is
+ever an argument: they come from a file or standard input.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def vault_import(
     Columns or keys: pan, exp_month, exp_year and, where the tokens are a merchant's, domain (acct_…). Run it again
     after an interruption and it goes on; the same card gives the same token.
     """
-    from console.vault_import import run_import
+    from console.vault.card_import import run_import
 
     raise typer.Exit(run_import(load_running(config, state), source, output, max_bad, as_json))
 
@@ -50,7 +50,7 @@ def vault_delete(
     as_json: JsonOption = False,
 ) -> None:
     """Erase a card, its tokens and network tokens for all merchants, and print the proof. The ledger stays as it is."""
-    from console.vault_deletion import run_delete
+    from console.vault.deletion import run_delete
 
     run_delete(load_running(config, state), name, reason, by, yes, as_json)
 
@@ -60,6 +60,6 @@ def vault_proof(
     name: NameArgument, config: ConfigOption = None, state: StateOption = None, as_json: JsonOption = False
 ) -> None:
     """Print the proof that a card was erased, and verify the chain of all deletions. Status 1 where it is broken."""
-    from console.vault_deletion import run_proof
+    from console.vault.deletion import run_proof
 
     raise typer.Exit(run_proof(load_running(config, state), name, as_json))

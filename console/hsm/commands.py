@@ -1,6 +1,6 @@
 """`cardswitch hsm …`: the HSM process, and what officers do with its keys.
 
-The command line goes in; tables or JSON come out. Each command asks through `console.hsm_officer`: the running process,
+The command line goes in; tables or JSON come out. Each command asks through `console.hsm.officer`: the running process,
 or the token itself where none runs. Key values are never arguments: they are typed hidden, read from files, or come as
 key blocks. The work is in `hsm.key_desk`.
 """
@@ -58,7 +58,7 @@ def init(config: ConfigOption = None, state: StateOption = None, as_json: JsonOp
 @hsm_app.command("status")
 def status(config: ConfigOption = None, state: StateOption = None, as_json: JsonOption = False) -> None:
     """Whether the process runs, with token, vault and audit trail."""
-    from console.hsm_status import run_status
+    from console.hsm.status import run_status
 
     raise typer.Exit(run_status(load_running(config, state), as_json))
 
@@ -117,7 +117,7 @@ def key_import(
     as_json: JsonOption = False,
 ) -> None:
     """Take a key in: from a key block under a zone master key, or from the components of two or three custodians."""
-    from console.hsm_import import Source, import_key
+    from console.hsm.key_import import Source, import_key
 
     source = Source(
         block=block, block_file=block_file, under=under, components=components, files=tuple(component_file or ())
@@ -203,7 +203,7 @@ def component_generate(
     as_json: JsonOption = False,
 ) -> None:
     """Make a random key and show its components to their custodians, one at a time; it is kept nowhere."""
-    from console.hsm_ceremony import generate_components
+    from console.hsm.ceremony import generate_components
 
     generate_components(length, count, algorithm.upper(), as_json)
 
@@ -216,7 +216,7 @@ def rewrap(
     as_json: JsonOption = False,
 ) -> None:
     """Bring stored cards under the newest data key, with progress; the HSM goes on serving."""
-    from console.hsm_rewrap import run_rewrap
+    from console.hsm.rewrap import run_rewrap
 
     run_rewrap(load_running(config, state), batch, as_json)
 
@@ -230,7 +230,7 @@ def audit_show(
     as_json: JsonOption = False,
 ) -> None:
     """Show records of the audit trail, as they stand there; nothing is checked."""
-    from console.hsm_audit import run_show
+    from console.hsm.audit import run_show
 
     run_show(load_running(config, state), last, key, as_json)
 
@@ -238,7 +238,7 @@ def audit_show(
 @audit_app.command("verify")
 def audit_verify(config: ConfigOption = None, state: StateOption = None, as_json: JsonOption = False) -> None:
     """Check that nothing in the trail was changed, removed, reordered or cut off; status 1 if something was."""
-    from console.hsm_audit import run_verify
+    from console.hsm.audit import run_verify
 
     raise typer.Exit(run_verify(load_running(config, state), as_json))
 
@@ -246,7 +246,7 @@ def audit_verify(config: ConfigOption = None, state: StateOption = None, as_json
 @backup_app.command("list")
 def backup_list(config: ConfigOption = None, state: StateOption = None, as_json: JsonOption = False) -> None:
     """Copies that the HSM made before and after changes of keys, and whether they are intact."""
-    from console.hsm_backups import run_list
+    from console.hsm.backups import run_list
 
     run_list(load_running(config, state), as_json)
 
@@ -260,7 +260,7 @@ def restore(
     as_json: JsonOption = False,
 ) -> None:
     """Put a copy back; what is there now is set aside, never deleted. The HSM must not run."""
-    from console.hsm_backups import run_restore
+    from console.hsm.backups import run_restore
 
     loaded = load_running(config, state)
     _confirm("Put a copy back in place of token and keys as they are?", yes)
@@ -268,7 +268,7 @@ def restore(
 
 
 def _asked(config: Any, request: Any, kind: Any) -> Any:
-    from console.hsm_officer import expect, open_officer
+    from console.hsm.officer import expect, open_officer
 
     with open_officer(config) as officer:
         return expect(kind, officer.ask(request))
@@ -289,7 +289,7 @@ def _changed_keys(config: Any, request: Any) -> tuple[Any, ...]:
 
 
 def _show(keys: tuple[Any, ...], as_json: bool, title: str = "") -> None:
-    from console.hsm_tables import key_json, print_keys
+    from console.hsm.tables import key_json, print_keys
 
     if as_json:
         _print_json({"keys": [key_json(key) for key in keys]})
@@ -298,7 +298,7 @@ def _show(keys: tuple[Any, ...], as_json: bool, title: str = "") -> None:
 
 
 def _print_json(value: Any) -> None:
-    from console.hsm_tables import print_json
+    from console.hsm.tables import print_json
 
     print_json(value)
 

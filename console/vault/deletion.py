@@ -11,8 +11,8 @@ import msgspec
 
 from console.config import Config
 from console.errors import UsageError
-from console.hsm_officer import expect
-from console.vault_officer import vault_officer
+from console.hsm.officer import expect
+from console.vault.officer import vault_officer
 
 if TYPE_CHECKING:
     from hsm.vault_commands import DeletionProof

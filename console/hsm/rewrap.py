@@ -8,8 +8,8 @@ from typing import Any
 
 from console.config import Config
 from console.errors import ConsoleError
-from console.hsm_officer import expect, running_officer
-from console.hsm_tables import print_json
+from console.hsm.officer import expect, running_officer
+from console.hsm.tables import print_json
 
 
 def run_rewrap(config: Config, batch: int, as_json: bool) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from console.config import Config
-from console.hsm_officer import expect, hsm_runs, running_officer
-from console.hsm_tables import moment, print_json, print_rows
+from console.hsm.officer import expect, hsm_runs, running_officer
+from console.hsm.tables import moment, print_json, print_rows
 
 
 def run_status(config: Config, as_json: bool) -> int:

@@ -1,0 +1,1 @@
+"""What officers do at the command line: `cardswitch hsm`."""
