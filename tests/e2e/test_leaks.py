@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 import socket
 import time
@@ -123,7 +124,10 @@ def secrets(shop: Shop) -> Secrets:
 def search_files(shop: Shop, secrets: Secrets) -> dict[str, set[str]]:
     found = {}
     for path in files_of(shop.system.config.state_path):
-        if names := secrets.found_in(path.read_bytes()):
+        content = path.read_bytes()
+        if path.suffix == ".gz":  # of the audit
+            content = gzip.decompress(content)
+        if names := secrets.found_in(content):
             found[str(path)] = names
     return found
 

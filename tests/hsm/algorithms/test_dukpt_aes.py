@@ -1,7 +1,7 @@
 """AES DUKPT against the test vectors of ANSI X9.24-3, and what is no key serial number.
 
 The X9.24-3-2017 supplement's values are taken from openemv/dukpt (test/dukpt_aes128_test.c, dukpt_aes256_test.c), those
-of the other usages and of TDES working keys from two further public transcripts that agree.
+of the other usages and of TDES working keys from public transcripts: PIN keys from two that agree, the others from one.
 """
 
 from __future__ import annotations
