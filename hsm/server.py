@@ -110,18 +110,23 @@ async def serve_hsm(config: HsmConfig, *, state_directory: Path, dsn: str, ready
     finally:
         log.info("hsm_stopping")
         sockets.stop()
-        for task in background:
-            task.cancel()
-        with suppress(TimeoutError):
-            await asyncio.wait_for(service.drain(), _DRAIN_S)
-        for connection in list(connections):
-            connection.close()
-        await asyncio.sleep(0)
+        await _finish(service, background, connections)
         sockets.remove()
         await database.close()
         audit.close()
         keyholder.close()
         lock.close()
+
+
+async def _finish(service: Service, background: list[asyncio.Task[None]], connections: set[Connection]) -> None:
+    """Give what the vault still owes, then let the callers go."""
+    for task in background:
+        task.cancel()
+    with suppress(TimeoutError):
+        await asyncio.wait_for(service.drain(), _DRAIN_S)
+    for connection in list(connections):
+        connection.close()
+    await asyncio.sleep(0)
 
 
 class KeyChanges:

@@ -15,13 +15,14 @@ from enum import IntEnum
 import msgspec
 
 from hsm.algorithms.clear_keys import ClearAesKey, ClearTdesKey
+from hsm.algorithms.dukpt_counter import CounterLimits
 from hsm.algorithms.primitives import AES_BLOCK_BYTES, AesKey
 
 KSN_BYTES = 12
 KEY_ID_BYTES = 8
 COUNTER_BITS = 32
-MAX_ONE_BITS = 16
 LAST_COUNTER = 0xFFFF0000
+COUNTER = CounterLimits(LAST_COUNTER, 16)
 
 
 class Usage(IntEnum):
@@ -130,14 +131,7 @@ def check_counter(ksn: bytes) -> int:
     Source: ANSI X9.24-3:2017, 6.5.
     """
     _check_length(ksn)
-    counter = int.from_bytes(ksn[KEY_ID_BYTES:], "big")
-    if counter == 0:
-        raise ValueError("the counter of the key serial number is zero")
-    if counter > LAST_COUNTER:
-        raise ValueError("the counter of the key serial number is exhausted")
-    if counter.bit_count() > MAX_ONE_BITS:
-        raise ValueError(f"the counter of the key serial number has more than {MAX_ONE_BITS} one bits")
-    return counter
+    return COUNTER.check(int.from_bytes(ksn[KEY_ID_BYTES:], "big"))
 
 
 def next_ksn(ksn: bytes) -> bytes:
@@ -148,11 +142,7 @@ def next_ksn(ksn: bytes) -> bytes:
     Source: ANSI X9.24-3:2017, 6.5 (counters with more than 16 one bits are left out).
     """
     _check_length(ksn)
-    counter = int.from_bytes(ksn[KEY_ID_BYTES:], "big") + 1
-    while counter.bit_count() > MAX_ONE_BITS:
-        counter += counter & -counter
-    if counter > LAST_COUNTER:
-        raise ValueError("the counter of the key serial number is exhausted")
+    counter = COUNTER.after(int.from_bytes(ksn[KEY_ID_BYTES:], "big"))
     return ksn[:KEY_ID_BYTES] + counter.to_bytes(4, "big")
 
 

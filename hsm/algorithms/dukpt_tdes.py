@@ -12,12 +12,13 @@ stays in its token.
 from __future__ import annotations
 
 from hsm.algorithms.clear_keys import ClearTdesKey
+from hsm.algorithms.dukpt_counter import CounterLimits
 from hsm.algorithms.primitives import TdesKey
 
 KSN_BYTES = 10
 COUNTER_BITS = 21
-MAX_ONE_BITS = 10
 LAST_COUNTER = 0x1FF800
+COUNTER = CounterLimits(LAST_COUNTER, 10)
 
 # What a base derivation key is XORed with for the right half of an initial key; the key store prepares that key.
 # Source: ANSI X9.24-1:2009, A.6, step 4.
@@ -111,14 +112,7 @@ def check_counter(ksn: bytes) -> int:
     Source: ANSI X9.24-1:2009, A.1 and A.2.
     """
     _check_length(ksn)
-    counter = int.from_bytes(ksn[7:], "big") & _COUNTER_MASK
-    if counter == 0:
-        raise ValueError("the counter of the key serial number is zero")
-    if counter > LAST_COUNTER:
-        raise ValueError("the counter of the key serial number is exhausted")
-    if counter.bit_count() > MAX_ONE_BITS:
-        raise ValueError(f"the counter of the key serial number has more than {MAX_ONE_BITS} one bits")
-    return counter
+    return COUNTER.check(int.from_bytes(ksn[7:], "big") & _COUNTER_MASK)
 
 
 def next_ksn(ksn: bytes) -> bytes:
@@ -129,11 +123,7 @@ def next_ksn(ksn: bytes) -> bytes:
     Source: ANSI X9.24-1:2009, A.2 (counters with more than 10 one bits are left out).
     """
     _check_length(ksn)
-    counter = (int.from_bytes(ksn[7:], "big") & _COUNTER_MASK) + 1
-    while counter.bit_count() > MAX_ONE_BITS:
-        counter += counter & -counter
-    if counter > LAST_COUNTER:
-        raise ValueError("the counter of the key serial number is exhausted")
+    counter = COUNTER.after(int.from_bytes(ksn[7:], "big") & _COUNTER_MASK)
     return ((int.from_bytes(ksn, "big") & ~_COUNTER_MASK) | counter).to_bytes(KSN_BYTES, "big")
 
 

@@ -29,7 +29,7 @@ from hsm.card_commands import (
     VisaPvv,
 )
 from hsm.commands import HsmRefused, HsmUnavailable
-from hsm.keys.exchange import load_party_keys, read_transport_key
+from hsm.keys.exchange import load_party_keys
 from hsm.vault_commands import Detokenize
 from messages.address import address_of
 from messages.card import luhn_digit
@@ -39,9 +39,7 @@ from simulators.control import ask
 from tests.e2e.leaks import (
     Secrets,
     add_keys,
-    database_files,
     files_of,
-    memory_of,
     open_as_owner,
     pages_of,
     rows_of,
@@ -532,110 +530,3 @@ def card_commands(shop: Shop) -> Iterator[bytes]:
     answers = run(ask_all())
     assert b"Verified" in answers[0] and b"not_permitted" in answers[-1]
     yield from answers
-
-
-# Below the tables: the files of the database, and the memory of those who are not to know.
-
-
-def search_database(shop: Shop, secrets: Secrets) -> dict[str, set[str]]:
-    found = {}
-    for path in database_files(shop.system.config.state_path):
-        try:
-            content = path.read_bytes()
-        except FileNotFoundError:  # a segment that was just recycled
-            continue
-        if names := secrets.found_in(content):
-            found[str(path)] = names
-    return found
-
-
-def checkpoint(shop: Shop) -> None:
-    """Have what is in the server's memory written to its files."""
-
-    async def write() -> None:
-        connection = await open_as_owner(shop.system)
-        try:
-            await connection.execute("CHECKPOINT")
-        finally:
-            await connection.close()
-
-    run(write())
-
-
-def test_the_database_files_and_the_write_ahead_log_hold_no_card(shop: Shop) -> None:
-    secrets, control = Secrets(), Secrets()
-    below, sought = test_number("424242481726350"), test_number("424242190572846")
-    secrets.add_number("BELOW", below)
-    secrets.add_number("PIN", PIN)
-    for number, pan in enumerate((below, TILL)):
-        shop.pos.buy(Card(pan), 1_480 + number)
-    token = shop.sql("SELECT token FROM ledger.intents WHERE amount_minor = 1480")[0]["token"]
-    control.add_bytes("the card's token", token.encode())
-    checkpoint(shop)
-    assert any("pg_wal" in path for path in search_database(shop, control)), "the search sees the write-ahead log"
-    assert any("base" in path for path in search_database(shop, control)), "the search sees the tables"
-    assert search_database(shop, secrets) == {}
-
-    async def plant() -> None:
-        connection = await open_as_owner(shop.system)
-        try:
-            await connection.execute("CREATE TABLE planted (v text)")
-            await connection.execute("INSERT INTO planted VALUES ($1)", f"card {sought}")
-            await connection.execute("DROP TABLE planted")
-        finally:
-            await connection.close()
-
-    run(plant())
-    planted = Secrets()
-    planted.add_number("SOUGHT", sought)
-    checkpoint(shop)
-    assert any("pg_wal" in path for path in search_database(shop, planted)), "a number written once is found"
-
-
-def in_memory(pid: int, needles: dict[str, bytes]) -> set[str]:
-    """The names of what stands in the memory of a process."""
-    found: set[str] = set()
-    for piece in memory_of(pid):
-        found |= {name for name, needle in needles.items() if name not in found and needle in piece}
-    return found
-
-
-def forms(name: str, number: str) -> dict[str, bytes]:
-    packed = bytes.fromhex(number)
-    return {name: number.encode(), f"{name} in BCD": packed, f"{name} in hex": number.encode().hex().encode()}
-
-
-def test_the_gateways_memory_holds_no_card(shop: Shop, merchant: Merchant) -> None:
-    pan = test_number("424242867150392")
-    payments = {f"payment {number}": merchant.pay(pan, 1_490).id.encode() for number in range(20)}
-    secrets = forms("card", pan) | {f"key {number}": key for number, key in enumerate(keys_of(shop))}
-    found = in_memory(shop.system.pid("gateway"), secrets | payments)
-    assert found & payments.keys(), "the search sees what the gateway does hold"
-    assert not found & secrets.keys()
-
-
-def test_only_the_hsm_holds_keys(shop: Shop) -> None:
-    """Not the workers, through which card numbers pass, and not the tokenizer, which takes them in."""
-    pan = test_number("424242735081946")
-    shop.pos.buy(Card(pan, pin=PIN), 1_492)
-    keys = {f"key {number}": key for number, key in enumerate(keys_of(shop))}
-    assert len(keys) >= 4
-    for name in ("switch-0", "switch-1", "tokenizer", "gateway"):
-        assert in_memory(shop.system.pid(name), keys | {"Python": b"site-packages"}) == {"Python"}, name
-
-
-def keys_of(shop: Shop) -> list[bytes]:
-    """Every clear zone key that the other parties were given, and their transport keys."""
-    directory = shop.system.config.exchange_path
-    return [
-        key
-        for file in sorted(directory.glob("*.zmk"))
-        for key in (read_transport_key(file), *load_party_keys(directory, file.stem).values())
-    ]
-
-
-@pytest.mark.parametrize("name", ["hsm", "tokenizer", "switch-0", "switch-1", "gateway"])
-def test_who_handles_payments_leaves_no_core_dump(shop: Shop, name: str) -> None:
-    limits = Path(f"/proc/{shop.system.pid(name)}/limits").read_text()
-    line = next(line for line in limits.splitlines() if line.startswith("Max core file size"))
-    assert line.split()[4:6] == ["0", "0"], line
