@@ -12,7 +12,6 @@ import contextlib
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +23,7 @@ import uvloop
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from console.bench.children import started
 from console.bench.hsm_commands import EXPIRY, KEYS, PARTY, BenchCard, BenchCommand, Requests
 from console.bench.hsm_load import run_load
 from console.bench.pkcs11_calls import BareFigures, BareQuestion, Settings
@@ -212,7 +212,7 @@ def _hsm(config: Config) -> Iterator[subprocess.Popen[bytes]]:
     """The HSM as `cardswitch hsm`, ready."""
     file = config.state_path / "bench.json"
     write_effective(config, file)
-    with _started("console.cli", "hsm", "--config", str(file), "--state", str(config.state_path)) as process:
+    with started("console.cli", "hsm", "--config", str(file), "--state", str(config.state_path)) as process:
         until = time.monotonic() + _START_S
         while not config.caller_socket(CALLER.name).exists():
             if process.poll() is not None or time.monotonic() > until:
@@ -227,7 +227,7 @@ def _bare(config: Config) -> Iterator[subprocess.Popen[bytes]]:
     state = config.state_path / "bare"
     shutil.copytree(config.state_path / "hsm", state / "hsm", ignore=shutil.ignore_patterns("audit", "lock"))
     shutil.copytree(config.exchange_path, state / "exchange")
-    with _started("console.bench.pkcs11_calls") as process:
+    with started("console.bench.pkcs11_calls") as process:
         _say(process, Settings(config.hsm_config(), str(state)))
         _heard(process)
         yield process
@@ -250,30 +250,6 @@ def _heard(process: subprocess.Popen[bytes]) -> bytes:
     if not line:
         raise ConsoleError("the process that makes bare PKCS#11 calls died", "run it again with --debug")
     return line
-
-
-@contextlib.contextmanager
-def _started(module: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    root = str(Path(__file__).resolve().parents[2])
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
-    process = subprocess.Popen(
-        [sys.executable, "-m", module, *arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env=environment,
-    )
-    try:
-        yield process
-    finally:
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        for stream in (process.stdin, process.stdout):
-            if stream is not None:
-                stream.close()
 
 
 def _last_words(config: Config) -> str:

@@ -8,14 +8,11 @@ relay that does not look into them.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +20,7 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from console.bench.children import started
 from console.config import Config
 from console.errors import ConsoleError
 from console.logging import configure
@@ -180,7 +178,7 @@ def _run_load(state: Path, config: LoadConfig, progress: Progress, title: str) -
     file.write_bytes(msgspec.json.encode(config))
     task = progress.add_task(title, total=config.seconds)
     began = time.monotonic()
-    with _started("simulators.load", str(file)) as load:
+    with started("simulators.load", str(file), errors=subprocess.PIPE) as load:
         while load.poll() is None:
             progress.update(task, completed=min(config.seconds, time.monotonic() - began))
             time.sleep(0.1)
@@ -195,8 +193,8 @@ def _run_load(state: Path, config: LoadConfig, progress: Progress, title: str) -
 def _run_relay(state: Path, config: LoadConfig, seconds: float, progress: Progress) -> LoadResult:
     """The same frames through a relay to an echo and back."""
     with (
-        _started("simulators.relay", "echo", "127.0.0.1:0") as echo,
-        _started("simulators.relay", "relay", "127.0.0.1:0", _address(echo)) as relay,
+        started("simulators.relay", "echo", "127.0.0.1:0", errors=subprocess.PIPE) as echo,
+        started("simulators.relay", "relay", "127.0.0.1:0", _address(echo), errors=subprocess.PIPE) as relay,
     ):
         address = _address(relay)
         replace = msgspec.structs.replace
@@ -217,28 +215,6 @@ def _run_relay(state: Path, config: LoadConfig, seconds: float, progress: Progre
 def _address(process: subprocess.Popen[bytes]) -> str:
     assert process.stdout is not None
     return process.stdout.readline().decode().strip()
-
-
-@contextlib.contextmanager
-def _started(module: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    root = str(Path(__file__).resolve().parents[2])
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
-    process = subprocess.Popen(
-        [sys.executable, "-m", module, *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environment,
-        start_new_session=True,
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-        for stream in (process.stdout, process.stderr):
-            if stream is not None:
-                stream.close()
 
 
 def _cpu(system: System) -> dict[str, float]:
