@@ -17,8 +17,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes, hmac
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from hsm.algorithms.clear_keys import ClearAesKey, ClearHmacKey, ClearTdesKey
-from hsm.algorithms.primitives import Key
+from hsm.algorithms.check_value import clear_key
 from hsm.client import HsmCaller
 from hsm.commands import (
     Dispatch,
@@ -58,7 +57,6 @@ from hsm.wire import Request, tag_of
 
 DATA_KEY = "pan-1"
 _MISSING = frozenset(get_args(Missing))
-_KINDS: dict[str, Callable[[bytes], Key]] = {"T": ClearTdesKey, "A": ClearAesKey, "H": ClearHmacKey}
 
 
 class SoftwareKey(msgspec.Struct, frozen=True):
@@ -75,7 +73,7 @@ class SoftwareKey(msgspec.Struct, frozen=True):
         """Return the key as a keyring holds it."""
         algorithms = ROLES[self.role].algorithms
         attributes = algorithms[self.algorithm or next(iter(algorithms))]
-        return HeldKey(name, 1, attributes, "", _KINDS[attributes.algorithm](self.value))
+        return HeldKey(name, 1, attributes, "", clear_key(attributes.algorithm, self.value))
 
 
 class SoftwareKeyring:

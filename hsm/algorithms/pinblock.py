@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 import msgspec
 
+from hsm.algorithms.clear_keys import ClearTdesKey
 from hsm.algorithms.primitives import AES_BLOCK_BYTES, DES_BLOCK_BYTES, AesKey, TdesKey
-from hsm.algorithms.tdes import tdes_decrypt, tdes_encrypt
 from hsm.errors import PinBlockError
 
 MIN_PIN_DIGITS = 4
@@ -182,13 +182,19 @@ def decode_pin_block(block: bytes, pan: str) -> str:
 
 def encrypt_pin_block(pin: str, pan: str, key: bytes) -> bytes:
     """Return the format 0 block under a clear zone PIN key of 16 or 24 bytes (triple DES, one ECB block)."""
-    return tdes_encrypt(key, encode_pin_block(pin, pan))
+    return _zone_key(key).encrypt(encode_pin_block(pin, pan))
 
 
 def decrypt_pin_block(block: bytes, pan: str, key: bytes) -> str:
     """Return the PIN of an encrypted format 0 block; errors as in `decode_block`."""
     _check_length(0, block)
-    return decode_pin_block(tdes_decrypt(key, block), pan)
+    return decode_pin_block(_zone_key(key).decrypt(block), pan)
+
+
+def _zone_key(key: bytes) -> ClearTdesKey:
+    if len(key) not in (16, 24):  # single DES is no key for PINs
+        raise ValueError("a zone PIN key has 16 or 24 bytes")
+    return ClearTdesKey(key)
 
 
 # What may stand after the PIN, by format.
