@@ -29,7 +29,7 @@ _BRANDS: tuple[tuple[str, str, str], ...] = (
     ("6759", "6763", "maestro"),
     ("2200", "2204", "mir"),
 )
-_LUHN_DOUBLED = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
+LUHN_DOUBLED = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)  # what a digit counts at the places that count twice
 
 
 def pan_of(message: Message) -> str:
@@ -56,7 +56,7 @@ def luhn_digit(partial: str) -> str:
     if not (partial.isascii() and partial.isdigit()):
         raise ValueError("expected digits only")
     total = sum(
-        _LUHN_DOUBLED[ord(digit) - 48] if index % 2 == 0 else ord(digit) - 48
+        LUHN_DOUBLED[ord(digit) - 48] if index % 2 == 0 else ord(digit) - 48
         for index, digit in enumerate(reversed(partial))
     )
     return str(-total % 10)

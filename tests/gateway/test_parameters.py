@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import time
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
 import stripe
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from stripe._encode import _api_encode
 
-from gateway import shapes
+from gateway import parameters, shapes
 from gateway.attempts import card_acceptor
 from gateway.config import GatewayConfig
 from gateway.declines import DECLINES, card_error, decline
@@ -22,7 +24,7 @@ from gateway.ids import new_id
 from gateway.keys import Account
 from gateway.limits import RateLimit
 from gateway.parameters import convert, decode_body, decode_form, refuse_card_data
-from messages.card import luhn_digit
+from messages.card import brand, luhn_digit, luhn_valid
 from messages.elements import RESPONSE_CODES
 
 NAMES = st.text("abcdefghijklmnopqrstuvwxyz_", min_size=1, max_size=8)
@@ -94,6 +96,49 @@ def test_other_numbers_pass() -> None:
     refuse_card_data(
         {"amount": "1099", "metadata": {"order": "4242424242424243", "phone": "+49 221 123456", "number": "7"}}, "x"
     )
+
+
+def plainly_holds_card_number(text: str) -> bool:
+    """The definition, number by number: far too slow for long texts."""
+
+    def numbers(groups: list[str]) -> Iterator[str]:
+        for first, group in enumerate(groups):
+            for last in range(first, len(groups)):
+                yield "".join(groups[first : last + 1])
+            if len(group) > 16:
+                yield from (group[:15], group[:16])
+
+    runs = re.findall(r"\d(?:[ -]?\d){11,}", text)
+    return any(luhn_valid(one) and brand(one) != "unknown" for run in runs for one in numbers(re.findall(r"\d+", run)))
+
+
+@st.composite
+def runs_of_digits(draw: st.DrawFn) -> str:
+    """Groups that often begin like a card, some right, some with digits that are not ASCII, between other signs."""
+    text = ""
+    for _ in range(draw(st.integers(1, 6))):
+        start = draw(st.sampled_from(["4", "378282", "55", "62", "1", "0", "\u0664", ""]))
+        digits = start + draw(st.text(draw(st.sampled_from(["0123456789", "04", "4\u0664"])), max_size=20))
+        if digits.isascii() and digits and draw(st.booleans()):
+            digits += luhn_digit(digits)
+        for cut in sorted(draw(st.sets(st.integers(1, 20), max_size=4)), reverse=True):
+            digits = digits[:cut] + draw(st.sampled_from([" ", "-", ""])) + digits[cut:]
+        text += digits + draw(st.sampled_from(["", " ", "-", "  ", "/", "x"]))
+    return text
+
+
+@settings(max_examples=1_000, deadline=None)
+@given(runs_of_digits())
+def test_the_search_for_card_numbers_finds_what_the_plain_one_finds(text: str) -> None:
+    assert parameters._holds_card_number(text) == plainly_holds_card_number(text)
+
+
+@pytest.mark.parametrize("group", ["1 ", "0 ", "4 ", "4-", "1", "4", "44444444444444444 ", "424242424242 "])
+def test_the_search_for_card_numbers_takes_time_by_length_alone(group: str) -> None:
+    text = group * (65_536 // len(group))
+    before = time.process_time()
+    parameters._holds_card_number(text)
+    assert time.process_time() - before < 1.0
 
 
 def test_metadata_limits() -> None:
