@@ -43,8 +43,9 @@ class VisaPvv(_Secret, frozen=True, kw_only=True, tag="pvv"):
 class Ibm3624(_Secret, frozen=True, kw_only=True, tag="ibm3624"):
     """The IBM 3624 method: `offset` 4–12 digits (empty where it is generated).
 
-    `validation_data` is 16 hex digits (empty: the rightmost 16 of the PAN, padded with 0 on the right as in
-    `hsm.algorithms.pin_verification`), `decimalization_table` 16 digits.
+    `validation_data` is 16 hex digits with the last 11 of the PAN before its check digit in them (empty: the rightmost
+    16 of the PAN, padded with 0 on the right as in `hsm.algorithms.pin_verification`); `decimalization_table` is one of
+    `[hsm] decimalization_tables`.
     """
 
     key: str

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from hsm.algorithms.pin_verification import DECIMALIZATION_TABLE, check_decimalization_table
 from hsm.callers import CallerConfig, caller_problems
 from hsm.errors import ConfigurationError
 from hsm.keys.attributes import ROLES
@@ -60,6 +61,7 @@ class HsmConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         max_connections: callers connected at once.
         cached_cards: cards kept in memory (about 1 KB each).
         database_timeout_s: how long a statement on the vault may take.
+        decimalization_tables: of the IBM 3624 method, 16 digits each; a request names one of them.
         network_token_bin: first 6 to 8 digits of the network tokens made here; no issuer's, and not the surrogates'.
         network_token_key: the `[[key]]` of their cryptograms, usage token-cryptogram.
         log_commands: write an event for each dispatch, tokenization and resolution; refusals are always written.
@@ -80,6 +82,7 @@ class HsmConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     max_connections: int = 256
     cached_cards: int = 100_000
     database_timeout_s: float = 2.0
+    decimalization_tables: tuple[str, ...] = (DECIMALIZATION_TABLE,)
     network_token_bin: str = NETWORK_TOKEN_BIN
     network_token_key: str = NETWORK_TOKEN_KEY
     log_commands: bool = True
@@ -105,6 +108,11 @@ class HsmConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
                 found.append(f"hsm.{name} must be greater than zero")
         if not 0 <= self.key_grace_s <= 86_400:
             found.append("hsm.key_grace_s is from 0 to 86400")
+        for table in self.decimalization_tables:
+            try:
+                check_decimalization_table(table)
+            except ValueError as error:
+                found.append(f"hsm.decimalization_tables: {error}")
         leading = self.network_token_bin
         if not (6 <= len(leading) <= 8 and leading.isascii() and leading.isdigit() and leading[0] != "0"):
             found.append("hsm.network_token_bin is 6 to 8 digits")

@@ -6,7 +6,7 @@ first. No I/O here: the keyring computes, the cache remembers. Called by `hsm.se
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from functools import cache
 from typing import Any, get_args
@@ -14,6 +14,7 @@ from typing import Any, get_args
 import msgspec
 
 from hsm.algorithms.mac import MAC_BYTES, calculate_mac, mac_matches
+from hsm.algorithms.pin_verification import DECIMALIZATION_TABLE
 from hsm.card_commands import CardRequest, PinBlock
 from hsm.card_values import card_value_handlers
 from hsm.commands import (
@@ -74,6 +75,7 @@ class Engine:
         numbers: makes tokens, surrogates and nonces.
         network_token_bin: numbers that begin so are network tokens of ours, and no cards.
         network_token_key: the key of their cryptograms.
+        decimalization_tables: those of PIN offsets.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class Engine:
         *,
         network_token_bin: str = NETWORK_TOKEN_BIN,
         network_token_key: str = NETWORK_TOKEN_KEY,
+        decimalization_tables: Sequence[str] = (DECIMALIZATION_TABLE,),
     ) -> None:
         self.cards = cards
         self.keyring = keyring
@@ -91,7 +94,9 @@ class Engine:
         self._numbers = numbers
         self._network_token_bin = network_token_bin
         self._network_token_key = network_token_key
-        on_card = {**pin_handlers(keyring), **card_value_handlers(keyring), **cryptogram_handlers(keyring)}
+        self._tables = decimalization_tables
+        pins = pin_handlers(keyring, tables=decimalization_tables)
+        on_card = {**pins, **card_value_handlers(keyring), **cryptogram_handlers(keyring)}
         self._on_card = on_card
         # By request type, everything that needs nobody else; what is about a card may answer `Missing`.
         self.handlers: dict[type, Callable[..., Any]] = {
@@ -109,6 +114,7 @@ class Engine:
             self._numbers,
             network_token_bin=self._network_token_bin,
             network_token_key=self._network_token_key,
+            decimalization_tables=self._tables,
         )
 
     def screen(self, request: Screen) -> Screened | Missing:

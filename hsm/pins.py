@@ -8,13 +8,14 @@ wrong PAN and a forged block look the same.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from typing import Any, cast
 
 from hsm.algorithms import dukpt_aes, dukpt_tdes
 from hsm.algorithms.pin_translation import check_reference, check_translation, translate_pin_block
 from hsm.algorithms.pin_verification import (
+    DECIMALIZATION_TABLE,
     default_validation_data,
     generate_offset,
     generate_pvv,
@@ -27,6 +28,7 @@ from hsm.card_commands import (
     CardAnswer,
     ChangePin,
     GeneratePinReference,
+    Ibm3624,
     PinBlock,
     PinMethod,
     PinReference,
@@ -42,20 +44,28 @@ from hsm.keys.attributes import ALGORITHMS
 from hsm.keys.keyring import HeldKey, Keyring
 from hsm.keys.permissions import Operation
 
+_KSN_BYTES = {"T": dukpt_tdes.KSN_BYTES, "A": dukpt_aes.KSN_BYTES}
+
 Handler = Callable[[Any, str], CardAnswer]
 
 
-def pin_handlers(keyring: Keyring, random_bytes: RandomBytes = os.urandom) -> dict[type, Handler]:
+def pin_handlers(
+    keyring: Keyring,
+    random_bytes: RandomBytes = os.urandom,
+    tables: Collection[str] = (DECIMALIZATION_TABLE,),
+) -> dict[type, Handler]:
     """Return what answers each PIN command, called with the request and the clear PAN of its card.
+
+    `tables` are the decimalization tables of this installation; a caller who chose one could find a PIN by trying.
 
     A handler raises HsmRefused: `pin_block_invalid`, `pin_translation_forbidden`, `pan_invalid`, `malformed`,
     `key_unknown` or `key_usage`; and TokenError where the token failed.
     """
     return {
         TranslatePin: partial(translate_pin, keyring, random_bytes),
-        VerifyPin: partial(verify_pin, keyring),
-        GeneratePinReference: partial(generate_pin_reference, keyring),
-        ChangePin: partial(change_pin, keyring),
+        VerifyPin: partial(verify_pin, keyring, tables),
+        GeneratePinReference: partial(generate_pin_reference, keyring, tables),
+        ChangePin: partial(change_pin, keyring, tables),
     }
 
 
@@ -66,27 +76,29 @@ def translate_pin(keyring: Keyring, random_bytes: RandomBytes, request: Translat
     )
 
 
-def verify_pin(keyring: Keyring, request: VerifyPin, pan: str) -> Verified:
+def verify_pin(keyring: Keyring, tables: Collection[str], request: VerifyPin, pan: str) -> Verified:
     """Answer VerifyPin."""
     with _REFUSALS:
-        return Verified(_right(keyring, request.method, read_pin(keyring, request.pin, pan), pan))
+        return Verified(_right(keyring, tables, request.method, read_pin(keyring, request.pin, pan), pan))
 
 
-def generate_pin_reference(keyring: Keyring, request: GeneratePinReference, pan: str) -> PinReference:
+def generate_pin_reference(
+    keyring: Keyring, tables: Collection[str], request: GeneratePinReference, pan: str
+) -> PinReference:
     """Answer GeneratePinReference; the block has to bind the PAN."""
     with _REFUSALS:
         check_reference(request.pin.format)
-        return PinReference(value=_reference(keyring, request.method, read_pin(keyring, request.pin, pan), pan))
+        return PinReference(value=_reference(keyring, tables, request.method, read_pin(keyring, request.pin, pan), pan))
 
 
-def change_pin(keyring: Keyring, request: ChangePin, pan: str) -> PinReference:
+def change_pin(keyring: Keyring, tables: Collection[str], request: ChangePin, pan: str) -> PinReference:
     """Answer ChangePin; both blocks are opened before anything is told, and the new one has to bind the PAN."""
     with _REFUSALS:
         check_reference(request.new.format)
         old, new = read_pin(keyring, request.old, pan), read_pin(keyring, request.new, pan)
-        if not _right(keyring, request.method, old, pan):
+        if not _right(keyring, tables, request.method, old, pan):
             return PinReference(value="", verified=False)
-        return PinReference(value=_reference(keyring, request.method, new, pan))
+        return PinReference(value=_reference(keyring, tables, request.method, new, pan))
 
 
 def translate(
@@ -140,6 +152,8 @@ def _opening_keys(keyring: Keyring, pin: PinBlock) -> Iterator[PinKey]:
     fitting = [held for held in candidates if _fits(held, pin.format, dukpt=dukpt)]
     if not fitting:
         raise _misfit(candidates[0], pin.format)
+    if dukpt:  # the standard of a terminal shows in the length of its serial number
+        fitting = [held for held in fitting if len(pin.ksn) == _KSN_BYTES[held.attributes.algorithm]] or fitting
     for held in fitting:
         yield _transaction_key(held, pin) if dukpt else cast(PinKey, held.key)
 
@@ -177,26 +191,41 @@ def _unopened(pin: PinBlock) -> HsmRefused:
     return HsmRefused("pin_block_invalid", f"the block is none of format {pin.format} for this card under {pin.key!r}")
 
 
-def _right(keyring: Keyring, method: PinMethod, pin: str, pan: str) -> bool:
+def _right(keyring: Keyring, tables: Collection[str], method: PinMethod, pin: str, pan: str) -> bool:
     if isinstance(method, VisaPvv):
         return any(
             verify_pvv(_verifying(held), pan, pin, method.key_index, method.pvv)
             for held in keyring.candidates(method.key, Operation.PVV_VERIFY)
         )
-    data = method.validation_data or default_validation_data(pan)
+    data = _validation_data(method, tables, pan)
     return any(
         verify_offset(_verifying(held), data, pin, method.offset, method.decimalization_table)
         for held in keyring.candidates(method.key, Operation.OFFSET_VERIFY)
     )
 
 
-def _reference(keyring: Keyring, method: PinMethod, pin: str, pan: str) -> str:
+def _reference(keyring: Keyring, tables: Collection[str], method: PinMethod, pin: str, pan: str) -> str:
     if isinstance(method, VisaPvv):
         key = _verifying(keyring.key(method.key, Operation.PVV_GENERATE))
         return generate_pvv(key, pan, pin, method.key_index)
     key = _verifying(keyring.key(method.key, Operation.OFFSET_GENERATE))
-    data = method.validation_data or default_validation_data(pan)
+    data = _validation_data(method, tables, pan)
     return generate_offset(key, data, pin, method.decimalization_table)
+
+
+def _validation_data(method: Ibm3624, tables: Collection[str], pan: str) -> str:
+    """Return the validation data, which has to be this card's and under a table of ours.
+
+    With those of another card, a block of a known PIN would tell the other card's natural PIN; with tables of the
+    caller's choice, a few references of one block tell its digits.
+    Source: Bond and Zieliński, "Decimalisation table attacks for PIN cracking" (2003).
+    """
+    if method.decimalization_table not in tables:
+        raise ValueError("the decimalization table is none of [hsm] decimalization_tables")
+    data = method.validation_data or default_validation_data(pan)
+    if pan[-12:-1] not in data:
+        raise ValueError("validation data has the last 11 digits of the card's number before the check digit")
+    return data
 
 
 def _verifying(held: HeldKey) -> TdesKey:

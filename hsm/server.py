@@ -91,7 +91,14 @@ async def serve_hsm(config: HsmConfig, *, state_directory: Path, dsn: str, ready
         **vault_handlers(vault, lambda: service.engine, seal),
         **audit_handlers(seal),
     }
-    engine = Engine(keyring, cards, numbers, network_token_bin=tokens[0], network_token_key=tokens[1])
+    engine = Engine(
+        keyring,
+        cards,
+        numbers,
+        network_token_bin=tokens[0],
+        network_token_key=tokens[1],
+        decimalization_tables=config.decimalization_tables,
+    )
     service = Service(engine, vault, Metrics(), audit, handlers, log_commands=config.log_commands)
     keys = KeyChanges(service, keyholder, desk)
     keys.use(engine)

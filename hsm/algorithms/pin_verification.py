@@ -102,7 +102,7 @@ def default_validation_data(pan: str) -> str:
 
 
 def check_decimalization_table(table: str) -> None:
-    """Refuse a table with which PINs could be guessed by trying tables.
+    """Refuse a table that leaves PINs too few digits; whose tables are taken at all is for `hsm.pins` to say.
 
     Raises:
         ValueError: the table is not of 16 digits, has fewer than 8 different ones, or one more than 4 times.

@@ -10,7 +10,7 @@ from hsm.config import HsmConfig
 from hsm.keys.holder import Keyholder
 from hsm.keys.keyring import Keyring
 from hsm.pins import Handler, pin_handlers
-from tests.hsm.pins.keys import KEYS, ClearKeyring
+from tests.hsm.pins.keys import KEYS, TABLES, ClearKeyring
 
 
 @pytest.fixture(scope="module", params=["clear", "token"])
@@ -28,4 +28,4 @@ def keyring(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture
 def handlers(keyring: Keyring) -> dict[type, Handler]:
-    return pin_handlers(keyring)
+    return pin_handlers(keyring, tables=TABLES)

@@ -24,11 +24,13 @@ from hsm.card_commands import (
     VerifyPin,
     VisaPvv,
 )
+from hsm.commands import HsmRefused
 from hsm.keys.keyring import HeldKey
 from hsm.keys.permissions import Operation
 from hsm.pins import Handler, pin_handlers
 from tests.hsm.pins.keys import (
     METHODS,
+    OTHER_PAN,
     PAN,
     PVK,
     VALUES,
@@ -86,13 +88,33 @@ def test_references_are_those_of_psec(handlers: dict[type, Handler], pin: str, p
 
 
 def test_validation_data_of_the_issuer(handlers: dict[type, Handler]) -> None:
-    method = Ibm3624(key="ibm3624", validation_data="42424242ABCDEF01")
+    data = f"ABC{PAN[-12:-1]}DE"
+    method = Ibm3624(key="ibm3624", validation_data=data)
     made: Any = handlers[GeneratePinReference](GeneratePinReference(pin=pin_block(), method=method), PAN)
-    assert made.value == generate_offset(ClearTdesKey(VALUES["ibm3624"]), "42424242ABCDEF01", "1234")
+    assert made.value == generate_offset(ClearTdesKey(VALUES["ibm3624"]), data, "1234")
     right = VerifyPin(pin=pin_block(), method=msgspec.structs.replace(method, offset=made.value))
     assert handlers[VerifyPin](right, PAN) == Verified(True)
     other = VerifyPin(pin=pin_block(), method=Ibm3624(key="ibm3624", offset=made.value))
     assert handlers[VerifyPin](other, PAN) == Verified(False)
+
+
+def test_no_reference_tells_of_another_card_or_table(handlers: dict[type, Handler]) -> None:
+    """A block of a known PIN with another card's data would tell that card's natural PIN; chosen tables, the digits."""
+    for changes in (
+        {"validation_data": OTHER_PAN},
+        {"validation_data": "42424242ABCDEF01"},
+        {"decimalization_table": "0123456789012354"},
+        {"decimalization_table": "5123406789012345"},
+    ):
+        method = msgspec.structs.replace(Ibm3624(key="ibm3624"), **changes)
+        offered = msgspec.structs.replace(method, offset="0000")
+        for request in (
+            GeneratePinReference(pin=pin_block(), method=method),
+            VerifyPin(pin=pin_block(), method=offered),
+            ChangePin(old=pin_block(), new=pin_block(), method=offered),
+        ):
+            with pytest.raises(HsmRefused, match="malformed"):
+                handlers[type(request)](request, PAN)
 
 
 @METHODS

@@ -20,10 +20,13 @@ from hsm.keys.keyring import HeldKey, Keyring
 from hsm.keys.permissions import Operation
 from hsm.pins import Handler, pin_handlers, read_pin, translate
 from tests.hsm.pins.keys import (
+    AES_KSN,
     ANSI_BDK,
     OLD_ZPK,
     PAN,
+    TDES_KSN,
     VALUES,
+    X9_BDK,
     ZPK_24,
     ZPK_AES,
     ClearKeyring,
@@ -155,4 +158,22 @@ def test_a_zone_may_go_from_tdes_to_aes(newest: str) -> None:
     for number, key in ((0, tdes), (4, aes)):
         block = seal_pin(number, "1234", PAN, key, os.urandom)
         pin = PinBlock(block=block, key="zpk", format=number)
+        assert read_pin(Changing(), pin, PAN) == "1234"  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("newest", ["T", "A"])
+def test_terminals_of_both_dukpt_standards_work_under_one_name(newest: str) -> None:
+    bdks = [
+        HeldKey("bdk", 1, shape("bdk", "TDES", 16), "", ClearTdesKey(ANSI_BDK)),
+        HeldKey("bdk", 2, shape("bdk", "AES", 16), "", ClearAesKey(X9_BDK)),
+    ]
+
+    class Changing(ClearKeyring):
+        def candidates(self, name: str, operation: Operation) -> list[HeldKey]:
+            return bdks if newest == "T" else bdks[::-1]
+
+    old = dukpt_tdes.pin_key(ClearTdesKey(ANSI_BDK), TDES_KSN)
+    new = dukpt_aes.working_key(ClearAesKey(X9_BDK), AES_KSN, dukpt_aes.Usage.PIN_ENCRYPTION, "TDES-2")
+    for key, ksn in ((old, TDES_KSN), (new, AES_KSN)):
+        pin = PinBlock(block=seal_pin(0, "1234", PAN, key, os.urandom), key="bdk", ksn=ksn)
         assert read_pin(Changing(), pin, PAN) == "1234"  # type: ignore[arg-type]
