@@ -98,7 +98,7 @@ def decode_block(number: int, clear: bytes, pan: str) -> str:
         pan: 12–19 digits, the PAN that the block was made with; not looked at in format 1.
     Raises:
         PinBlockError: control nibble, PIN length, a PIN digit or the filling is not the format's; so is most likely
-            what a wrong key or a wrong PAN gives. Format 1 has no filling to check: there one wrong key in 200 passes.
+            what a wrong key or a wrong PAN gives. Format 1 has no filling to check: there one wrong key in 640 passes.
             Formats 0 and 3 show a wrong PAN by what it does to PIN and filling, format 3 not always (a PAN that is
             wrong in one digit passes two times in three or more): only format 4 enciphers the PAN.
         ValueError: no such format.

@@ -14,7 +14,7 @@ from hsm.keys.permissions import PERMISSIONS
 _LENGTHS = {"T": (16, 24), "A": (16, 24, 32), "H": tuple(range(16, 65))}
 # Used in halves, or defined for double length only. Source: EMV book 2, A1.4.1; X9.24-1 (DUKPT); ISO 9797-1, 7.4;
 # the schemes' card and PIN verification values.
-_DOUBLE_LENGTH = frozenset({"B0", "C0", "M3", "V1", "V2", "E0", "E1", "E2"})
+_DOUBLE_LENGTH = frozenset({"B0", "C0", "M3", "V1", "V2", "E0", "E1", "E2", "E6"})
 # Key block usages that a role takes besides those it is generated with.
 _ALSO_TAKEN = {"zmk": frozenset({"K0"})}
 

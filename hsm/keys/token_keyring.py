@@ -33,6 +33,7 @@ RECEIVING = frozenset(
         Operation.OFFSET_VERIFY,
         Operation.MAC_VERIFY,
         Operation.CARD_VALUE_VERIFY,
+        Operation.DYNAMIC_CARD_VALUE,
         Operation.CRYPTOGRAM,
         Operation.TOKEN_CRYPTOGRAM_VERIFY,
         Operation.KEY_UNWRAP,

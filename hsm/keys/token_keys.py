@@ -46,8 +46,8 @@ class TokenTdesKey:
         bits: int | None = None,
     ) -> None:
         self._handle = handle
-        self._single = single
-        self._masked = dict(masked or {})
+        self._single = None if single is None else TokenTdesKey(single, bits=64)
+        self._masked = {mask: TokenTdesKey(part, bits=bits) for mask, part in (masked or {}).items()}
         self._bits = bits
         # Bound once: each of these is asked for thousands of times a second.
         self._encrypt, self._decrypt, self._sign = _operations(handle)
@@ -103,15 +103,16 @@ class TokenTdesKey:
 
     def destroy(self) -> None:
         """Let the token forget the key and what was prepared with it."""
-        for handle in (self._handle, self._single, *self._masked.values()):
-            if handle is not None:
-                _destroy(handle)
+        _destroy(self._handle)
+        for part in (self._single, *self._masked.values()):
+            if part is not None:
+                part.destroy()
 
     @property
     def single(self) -> TokenTdesKey:
         if self._single is None:
             raise ValueError("this key was not made to be used in halves")
-        return TokenTdesKey(self._single, bits=64)
+        return self._single
 
     @contextmanager
     def derive(self, data: bytes) -> Iterator[TokenTdesKey]:
@@ -125,10 +126,10 @@ class TokenTdesKey:
             derived.destroy()
 
     def masked(self, mask: bytes) -> TokenTdesKey:
-        handle = self._masked.get(mask)
-        if handle is None:
+        masked = self._masked.get(mask)
+        if masked is None:
             raise ValueError("this key was not made to be used with that mask")
-        return TokenTdesKey(handle, bits=self._bits)
+        return masked
 
     def _derived(self, data: bytes) -> Any:
         # The mechanism's parameter is CK_KEY_DERIVATION_STRING_DATA, which python-pkcs11 passes on as bytes.
@@ -157,8 +158,8 @@ class _DerivedTdesKey(TokenTdesKey):
     @property
     def single(self) -> TokenTdesKey:
         if self._single is None:
-            self._single = self._left_half()
-        return super().single
+            self._single = TokenTdesKey(self._left_half(), bits=64)
+        return self._single
 
 
 class TokenAesKey:

@@ -110,7 +110,7 @@ def test_a_token_that_fails_is_no_refusal(session: Any) -> None:
     before = objects(session)
     imk = token_key(session, DOUBLE)
     imk._handle.destroy()
-    imk._single.destroy()
+    imk._single._handle.destroy()
     for scheme in (SCHEMES["visa-cvn10"], SCHEMES["mchip"]):
         with pytest.raises(TokenError), cryptogram_keys(scheme, imk, CHIP):
             pass

@@ -45,7 +45,8 @@ def clear(store: KeyStore, name: str) -> bytes:
 
 
 def handles(key: Any) -> list[Any]:
-    return [key._handle, *filter(None, [getattr(key, "_single", None)]), *getattr(key, "_masked", {}).values()]
+    parts = [*filter(None, [getattr(key, "_single", None)]), *getattr(key, "_masked", {}).values()]
+    return [key._handle, *(part._handle for part in parts)]
 
 
 @pytest.mark.parametrize("name", EVERY_KEY)
@@ -153,6 +154,7 @@ def test_keys_are_distinct(store: KeyStore) -> None:
         ("bdk", {"mode": "B"}, "has mode N, X"),
         ("pin", {"exportability": "X"}, "exportability is"),
         ("cvk", {"length": 24}, "has 16 bytes, not 24"),
+        ("imk-dcvv", {"length": 24}, "has 16 bytes, not 24"),
         ("pin", {"length": 8}, "has 16 or 24 bytes, not 8"),
         ("zmk", {"length": 20}, "has 16 or 24 or 32 bytes"),
     ],
