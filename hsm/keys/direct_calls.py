@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pkcs11 import Mechanism
+from pkcs11.exceptions import SessionHandleInvalid
 
 Operation = Callable[..., bytes]
 
@@ -67,6 +68,7 @@ class DirectCalls:
             name: (_INIT(functions[first] or 0), _DO(functions[second] or 0))
             for name, (first, second) in _PLACES.items()
         }
+        self.stale = False  # set when the library was opened again: handles count from the start then
         self._buffer = ctypes.create_string_buffer(_BUFFER_BYTES)
         self._length = _ULONG(0)
 
@@ -79,6 +81,8 @@ class DirectCalls:
         mechanisms: dict[Mechanism, tuple[_Mechanism, int]] = {}
 
         def operation(data: bytes, mechanism: Mechanism, mechanism_param: Any = None) -> bytes:
+            if self.stale:
+                raise SessionHandleInvalid  # a number from before may be another key's now
             known = mechanisms.get(mechanism)
             if known is None:
                 made = _Mechanism(mechanism.value, None, 0)
@@ -103,6 +107,8 @@ _calls: DirectCalls | None = None
 def use_library(module: str) -> None:
     """Call this library, which is loaded, directly from now on."""
     global _calls
+    if _calls is not None:
+        _calls.stale = True
     try:
         _calls = DirectCalls(module)
     except (OSError, AttributeError):

@@ -180,3 +180,19 @@ def test_configuration_problems_are_all_listed() -> None:
     assert HsmConfig(keys=KEYS).problems() == []
     with pytest.raises(ConfigurationError, match="does not exist"):
         HsmConfig(module="/nowhere.so").module_path()
+
+
+def test_a_keyring_from_before_the_token_was_opened_again_is_refused(keyholder: Keyholder) -> None:
+    """The library counts handles from the start again: an old number may be another key's by then."""
+    before, _ = keyholder.open()
+    known = before.fingerprint(PAN)
+    keyholder.close()
+    after, _ = keyholder.open()
+    for work in (
+        lambda: before.fingerprint(PAN),
+        lambda: before.seal(b"clear", bytes(12), b"card"),
+        lambda: cmac(before),
+    ):
+        with pytest.raises(TokenError):
+            work()
+    assert after.fingerprint(PAN) == known
