@@ -17,7 +17,7 @@ from typing import Any, cast
 import msgspec
 
 from hsm.algorithms.components import check_key, combine_components
-from hsm.algorithms.keyblock import unwrap_block, wrap_block
+from hsm.algorithms.keyblock import check_protection, unwrap_block, wrap_block
 from hsm.algorithms.primitives import AesKey, TdesKey
 from hsm.commands import HsmRefused
 from hsm.errors import KeyBlockError, KeyValueError
@@ -129,6 +129,7 @@ class KeyDesk:
     def retire(self, request: RetireKey) -> KeyList | Awaitable[KeyList]:
         record = self._version(request.name, request.version)
         if record.status == "retired":
+            self.store.forget(record)  # it may have been cut off before
             return KeyList((record.info,))
         if request.name == DATA_KEY:
             return self._retire_data_key(record)
@@ -136,7 +137,7 @@ class KeyDesk:
             raise HsmRefused("key_in_use", f"key {request.name!r} is configured and this version is in force")
         if record.status == "active" and record.role == ZMK_ROLE and self._shared_with(record.party):
             raise HsmRefused("key_in_use", f"there are keys shared with {record.party}")
-        return self._changed(self.store.retire(record))
+        return self._retired(record)
 
     def renew_link_key(self, request: RenewLinkKey) -> KeyBlock:
         current = self._in_force(request.name)
@@ -150,10 +151,14 @@ class KeyDesk:
             if offered.status != "pending":
                 raise HsmRefused("key_usage", f"version {offered.version} of {offered.name!r} is {offered.status}")
             return self._block(offered, zmk, "")
+        # Before there is a next version: a key that this zone key cannot protect leaves nothing behind.
+        try:
+            check_protection(_protection_key(self._protector(zmk, Operation.KEY_WRAP)), current.attributes)
+        except KeyBlockError as error:
+            raise HsmRefused("key_block_invalid", str(error)) from None
         made = self.store.generate(current.name, current.role, current.attributes, current.party, pending=True)
-        block = self._block(made, zmk, "")
         self._changed(made)
-        return block
+        return self._block(made, zmk, "")
 
     def accept_link_key(self, request: AcceptLinkKey) -> KeyList:
         current = self._in_force(request.name)
@@ -173,6 +178,13 @@ class KeyDesk:
             raise HsmRefused("key_usage", f"version {record.version} of key {record.name!r} is {record.status}")
         return self._changed(self.store.activate(record))
 
+    def _retired(self, record: KeyRecord) -> KeyList:
+        try:
+            retired = self.store.retire(record)
+        finally:  # it is out of use even where an old copy could not be deleted
+            self._on_change(self.store.keyring())
+        return KeyList((retired.info,))
+
     async def _retire_data_key(self, record: KeyRecord) -> KeyList:
         if record.status == "active":
             raise HsmRefused("key_in_use", f"{record.name}-{record.version} is what new cards are stored under")
@@ -189,7 +201,7 @@ class KeyDesk:
             )
         if self._version(record.name, record.version).status == "retired":  # somebody else did, meanwhile
             return KeyList((self._version(record.name, record.version).info,))
-        return self._changed(self.store.retire(record))
+        return self._retired(record)
 
     def _take(
         self,
@@ -216,7 +228,6 @@ class KeyDesk:
 
     def _opened(self, block: str, under: str, *, adjust_parity: bool = False) -> tuple[KeyAttributes, bytes]:
         refusal: Exception | None = None
-        self._protector(under, Operation.KEY_UNWRAP)
         for held in self.store.keyring().candidates(under, Operation.KEY_UNWRAP):
             try:
                 found = unwrap_block(_protection_key(held), block)

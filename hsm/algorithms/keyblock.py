@@ -105,7 +105,7 @@ def unwrap_block(kbpk: TdesKey | AesKey, block: str) -> UnwrappedBlock:
         length=length,
     )
     key = rest[:length]
-    _check_key(kbpk, attributes)
+    check_protection(kbpk, attributes)
     check_hash(header.algorithm, header.optional_blocks)
     check_key_check_value(header.algorithm, clear_key(header.algorithm, key), header.optional_blocks)
     return UnwrappedBlock(
@@ -147,7 +147,7 @@ def wrap_block(
     check_attributes(attributes)
     if len(key) != attributes.length:
         raise KeyBlockError(f"the key has {len(key)} bytes, its attributes say {attributes.length}")
-    _check_key(kbpk, attributes)
+    check_protection(kbpk, attributes)
     content = (8 * len(key)).to_bytes(_LENGTH_BYTES, "big") + key
     hidden = _LENGTH_BYTES + PADDED_KEY_BYTES[attributes.algorithm]
     # A whole block more where it fits: the standard's own examples never leave a key without padding.
@@ -205,7 +205,7 @@ def _check_kind(kbpk: TdesKey | AesKey, version: str, rules: BlockVersion) -> No
         raise KeyBlockError("single DES protects no keys")
 
 
-def _check_key(kbpk: TdesKey | AesKey, attributes: KeyAttributes) -> None:
+def check_protection(kbpk: TdesKey | AesKey, attributes: KeyAttributes) -> None:
     """Raise KeyBlockError for a length that the algorithm does not have, or a key stronger than what protects it.
 
     Source: ANSI X9.24-1:2017, 7.5; PCI PIN Security requirement 13 (a key is at least as strong as what it encrypts).

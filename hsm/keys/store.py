@@ -198,14 +198,23 @@ class KeyStore:
         return self._records[DATA_KEY, version]
 
     def retire(self, record: KeyRecord) -> KeyRecord:
-        """Take a version out of use and destroy its value, in the backups too."""
+        """Take a version out of use and destroy its value, in the backups too; errors as in `forget`."""
         changed = dict(self._records)
         retired = changed[record.name, record.version] = _retired(record)
         self._commit(changed)
-        if record.role == DATA_ROLE:
-            self._token.destroy_data_key(f"{DATA_KEY}-{record.version}")
-        drop_backups(self._directory, but=make_backup(self._directory))
+        self.forget(retired)
         return retired
+
+    def forget(self, record: KeyRecord) -> None:
+        """Destroy a retired version where it still is; to be done again where it was cut off.
+
+        Raises:
+            KeyStoreError: a copy cannot be made, or the older ones not deleted.
+        """
+        name = f"{DATA_KEY}-{record.version}"
+        if record.role == DATA_ROLE and name in self._token.own:
+            self._token.destroy_data_key(name)
+        drop_backups(self._directory, but=make_backup(self._directory))
 
     def _add(
         self,

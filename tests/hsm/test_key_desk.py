@@ -19,6 +19,7 @@ from hsm.algorithms.components import odd_parity, split_key
 from hsm.algorithms.keyblock import unwrap_block, wrap_block
 from hsm.commands import HsmRefused
 from hsm.config import KeyConfig
+from hsm.errors import KeyStoreError
 from hsm.key_commands import (
     AcceptLinkKey,
     ActivateKey,
@@ -567,3 +568,36 @@ def test_the_desk_goes_on_after_the_token_was_opened_again(tmp_path: Path) -> No
         holder.open()
         desk.desk.store = holder.store
         assert handlers[RotateKey](RotateKey(name="pan")).keys[0].version == 2
+
+
+def test_a_key_that_its_zone_key_cannot_protect_is_not_renewed(desk: Desk) -> None:
+    """Nothing is left behind, and an offer that the party may hold is not withdrawn: `refused` looks."""
+    desk.bring_zmk("zmk-weak", odd_parity(bytes(range(1, 25))), "weak")
+    desk.one(GenerateKey(name="zak-weak", role="mac", party="weak"))
+    for _ in range(2):
+        desk.refused(RenewLinkKey(name="zak-weak"), "key_block_invalid", "stronger")
+    assert statuses(desk.holder.store, "zak-weak") == ["active"]
+
+
+def test_a_retirement_that_was_cut_off_is_finished_by_the_next(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = desk.holder.store.active("cvk")
+    assert record is not None
+    desk.one(RotateKey(name="cvk"))
+    wrapped = set(record.parts.values())
+
+    def in_copies() -> bool:
+        folder = desk.holder._state / "hsm"
+        files = [path.read_bytes() for path in folder.rglob("*") if path.is_file()]
+        return any(value.encode() in content for value in wrapped for content in files)
+
+    def cut_off(*_: Any, **__: Any) -> None:
+        raise KeyStoreError("no room")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("hsm.keys.store.drop_backups", cut_off)
+        changes = len(desk.keyrings)
+        with pytest.raises(KeyStoreError):
+            desk.ask(RetireKey(name="cvk", version=1))
+    assert in_copies() and len(desk.keyrings) == changes + 1, "out of use all the same"
+    assert desk.one(RetireKey(name="cvk", version=1)).status == "retired"
+    assert not in_copies()
