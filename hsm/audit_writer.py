@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
+from threading import Lock
 
 import msgspec
 import structlog
@@ -77,6 +78,8 @@ class AuditWriter:
         self._lines: list[str] = []
         self._unwritten = b""
         self._sealed = b""  # the chain that the last seal is of
+        self._head: Head | None = None  # for head.json, of the last seal
+        self._settling = Lock()
         self._packing: asyncio.Task[None] | None = None
         self._descriptor = -1
         self._size = 0
@@ -145,36 +148,29 @@ class AuditWriter:
             raise self._failed(error) from None
 
     def end_block(self) -> None:
-        """Seal the chain, say so in head.json and open the next segment where this one is long enough.
+        """Seal the chain, open the next segment where this one is long enough, sync, and say so in head.json.
 
         Raises:
             AuditError: it cannot be written.
             TokenError: the token does not seal.
         """
-        self.flush()
-        if self._chain == self._sealed:
-            return
-        if self.seal is not None:
-            seal = self.seal(seal_bytes(self._chain, self._number)).hex()
-            self._add(_ENCODE({"seal": seal, "n": self._number, "t": self._now_us()}) + b"\n")
-            self._write_out()
-            self._write_head(self.seal)
-        self._sealed = self._chain
-        if self._size >= self._segment_bytes:
-            self._rotate()
+        self._seal_block()
+        try:
+            self._settle()
+        except OSError as error:
+            raise self._failed(error) from None
 
     async def keep(self) -> None:
-        """Seal and sync every second, and try again while the trail cannot be written; runs until cancelled."""
+        """Do so every second, and try again while the trail cannot be written; runs until cancelled."""
         self._pack()
         while True:
             await asyncio.sleep(_RETRY_EVERY_S if self.failure else SEAL_EVERY_S)
-            unsynced = self._chain != self._sealed or bool(self._lines)
             try:
                 if self.failure:
                     self.retry()
-                self.end_block()
-                if unsynced:
-                    await asyncio.to_thread(os.fdatasync, self._descriptor)
+                if self._seal_block():
+                    # Two waits for the disk; on the loop's thread payments would wait with them.
+                    await asyncio.to_thread(self._settle)
             except AuditError:
                 continue  # said already, and `failure` keeps commands away
             except OSError as error:
@@ -186,10 +182,26 @@ class AuditWriter:
         """Write and seal the rest; nothing can be recorded afterwards."""
         try:
             self.end_block()
-            os.fdatasync(self._descriptor)
-        except (AuditError, TokenError, OSError) as error:
+        except (AuditError, TokenError) as error:
             log.error("audit_not_closed", reason=str(error))
-        os.close(self._descriptor)
+        with self._settling:  # a thread of `keep` may still be at it
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def _seal_block(self) -> bool:
+        """Write and seal what was recorded; return whether there was anything."""
+        self.flush()
+        if self._chain == self._sealed:
+            return False
+        if self.seal is not None:
+            seal = self.seal(seal_bytes(self._chain, self._number)).hex()
+            self._add(_ENCODE({"seal": seal, "n": self._number, "t": self._now_us()}) + b"\n")
+            self._write_out()
+            self._head = self._sealed_head(self.seal)
+        self._sealed = self._chain
+        if self._size >= self._segment_bytes:
+            self._rotate()
+        return True
 
     def _add(self, lines: bytes) -> None:
         """Put a block behind what is to be written."""
@@ -223,6 +235,7 @@ class AuditWriter:
     def _rotate(self) -> None:
         before = self._descriptor
         try:
+            os.fdatasync(before)  # the next segment names its last record: it must not outlive it
             self._open(Previous(self._segment, self._chain.hex(), self._number))
         except OSError as error:
             raise self._failed(error) from None
@@ -230,14 +243,32 @@ class AuditWriter:
         self._write_out()
         self._pack()
 
-    def _write_head(self, seal: Seal) -> None:
+    def _sealed_head(self, seal: Seal) -> Head:
         chain = self._chain.hex()
-        sealed = seal(head_bytes(self._segment, self._number, chain)).hex()
+        return Head(self._segment, self._number, chain, seal(head_bytes(self._segment, self._number, chain)).hex())
+
+    def _settle(self) -> None:
+        """Sync the segment, then write head.json, which names its last seal; in any thread.
+
+        The head is taken first: what it names is in this descriptor, or in a segment that was synced as it ended.
+
+        Raises:
+            OSError: the segment cannot be synced.
+        """
+        with self._settling:
+            head = self._head
+            os.fdatasync(self._descriptor)
+            if head is not None:
+                self._write_head(head)
+
+    def _write_head(self, head: Head) -> None:
         temporary = self._directory / f"{HEAD}.new"
         try:
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             with os.fdopen(descriptor, "wb") as file:
-                file.write(_ENCODE(Head(self._segment, self._number, chain, sealed)))
+                file.write(_ENCODE(head))
+                file.flush()
+                os.fsync(file.fileno())
             temporary.replace(self._directory / HEAD)
         except OSError as error:
             # The trail itself is whole; the next second tries again.

@@ -8,6 +8,7 @@ import gzip
 import hmac
 import json
 import os
+import threading
 import time
 from collections.abc import Callable
 from itertools import count
@@ -318,6 +319,82 @@ def test_a_segment_ends_when_it_is_long_enough(tmp_path: Path) -> None:
     assert report.ok, told(report)
     assert report.segments >= 5 and report.records == 30
     assert (tmp_path / "000001.jsonl.gz").exists()
+
+
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What was synced and renamed, in order: names of files."""
+    done: list[str] = []
+    fdatasync, fsync, replace = os.fdatasync, os.fsync, Path.replace
+
+    def name(descriptor: int) -> str:
+        return Path(os.readlink(f"/proc/self/fd/{descriptor}")).name
+
+    def data_synced(descriptor: int) -> None:
+        fdatasync(descriptor)
+        done.append(name(descriptor))
+
+    def file_synced(descriptor: int) -> None:
+        fsync(descriptor)
+        done.append(name(descriptor))
+
+    def replaced(path: Path, target: Path) -> Path:
+        done.append(f"{path.name} replaces {target.name}")
+        return replace(path, target)
+
+    monkeypatch.setattr("hsm.audit_writer.os.fdatasync", data_synced)
+    monkeypatch.setattr("hsm.audit_writer.os.fsync", file_synced)
+    monkeypatch.setattr(Path, "replace", replaced)
+    return done
+
+
+def test_the_head_outlives_no_record_that_it_names(tmp_path: Path, synced: list[str]) -> None:
+    audit = writer(tmp_path)
+    audit.record(PEER, "mac", "zak-pos/1", "ok", "")
+    audit.end_block()
+    assert synced == ["000001.jsonl", "head.json.new", "head.json.new replaces head.json"]
+    audit.close()
+
+
+def test_a_segment_outlives_none_before_it(tmp_path: Path, synced: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    audit = writer(tmp_path, segment_bytes=1)
+    monkeypatch.setattr(audit, "_pack", lambda: None)
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    audit.record(PEER, "mac", "zak-pos/1", "ok", "")
+    with monkeypatch.context() as patched:
+        patched.setattr("hsm.audit_writer.os.fdatasync", full)
+        with pytest.raises(AuditError, match="Input/output error"):
+            audit.end_block()
+    assert audit.failure and not (tmp_path / "000002.jsonl").exists()
+    audit.retry()
+    synced.clear()
+    audit.record(PEER, "mac", "zak-pos/1", "ok", "")
+    audit.end_block()
+    assert synced[:2] == ["000001.jsonl", "000002.jsonl"]
+    audit.close()
+    assert verify_audit(tmp_path, seal).ok
+
+
+def test_the_keeper_waits_for_no_disk_on_the_loops_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hsm.audit_writer.SEAL_EVERY_S", 0.01)
+    threads: list[threading.Thread] = []
+    monkeypatch.setattr("hsm.audit_writer.os.fdatasync", lambda _: threads.append(threading.current_thread()))
+    monkeypatch.setattr("hsm.audit_writer.os.fsync", lambda _: threads.append(threading.current_thread()))
+
+    async def test() -> None:
+        audit = writer(tmp_path)
+        keeper = asyncio.create_task(audit.keep())
+        audit.record(PEER, "mac", "zak-pos/1", "ok", "")
+        await until(lambda: (tmp_path / "head.json").exists())
+        assert len(threads) >= 2 and threading.main_thread() not in threads
+        keeper.cancel()
+        audit.close()
+
+    asyncio.run(test())
+    assert verify_audit(tmp_path, seal).records == 1
 
 
 def test_a_write_that_was_cut_off_is_told_from_tampering(tmp_path: Path) -> None:
