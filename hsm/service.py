@@ -34,6 +34,8 @@ log = structlog.get_logger(__name__)
 
 Handler = Callable[..., Any]
 _CARDS_ASKED = frozenset({Screen, Dispatch, *get_args(CardRequest)})
+# Outcomes of what was not done: while the audit cannot be written they are not kept for it, or callers fill the memory.
+_NOTHING_DONE = frozenset({"unavailable", "not_permitted", "malformed", "expired"})
 _NOT_YET = frozenset({*get_args(Missing), CoroutineType})
 _EXPIRED = Refused(EXPIRED, "the command waited longer than its caller does")
 _MALFORMED = Refused("malformed", "not a command of this HSM")
@@ -143,7 +145,8 @@ class Service:
 
     def refuse_connection(self, peer: Peer) -> None:
         """Take down that a user of the machine connected who may not."""
-        self.audit.record(peer, "connect", "", "not_permitted", "")
+        if not self.audit.failure:
+            self.audit.record(peer, "connect", "", "not_permitted", "")
         self._metrics.command("connect", "not_permitted", 0.0)
 
     def count_overloaded(self) -> None:
@@ -239,7 +242,7 @@ class Service:
     def _taken_down(self, peer: Peer, use: Use, request: Any, outcome: str, answer: Answer) -> Answer:
         """Audit and log a use; return its answer, or that the audit could not be written where that must be certain."""
         if outcome == "unavailable" and self.audit.failure:
-            return answer  # nothing was done, and there is nowhere to say so
+            return answer  # each command's answer now: not even a line of the log for each
         assert use.keys is not None, "it is told from what uses no keys"
         names = use.keys(request)
         keys = self._labels.get(names)
@@ -249,7 +252,8 @@ class Service:
         if own:
             keys = f"{keys} {own}" if keys else own
         trace_id = request.trace_id if use.traced else ""
-        self.audit.record(peer, use.tag, keys, outcome, trace_id)
+        if not self.audit.failure or outcome not in _NOTHING_DONE:
+            self.audit.record(peer, use.tag, keys, outcome, trace_id)
         # One event a payment: a line costs as much as the command, so the others are only counted.
         if outcome != "ok" or (use.told and self._tells):
             self._log.info(

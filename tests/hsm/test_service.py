@@ -170,6 +170,26 @@ def test_a_full_disk_stops_commands_until_it_is_not(tmp_path: Path) -> None:
     assert isinstance(caller.ask(service, MAC), GeneratedMac)
 
 
+def test_what_is_not_done_is_not_kept_for_an_audit_that_cannot_be_written(tmp_path: Path) -> None:
+    service, caller = memory_service(tmp_path), Caller()
+    stranger = Caller("tokenizer", frozenset({ReadStatus}))
+    service.audit.failure = "the audit cannot be written: No space left on device"
+    with capture_logs() as logs:
+        caller.ask(service, MAC)
+        caller.ask(service, MAC, deadline=perf_counter() - 0.001)
+        stranger.ask(service, MAC)
+        service.handle(caller, 99, inf, b"\xc1")
+    service.refuse_connection(stranger.peer)
+    assert service.audit.state.records == 0
+    assert [entry["outcome"] for entry in logs] == ["expired", "not_permitted", "malformed"]
+    status = caller.ask(service, ReadStatus())
+    assert isinstance(status, HsmStatus)
+    assert 'cardswitch_hsm_commands_total{command="connect",outcome="not_permitted"} 1.0' in status.metrics
+    service.audit.retry()
+    stranger.ask(service, MAC)
+    assert [record["outcome"] for record in records(service, tmp_path)] == ["not_permitted"]
+
+
 def test_changes_of_keys_are_on_the_disk_before_they_are_answered(tmp_path: Path) -> None:
     synced: list[int] = []
 
