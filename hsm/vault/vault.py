@@ -149,11 +149,13 @@ class Vault:
                 row = await connection.fetchrow(_READ, source, domain)
                 if row is None or not source.startswith("tok_"):
                     raise HsmRefused("token_unknown", "no such token")
-                if await connection.fetchval(_CONSUME, source, "") is None:
-                    raise HsmRefused("token_used", "a tok_ pays once")
                 token = self._numbers.identifier(f"{kind}_")
                 arguments = (token, row["token"], row["exp_month"], row["exp_year"], domain)
-                return _read(row, token, await connection.fetchval(_ISSUE, *arguments))
+                # The card before the token, as an erasure locks them; the other way round each waits for the other.
+                created_at = await connection.fetchval(_ISSUE, *arguments)
+                if await connection.fetchval(_CONSUME, source, "") is None:
+                    raise HsmRefused("token_used", "a tok_ pays once")  # and what was issued is rolled back
+                return _read(row, token, created_at)
 
         try:
             return await self._database.run(exchanged)

@@ -24,6 +24,7 @@ from hsm.vault_commands import (
     ProvisionNetworkToken,
     ReadNetworkToken,
     ResolveToken,
+    Tokenize,
 )
 from tests.conftest import Database
 from tests.hsm.conftest import execute, until
@@ -177,6 +178,41 @@ def test_a_payment_that_comes_while_its_card_is_erased_makes_a_new_one(database:
             await owner.close()
         assert await storing == candidate.candidate
         assert counter.cards.by_fingerprint(candidate.candidate.fingerprint) == candidate.candidate
+
+    at_counter(database, test)
+
+
+def test_an_exchange_that_comes_while_its_card_is_erased_waits_for_the_erasure(database: Database) -> None:
+    async def test(counter: Counter) -> None:
+        card = await counter.card()
+        token = await counter.token(kind="tok")
+        owner: Any = await asyncpg.connect(database.dsn("owner"))
+        try:
+            async with owner.transaction():
+                await owner.execute("SELECT vault.begin_erasure($1)", card)
+                exchange = asyncio.ensure_future(counter.refusal(Tokenize(source=token.id, kind="pm", domain=DOMAIN)))
+
+                async def waits() -> bool:  # for this transaction
+                    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = $1"
+                    return bool(await owner.fetchval(waiting, database.name))
+
+                await until(waits)
+                await owner.execute("DELETE FROM vault.tokens WHERE card = $1", card)
+                await owner.execute("DELETE FROM vault.cards WHERE token = $1", card)
+        finally:
+            await owner.close()
+        assert await exchange == "token_unknown"
+
+    at_counter(database, test)
+
+
+def test_an_exchange_of_a_used_token_issues_nothing(database: Database) -> None:
+    async def test(counter: Counter) -> None:
+        token = await counter.token(kind="tok")
+        exchange = Tokenize(source=token.id, kind="pm", domain=DOMAIN)
+        await counter.ask(exchange)
+        assert await counter.refusal(exchange) == "token_used"
+        assert len(await rows(database, "SELECT id FROM vault.tokens")) == 2
 
     at_counter(database, test)
 
