@@ -45,7 +45,9 @@ _OLD = """
 SELECT {key} AS name, key_version, nonce, ciphertext FROM {table}
  WHERE key_version = ANY($1::text[]) ORDER BY key_version, {key} LIMIT $2
 """
-_COUNT = "SELECT count(*) FROM {table} WHERE key_version = ANY($1::text[])"
+# A count after each batch must not grow with the table: all of it once a batch would be quadratic.
+MAX_COUNTED = 100_000
+_COUNT = "SELECT count(*) FROM (SELECT 1 FROM {table} WHERE key_version = ANY($1::text[]) LIMIT $2) AS counted"
 
 
 class Rewrapper:
@@ -64,6 +66,7 @@ class Rewrapper:
         """Re-wrap up to `limit` (1–500, others are brought into that range) and return what is left.
 
         A ciphertext that is not authentic, or whose data key is gone, stays as it is, is logged and stays in `left`.
+        `left` counts up to MAX_COUNTED cards and as many network tokens: from there on it is "at least"; 0 is exact.
 
         Raises:
             VaultError: the database is away.
@@ -124,7 +127,10 @@ class Rewrapper:
 
 
 async def stored_under(database: Database, version: str) -> int:
-    """Return how many cards and network tokens are stored under a data key, e.g. `pan-1`."""
+    """Return how many cards and network tokens are stored under a data key, e.g. `pan-1`.
+
+    Of either no more than MAX_COUNTED are counted: from there on it is "at least"; 0 is exact.
+    """
 
     async def counted(connection: Any) -> int:
         return sum([await _count(connection, table, [version]) for table in _TABLES])
@@ -133,5 +139,5 @@ async def stored_under(database: Database, version: str) -> int:
 
 
 async def _count(connection: Any, table: str, versions: Sequence[str]) -> int:
-    count: int = await connection.fetchval(_COUNT.format(table=table), list(versions))
+    count: int = await connection.fetchval(_COUNT.format(table=table), list(versions), MAX_COUNTED)
     return count

@@ -175,7 +175,8 @@ class Vault:
     async def cards_under(self, key_version: str) -> int:
         """Return how many cards and network tokens are, or are about to be, stored under a data key, e.g. `pan-1`.
 
-        Where it is 0, the cache holds none of them any more either: the key may be destroyed.
+        Beyond `hsm.vault.rewrap.MAX_COUNTED` of either it is "at least". Where it is 0, which is exact, the cache holds
+        none of them any more either: the key may be destroyed.
         """
         stored = await stored_under(self._database, key_version)
         coming = sum(candidate.key_version == key_version for candidate in self._new.unanswered)

@@ -8,8 +8,11 @@ import subprocess
 import sys
 import time
 
+import pytest
+
 from hsm.engine import NewCard
 from hsm.key_commands import Rewrap, Rewrapped
+from hsm.vault import rewrap
 from hsm.vault_commands import Detokenize, GenerateTokenCryptogram, ProvisionNetworkToken
 from tests.conftest import Database
 from tests.hsm.conftest import execute
@@ -70,6 +73,22 @@ def test_batches_bring_everything_under_the_newest_key(database: Database) -> No
         counter.keyring.retire("pan-2")
         await readable(counter, cards)
         assert (await counter.ask(GenerateTokenCryptogram(id=token.id, domain=DOMAIN))).dpan == token.dpan
+
+    at_counter(database, test)
+
+
+def test_what_is_left_is_counted_to_a_bound_and_ends_at_nothing(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rewrap, "MAX_COUNTED", 3)
+
+    async def test(counter: Counter) -> None:
+        await filled(counter, 9)
+        counter.keyring.rotate()
+        assert await counter.vault.cards_under("pan-1") == 3
+        answers = [await counter.ask(Rewrap(limit=4)) for _ in range(4)]
+        assert answers == [Rewrapped(4, 3), Rewrapped(4, 1), Rewrapped(1, 0), Rewrapped(0, 0)]
+        assert await counter.vault.cards_under("pan-1") == 0
 
     at_counter(database, test)
 
