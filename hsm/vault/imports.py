@@ -13,7 +13,7 @@ from typing import Any
 import asyncpg
 
 from hsm.commands import HsmRefused
-from hsm.engine import Engine, NewCard
+from hsm.engine import Engine, NewCard, data_keys_used
 from hsm.errors import VaultError
 from hsm.vault.cards import Card, check_expiry
 from hsm.vault.vault import Vault
@@ -44,8 +44,10 @@ async def import_cards(request: ImportCards, vault: Vault, engine: Callable[[], 
     """
     if len(request.cards) > MAX_CARDS or len(request.domain) > 100:
         raise HsmRefused("malformed", f"a batch has at most {MAX_CARDS} cards, a domain 100 characters")
+    keys: set[str] = set()
     for _ in range(_ATTEMPTS):
-        known = [await _known(card, number, engine) for number, card in enumerate(request.cards)]
+        known = [await _known(card, number, engine, keys) for number, card in enumerate(request.cards)]
+        data_keys_used.set(" ".join(sorted(keys)))  # of all cards, for the audit; each `identify` sets its own
         # All at once: they make up one statement.
         cards = await asyncio.gather(*(_card(item, vault) for item in known))
         if not request.domain:
@@ -67,14 +69,19 @@ async def import_cards(request: ImportCards, vault: Vault, engine: Callable[[], 
     raise VaultError("cards of this batch are being erased")
 
 
-async def _known(card: CardNumber, number: int, engine: Callable[[], Engine]) -> Card | NewCard | ImportedCard:
+async def _known(
+    card: CardNumber, number: int, engine: Callable[[], Engine], keys: set[str]
+) -> Card | NewCard | ImportedCard:
+    """Identify a card and add the keys that took to `keys`."""
     if number % _AT_ONCE == 0:
         await asyncio.sleep(0)
     try:
         check_expiry(card.expiry)
-        return engine().identify(card.pan, card.expiry)
+        found = engine().identify(card.pan, card.expiry)
     except HsmRefused as refused:
         return ImportedCard(refused=refused.code)
+    keys.update(data_keys_used.get().split())
+    return found
 
 
 async def _card(item: Card | NewCard | ImportedCard, vault: Vault) -> Card | ImportedCard:

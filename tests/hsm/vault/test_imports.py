@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 
 import msgspec
+import pytest
 
+from hsm.engine import data_keys_used
 from hsm.vault_commands import (
     CardNumber,
     DeleteCard,
@@ -58,6 +60,17 @@ def test_a_card_twice_in_a_batch_is_one_card(database: Database) -> None:
         for domain in ("", DOMAIN):
             answer: ImportedCards = await counter.ask(ImportCards(cards=(CARDS[0], CARDS[1], CARDS[0]), domain=domain))
             assert answer.cards[0] == answer.cards[2] != answer.cards[1]
+
+    at_counter(database, test)
+
+
+@pytest.mark.parametrize("domain", ["", DOMAIN])
+def test_the_audit_names_the_keys_of_all_cards(database: Database, domain: str) -> None:
+    async def test(counter: Counter) -> None:
+        await counter.card(MASTERCARD)
+        data_keys_used.set("")
+        await counter.ask(ImportCards(cards=CARDS, domain=domain))  # the last is known: it takes a fingerprint only
+        assert data_keys_used.get() == "fingerprint/1 pan/1"
 
     at_counter(database, test)
 
