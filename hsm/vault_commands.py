@@ -71,7 +71,7 @@ class CardToken(msgspec.Struct, frozen=True, tag="card_token", kw_only=True):
 
 
 class Detokenize(msgspec.Struct, frozen=True, tag="detokenize", kw_only=True):
-    """Ask for the number behind a token; not for the tokenizer, and audited with its purpose.
+    """Ask for the number behind a token; not for the tokenizer. The audit has the caller, the log the purpose.
 
     Args:
         id: a `tok_…` or `pm_…` of `domain`; or, with an empty domain, a `card_…` or a surrogate.
