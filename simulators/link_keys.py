@@ -25,6 +25,7 @@ from simulators.errors import LinkKeyError
 
 BLOCK_VERSION = "D"
 AES_FORMAT = 4  # of the PIN block formats the only one under AES
+AGAIN = frozenset({"91", "96"})  # DE 39 that refuse the moment, not the key
 _AES_LENGTHS = {16: "AES-128", 24: "AES-192", 32: "AES-256"}
 
 
@@ -179,9 +180,12 @@ class LinkKeys:
         return made
 
     def settle(self, offer: Offer, response_code: str, kcv: str) -> bool:
-        """What the peer has said to an offer; True where the new key is in force now."""
+        """What the peer has said to an offer; True where the new key is in force now.
+
+        91 and 96 leave it open: the peer may have taken it before, so the same key is offered again.
+        """
         current, key = self._offered.get(offer.kind, (None, b""))
-        if current != offer:
+        if current != offer or response_code in AGAIN:
             return False
         del self._offered[offer.kind]
         if response_code != "00" or not hmac.compare_digest(kcv.encode(), offer.kcv.encode()):

@@ -34,7 +34,7 @@ from messages.errors import DecodeError, EncodeError
 from messages.exchange import de7
 from messages.key_change import BLOCK, key_request, offered_key
 from messages.message import Message
-from messages.mti import repeat_mti
+from messages.mti import is_repeat, repeat_mti
 from messages.trace import trace_id as new_trace_id
 from switch.clock import Clock
 from switch.errors import ExchangeLost, KeyExchangeFailed, LinkUnavailable
@@ -53,6 +53,7 @@ LOOK_S = 15.0  # how often the schedule, and what was not answered, is looked at
 RETRY_S = 300.0  # after an exchange by schedule that the peer refused
 OPEN_RETRY_S = 10.0  # after one that was not answered: well within the time that peers take the key before
 AGAIN = frozenset({"91", "96"})  # DE 39 that refuse the moment, not the key
+NOT_NOW = "96"
 # Outcomes after which the peer may have the new key in force.
 LEFT_OPEN = frozenset({"no_answer", "not_activated"})
 NOT_THIS_KEY = frozenset({"refused", "wrong_kcv"})  # outcomes after which another key is offered
@@ -297,9 +298,17 @@ class KeyExchange:
 
     # The peer starts
 
-    async def answer(self, request: Message) -> Message:
-        """Take the key that the peer sends, and make the 0810."""
+    async def answer(self, request: Message) -> Message | None:
+        """Take the key that the peer sends, and make the 0810; None where nobody knows whether the key is in force.
+
+        A refusal would have the peer drop a key that may be in force here. Without an answer it repeats it, and the
+        hsm takes the same key once more. What is repeated may have been taken the first time.
+        """
         told, kind = await self._told(request)
+        if told is None or (told[39] == NOT_NOW and is_repeat(request.mti)):
+            self._meters.count("key_exchanges", self.link, kind, "unanswered")
+            log.warning("key_offer_unanswered", link=self.link, kind=kind, started_by="peer")
+            return None
         code = told[39]
         self._meters.count("key_exchanges", self.link, kind, "ok" if code == "00" else f"answered_{code}")
         event = log.info if code == "00" else log.critical
@@ -309,7 +318,7 @@ class KeyExchange:
         )  # fmt: skip
         return management_answer(request, told)
 
-    async def _told(self, request: Message) -> tuple[dict[int, str], str]:
+    async def _told(self, request: Message) -> tuple[dict[int, str] | None, str]:
         try:
             kind, block = offered_key(request.elements)
         except DecodeError as error:
@@ -321,9 +330,9 @@ class KeyExchange:
             async with self._taking, self._alone(kind):  # a repeat waits for what it repeats
                 return await self._taken(kind, block), kind
         except KeyExchangeFailed:
-            return {39: "96"}, kind  # both ends started at once: the peer may try again
+            return {39: NOT_NOW}, kind  # both ends started at once: the peer may try again
 
-    async def _taken(self, kind: str, block: str) -> dict[int, str]:
+    async def _taken(self, kind: str, block: str) -> dict[int, str] | None:
         digest = hashlib.sha256(f"{kind} {block}".encode()).digest()
         latest, kcv = self._latest.get(kind, (b"", ""))
         if digest == latest:
@@ -336,7 +345,7 @@ class KeyExchange:
             log.warning("key_block_refused", link=self.link, kind=kind, error=str(refused))
             return {39: REFUSALS.get(refused.code, "63")}
         except HsmUnavailable:
-            return {39: "96"}
+            return None  # it may have taken it
         self._replace(kind)
         self._latest[kind] = digest, taken.keys[0].kcv
         return {39: "00", BLOCK: taken.keys[0].kcv}

@@ -111,7 +111,9 @@ class Reception:
 
     async def _exchange_key(self, session: Session, message: Message) -> None:
         assert self.keys is not None
-        await self._send(session, await self.keys.answer(message))
+        told = await self.keys.answer(message)
+        if told is not None:
+            await self._send(session, told)
 
     async def _send(self, session: Session, message: Message) -> None:
         try:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import trio
 
-from hsm.commands import HsmRefused
+from hsm.commands import HsmRefused, HsmUnavailable
 from hsm.key_commands import KeyInfo
 from messages.key_change import key_request
 from messages.message import Message
@@ -289,13 +289,67 @@ def test_nothing_is_taken_while_hsm_or_journal_are_away() -> None:
             part.available = False
             message = world.clients["pos"].acquirer.key_change("mac", world.clock.now())
             answer = await told(world, message, "pos")
-            assert answer is not None and answer.elements[39] == "96"
+            if part is world.hsm:
+                assert answer is None  # a key that it took, and did not say so, would be in force here
+            else:
+                assert answer is not None and answer.elements[39] == "96"
             with pytest.raises(KeyExchangeFailed) as caught:
                 await exchange_of(world, "alpha").start("mac")
             assert caught.value.outcome in ("hsm", "journal")
             part.available = True
         assert await world.clients["pos"].exchange_key("mac")
         await exchange_of(world, "alpha").start("mac")
+
+    in_world(script)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("link", LINKS)
+def test_a_key_that_the_hsm_took_without_saying_so_is_no_refusal(link: str, kind: str) -> None:
+    """The peer hears nothing, so it repeats the same key, and both ends end with it."""
+
+    async def script(world: World) -> None:
+        accept, late = world.hsm.accept_link_key, [True]
+
+        async def lost(request: Any) -> Any:
+            taken = await accept(request)
+            if late:
+                late.pop()
+                raise HsmUnavailable("no answer in time")
+            return taken
+
+        world.hsm.accept_link_key = lost  # type: ignore[method-assign]
+        assert await by_peer(world, link)(kind)
+        (active,) = await versions(world, link, kind)
+        assert active.version == 2 and active.kcv == keys_of(world, link).check_value(kind)
+        assert world.counted("key_exchanges", link, kind, "unanswered") == 1
+
+    in_world(script)
+
+
+def test_a_repeat_is_not_refused_while_the_key_is_busy_in_another_worker() -> None:
+    async def script(world: World) -> None:
+        first = world.clients["pos"].acquirer.key_change("mac", world.clock.now())
+        assert await world.journal.lease("keys:pos:mac", "another", 5.0)
+        answer = await told(world, first, "pos")
+        assert answer is not None and answer.elements[39] == "96"
+        assert await told(world, Message("0801", first.elements), "pos") is None
+        answer = await told(world, Message("0801", first.elements), "pos")  # told waits for 30 s
+        assert answer is not None and answer.elements[39] == "00"
+
+    in_world(script)
+
+
+def test_what_is_refused_for_now_is_offered_again_with_the_same_key() -> None:
+    async def script(world: World) -> None:
+        client = world.clients["pos"]
+        offered = client.acquirer.keys.offer("mac").kcv
+        assert await world.journal.lease("keys:pos:mac", "another", 5.0)
+        assert not await client.exchange_key("mac")
+        assert client.acquirer.key_changes == [("mac", "96")]
+        await trio.sleep(5.0)
+        assert await client.exchange_key("mac")
+        assert keys_of(world, "pos").check_value("mac") == offered
 
     in_world(script)
 
