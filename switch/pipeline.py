@@ -48,6 +48,14 @@ JOURNAL_AWAY = Decline("96", "journal_unavailable")
 HSM_AWAY, SIGNED_OFF = "hsm_unavailable", "signed_off"
 
 
+class Unsaid(Exception):
+    """Whether the request is approved cannot be known or told now; its next repeat may be luckier."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
 class Pipeline:
     """Serves requests in one worker.
 
@@ -122,6 +130,8 @@ class Pipeline:
                 self._unanswered(request, "journal")
             else:
                 await self._late_decline(request)
+        except Unsaid as unsaid:
+            self._unanswered(request, unsaid.reason)
         except (HsmUnavailable, HsmRefused):
             self._unanswered(request, "mac")
         except Exception:
@@ -134,9 +144,13 @@ class Pipeline:
     # Steps
 
     async def _told(self, request: Request) -> tuple[dict[int, str], Decline | StoredIntentOutcome, bool]:
-        """What the acquirer is told (without what is echoed), why, and whether it has been told before."""
+        """What the acquirer is told (without what is echoed), why, and whether it has been told before.
+
+        Raises:
+            Undecided, Unsaid: nothing can be said.
+        """
         at = request.started
-        decline = screen(request, self._rng)
+        screened = decline = screen(request, self._rng)
         now = perf_counter()
         self._screening.observe(now - at)
         if decline is None:
@@ -145,9 +159,11 @@ class Pipeline:
             self._identifying.observe(now - at)
         elif request.link.mac_key:
             decline = await authenticate(request, self._hsm) or decline
-        if decline is not None and (decline.reason != HSM_AWAY or request.kind not in WITH_CARD):
-            if decline.reason == SIGNED_OFF and is_repeat(request.message.mti):
-                raise Undecided(approval=True)
+        # Without the HSM a card can still be declined for good; other requests, and what has no key, leave no trace.
+        lasting = screened is None and decline is not None and decline.reason == HSM_AWAY and request.kind in WITH_CARD
+        if decline is not None and not lasting:
+            if is_repeat(request.message.mti) and (decline.response_code == "96" or decline.reason == SIGNED_OFF):
+                raise Unsaid(decline.reason)  # what it repeats may be approved
             return self._declined(decline)
         if request.key in self._refused:
             return self._declined(JOURNAL_AWAY)
@@ -160,7 +176,10 @@ class Pipeline:
             return self._refuse_key(request)
         self._recording.observe(perf_counter() - now)
         if not begun.fresh:
-            return await self._repeated(request, intent, begun)
+            known = await self._repeated(request, intent, begun)
+            if lasting and request.link.mac_key and known[0][39] == "00":
+                raise Unsaid(HSM_AWAY)  # its MAC is not verified: no approval for whoever that is
+            return known
         if request.kind in WITH_CARD:
             outcome = await self._online(request, begun, decline)
         else:

@@ -68,7 +68,7 @@ async def _asked(request: Request, hsm: Hsm, pan: str) -> Decline | None:
     except HsmRefused as refused:
         if refused.code == WRONG:
             request.session.mac.failed(message.mti, request.session.peer, WRONG)
-        return refusal(refused)
+        return Decline("96", AWAY, refused.detail) if refused.code == "overloaded" else refusal(refused)
     except HsmUnavailable:
         return Decline("96", AWAY)
     return None

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
 import trio
 
+from hsm.commands import HsmRefused, Screen
 from ledger.journal import Decision, Kind, network_stan
 from messages.exchange import original_data
 from messages.message import Message
@@ -264,6 +269,78 @@ def test_an_hsm_that_is_away_is_96_and_the_repeat_cannot_do_better() -> None:
         repeat = await told(world, Message("0201", request.elements))
         assert repeat is not None and repeat.elements[39] == "96"
         assert (await told(world, purchase("000002", de2=surrogate(world)))).elements[39] == "00"  # type: ignore[union-attr]
+
+    in_world(script)
+
+
+@contextmanager
+def hsm_out(world: World, how: str) -> Iterator[None]:
+    """The hsm away, or overloaded: as many commands wait as it takes, but MACs of answers are made."""
+    screen = world.hsm.screen
+
+    async def refused(request: Screen) -> object:
+        raise HsmRefused("overloaded", "too many commands wait")
+
+    if how == "away":
+        world.hsm.available = False
+    else:
+        world.hsm.screen = refused  # type: ignore[method-assign,assignment]
+    yield
+    world.hsm.available = True
+    world.hsm.screen = screen  # type: ignore[method-assign]
+
+
+async def said(world: World, message: Message) -> list[str]:
+    """DE 39 of what a link with MACs is told, which for a decline may have none."""
+    client = world.clients["pos"]
+    return [client.acquirer.codec.decode(frame).elements[39] for frame in await world.send_aside(client, message)]
+
+
+@pytest.mark.parametrize("how", ["away", "overloaded"])
+def test_a_repeat_is_not_told_no_while_the_hsm_cannot_be_asked(how: str) -> None:
+    """The books have the truth about a payment; without its MAC verified, nobody is told of an approval."""
+
+    async def script(world: World) -> None:
+        request = purchase(de2=surrogate(world))
+        with_mac = purchase("000002")
+        first = await told(world, request), await told(world, with_mac, "pos")
+        assert [answer.elements[39] for answer in first if answer] == ["00", "00"]
+        with hsm_out(world, how):
+            assert await told(world, Message("0201", request.elements)) == first[0]
+            assert await told(world, Message("0201", with_mac.elements), "pos") is None
+            assert await said(world, purchase("000003")) == ["96"]
+        again = await told(world, Message("0201", with_mac.elements), "pos")
+        assert again is not None and again.elements[39] == "00"
+        assert decisions(world)[2] == (Kind.PURCHASE, Decision.DECLINED, "96")
+
+    in_world(script)
+
+
+@pytest.mark.parametrize("how", ["away", "overloaded"])
+def test_a_repeated_capture_is_not_told_no_while_the_hsm_cannot_be_asked(how: str) -> None:
+    """An acquirer that hears 96 captures again with a new STAN, and a part of a hold would be booked twice."""
+
+    async def script(world: World) -> None:
+        client, now = world.clients["pos"], world.clock.now
+        held = await client.perform(client.acquirer.authorization(VISA, 1000, "EUR", now()))
+        capture = client.acquirer.capture(held, 400, now(), final=False).message
+        first = await told(world, capture, "pos")
+        assert first is not None and first.elements[39] == "00"
+        with hsm_out(world, how):
+            assert await told(world, Message("0221", capture.elements), "pos") is None
+            assert world.counted("unanswered", "hsm_unavailable") == 1
+        again = await told(world, Message("0221", capture.elements), "pos")
+        assert again is not None and again.elements[39] == "00"
+        assert len(decisions(world)) == 2
+
+    in_world(script)
+
+
+def test_what_lacks_an_element_leaves_no_trace_while_the_hsm_is_away() -> None:
+    async def script(world: World) -> None:
+        with hsm_out(world, "away"):
+            assert await said(world, purchase(de42="")) == ["96"]
+        assert decisions(world) == []
 
     in_world(script)
 
