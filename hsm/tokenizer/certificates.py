@@ -80,13 +80,14 @@ class Certificate:
             # Without a password function OpenSSL would ask a terminal for the one of an encrypted key.
             context.load_cert_chain(certificate, private_key, password=lambda: "")
             leaf = x509.load_pem_x509_certificates(certificate.read_bytes())[0]
+            open_to_all = private_key.stat().st_mode & stat.S_IROTH
         except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
             raise ConfigurationError(
                 f"tokenizer.certificate and private_key ({certificate}, {private_key}): "
                 f"{getattr(error, 'reason', None) or getattr(error, 'strerror', None) or type(error).__name__}"
             ) from None
         log.info("certificate_loaded", serial=f"{leaf.serial_number:x}", ends_at=leaf.not_valid_after_utc.isoformat())
-        if private_key.stat().st_mode & stat.S_IROTH:
+        if open_to_all:
             log.warning("private_key_open", hint=f"every user can read it: chmod o-r {private_key}")
         if leaf.not_valid_after_utc < datetime.now(UTC) + _WARN_BEFORE:
             log.warning("certificate_ends_soon", ends_at=leaf.not_valid_after_utc.isoformat())

@@ -139,6 +139,19 @@ def test_files_that_are_none_are_named(tmp_path: Path, files: dict[str, str]) ->
         Certificate(files["private_key"], files["certificate"])
 
 
+def test_a_key_that_goes_while_it_is_read_is_refused_and_following_goes_on(
+    files: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate, read = Certificate(**files), x509.load_pem_x509_certificates
+
+    def read_while_the_key_goes(data: bytes) -> list[x509.Certificate]:
+        Path(files["private_key"]).unlink()
+        return read(data)
+
+    monkeypatch.setattr(x509, "load_pem_x509_certificates", read_while_the_key_goes)
+    assert certificate.reload() is False
+
+
 @pytest.mark.parametrize(
     ("settings", "problem"),
     [
