@@ -40,6 +40,7 @@ from hsm.tokenizer.field_pages import FieldPages
 from hsm.tokenizer.headers import BrowserHeaders
 from hsm.vault.database import Database
 from hsm.vault_commands import VaultHsm
+from messages.address import address_of
 
 log = structlog.get_logger(__name__)
 
@@ -182,11 +183,9 @@ def _signals(server: GuardedServer, certificate: Certificate | None) -> Iterator
 
 
 def _bind(address: str) -> socket.socket:
-    host, _, port = address.rpartition(":")
-    if not port.isdigit():
-        raise ConfigurationError(f"tokenizer.listen: {address!r} is not host:port")
+    host, port = address_of(address)
     try:
-        family, _, _, _, target = socket.getaddrinfo(host.strip("[]") or None, int(port), type=socket.SOCK_STREAM)[0]
+        family, _, _, _, target = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listening = socket.socket(family, socket.SOCK_STREAM)
         try:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

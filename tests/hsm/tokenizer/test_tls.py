@@ -21,7 +21,7 @@ from gateway.tokenizer import Tokenizer
 from hsm.errors import ConfigurationError
 from hsm.tokenizer.certificates import Certificate
 from hsm.tokenizer.config import TokenizerConfig
-from hsm.tokenizer.server import internal_secret
+from hsm.tokenizer.server import _bind, internal_secret
 from tests.hsm.tokenizer.certificates import Authority
 from tests.hsm.tokenizer.tokenizer_process import TokenizerProcess, serving
 
@@ -150,6 +150,11 @@ def test_a_key_that_goes_while_it_is_read_is_refused_and_following_goes_on(
 
     monkeypatch.setattr(x509, "load_pem_x509_certificates", read_while_the_key_goes)
     assert certificate.reload() is False
+
+
+def test_an_address_without_a_host_does_not_listen_on_all() -> None:
+    with pytest.raises(ValueError, match="host:port"):
+        _bind(":0")
 
 
 @pytest.mark.parametrize(
