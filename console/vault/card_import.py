@@ -20,9 +20,8 @@ import msgspec
 
 from console.config import Config
 from console.errors import ConsoleError, UsageError
-from console.hsm.officer import Officer, expect
+from console.hsm.officer import Officer, expect, running_officer
 from console.vault.card_file import BadLine, CardFile, CardLine
-from console.vault.officer import vault_officer
 
 BATCH = 500
 COLUMNS = ("token", "last4", "brand", "fingerprint", "line")
@@ -61,7 +60,7 @@ def run_import(config: Config, source: str, output: Path, max_bad: int, as_json:
     )
     errors = Console(file=sys.stderr, highlight=False, markup=False)
     with (
-        vault_officer(config) as officer,
+        running_officer(config) as officer,
         _opened(source) as stream,
         Import(officer, output, _size_and_time(stream)) as work,
     ):

@@ -11,8 +11,7 @@ import msgspec
 
 from console.config import Config
 from console.errors import UsageError
-from console.hsm.officer import expect
-from console.vault.officer import vault_officer
+from console.hsm.officer import expect, running_officer
 
 if TYPE_CHECKING:
     from hsm.vault_commands import DeletionProof
@@ -37,7 +36,7 @@ def run_delete(config: Config, name: str, reason: str, by: str, sure: bool, as_j
         import typer
 
         typer.confirm(f"Erase the card of {name} for all merchants, for good?", abort=True, err=True)
-    with vault_officer(config) as officer:
+    with running_officer(config) as officer:
         request = DeleteCard(id=name, reason=reason, by=by or getpass.getuser())
         proof = expect(DeletionProof, officer.ask(request))
     if as_json:
@@ -50,7 +49,7 @@ def run_proof(config: Config, name: str, as_json: bool) -> int:
     """Verify the chain of deletions and print the proof. Returns the exit status: 1 where the chain is broken."""
     from hsm.vault_commands import DeletionProof, ProveDeletion
 
-    with vault_officer(config) as officer:
+    with running_officer(config) as officer:
         proof = expect(DeletionProof, officer.ask(ProveDeletion(id=name)))
     if as_json:
         print(_as_json(proof))

@@ -5,14 +5,19 @@ from __future__ import annotations
 import csv
 import io
 import tracemalloc
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import specs
+from console.config import Config, load_config
 from console.errors import ConsoleError, UsageError
+from console.vault import card_import
 from console.vault.card_file import BadLine
-from console.vault.card_import import BATCH, Import
+from console.vault.card_import import BATCH, Import, run_import
+from console.vault.deletion import run_proof
 from hsm.vault_commands import ImportCards, ImportedCard, ImportedCards
 from messages.card import luhn_digit
 
@@ -88,6 +93,32 @@ def test_bad_lines_are_told_in_order_with_those_that_the_hsm_refuses(tmp_path: P
     assert [line.number for line in bad] == [2, 3, 4, 5]
     assert (work.mark.imported, work.mark.bad) == (1, 4)
     assert [row["line"] for row in rows(tmp_path / "out.csv")] == ["1"]
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
+    monkeypatch.setattr("hsm.process.forbid_dumps", lambda: None)  # of this process
+    return load_config(Path(str(specs.__file__)).with_name("cardswitch.toml"), state=tmp_path / "state")
+
+
+def test_an_hsm_that_goes_away_says_where_the_import_goes_on(
+    tmp_path: Path, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(card_import, "running_officer", lambda _: nullcontext(Vault(lasts=1)))
+    (tmp_path / "cards.csv").write_bytes(source(BATCH + 1))
+    with pytest.raises(ConsoleError, match="did not answer") as stopped:
+        run_import(config, str(tmp_path / "cards.csv"), tmp_path / "out.csv", 2, True)
+    assert stopped.value.fix == f"run the same command again to go on after line {BATCH}"
+
+
+def test_without_the_hsm_running_nothing_is_imported_or_proven(tmp_path: Path, config: Config) -> None:
+    for run_it in (
+        lambda: run_import(config, "-", tmp_path / "out.csv", 0, True),
+        lambda: run_proof(config, "card_none", True),
+    ):
+        with pytest.raises(ConsoleError, match="the HSM does not run; start it: cardswitch up"):
+            run_it()
+    assert not (tmp_path / "out.csv").exists()
 
 
 def test_domains_of_one_file(tmp_path: Path) -> None:
