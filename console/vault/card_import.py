@@ -72,10 +72,12 @@ def run_import(config: Config, source: str, output: Path, max_bad: int, as_json:
                 for end in work.run(stream, lambda bad: errors.print(f"line {bad.number}: {bad.reason}")):
                     progress.update(task, completed=end, cards=work.mark.imported)
                     if work.mark.bad > max_bad:
-                        raise ConsoleError(f"more than {max_bad} lines are no cards", "look at the file")
+                        break
             except ConsoleError as error:
                 again = f"run the same command again to go on after line {work.mark.line}"
                 raise ConsoleError(str(error), again) from None
+        if work.mark.bad > max_bad:
+            raise ConsoleError(f"more than {max_bad} lines are no cards", "look at the file, or raise --max-bad")
         work.finish()
     if as_json:
         print(

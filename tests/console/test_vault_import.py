@@ -101,6 +101,20 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
     return load_config(Path(str(specs.__file__)).with_name("cardswitch.toml"), state=tmp_path / "state")
 
 
+def test_too_many_bad_lines_stop_and_say_what_helps(
+    tmp_path: Path, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(card_import, "running_officer", lambda _: nullcontext(Vault()))
+    (tmp_path / "cards.csv").write_bytes(b"x\n" * 3 + source(BATCH))
+    output = tmp_path / "out.csv"
+    for _ in range(2):  # to say the same again changes nothing
+        with pytest.raises(ConsoleError, match="more than 2 lines are no cards") as stopped:
+            run_import(config, str(tmp_path / "cards.csv"), output, 2, True)
+        assert stopped.value.fix == "look at the file, or raise --max-bad"
+    assert run_import(config, str(tmp_path / "cards.csv"), output, 10, True) == 1
+    assert [int(row["line"]) for row in rows(output)] == [line for line in range(4, BATCH + 4) if line != 81]
+
+
 def test_an_hsm_that_goes_away_says_where_the_import_goes_on(
     tmp_path: Path, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
