@@ -210,7 +210,7 @@ def component_generate(
 
 @hsm_app.command("rewrap")
 def rewrap(
-    batch: Annotated[int, typer.Option(min=1, max=5000, help="Cards in a transaction.")] = 500,
+    batch: Annotated[int, typer.Option(min=1, max=500, help="Cards in a transaction.")] = 500,
     config: ConfigOption = None,
     state: StateOption = None,
     as_json: JsonOption = False,

@@ -23,6 +23,7 @@ from hsm.algorithms.keyblock import unwrap_block, wrap_block
 from hsm.keys.attributes import ROLES
 from hsm.keys.exchange import load_party_keys, load_party_zmk
 from hsm.keys.holder import hold_lock
+from hsm.vault.rewrap import MAX_BATCH
 from tests.hsm.algorithms.test_keyblock import PUBLISHED
 
 
@@ -369,7 +370,8 @@ def test_the_data_key_rotates_and_the_old_version_stays(officer: Officer) -> Non
     assert first["kcv"] != second["kcv"]
     # Without the vault nobody knows what is stored under it.
     assert "key_in_use" in officer.refused("key", "retire", "pan", "--version", "1", "--yes")
-    assert "cardswitch up" in officer.refused("rewrap")
+    assert "cardswitch up" in officer.refused("rewrap", "--batch", str(MAX_BATCH))
+    assert "--batch" in officer.run("rewrap", "--batch", str(MAX_BATCH + 1))[2]  # it would be cut down in silence
 
 
 @pytest.mark.parametrize(("length", "count"), [(16, 2), (16, 3), (24, 2), (24, 3), (32, 2), (32, 3)])
