@@ -59,16 +59,17 @@ def links(config: Config) -> list[dict[str, Any]]:
     from switch.errors import ControlError
 
     rows: list[dict[str, Any]] = []
-    answered, reason = 0, ""
+    answered, failed = 0, []
     for path in _sockets(config):
         try:
             rows += ask(path, "links")
             answered += 1
         except ControlError as error:
-            reason = str(error)
-            print(f"cardswitch: {error}", file=sys.stderr) if answered else None
+            failed.append(str(error))
     if not answered:
-        raise ConsoleError(f"no worker of the switch answers: {reason}", "start cardswitch up first")
+        raise ConsoleError(f"no worker of the switch answers: {', '.join(failed[-1:])}", "start cardswitch up first")
+    for reason in failed:
+        print(f"cardswitch: {reason}", file=sys.stderr)
     return rows
 
 
