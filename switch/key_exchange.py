@@ -48,6 +48,7 @@ TRIES = 3  # 0800, then 0801: the peer may have taken the key and its answer may
 ACTIVATIONS = 5  # the peer has the key in force by now, so the hsm has to be told, whatever it takes
 ACTIVATION_PAUSE_S = 0.5
 LEASE_S = 60.0
+RELEASE_S = 1.0  # given to the journal for taking a lease back, also by who is cancelled
 PAUSE_S = 1.0  # between two exchanges of a key: the hsm takes one version before, and messages are under way
 LOOK_S = 15.0  # how often the schedule, and what was not answered, is looked at
 RETRY_S = 300.0  # after an exchange by schedule that the peer refused
@@ -207,23 +208,24 @@ class KeyExchange:
         self._busy.add(kind)
         lease, pause = f"keys:{self.link}:{kind}", f"keys:{self.link}:{kind}:pause"
         holder = f"{self._holder}/{next(self._numbers)}"
+        ours = True  # unless the journal says no: an answer that was not waited for may have been a yes
         try:
             try:
-                if not await self._journal.lease(lease, holder, LEASE_S):
+                ours = await self._journal.lease(lease, holder, LEASE_S)
+                if not ours:
                     raise KeyExchangeFailed("busy", f"another worker exchanges the {kind} key of link {self.link}")
                 with trio.fail_after(4 * PAUSE_S):
                     while not await self._journal.lease(pause, holder, PAUSE_S):  # noqa: ASYNC110 (another process)
                         await trio.sleep(PAUSE_S / 4)
             except (JournalUnavailable, trio.TooSlowError) as error:
                 raise KeyExchangeFailed("journal", "the journal does not answer") from error
-            try:
-                yield
-            finally:
-                with contextlib.suppress(JournalUnavailable), trio.move_on_after(1.0):
-                    await self._journal.lease(pause, holder, PAUSE_S)
-                    await self._journal.lease(lease, holder, 0.0)
+            yield
         finally:
             self._busy.discard(kind)
+            if ours:
+                with contextlib.suppress(JournalUnavailable), trio.move_on_after(RELEASE_S, shield=True):
+                    await self._journal.lease(pause, holder, PAUSE_S)
+                    await self._journal.lease(lease, holder, 0.0)
 
     async def _exchange(self, kind: str, trace_id: str) -> Exchanged:
         if not self._usable():

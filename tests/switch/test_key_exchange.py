@@ -213,6 +213,33 @@ def test_one_worker_exchanges_at_a_time() -> None:
     in_world(script)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("after_s", [0.0, 0.5])
+def test_who_is_cancelled_leaves_no_lease_behind(after_s: float, kind: str) -> None:
+    async def script(world: World) -> None:
+        if after_s:
+            world.issuers["alpha"].issuer.faults.add(FaultRule(kind="silence", mti=("0800",), count=1))
+        with trio.move_on_after(after_s) as scope:
+            await exchange_of(world, "alpha").start(kind)
+        assert scope.cancelled_caught
+        await exchange_of(world, "alpha").start(kind)
+        assert (await versions(world, "alpha", kind))[0].version == 2
+
+    in_world(script)
+
+
+def test_a_pause_that_does_not_end_leaves_no_lease_behind() -> None:
+    async def script(world: World) -> None:
+        assert await world.journal.lease("keys:alpha:mac:pause", "another", 5.0)
+        with pytest.raises(KeyExchangeFailed) as caught:
+            await exchange_of(world, "alpha").start("mac")
+        assert caught.value.outcome == "journal"
+        await trio.sleep(1.0)
+        await exchange_of(world, "alpha").start("mac")
+
+    in_world(script)
+
+
 def test_a_key_is_renewed_by_schedule_once_over_all_workers() -> None:
     async def script(world: World) -> None:
         await world.start_worker(1)
