@@ -153,7 +153,7 @@ class Rewrap(msgspec.Struct, frozen=True, tag="rewrap", kw_only=True):
 
 
 class Rewrapped(msgspec.Struct, frozen=True, tag="rewrapped"):
-    """`done` in this batch, `left` under older versions."""
+    """`done` in this batch, `left` under older versions (from 100,000 on: at least so many)."""
 
     done: int
     left: int

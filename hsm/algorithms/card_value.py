@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hmac
 
+from hsm.algorithms.decimalization import decimal_digits
 from hsm.algorithms.emv_keys import card_key
 from hsm.algorithms.mac import retail_mac
 from hsm.algorithms.primitives import TdesKey
@@ -63,7 +64,7 @@ def card_value(cvk: TdesKey, pan: str, expiry: str, service_code: str) -> str:
     _digits(service_code, 3, "a service code")
     # Encrypting the left half under CVK A, adding the right one and encrypting under the pair is ISO 9797-1 MAC
     # algorithm 3 over two blocks.
-    return decimal_digits(retail_mac(cvk, bytes.fromhex((pan + expiry + service_code).ljust(32, "0"))))
+    return decimal_digits(retail_mac(cvk, bytes.fromhex((pan + expiry + service_code).ljust(32, "0"))), VALUE_DIGITS)
 
 
 def dynamic_card_value(imk: TdesKey, pan: str, psn: str, atc: str, expiry: str, service_code: str) -> str:
@@ -88,7 +89,9 @@ def dynamic_card_value(imk: TdesKey, pan: str, psn: str, atc: str, expiry: str, 
     if len(atc) != 4 or not set(atc) <= set("0123456789ABCDEFabcdef"):
         raise ValueError("a transaction counter has 4 digits")
     with card_key(imk, pan, psn) as key:
-        return decimal_digits(retail_mac(key, bytes.fromhex((atc + pan[4:] + expiry + service_code).ljust(32, "0"))))
+        return decimal_digits(
+            retail_mac(key, bytes.fromhex((atc + pan[4:] + expiry + service_code).ljust(32, "0"))), VALUE_DIGITS
+        )
 
 
 def cavv_output(cvk: TdesKey, pan: str, atn: str, result_code: str) -> str:
@@ -114,17 +117,6 @@ def cavv_output(cvk: TdesKey, pan: str, atn: str, result_code: str) -> str:
 def values_match(calculated: str, received: str) -> bool:
     """Whether `received` is the calculated value; takes the same time for any digits."""
     return hmac.compare_digest(calculated.encode(), received.encode())
-
-
-def decimal_digits(block: bytes, count: int = VALUE_DIGITS) -> str:
-    """Return the first decimal digits of a block's hexadecimal ones; when they run out, A–F follow as 0–5.
-
-    Source: IBM z/OS ICSF Application Programmer's Guide, CVV and PVV generation algorithms.
-    """
-    nibbles = block.hex()
-    digits = "".join(nibble for nibble in nibbles if nibble.isdigit())
-    letters = "".join(str(int(nibble, 16) - 10) for nibble in nibbles if nibble.isalpha())
-    return (digits + letters)[:count]
 
 
 def check_pan(pan: str) -> None:

@@ -16,9 +16,9 @@ from contextlib import AbstractContextManager, contextmanager
 from hashlib import sha1
 
 from hsm.algorithms.clear_keys import ClearTdesKey
+from hsm.algorithms.components import odd_parity
+from hsm.algorithms.decimalization import decimal_digits
 from hsm.algorithms.primitives import DES_BLOCK_BYTES, TdesKey
-
-_DECIMALISED = str.maketrans("abcdef", "012345")
 
 
 def card_key(imk: TdesKey, pan: str, psn: str, option: str = "A") -> AbstractContextManager[TdesKey]:
@@ -96,13 +96,10 @@ def card_key_tail(imk: TdesKey, pan: str, psn: str, option: str) -> bytes:
         Book 2, A1.4.1.
     """
     left = imk.encrypt(card_key_data(pan, psn, option)[:DES_BLOCK_BYTES])
-    return bytes(byte & 0xFE | (byte >> 1).bit_count() & 1 ^ 1 for byte in left[4:])
+    return odd_parity(left)[4:]
 
 
 def _hashed(number: str) -> str:
     even = number if len(number) % 2 == 0 else "0" + number
     # SHA-1 spreads digits here, nothing rests on collisions.
-    nibbles = sha1(bytes.fromhex(even), usedforsecurity=False).hexdigest()
-    decimal = "".join(nibble for nibble in nibbles if nibble.isdigit())
-    letters = "".join(nibble for nibble in nibbles if nibble.isalpha()).translate(_DECIMALISED)
-    return (decimal + letters)[:16]
+    return decimal_digits(sha1(bytes.fromhex(even), usedforsecurity=False).digest(), 16)

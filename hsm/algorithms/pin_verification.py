@@ -9,6 +9,7 @@ from __future__ import annotations
 import hmac
 from collections import Counter
 
+from hsm.algorithms.decimalization import decimal_digits
 from hsm.algorithms.pinblock import MAX_PIN_DIGITS, MIN_PIN_DIGITS
 from hsm.algorithms.primitives import TdesKey
 
@@ -39,11 +40,7 @@ def generate_pvv(key: TdesKey, pan: str, pin: str, key_index: int) -> str:
     if not 0 <= key_index <= 9:
         raise ValueError("a PIN verification key index is 0 to 9")
     parameter = f"{pan[-12:-1]}{key_index}{pin[:PVV_DIGITS]}"
-    hexadecimal = key.encrypt(bytes.fromhex(parameter)).hex()
-    # First the decimal digits from left to right; only where there are fewer than four of them, the letters minus 10.
-    decimals = [digit for digit in hexadecimal if digit in _DECIMALS]
-    letters = [_DECIMALS[_LETTERS.index(digit)] for digit in hexadecimal if digit in _LETTERS]
-    return "".join((decimals + letters)[:PVV_DIGITS])
+    return decimal_digits(key.encrypt(bytes.fromhex(parameter)), PVV_DIGITS)
 
 
 def verify_pvv(key: TdesKey, pan: str, pin: str, key_index: int, pvv: str) -> bool:

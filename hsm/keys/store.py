@@ -164,7 +164,7 @@ class KeyStore:
 
         Where the value is the one in force already, nothing changes: a message that came twice has come once.
         Raises:
-            KeyStoreError: the value is that of an earlier version.
+            KeyStoreError: the value is that of an earlier version, as far back as versions are kept.
         """
         wrapped = self._objects.take(value, attributes)
         for record in reversed(self.versions(name)):

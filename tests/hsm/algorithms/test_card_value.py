@@ -11,12 +11,12 @@ from hsm.algorithms.card_value import (
     SERVICE_CODES,
     card_value,
     cavv_output,
-    decimal_digits,
     dynamic_card_value,
     service_code,
     values_match,
 )
 from hsm.algorithms.clear_keys import ClearTdesKey
+from hsm.algorithms.decimalization import decimal_digits
 
 # psec calls TripleDES as cryptography no longer wants it.
 pytestmark = [
@@ -71,10 +71,10 @@ def test_cavv_vector() -> None:
 
 
 def test_decimal_digits_go_on_with_letters() -> None:
-    assert decimal_digits(bytes.fromhex("12ABCDEF34567890")) == "123"
-    assert decimal_digits(bytes.fromhex("AB1CDEFABCDEF2AB")) == "120"
-    assert decimal_digits(bytes.fromhex("ABCDEFABCDEFAB9C")) == "901"
-    assert decimal_digits(bytes.fromhex("FEDCBAFEDCBAFEDC")) == "543"
+    assert decimal_digits(bytes.fromhex("12ABCDEF34567890"), 3) == "123"
+    assert decimal_digits(bytes.fromhex("AB1CDEFABCDEF2AB"), 3) == "120"
+    assert decimal_digits(bytes.fromhex("ABCDEFABCDEFAB9C"), 3) == "901"
+    assert decimal_digits(bytes.fromhex("FEDCBAFEDCBAFEDC"), 3) == "543"
 
 
 @given(kind=st.sampled_from(sorted(SERVICE_CODES)), code=st.text(DIGITS, min_size=3, max_size=3))
