@@ -82,7 +82,7 @@ class SoftwareLinkKeys:
         if found.key == active.value:
             return _info(active)
         if any(version.value == found.key for version in self._versions[name]):
-            raise HsmRefused("key_reused", f"key {name!r}: the block has a key that was replaced")
+            raise HsmRefused("key_exists", f"key {name!r}: the block has a key that was replaced")
         self._forget_pending(name)
         return self._put_in_force(name, self._add(name, found.attributes, found.key, "pending"))
 

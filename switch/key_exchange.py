@@ -16,10 +16,8 @@ same key, until it is answered: two keys that only the peer has would leave it w
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import hmac
 import random
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Protocol
 
@@ -58,7 +56,6 @@ NOT_NOW = "96"
 # Outcomes after which the peer may have the new key in force.
 LEFT_OPEN = frozenset({"no_answer", "not_activated"})
 NOT_THIS_KEY = frozenset({"refused", "wrong_kcv"})  # outcomes after which another key is offered
-MAX_SEEN = 64  # key blocks that are remembered, so that a repeat is answered and a replay refused
 
 # What the hsm refuses about a key block, as DE 39; anything else is 63, security violation.
 # Source: ISO 8583:1987 DE 39 (30 format error, 96 system malfunction).
@@ -127,8 +124,6 @@ class KeyExchange:
         self._open = set(keys)  # kinds of which an offer may be open, ours or that of a worker before us
         self._left = dict.fromkeys(keys, 0)  # the pending version that was offered again, 0: a new one was made
         self._taking = trio.Lock()
-        self._latest: dict[str, tuple[bytes, str]] = {}  # kind → digest and check value of the block in force
-        self._replaced: OrderedDict[bytes, None] = OrderedDict()  # digests of blocks that were in force before
 
     # We start
 
@@ -238,7 +233,6 @@ class KeyExchange:
         if failed is not None:
             raise failed
         await self._activate(made, trace_id)
-        self._replace(kind)
         return Exchanged(self.link, kind, made.name, made.version, made.kcv)
 
     async def _made(self, kind: str, trace_id: str, *, anew: bool = False) -> KeyBlock:
@@ -335,12 +329,7 @@ class KeyExchange:
             return {39: NOT_NOW}, kind  # both ends started at once: the peer may try again
 
     async def _taken(self, kind: str, block: str) -> dict[int, str] | None:
-        digest = hashlib.sha256(f"{kind} {block}".encode()).digest()
-        latest, kcv = self._latest.get(kind, (b"", ""))
-        if digest == latest:
-            return {39: "00", BLOCK: kcv}
-        if digest in self._replaced:
-            return {39: "63"}  # somebody replays it
+        """What the hsm says: it knows the key in force (a repeat) and those before (a replay), for all workers."""
         try:
             taken = await self._hsm.accept_link_key(AcceptLinkKey(name=self.keys[kind], block=block))
         except HsmRefused as refused:
@@ -348,13 +337,4 @@ class KeyExchange:
             return {39: REFUSALS.get(refused.code, "63")}
         except HsmUnavailable:
             return None  # it may have taken it
-        self._replace(kind)
-        self._latest[kind] = digest, taken.keys[0].kcv
         return {39: "00", BLOCK: taken.keys[0].kcv}
-
-    def _replace(self, kind: str) -> None:
-        """What was in force is no more."""
-        digest, _ = self._latest.pop(kind, (b"", ""))
-        self._replaced[digest] = None
-        while len(self._replaced) > MAX_SEEN:
-            self._replaced.popitem(last=False)

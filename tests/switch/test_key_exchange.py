@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from hsm.commands import HsmRefused, HsmUnavailable
-from hsm.key_commands import KeyInfo
+from hsm.key_commands import AcceptLinkKey, KeyInfo
 from messages.key_change import key_request
 from messages.message import Message
 from simulators.acquirer import Card
@@ -306,6 +306,33 @@ def test_a_repeat_is_answered_as_the_first_and_a_replay_is_refused() -> None:
         assert replayed is not None and replayed.elements[39] == "63"
         assert (await versions(world, "pos", "mac"))[0].version == 3
         assert await pay(world, "pos") == "00"
+
+    in_world(script)
+
+
+def test_a_replay_is_refused_by_every_worker() -> None:
+    """The first worker has taken a key that another one has replaced since: only the hsm knows."""
+
+    async def script(world: World) -> None:
+        await world.start_worker(1)
+        acquirer = world.clients["pos"].acquirer
+        taken: list[Message] = []
+        for worker in (0, 1):
+            taken.append(acquirer.key_change("mac", world.clock.now()))
+            for message in (taken[-1], Message("0801", taken[-1].elements)):
+                answer = await exchange_of(world, "pos", worker).answer(message)
+                assert answer is not None and answer.elements[39] == "00"
+                acquirer.receive(answer, world.clock.now())
+        for worker in (0, 1):
+            answer = await exchange_of(world, "pos", worker).answer(taken[0])
+            assert answer is not None and (answer.elements[39], answer.elements.get(48)) == ("63", None)
+            answer = await exchange_of(world, "pos", worker).answer(taken[1])
+            assert answer is not None and answer.elements[48] == keys_of(world, "pos").check_value("mac")
+        (active,) = await versions(world, "pos", "mac")
+        assert active.version == 3 and active.kcv == keys_of(world, "pos").check_value("mac")
+        with pytest.raises(HsmRefused) as caught:
+            await world.hsm.accept_link_key(AcceptLinkKey(name=active.name, block=taken[0].elements[48]))
+        assert caught.value.code == "key_exists"  # as the real one says
 
     in_world(script)
 
