@@ -31,6 +31,7 @@ RETRY_CAP_S = 10.0
 MAX_ACKNOWLEDGING = 64  # acknowledgements on their way to the journal
 # DE 39 that asks to come again later. Source: ISO 8583:1987 DE 39.
 AGAIN = frozenset({"91", "96"})
+SECURITY_VIOLATION = "63"  # on a link with MACs: the peer did not believe the advice, and so does not know it
 
 
 class Destination(Protocol):
@@ -147,7 +148,7 @@ class AdviceSender:
                 expires_at = trio.current_time() + self._timeout_s
                 answer = await session.exchange(message, expires_at, payload)
                 code = answer.elements.get(39, "")
-                if code not in AGAIN:
+                if code not in AGAIN and not (code == SECURITY_VIOLATION and session.mac.covers(mti)):
                     return code
                 reason = f"answered {code}"
             except (HsmUnavailable, LinkUnavailable):

@@ -169,6 +169,42 @@ def test_an_acknowledgement_of_an_acquirer_without_a_right_mac_is_none() -> None
     in_world(script)
 
 
+@pytest.mark.parametrize("issuer", ["alpha", "beta"])
+def test_an_advice_that_the_issuer_does_not_believe_is_sent_again(issuer: str) -> None:
+    """While the two ends do not have the same key, 63 says nothing about the payment."""
+
+    async def script(world: World) -> None:
+        client, now = world.clients["pos"], world.clock.now
+        server = world.issuers[issuer]
+        held = await client.perform(client.acquirer.authorization(CARDS[issuer], 1000, "EUR", now()))
+        keys = server.issuer.keys
+        believed = keys.mac_is_right
+        keys.mac_is_right = lambda data, mac: False  # type: ignore[method-assign,misc]
+        await client.perform(client.acquirer.reversal(held, now()))
+        await trio.sleep(10.0)
+        assert server.issuer.stats["mac refused"] >= 2
+        keys.mac_is_right = believed  # type: ignore[method-assign]
+        await trio.sleep(60.0)
+        assert server.issuer.entries.entries()[0].reversed
+        assert world.counted("advices_acknowledged", issuer, "63") == 0
+        assert world.counted("advices_acknowledged", issuer, "00") == 1
+        assert differences(world) == []
+
+    in_world(script)
+
+
+def test_63_ends_an_advice_where_there_are_no_macs() -> None:
+    async def script(world: World) -> None:
+        client, now = world.clients["pos"], world.clock.now
+        held = await client.perform(client.acquirer.authorization(CARDS["alpha"], 1000, "EUR", now()))
+        world.issuers["alpha"].issuer.faults.add(FaultRule(kind="decline", mti=("0420", "0421"), response_code="63"))
+        await client.perform(client.acquirer.reversal(held, now()))
+        await trio.sleep(10.0)
+        assert world.counted("advices_acknowledged", "alpha", "63") == 1
+
+    in_world(script, config=configured(alpha={"mac_key": ""}))
+
+
 def test_an_answer_that_nobody_can_verify_is_no_answer() -> None:
     """The hsm goes away between request and answer."""
 
