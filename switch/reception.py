@@ -16,7 +16,7 @@ from messages.errors import DecodeError, EncodeError
 from messages.exchange import pairing_key
 from messages.message import Message
 from messages.mti import is_response
-from switch.link_mac import AWAY, LinkMac
+from switch.link_mac import MISSING, WRONG, LinkMac
 from switch.management import KEY_CHANGES, answer, refusal
 from switch.meters import Meters
 
@@ -78,7 +78,7 @@ class Reception:
             self._take(session, message, frame)
             return
         try:
-            if reason == AWAY or is_response(message.mti):
+            if reason not in (MISSING, WRONG) or is_response(message.mti):
                 return  # whoever waits for an answer still waits; a request will be repeated
             told = refusal(message, "63")
         except DecodeError as error:

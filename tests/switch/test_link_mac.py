@@ -8,7 +8,7 @@ import msgspec
 import pytest
 import trio
 
-from hsm.commands import Dispatch, GenerateMac, Screen
+from hsm.commands import Dispatch, GenerateMac, HsmRefused, Screen
 from hsm.config import KeyConfig
 from hsm.keys.attributes import ROLES
 from hsm.vault.cards import luhn_digit
@@ -146,6 +146,30 @@ def test_what_an_issuer_starts_without_a_right_mac_is_answered_63_and_does_nothi
         assert [(message.mti, message.elements[39]) for message in heard] == [("0432", "63")] * 2
         assert len(world.journal._intents) == before
         assert world.counted("mac_failures", "alpha") == 2 or world.counted("mac_failures") == 2
+
+    in_world(script)
+
+
+def test_a_chargeback_that_an_overloaded_hsm_cannot_verify_is_not_refused() -> None:
+    """63 would end it at its issuer; without an answer it comes again."""
+
+    async def script(world: World) -> None:
+        client, server = world.clients["pos"], world.issuers["alpha"]
+        await client.perform(client.acquirer.purchase(VISA, 1000, "EUR", world.clock.now()))
+        screen = world.hsm.screen
+
+        async def refused(request: Screen) -> object:
+            raise HsmRefused("overloaded", "too many commands wait")
+
+        world.hsm.screen = refused  # type: ignore[method-assign,assignment]
+        server.chargeback(server.issuer.entries.entries()[0].key)
+        await trio.sleep(2.0)
+        assert world.counted("mac_failures", "alpha", "hsm_overloaded") >= 1
+        assert "0432" not in server.issuer.stats
+        world.hsm.screen = screen  # type: ignore[method-assign]
+        await trio.sleep(30.0)
+        assert server.issuer.stats["0432"] == 1 and server.issuer.open_chargebacks() == []
+        assert differences(world) == []
 
     in_world(script)
 
