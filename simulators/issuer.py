@@ -184,7 +184,8 @@ class Issuer:
         offer = self.keys.offer(kind)
         self._stan = self._stan % 999_999 + 1
         message = Message("0800", {7: de7(now), 11: f"{self._stan:06d}", **key_request(kind, offer.block)})
-        self._offers.clear()  # one at a time: the last one counts
+        # One of a kind at a time: the last one counts.
+        self._offers = {key: open_ for key, open_ in self._offers.items() if open_.kind != kind}
         self._offers[pairing_key(message)] = offer
         return message
 

@@ -133,15 +133,18 @@ class IssuerServer:
             LinkKeyError: there is no such key.
         """
         message = self.issuer.key_change(kind, self._clock())
-        done = len(self.issuer.key_changes)
+        done = len(self._key_changes(kind))
         for attempt in range(KEY_TRIES):
             await self._send_somewhere(message, attempt)
             with trio.move_on_after(KEY_TIMEOUT_S):
-                while len(self.issuer.key_changes) == done:  # noqa: ASYNC110 (a simulator, seldom)
+                while len(self._key_changes(kind)) == done:  # noqa: ASYNC110 (a simulator, seldom)
                     await trio.sleep(0.02)
-            if len(self.issuer.key_changes) > done:
-                return self.issuer.key_changes[-1] == (kind, "00")
+            if len(changes := self._key_changes(kind)) > done:
+                return changes[-1] == "00"
         return False
+
+    def _key_changes(self, kind: str) -> list[str]:
+        return [code for changed, code in self.issuer.key_changes if changed == kind]
 
     async def _send_somewhere(self, message: Message, attempts: int) -> bool:
         if not self._wires:

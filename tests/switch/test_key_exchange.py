@@ -81,6 +81,24 @@ def test_the_peer_gives_us_a_new_key(link: str, kind: str) -> None:
     in_world(script)
 
 
+def test_an_issuer_gives_us_keys_of_both_kinds_at_once() -> None:
+    async def script(world: World) -> None:
+        done: dict[str, bool] = {}
+
+        async def exchange(kind: str) -> None:
+            done[kind] = await by_peer(world, "alpha")(kind)
+
+        async with trio.open_nursery() as nursery:
+            for kind in KINDS:
+                nursery.start_soon(exchange, kind)
+        assert done == {"pin": True, "mac": True}
+        for kind in KINDS:
+            (active,) = await versions(world, "alpha", kind)
+            assert active.kcv == keys_of(world, "alpha").check_value(kind)
+
+    in_world(script)
+
+
 def test_payments_under_way_do_not_notice() -> None:
     """Load on two workers, with every key of every link exchanged again and again, from both ends."""
 
