@@ -15,6 +15,7 @@ import trio
 
 from hsm.commands import HsmRefused, HsmUnavailable
 from messages.exchange import de7
+from messages.key_change import KEY_CHANGE
 from messages.message import Message
 from messages.mti import response_mti
 from switch.clock import Clock
@@ -22,7 +23,7 @@ from switch.errors import ExchangeLost, LinkUnavailable
 from switch.link_state import LinkEvent
 from switch.session import Session
 
-SIGN_ON, SIGN_OFF, KEY_CHANGE, ECHO = "001", "002", "101", "301"
+SIGN_ON, SIGN_OFF, ECHO = "001", "002", "301"
 KEY_CHANGES = frozenset({KEY_CHANGE})
 
 # DE 70 → what it does to the state of the session that it came through.

@@ -6,7 +6,7 @@ looks at a message: what is not believed is no answer to anything, and a request
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 import structlog
@@ -63,14 +63,19 @@ class Reception:
         """Take one message; must not wait."""
         mti = message.mti
         self._meters.count("received", self._mac.link, mti)
-        if self._mac.covers(mti) and self._verified_here(mti):
-            if not session.start(self._verify, session, message, frame):
-                self._meters.count("unanswered", "overloaded")
+        try:
+            verified_here = self._mac.covers(mti) and (self._verify_requests or mti[1] == "8" or is_response(mti))
+        except DecodeError as error:
+            self._undecodable(session, frame, error)
+            return
+        if verified_here:
+            self._start(session, self._verify, session, message, frame)
         else:
             self._take(session, message, frame)
 
-    def _verified_here(self, mti: str) -> bool:
-        return self._verify_requests or mti[1] == "8" or mti[2] in "135"
+    def _start(self, session: Session, task: Callable[..., Awaitable[None]], *arguments: object) -> None:
+        if not session.start(task, *arguments):
+            self._meters.count("unanswered", "overloaded")
 
     async def _verify(self, session: Session, message: Message, frame: bytes) -> None:
         reason = await self._mac.problem(message, frame, session.peer)
@@ -100,11 +105,11 @@ class Reception:
 
     def _manage(self, session: Session, message: Message) -> None:
         if self.keys is not None and message.elements.get(70) in KEY_CHANGES:
-            session.start(self._exchange_key, session, message)
+            self._start(session, self._exchange_key, session, message)
             return
         told = answer(session, message)
         if self._mac.covers(told.mti):
-            session.start(self._send, session, told)
+            self._start(session, self._send, session, told)
         else:
             session.send(session.codec.encode(told))
         self._managed()

@@ -11,8 +11,8 @@ import trio
 from hsm.commands import Dispatch, GenerateMac, HsmRefused, Screen
 from hsm.config import KeyConfig
 from hsm.keys.attributes import ROLES
-from hsm.vault.cards import luhn_digit
 from ledger.journal import network_stan
+from messages.card import luhn_digit
 from messages.exchange import original_data
 from messages.framing import framing
 from messages.message import Message
@@ -281,6 +281,23 @@ def test_an_acquirers_network_management_without_its_mac_is_63() -> None:
         client.acquirer._sealing._management = False
         answer = await told(world, echo, "pos")
         assert answer is not None and (answer.elements[39], answer.elements[70]) == ("63", "301")
+
+    in_world(script, config=configured(pos={"mac_management": True}))
+
+
+@pytest.mark.parametrize("function", ["301", "101"])
+def test_network_management_above_the_limit_of_a_connection_is_counted(
+    function: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No task for its answer, MAC or new key: it is left to its repeat, and no such thing goes by unseen."""
+
+    async def script(world: World) -> None:
+        port = world.workers[0][0].ports["pos"]
+        session = port.session
+        assert session is not None
+        monkeypatch.setattr("switch.session.MAX_TASKS", 0)
+        port.reception._take(session, Message("0800", {7: "0314092653", 11: "000099", 70: function}), b"")
+        assert world.counted("unanswered", "overloaded") == 1
 
     in_world(script, config=configured(pos={"mac_management": True}))
 
