@@ -50,9 +50,9 @@ class KeyStatus(msgspec.Struct, frozen=True):
 class LinkStatus(msgspec.Struct, frozen=True, kw_only=True):
     """A link as one worker sees it; seconds are ago, None for never.
 
-    `state` is that of the connection that carries traffic, or else of the last one; `connecting` where there is none.
-    `in_flight` are requests of ours without an answer, `backlog` stored advices that wait. `keys` is None where the hsm
-    did not say.
+    `state` is that of the connection that carries traffic, or else of the last one; where there is none,
+    `connecting` for an issuer and `listening` for an acquirer. `in_flight` are requests of ours without an answer,
+    `backlog` stored advices that wait. `keys` is None where the hsm did not say.
     """
 
     worker: int
