@@ -53,9 +53,10 @@ RETRY_S = 300.0  # after an exchange by schedule that the peer refused
 OPEN_RETRY_S = 10.0  # after one that was not answered: well within the time that peers take the key before
 AGAIN = frozenset({"91", "96"})  # DE 39 that refuse the moment, not the key
 NOT_NOW = "96"
-# Outcomes after which the peer may have the new key in force.
-LEFT_OPEN = frozenset({"no_answer", "not_activated"})
 NOT_THIS_KEY = frozenset({"refused", "wrong_kcv"})  # outcomes after which another key is offered
+GIVEN_UP = NOT_THIS_KEY | {"not_expressible"}  # outcomes after which this key is not offered again by itself
+OPEN_S = 3600.0  # so long any worker takes up a pending version; then only who offered it, an operator or the schedule
+MADE_HERE = frozenset({"", "generated"})  # origins of keys that may be offered by themselves
 
 # What the hsm refuses about a key block, as DE 39; anything else is 63, security violation.
 # Source: ISO 8583:1987 DE 39 (30 format error, 96 system malfunction).
@@ -121,7 +122,8 @@ class KeyExchange:
         self._timeout_s = timeout_s
         self._numbers = stans()
         self._busy: set[str] = set()
-        self._open = set(keys)  # kinds of which an offer may be open, ours or that of a worker before us
+        self._offering = dict.fromkeys(keys, 0)  # the version that this worker offered last
+        self._given_up = dict.fromkeys(keys, 0)  # the version that the peer refused last, here
         self._left = dict.fromkeys(keys, 0)  # the pending version that was offered again, 0: a new one was made
         self._taking = trio.Lock()
 
@@ -133,13 +135,16 @@ class KeyExchange:
         Raises:
             KeyExchangeFailed: the key before stays in force; the reason is in the text.
         """
+        return await self._start(kind, resume=False)
+
+    async def _start(self, kind: str, *, resume: bool) -> Exchanged:
         trace_id = new_trace_id(self._rng.getrandbits)
         try:
             async with self._alone(kind):
-                exchanged = await self._exchange(kind, trace_id)
+                exchanged = await self._exchange(kind, trace_id, resume=resume)
         except KeyExchangeFailed as failed:
-            if failed.outcome in LEFT_OPEN:
-                self._open.add(kind)
+            if failed.outcome in GIVEN_UP:
+                self._given_up[kind] = self._offering[kind]
             self._meters.count("key_exchanges", self.link, kind, failed.outcome)
             event = log.info if failed.outcome == "busy" else log.critical  # somebody else is at it
             event(
@@ -147,7 +152,6 @@ class KeyExchange:
                 trace_id=trace_id,
             )  # fmt: skip
             raise
-        self._open.discard(kind)
         self._meters.count("key_exchanges", self.link, kind, "ok")
         log.info(
             "key_exchanged", link=self.link, kind=kind, key=exchanged.name, version=exchanged.version,
@@ -156,7 +160,11 @@ class KeyExchange:
         return exchanged
 
     async def run(self, hours: float) -> None:
-        """Make open offers again, and renew each key that is older than `hours` (0: none), until cancelled."""
+        """Make open offers again, and renew each key that is older than `hours` (0: none), until cancelled.
+
+        An offer is open while the hsm has a young pending version, whoever made it: a worker that is gone, one that was
+        cancelled, or this one. What the peer refuses is not offered by itself again, and nothing is made in its place.
+        """
         retry_at = dict.fromkeys(self.keys, 0.0)
         while True:
             await trio.sleep(LOOK_S * self._rng.uniform(0.5, 1.0))
@@ -164,7 +172,10 @@ class KeyExchange:
                 if trio.current_time() < retry_at[kind] or not self._usable():
                     continue
                 try:
-                    if await self._is_due(kind, hours):
+                    infos = await self.infos(kind)
+                    if self._is_open(kind, infos):
+                        await self._start(kind, resume=True)
+                    elif self._is_due(infos, hours):
                         await self.start(kind)
                 except KeyExchangeFailed as failed:
                     pause_s = RETRY_S if failed.outcome in NOT_THIS_KEY else OPEN_RETRY_S
@@ -180,13 +191,17 @@ class KeyExchange:
         """All versions of the link's key of a kind. Raises HsmRefused or HsmUnavailable."""
         return (await self._hsm.list_keys(ListKeys(name=self.keys[kind]))).keys
 
-    async def _is_due(self, kind: str, hours: float) -> bool:
-        if kind not in self._open and not hours:
-            return False
-        infos = await self.infos(kind)
-        if kind in self._open and any(info.status == "pending" for info in infos):
-            return True
-        self._open.discard(kind)
+    def _is_open(self, kind: str, infos: Sequence[KeyInfo]) -> bool:
+        since = self._clock.now().timestamp() - OPEN_S
+        return any(
+            info.status == "pending"
+            and info.origin in MADE_HERE
+            and info.version > self._given_up[kind]
+            and (info.created_at > since or info.version == self._offering[kind])
+            for info in infos
+        )
+
+    def _is_due(self, infos: Sequence[KeyInfo], hours: float) -> bool:
         active = [info.created_at for info in infos if info.status == "active"]
         return bool(hours and active) and max(active) + hours * 3600 <= self._clock.now().timestamp()
 
@@ -222,18 +237,27 @@ class KeyExchange:
                     await self._journal.lease(pause, holder, PAUSE_S)
                     await self._journal.lease(lease, holder, 0.0)
 
-    async def _exchange(self, kind: str, trace_id: str) -> Exchanged:
+    async def _exchange(self, kind: str, trace_id: str, *, resume: bool) -> Exchanged:
         if not self._usable():
             raise KeyExchangeFailed("link_down", f"link {self.link} is not signed on in this worker")
+        if resume and not self._is_open(kind, await self._seen(kind)):
+            raise KeyExchangeFailed("busy", f"another worker has finished the exchange on link {self.link}")
         made = await self._made(kind, trace_id)
         failed = await self._offered(kind, made)
-        if failed is not None and failed.outcome in NOT_THIS_KEY and made.version == self._left[kind]:
+        again = failed is not None and failed.outcome in NOT_THIS_KEY and made.version == self._left[kind]
+        if again and not resume:
             made = await self._made(kind, trace_id, anew=True)
             failed = await self._offered(kind, made)
         if failed is not None:
             raise failed
         await self._activate(made, trace_id)
         return Exchanged(self.link, kind, made.name, made.version, made.kcv)
+
+    async def _seen(self, kind: str) -> tuple[KeyInfo, ...]:
+        try:
+            return await self.infos(kind)
+        except (HsmRefused, HsmUnavailable) as error:
+            raise KeyExchangeFailed("hsm", f"the hsm does not say which keys there are: {error}") from error
 
     async def _made(self, kind: str, trace_id: str, *, anew: bool = False) -> KeyBlock:
         """The key to offer: one that was offered before and is still pending, or (`anew`) another."""
@@ -247,6 +271,7 @@ class KeyExchange:
 
     async def _offered(self, kind: str, made: KeyBlock) -> KeyExchangeFailed | None:
         """Offer a key; why the peer does not have it now, None where it has."""
+        self._offering[kind] = made.version
         answer = await self._answered(kind, made)
         code, kcv = answer.elements.get(39, ""), answer.elements.get(BLOCK, "").strip()
         if code in AGAIN:

@@ -17,7 +17,7 @@ from simulators.acquirer import Card
 from simulators.faults import FaultRule
 from simulators.link_keys import LinkKeys
 from switch.errors import KeyExchangeFailed
-from switch.key_exchange import LEASE_S, OPEN_RETRY_S, KeyExchange
+from switch.key_exchange import LEASE_S, OPEN_RETRY_S, OPEN_S, KeyExchange
 from tests.simulation.agreement import differences
 from tests.simulation.world import World
 from tests.switch.desk import MASTERCARD, VISA, in_world, told
@@ -214,6 +214,55 @@ def test_an_offer_left_by_a_worker_that_died_is_finished_by_the_next() -> None:
         await trio.sleep(LEASE_S + 40.0)
         (active,) = await versions(world, "alpha", "mac")
         assert active.version == 2 and active.kcv == keys_of(world, "alpha").check_value("mac")
+
+    in_world(script)
+
+
+def test_an_offer_that_was_cancelled_is_finished() -> None:
+    async def script(world: World) -> None:
+        await trio.sleep(40.0)
+        world.issuers["alpha"].issuer.faults.add(FaultRule(kind="silence", mti=("0800",), count=1))
+        with trio.move_on_after(0.5) as scope:
+            await exchange_of(world, "alpha").start("mac")
+        assert scope.cancelled_caught
+        await trio.sleep(60.0)
+        (active,) = await versions(world, "alpha", "mac")
+        assert active.version == 2 and active.kcv == keys_of(world, "alpha").check_value("mac")
+
+    in_world(script)
+
+
+def test_an_offer_left_by_a_worker_that_died_is_finished_by_another() -> None:
+    async def script(world: World) -> None:
+        await world.start_worker(1)
+        await trio.sleep(40.0)
+        world.issuers["alpha"].issuer.faults.add(FaultRule(kind="silence", mti=("0800",), count=1))
+        with trio.move_on_after(0.5):
+            await exchange_of(world, "alpha").start("mac")
+        world.crash_worker(0)
+        await trio.sleep(LEASE_S + 40.0)
+        active = [info for info in await exchange_of(world, "alpha", 1).infos("mac") if info.status == "active"]
+        assert [info.version for info in active] == [2]
+        assert active[0].kcv == keys_of(world, "alpha").check_value("mac")
+
+    in_world(script)
+
+
+def test_what_the_peer_refused_is_not_offered_for_ever() -> None:
+    """Once more by each worker that has not heard the refusal, and after an hour by nobody; no other key is made."""
+
+    async def script(world: World) -> None:
+        await world.start_worker(1)
+        keys_of(world, "alpha")._zmk = bytes(32)
+        with pytest.raises(KeyExchangeFailed, match="DE 39 = 63"):
+            await exchange_of(world, "alpha").start("mac")
+        await trio.sleep(OPEN_S + 60.0)
+        assert world.counted("key_exchanges", "alpha", "mac", "refused") == 2
+        world.crash_worker(0)
+        await world.start_worker(0)
+        await trio.sleep(300.0)
+        assert world.counted("key_exchanges", "alpha", "mac", "refused") <= 2
+        assert [info.version for info in await exchange_of(world, "alpha").infos("mac")] == [1, 2]
 
     in_world(script)
 
