@@ -114,7 +114,7 @@ def message_table(message: Message, unmasked: bool = False, title: str | None = 
     from rich.markup import escape
     from rich.table import Table
 
-    from messages.elements import ELEMENT_NAMES, PROCESSING_CODES, RESPONSE_CODES
+    from messages.dictionary.iso1987 import ELEMENT_NAMES, PROCESSING_CODES, RESPONSE_CODES
     from messages.mti import describe_mti
 
     heading = f"{title + '  ' if title else ''}[bold]{escape(message.mti)}[/] {_described(describe_mti, message.mti)}"

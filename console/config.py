@@ -24,16 +24,10 @@ from hsm.keys.attributes import ROLES
 from hsm.tokenizer.config import TokenizerConfig
 from ledger.config import FeesConfig, MerchantConfig
 from messages.address import address_of
-from switch.config import (
-    AcquirerLink,
-    FraudRule,
-    IssuerLink,
-    Route,
-    Settings,
-    SwitchConfig,
-    switch_config,
-)
+from switch.config import FraudRule, Settings, SwitchConfig, switch_config
 from switch.errors import ConfigError as SwitchConfigError
+from switch.links.settings import AcquirerLink, IssuerLink
+from switch.routing.settings import Route
 
 PACKAGED = "specs/cardswitch.toml"
 _LARGEST_FILE = 4 << 20

@@ -16,7 +16,7 @@ from rich.text import Text
 from console.codec_commands import elements_of
 from console.journal_view import Entry, Line, StoredAdvice
 from console.logging import masked_value
-from messages.elements import ELEMENT_NAMES, RESPONSE_CODES
+from messages.dictionary.iso1987 import ELEMENT_NAMES, RESPONSE_CODES
 from messages.message import Message
 from messages.money import Money
 from messages.mti import describe_mti

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hsm.keys.attributes import ROLES
-from switch.config import AcquirerLink, IssuerLink
+from switch.links.settings import AcquirerLink, IssuerLink
 
 if TYPE_CHECKING:
     from console.config import Config

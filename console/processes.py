@@ -183,7 +183,7 @@ def run_switch(config: Config, options: dict[str, Any]) -> None:
     from hsm.process import forbid_dumps
     from hsm.trio_client import open_hsm
     from ledger.writer import open_journal
-    from switch.network import SocketNetwork
+    from switch.links.network import SocketNetwork
     from switch.worker import run_worker
 
     forbid_dumps()  # card numbers pass through its memory

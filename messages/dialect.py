@@ -14,7 +14,8 @@ from typing import Any
 
 import msgspec
 
-from messages.elements import ELEMENT_NAMES
+from messages.composites.spec import Composite
+from messages.dictionary.iso1987 import ELEMENT_NAMES
 from messages.errors import SpecError
 
 KINDS = ("n", "a", "an", "ans", "z", "x+n", "b")
@@ -30,12 +31,47 @@ _BITMAPS = (1, 65)
 _LAST = 128
 
 
-class Element(msgspec.Struct, frozen=True, kw_only=True):
-    """One data element of a dialect.
+class Condition(msgspec.Struct, frozen=True, kw_only=True):
+    """`element` is needed where `when` holds.
 
-    `max_length` counts digits or characters, for kind "b" bytes; where `length_kind` is 0 it is the length.
-    `length_kind` is the number of length digits: 0 fixed, 2 LLVAR, 3 LLLVAR.
-    `pad` is "left 0", "right F" … for BCD with an odd number of digits, "" elsewhere.
+    Args:
+        element: what is needed.
+        when: element that is looked at.
+        starts: values, or their beginnings, that make it hold; empty: that it is there.
+        unless: elements each of which does instead.
+    """
+
+    element: int
+    when: int | None = None
+    starts: tuple[str, ...] = ()
+    unless: tuple[int, ...] = ()
+
+
+class MessageRule(msgspec.Struct, frozen=True, kw_only=True):
+    """What a message type must have; `echo` of an answer: what must be as in the request, where the request has it."""
+
+    mandatory: tuple[int, ...] = ()
+    conditional: tuple[Condition, ...] = ()
+    echo: tuple[int, ...] = ()
+
+
+class Element(msgspec.Struct, frozen=True, kw_only=True):
+    """One data element of a dialect, or one part of a composite.
+
+    Args:
+        number: 2 to 192; of a part its place, from 1.
+        kind: what a value may look like, see `messages.formats`: n, a, an, ans, z, x+n, b.
+        encoding: of the value on the wire: "ascii", "cp037", "cp500", "cp1047", "bcd", "binary", "hex" (two ASCII
+            characters a byte) or "ebcdic-hex" (the same in EBCDIC).
+        length_kind: length digits: 0 fixed, 1 LVAR … 6 LLLLLLVAR.
+        max_length: digits or characters, for kind "b" bytes; where `length_kind` is 0 it is the length.
+        length_encoding: "ascii", "cp037", "cp500", "cp1047", "bcd" or "binary" (big-endian).
+        length_size: bytes of the length on the wire; 0: what follows from `length_kind` and `length_encoding`.
+        length_count: what the length counts: "" the default of the encoding; "bytes" on the wire, "digits" of the value
+            (characters), "nibbles" on the wire without the pad, "octets" of a binary value.
+        pad: "left 0", "right F" …: the nibble that makes an odd number of BCD digits even; "" elsewhere.
+        fill: "left 0", "right  " …: what a shorter value is filled with when a fixed length is encoded; "" refuses it.
+        parts: how the value is taken apart, see `messages.composites`; None where it is not.
     """
 
     number: int
@@ -45,7 +81,11 @@ class Element(msgspec.Struct, frozen=True, kw_only=True):
     length_kind: int
     max_length: int
     length_encoding: str
+    length_size: int = 0
+    length_count: str = ""
     pad: str = ""
+    fill: str = ""
+    parts: Composite | None = None
 
     @property
     def path(self) -> str:
@@ -90,12 +130,29 @@ class Element(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Dialect(msgspec.Struct, frozen=True, kw_only=True):
-    """A set of elements and how the header before them looks. `elements` is ordered by number."""
+    """A set of elements, how the header before them looks, and what messages must have.
+
+    Args:
+        version: "1987", "1993" or "2003": which dictionary and codes its elements have.
+        mti_encoding: "ascii", "bcd", "cp037", "cp500" or "cp1047".
+        bitmap_encoding: "binary", "hex" (ASCII), or "cp037", "cp500", "cp1047" for hexadecimal digits in EBCDIC.
+        tertiary: where the bitmap of elements 129–192 is: "" nowhere, "contiguous" right behind the second one,
+            "element" as DE 65 in its place among the elements.
+        identification: what names an earlier message beside DE 11 and DE 32: "transmission" DE 7, "local" DE 12.
+        keepalive: whether a frame without payload is a sign of life; else it is an error of the framing.
+        elements: ordered by number.
+        rules: MTI without repeat digit → what its messages must have.
+    """
 
     name: str
+    version: str = "1987"
     mti_encoding: str
     bitmap_encoding: str
+    tertiary: str = ""
+    identification: str = "transmission"
+    keepalive: bool = True
     elements: dict[int, Element]
+    rules: dict[str, MessageRule] = {}
 
     def pyiso8583_spec(self) -> dict[str, dict[str, Any]]:
         """The whole dialect as a pyiso8583 spec; elements that the dialect lacks are not in it."""

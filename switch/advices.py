@@ -18,8 +18,8 @@ from messages.errors import EncodeError
 from messages.message import Message
 from messages.mti import repeat_mti
 from switch.errors import ExchangeLost, LinkUnavailable
+from switch.links.session import Session
 from switch.meters import Meters, known_code
-from switch.session import Session
 from switch.wake import Signal
 
 log = structlog.get_logger("switch.advices")

@@ -22,9 +22,9 @@ from messages.trace import trace_id as new_trace_id
 from switch.clock import Clock
 from switch.decisions import Decisions
 from switch.errors import Undecided
-from switch.issuer_line import IssuerLine
+from switch.links.issuer_line import IssuerLine
+from switch.links.session import Session
 from switch.meters import Meters
-from switch.session import Session
 from switch.stages.answer import answer_message, told_by
 from switch.stages.screen import MANDATORY, given_trace_id
 

@@ -20,11 +20,11 @@ import trio
 
 from hsm.commands import HsmRefused, HsmUnavailable
 from hsm.key_commands import KeyInfo
-from switch.acquirer_port import AcquirerPort
 from switch.advices import AdviceSender
 from switch.errors import ControlError, KeyExchangeFailed, SwitchError, WireError
-from switch.issuer_line import IssuerLine
-from switch.key_exchange import KeyExchange
+from switch.links.acquirer_port import AcquirerPort
+from switch.links.issuer_line import IssuerLine
+from switch.links.key_exchange import KeyExchange
 
 log = structlog.get_logger("switch.control")
 

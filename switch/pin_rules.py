@@ -13,7 +13,7 @@ from messages.dialect import Dialect, load_dialect
 from messages.errors import MessagesError
 
 if TYPE_CHECKING:
-    from switch.config import AcquirerLink, IssuerLink
+    from switch.links.settings import AcquirerLink, IssuerLink
 
 # ISO 9564 formats that links may use, with the bytes of a block. Source: ISO 9564-1:2017, 9.3.
 PIN_FORMATS = {0: 8, 1: 8, 3: 8, 4: 16}

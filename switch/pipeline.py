@@ -3,7 +3,7 @@
 Acquirer ports hand in messages (`accept`); each gets a task. The steps are in `switch.stages`, how intents end is in
 `switch.decisions`.
 
-    screen → identify (HSM) → route → record (durable) → fraud → forward → decide (durable) → answer
+    screen → identify (HSM) → route → record (durable) → `switch.online`: fraud → forward → decide (durable) → answer
 """
 
 from __future__ import annotations
@@ -20,22 +20,20 @@ from ledger.journal import Begun, Intent, Journal, JournalUnavailable, Kind, Out
 from messages.errors import EncodeError, MessagesError
 from messages.message import Message
 from messages.mti import is_repeat
-from switch.acquirer_port import AcquirerPort
 from switch.clock import Clock
 from switch.config import SwitchConfig
 from switch.decisions import Decisions
 from switch.errors import Undecided
 from switch.events import EventLog, PaymentEvent
-from switch.issuer_line import IssuerLine
+from switch.links.acquirer_port import AcquirerPort
+from switch.links.issuer_line import IssuerLine
+from switch.links.session import Session
 from switch.meters import Meters, known_code
-from switch.session import Session
+from switch.online import Online
 from switch.stages.answer import answer_message, told_by
-from switch.stages.forward import Answered, NotSent, forward
-from switch.stages.fraud import FraudRules
 from switch.stages.identify import authenticate, identify
 from switch.stages.record import intent_of
 from switch.stages.request import Decline, Request
-from switch.stages.route import RoutingTable, route
 from switch.stages.screen import WITH_CARD, given_trace_id, screen
 
 log = structlog.get_logger("switch.pipeline")
@@ -60,6 +58,7 @@ class Pipeline:
     """Serves requests in one worker.
 
     Args:
+        online: asks issuers.
         lines: issuer links by name.
         nursery: where requests live; they outlast their connection.
         worker: this worker's name, for events.
@@ -75,6 +74,7 @@ class Pipeline:
         meters: Meters,
         events: EventLog | None,
         decisions: Decisions,
+        online: Online,
         lines: Mapping[str, IssuerLine],
         nursery: trio.Nursery,
         worker: str,
@@ -92,12 +92,10 @@ class Pipeline:
         self._nursery = nursery
         self._worker = worker
         self._refused: dict[str, None] = {}
-        self._routes = RoutingTable(config.routes)
-        self._fraud = FraudRules(config.fraud)
+        self._online = online
         stage = meters.stage
         self._screening, self._identifying = stage("screen"), stage("identify")
-        self._recording, self._forwarding = stage("record"), stage("forward")
-        self._deciding, self._answering, self._whole = stage("decide"), stage("answer"), stage("total")
+        self._recording, self._answering, self._whole = stage("record"), stage("answer"), stage("total")
 
     # In
 
@@ -168,7 +166,7 @@ class Pipeline:
         if request.key in self._refused:
             return self._declined(JOURNAL_AWAY)
         if decline is None and request.kind in WITH_CARD:
-            decline = route(request, self._routes)
+            decline = self._online.route(request)
         intent = intent_of(request, self._deadline_s(request))
         try:
             begun = await self._journal.begin(intent)
@@ -181,49 +179,10 @@ class Pipeline:
                 raise Unsaid(HSM_AWAY)  # its MAC is not verified: no approval for whoever that is
             return known
         if request.kind in WITH_CARD:
-            outcome = await self._online(request, begun, decline)
+            outcome = await self._online.decide(request, begun, decline)
         else:
             outcome = await self._decisions.change(begun.stored, begun.original)
         return told_by(outcome), (begun.stored, outcome), False
-
-    async def _online(self, request: Request, begun: Begun, decline: Decline | None) -> Outcome:
-        """Authorization, purchase, refund: what the issuer says, unless we say no before.
-
-        Args:
-            decline: what an earlier stage has found; it is recorded, so that a repeat cannot do better.
-        """
-        stored, intent = begun.stored, begun.stored.intent
-        if decline is not None or request.route is None:
-            return await self._decline(stored, decline or Decline("15", "no_route"))
-        if request.kind is Kind.REFUND:
-            ruling = self._decisions.ruling(intent, begun.original)
-            if ruling.response_code != "00":
-                return await self._decline(stored, Decline(ruling.response_code, ruling.reason))
-            if begun.original is not None and begun.original.stored.intent.fingerprint != intent.fingerprint:
-                return await self._decline(stored, Decline("12", "other_card"))
-        country = request.route.country
-        finding = self._fraud.judge(intent, begun.history, request.card.bin, country)
-        if finding.action == "decline" and request.kind is not Kind.REFUND:
-            return await self._decline(stored, Decline(finding.response_code, f"fraud_{finding.rule}"))
-        at = perf_counter()
-        left_s = (intent.deadline_at - self._clock.now()).total_seconds()
-        line = self._lines[request.route.issuer]
-        heard = await forward(request, stored, line, self._hsm, trio.current_time() + left_s)
-        now = perf_counter()
-        self._forwarding.observe(now - at)
-        if isinstance(heard, Answered):
-            reason = f"review_{finding.rule}" if finding.action == "review" else ""
-            outcome = await self._decisions.answered(stored, begun.original, heard.told, reason)
-        elif isinstance(heard, NotSent):
-            outcome = await self._decline(stored, heard.decline)
-        else:
-            log.warning(
-                "issuer_silent", link=line.name, trace_id=request.trace_id, intent_id=stored.intent_id,
-                reason=heard.reason,
-            )  # fmt: skip
-            outcome = await self._decisions.reverse(stored, "issuer_timeout")
-        self._deciding.observe(perf_counter() - now)
-        return outcome
 
     async def _repeated(
         self, request: Request, intent: Intent, begun: Begun
@@ -237,7 +196,7 @@ class Pipeline:
             return self._declined(Decline("94", "key_reused"))
         outcome = begun.outcome
         if outcome is None and stored.intent.kind is Kind.TOMBSTONE:
-            outcome = await self._decline(stored, Decline("12", "reversed_before_arrival"))
+            outcome = await self._online.decline(stored, Decline("12", "reversed_before_arrival"))
         elif outcome is None and stored.intent.kind in WITH_CARD:
             outcome = await self._outcome_of(stored)
         elif outcome is None:
@@ -252,12 +211,6 @@ class Pipeline:
         except JournalUnavailable as error:
             raise Undecided(approval=True) from error
         return outcome or await self._decisions.reverse(stored, "recovered")
-
-    async def _decline(self, stored: StoredIntent, decline: Decline) -> Outcome:
-        self._meters.count("declines", decline.reason)
-        if decline.detail:
-            log.info("declined", trace_id=stored.intent.trace_id, reason=decline.reason, detail=decline.detail)
-        return await self._decisions.decline(stored, decline)
 
     # Out
 

@@ -21,22 +21,24 @@ from ledger.config import FeeTable
 from ledger.journal import Journal, JournalUnavailable
 from messages.address import address_of
 from messages.message import Message
-from switch.acquirer_port import AcquirerPort
 from switch.advices import AdviceSender
 from switch.chargebacks import Chargebacks
 from switch.clock import Clock, SystemClock
-from switch.config import SwitchConfig, exchanged_keys
+from switch.config import SwitchConfig
 from switch.control import ControlServer
 from switch.decisions import Decisions
 from switch.events import EventLog
 from switch.health import HealthServer
-from switch.issuer_line import IssuerLine
-from switch.key_exchange import KeyExchange, LinkKeyHsm
+from switch.links.acquirer_port import AcquirerPort
+from switch.links.issuer_line import IssuerLine
+from switch.links.key_exchange import KeyExchange, LinkKeyHsm
+from switch.links.network import Network
+from switch.links.session import Session
+from switch.links.settings import exchanged_keys
 from switch.meters import Meters
-from switch.network import Network
+from switch.online import Online
 from switch.pipeline import Pipeline
 from switch.recovery import Recovery
-from switch.session import Session
 
 log = structlog.get_logger("switch.worker")
 
@@ -89,9 +91,11 @@ class Worker:
             )
             for link in config.issuers
         }
+        self.online = Online(config, hsm, clock, self.meters, self.decisions, self.lines)
         self.pipeline = Pipeline(
-            config, journal, hsm, clock, rng, self.meters, self.events, self.decisions, self.lines, nursery, self.name
-        )
+            config, journal, hsm, clock, rng, self.meters, self.events, self.decisions, self.online, self.lines,
+            nursery, self.name,
+        )  # fmt: skip
         self.ports = {
             link.name: AcquirerPort(
                 link, network, hsm, self.meters, self.pipeline.accept, self.pipeline.refuse,

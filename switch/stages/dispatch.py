@@ -16,9 +16,9 @@ from messages.card import pan_of
 from messages.dialect import Element
 from messages.exchange import de7
 from messages.message import Message
-from switch.issuer_line import IssuerLine
+from switch.links.issuer_line import IssuerLine
+from switch.links.session import Session
 from switch.pin_rules import pin_block_bytes
-from switch.session import Session
 from switch.stages.request import Decline, Request
 
 # Elements that go on to the issuer as they came. DE 2, 7, 11, 14, 35 and 52 have rules of their own.

@@ -14,7 +14,7 @@ from hsm.commands import Hsm, HsmRefused, HsmUnavailable
 from ledger.journal import StoredIntent
 from messages.errors import EncodeError
 from switch.errors import ExchangeLost, LinkUnavailable
-from switch.issuer_line import IssuerLine
+from switch.links.issuer_line import IssuerLine
 from switch.stages.answer import FROM_ISSUER
 from switch.stages.dispatch import dispatch
 from switch.stages.identify import refusal

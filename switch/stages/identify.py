@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from hsm.commands import Hsm, HsmRefused, HsmUnavailable, Screen
 from messages.card import pan_of
-from switch.link_mac import AWAY, MISSING, WRONG
+from switch.links.mac import AWAY, MISSING, WRONG
 from switch.stages.network_token import network_token_use
 from switch.stages.request import Decline, Request
 from switch.stages.screen import WITH_CARD

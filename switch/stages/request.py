@@ -12,8 +12,9 @@ from ledger.journal import Kind
 from messages.message import Message
 
 if TYPE_CHECKING:
-    from switch.config import AcquirerLink, Route
-    from switch.session import Session
+    from switch.links.session import Session
+    from switch.links.settings import AcquirerLink
+    from switch.routing.settings import Route
 
 
 class Decline(msgspec.Struct, frozen=True):

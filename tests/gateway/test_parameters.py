@@ -25,7 +25,7 @@ from gateway.keys import Account
 from gateway.limits import RateLimit
 from gateway.parameters import convert, decode_body, decode_form, refuse_card_data
 from messages.card import brand, luhn_digit, luhn_valid
-from messages.elements import RESPONSE_CODES
+from messages.dictionary.iso1987 import RESPONSE_CODES
 
 NAMES = st.text("abcdefghijklmnopqrstuvwxyz_", min_size=1, max_size=8)
 TREES = st.recursive(

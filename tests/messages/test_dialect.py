@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from messages.dialect import load_dialect
-from messages.elements import ELEMENT_NAMES, FORMATS
+from messages.dictionary.iso1987 import ELEMENT_NAMES, FORMATS
 from messages.errors import SpecError
 
 every_dialect = pytest.mark.parametrize("name", ["iso87-ascii", "iso87-bcd"])

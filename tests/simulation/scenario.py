@@ -21,7 +21,7 @@ from simulators.acquirer_client import AcquirerClient
 from simulators.errors import SimulatorError, Unanswered, WireLost
 from simulators.faults import FaultRule
 from switch.errors import KeyExchangeFailed, WireError
-from switch.memory_network import Weather
+from switch.links.memory_network import Weather
 from switch.meters import COUNTERS
 from tests.simulation.agreement import differences
 from tests.simulation.world import World, play

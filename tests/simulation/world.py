@@ -27,8 +27,8 @@ from simulators.scenario import IssuerScenario
 from switch.clock import TrioClock
 from switch.config import SwitchConfig, switch_config
 from switch.errors import WireError
-from switch.memory_network import MemoryNetwork, Weather
-from switch.network import Wire
+from switch.links.memory_network import MemoryNetwork, Weather
+from switch.links.network import Wire
 from switch.worker import Worker, run_worker
 
 START = datetime(2026, 3, 14, 9, 26, 53, tzinfo=UTC)

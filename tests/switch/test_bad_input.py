@@ -13,7 +13,7 @@ from messages.dialect import load_dialect
 from messages.errors import DecodeError
 from messages.framing import framing
 from messages.message import Message
-from switch.network import Wire
+from switch.links.network import Wire
 from switch.salvage import salvage
 from tests.simulation.world import World
 from tests.switch.desk import VISA, in_world, purchase, surrogate, told

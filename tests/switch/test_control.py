@@ -16,8 +16,8 @@ from hsm.key_commands import KeyInfo
 from hsm.keys.attributes import ROLES
 from switch.control import MAX_COMMAND_BYTES, ControlServer, ask
 from switch.errors import ControlError, KeyExchangeFailed
-from switch.key_exchange import Exchanged
-from switch.link_state import LinkState
+from switch.links.key_exchange import Exchanged
+from switch.links.state import LinkState
 
 KCV = "ABC123"
 NAMES = {"pin": "zpk-alpha", "mac": "zak-alpha"}

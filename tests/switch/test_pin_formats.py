@@ -16,7 +16,7 @@ from switch.errors import ConfigError
 from switch.pin_rules import PIN_TRANSLATIONS
 from tests.simulation.world import TABLE, World
 from tests.switch.desk import MASTERCARD, VISA, in_world, purchase, told
-from tests.switch.test_link_mac import configured
+from tests.switch.links.test_link_mac import configured
 
 TDES_KSN = bytes.fromhex("FFFF9876543210E00000")  # the initial KSN of ANSI X9.24-1:2009, annex A.4
 AES_KSN = bytes.fromhex("123456789012345600000000")  # the initial key id of ANSI X9.24-3:2017, supplement

@@ -20,17 +20,17 @@ from messages.framing import framing
 from messages.mask import masked_hex_dump
 from messages.message import Message
 from switch.clock import Clock
-from switch.config import IssuerLink
 from switch.errors import WireError
-from switch.link_mac import LinkMac
-from switch.link_state import LinkEvent
-from switch.management import sign_on, stans, watch
+from switch.links.mac import LinkMac
+from switch.links.management import sign_on, stans, watch
+from switch.links.network import Network
+from switch.links.reception import Reception
+from switch.links.session import Session
+from switch.links.settings import IssuerLink
+from switch.links.state import LinkEvent
 from switch.meters import Meters, known_code
-from switch.network import Network
-from switch.reception import Reception
-from switch.session import Session
 
-log = structlog.get_logger("switch.issuer_line")
+log = structlog.get_logger("switch.links.issuer_line")
 
 Serve = Callable[["IssuerLine", Session, Message], None]
 

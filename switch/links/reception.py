@@ -16,15 +16,15 @@ from messages.errors import DecodeError, EncodeError
 from messages.exchange import pairing_key
 from messages.message import Message
 from messages.mti import is_response
-from switch.link_mac import MISSING, WRONG, LinkMac
-from switch.management import KEY_CHANGES, answer, refusal
+from switch.links.mac import MISSING, WRONG, LinkMac
+from switch.links.management import KEY_CHANGES, answer, refusal
 from switch.meters import Meters
 
 if TYPE_CHECKING:
-    from switch.key_exchange import KeyExchange
-    from switch.session import Session
+    from switch.links.key_exchange import KeyExchange
+    from switch.links.session import Session
 
-log = structlog.get_logger("switch.reception")
+log = structlog.get_logger("switch.links.reception")
 
 
 class Reception:

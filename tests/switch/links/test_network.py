@@ -10,8 +10,8 @@ import pytest
 import trio
 
 from switch.errors import WireError
-from switch.memory_network import MemoryNetwork, Weather
-from switch.network import Network, SocketNetwork, Wire
+from switch.links.memory_network import MemoryNetwork, Weather
+from switch.links.network import Network, SocketNetwork, Wire
 from tests.switch.desk import run
 
 

@@ -17,11 +17,11 @@ from simulators.acquirer import Card
 from simulators.faults import FaultRule
 from simulators.link_keys import LinkKeys
 from switch.errors import KeyExchangeFailed
-from switch.key_exchange import LEASE_S, OPEN_RETRY_S, OPEN_S, KeyExchange
+from switch.links.key_exchange import LEASE_S, OPEN_RETRY_S, OPEN_S, KeyExchange
 from tests.simulation.agreement import differences
 from tests.simulation.world import World
 from tests.switch.desk import MASTERCARD, VISA, in_world, told
-from tests.switch.test_link_mac import configured
+from tests.switch.links.test_link_mac import configured
 
 LINKS = ("pos", "alpha", "beta")
 KINDS = ("pin", "mac")

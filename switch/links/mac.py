@@ -1,8 +1,8 @@
 """The MAC of one link: made on the way out, verified on the way in before anything else looks at a message.
 
-Sessions seal what they send with it; `switch.reception` asks it about what arrives; the pipeline, which verifies a
-request and identifies its card in one command, takes its `check`. The hsm computes; which algorithm is a matter of the
-key alone.
+Sessions seal what they send with it; `switch.links.reception` asks it about what arrives; the pipeline, which verifies
+a request and identifies its card in one command, takes its `check`. The hsm computes; which algorithm is a matter of
+the key alone.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from messages.errors import DecodeError
 from messages.message import Message
 from switch.meters import Meters
 
-log = structlog.get_logger("switch.link_mac")
+log = structlog.get_logger("switch.links.mac")
 
 # Encoded in place of a MAC until the HSM has made it.
 NO_MAC = "0" * 16

@@ -1,7 +1,7 @@
 """Network management: sign-on, sign-off and echo (0800/0810) on a session.
 
 Links call `sign_on` and `watch` on sessions that they dialled and `answer` for what the peer starts. Keys are exchanged
-by `switch.key_exchange`.
+by `switch.links.key_exchange`.
 
 Source: ISO 8583:1987 4.4.9 and DE 70 (001 sign-on, 002 sign-off, 101 key change, 301 echo test).
 """
@@ -20,8 +20,8 @@ from messages.message import Message
 from messages.mti import response_mti
 from switch.clock import Clock
 from switch.errors import ExchangeLost, LinkUnavailable
-from switch.link_state import LinkEvent
-from switch.session import Session
+from switch.links.session import Session
+from switch.links.state import LinkEvent
 
 SIGN_ON, SIGN_OFF, ECHO = "001", "002", "301"
 KEY_CHANGES = frozenset({KEY_CHANGE})

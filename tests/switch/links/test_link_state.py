@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from switch.link_state import LinkEvent, LinkState, after, carries_traffic
+from switch.links.state import LinkEvent, LinkState, after, carries_traffic
 
 
 def test_only_a_signed_on_link_carries_traffic() -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import trio
 
 from switch.errors import WireError
-from switch.network import Wire
+from switch.links.network import Wire
 from switch.wake import Signal
 
 MAX_BUFFERED = 4096  # chunks on the way in one direction; more is a runaway test

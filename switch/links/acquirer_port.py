@@ -18,17 +18,17 @@ from messages.framing import framing
 from messages.mask import masked_hex_dump
 from messages.message import Message
 from messages.mti import response_mti
-from switch.config import AcquirerLink
 from switch.errors import WireError
-from switch.link_mac import LinkMac
-from switch.link_state import LinkEvent
+from switch.links.mac import LinkMac
+from switch.links.network import Acceptor, Network, Wire
+from switch.links.reception import Reception
+from switch.links.session import Session
+from switch.links.settings import AcquirerLink
+from switch.links.state import LinkEvent
 from switch.meters import Meters, known_code
-from switch.network import Acceptor, Network, Wire
-from switch.reception import Reception
 from switch.salvage import salvage
-from switch.session import Session
 
-log = structlog.get_logger("switch.acquirer_port")
+log = structlog.get_logger("switch.links.acquirer_port")
 
 MAX_PENDING = 100  # advices on one connection; the sender has one under way
 

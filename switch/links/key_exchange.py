@@ -1,8 +1,9 @@
 """Keys of a link, exchanged over it: 0800 with DE 70 = 101, both ways.
 
-Operators (`switch.control`) and the schedule call `start`; what the peer sends comes through `switch.reception` to
-`answer`. The hsm makes, takes and holds the keys: the switch carries key blocks under the party's zone master key, and
-all workers use the same keys by the same names. One exchange of a key at a time, over all workers (a lease).
+Operators (`switch.control`) and the schedule call `start`; what the peer sends comes through
+`switch.links.reception` to `answer`. The hsm makes, takes and holds the keys: the switch carries key blocks under the
+party's zone master key, and all workers use the same keys by the same names. One exchange of a key at a time, over all
+workers (a lease).
 
     who starts   hsm                   on the link                               hsm
     we           RenewLinkKey          0800, 0801 … → 0810 with DE 39 = 00 and   ActivateKey
@@ -36,11 +37,11 @@ from messages.mti import is_repeat, repeat_mti
 from messages.trace import trace_id as new_trace_id
 from switch.clock import Clock
 from switch.errors import ExchangeLost, KeyExchangeFailed, LinkUnavailable
-from switch.management import management_answer, stans
+from switch.links.management import management_answer, stans
+from switch.links.session import Session
 from switch.meters import Meters
-from switch.session import Session
 
-log = structlog.get_logger("switch.key_exchange")
+log = structlog.get_logger("switch.links.key_exchange")
 
 TRIES = 3  # 0800, then 0801: the peer may have taken the key and its answer may be lost
 ACTIVATIONS = 5  # the peer has the key in force by now, so the hsm has to be told, whatever it takes

@@ -16,8 +16,8 @@ from simulators.acquirer import Card
 from simulators.faults import FaultRule
 from switch.config import switch_config
 from switch.health import HealthServer
-from switch.link_state import LinkState
-from switch.network import SocketNetwork
+from switch.links.network import SocketNetwork
+from switch.links.state import LinkState
 from switch.worker import run_worker
 from tests.simulation.world import TABLE, World
 from tests.switch.desk import NOW, in_world, purchase, surrogate, told

@@ -7,7 +7,7 @@ import trio
 
 from messages.message import Message
 from switch.errors import ExchangeLost, LinkUnavailable
-from switch.pending import Pending
+from switch.links.pending import Pending
 from tests.switch.desk import run
 
 ANSWER = Message("0210", {39: "00"})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from messages.elements import ELEMENT_NAMES, FORMATS, RESPONSE_CODES, describe
+from messages.dictionary.iso1987 import ELEMENT_NAMES, FORMATS, RESPONSE_CODES, describe
 
 
 def test_the_dictionary_covers_2_to_128_but_the_bitmap() -> None:

@@ -1,6 +1,6 @@
 """Byte streams between the switch and its peers: listen, dial, receive, send.
 
-Links ask a `Network` for `Wire`s and never see a socket. `SocketNetwork` is TCP; `switch.memory_network` is the
+Links ask a `Network` for `Wire`s and never see a socket. `SocketNetwork` is TCP; `switch.links.memory_network` is the
 same in memory for tests and simulation. Raw non-blocking sockets on trio's readiness calls carry 1.3–1.9 times as
 much as trio's SocketStream at our frame sizes.
 """

@@ -296,7 +296,7 @@ def test_network_management_above_the_limit_of_a_connection_is_counted(
         port = world.workers[0][0].ports["pos"]
         session = port.session
         assert session is not None
-        monkeypatch.setattr("switch.session.MAX_TASKS", 0)
+        monkeypatch.setattr("switch.links.session.MAX_TASKS", 0)
         port.reception._take(session, Message("0800", {7: "0314092653", 11: "000099", 70: function}), b"")
         assert world.counted("unanswered", "overloaded") == 1
 

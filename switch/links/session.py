@@ -1,7 +1,7 @@
 """One connection of a link: bytes in, messages out, and the other way round.
 
-`switch.acquirer_port` and `switch.issuer_line` run sessions and hear of each message through a `Listener`. What goes
-out within one turn of the scheduler leaves in one system call.
+`switch.links.acquirer_port` and `switch.links.issuer_line` run sessions and hear of each message through a `Listener`.
+What goes out within one turn of the scheduler leaves in one system call.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from messages.exchange import pairing_key
 from messages.framing import Framing
 from messages.message import Message
 from switch.errors import LinkUnavailable, WireError
-from switch.link_mac import LinkMac
-from switch.link_state import LinkEvent, LinkState, after, carries_traffic
-from switch.network import Wire
-from switch.pending import Pending
+from switch.links.mac import LinkMac
+from switch.links.network import Wire
+from switch.links.pending import Pending
+from switch.links.state import LinkEvent, LinkState, after, carries_traffic
 from switch.wake import Signal
 
-log = structlog.get_logger("switch.session")
+log = structlog.get_logger("switch.links.session")
 
 MAX_OUTWARD_BYTES = 4 * 1024 * 1024  # unsent; a peer that reads no more loses the connection
 MAX_TASKS = 4000  # of one connection, beside those of the pipeline: messages whose MAC is being verified

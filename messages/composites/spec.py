@@ -1,0 +1,36 @@
+"""How elements with parts inside are built; part of a dialect.
+
+A composite's parts are `messages.dialect.Element`s: they have encodings and lengths of their own, over the bytes of the
+element's value.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from messages.dialect import Element
+
+
+class Composite(msgspec.Struct, frozen=True, kw_only=True):
+    """One element's inside.
+
+    Args:
+        kind: "positional": all parts one after the other, the last ones may be missing; "ber-tlv": tags and lengths as
+            in ISO/IEC 8825-1, parts only name tags; "tag-text": a tag of fixed size, a length, a value, repeated;
+            "bitmapped": a bitmap, then the parts that it announces.
+        parts: key → part: place ("1", "2" …), tag ("9F26"), or bit ("1" …). Tags without a part are kept all the same.
+        tag_size: characters of a tag, of "tag-text".
+        length_size: characters of the length behind a tag, of "tag-text".
+        bitmap_size: bytes of the bitmap, of "bitmapped".
+        bitmap_encoding: "binary" or "hex".
+    """
+
+    kind: str
+    parts: dict[str, Element] = {}
+    tag_size: int = 2
+    length_size: int = 2
+    bitmap_size: int = 8
+    bitmap_encoding: str = "binary"
