@@ -31,8 +31,8 @@ from messages.address import address_of
 from messages.message import Message
 from messages.mti import response_mti
 from simulators.acquirer import Acquirer, AcquirerProfile, Card
-from simulators.acquirer_book import Request
-from simulators.acquirer_client import open_acquirer
+from simulators.acquirer.book import Request
+from simulators.acquirer.client import open_acquirer
 from simulators.book import write_book
 from simulators.control import ask
 

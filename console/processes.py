@@ -23,7 +23,7 @@ from console.readiness import announce, follow_parent, inherited_sockets, is_sup
 if TYPE_CHECKING:
     import trio
 
-    from simulators.scenario import IssuerScenario
+    from simulators.issuer.scenario import IssuerScenario
 
 SEAL_EVERY_S = 1.0
 
@@ -110,7 +110,7 @@ def run_issuer(config: Config, options: dict[str, Any]) -> None:
     """An issuer simulator with its control socket and a book that outlives it."""
     from console.supervisor import control_socket
     from hsm.keys.exchange import load_party_keys, load_party_zmk
-    from simulators.issuer_server import serve_issuer
+    from simulators.issuer.server import serve_issuer
 
     scenario = issuer_scenario(config, options["name"], options.get("scenario"))
     shared = bool(scenario.pin_key or scenario.mac_key)
@@ -138,9 +138,9 @@ def issuer_scenario(config: Config, name: str, file: Path | None = None) -> Issu
     """
     import msgspec
 
-    from simulators.accounts import AccountRule
     from simulators.errors import ScenarioError
-    from simulators.scenario import IssuerScenario, load_scenario
+    from simulators.issuer.accounts import AccountRule
+    from simulators.issuer.scenario import IssuerScenario, load_scenario
 
     link = config.issuer_link(name)
     if link is None:

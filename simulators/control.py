@@ -17,11 +17,11 @@ import trio
 
 from messages.mask import mask_pan
 from messages.message import Message
-from simulators.accounts import AccountRule
 from simulators.book import BookLine
 from simulators.errors import ControlError, SimulatorError
 from simulators.faults import FaultRule
 from simulators.issuer import Issuer
+from simulators.issuer.accounts import AccountRule
 
 MAX_COMMAND_BYTES = 65_536
 LINES_AT_ONCE = 500
@@ -40,7 +40,7 @@ COMMANDS: dict[str, str] = {
 
 
 class Controlled(Protocol):
-    """What a control socket controls: `simulators.issuer_server.IssuerServer`."""
+    """What a control socket controls: `simulators.issuer.server.IssuerServer`."""
 
     issuer: Issuer
 

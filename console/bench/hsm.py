@@ -38,7 +38,7 @@ from hsm.commands import Screen
 from hsm.keys.exchange import load_party_keys
 from hsm.vault_commands import Tokenize
 from hsm.wire import encode_body
-from simulators.population import population
+from simulators.load.population import population
 
 CARDS = 256
 NEW_CARDS_PER_S = 10_000  # more than are stored in the time

@@ -30,9 +30,9 @@ from console.supervisor import System
 from hsm.asyncio_client import open_hsm
 from hsm.vault_commands import Tokenize
 from simulators.load import LoadConfig, LoadResult
-from simulators.load_lane import LaneConfig
-from simulators.load_mix import MixConfig
-from simulators.population import POOR, population
+from simulators.load.lane import LaneConfig
+from simulators.load.mix import MixConfig
+from simulators.load.population import POOR, population
 
 GROUPS = ("switch", "hsm", "postgresql", "issuers", "load")
 CARDS, POOR_CARDS, SURROGATES = 20_000, 2_000, 10_000
@@ -193,8 +193,8 @@ def _run_load(state: Path, config: LoadConfig, progress: Progress, title: str) -
 def _run_relay(state: Path, config: LoadConfig, seconds: float, progress: Progress) -> LoadResult:
     """The same frames through a relay to an echo and back."""
     with (
-        started("simulators.relay", "echo", "127.0.0.1:0", errors=subprocess.PIPE) as echo,
-        started("simulators.relay", "relay", "127.0.0.1:0", _address(echo), errors=subprocess.PIPE) as relay,
+        started("simulators.load.relay", "echo", "127.0.0.1:0", errors=subprocess.PIPE) as echo,
+        started("simulators.load.relay", "relay", "127.0.0.1:0", _address(echo), errors=subprocess.PIPE) as relay,
     ):
         address = _address(relay)
         replace = msgspec.structs.replace

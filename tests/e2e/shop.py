@@ -27,7 +27,7 @@ from ledger.book import LedgerLine, book
 from messages.address import address_of
 from messages.message import Message
 from simulators.acquirer import Acquirer, AcquirerProfile, Card
-from simulators.acquirer_book import Request
+from simulators.acquirer.book import Request
 from simulators.book import BookLine
 from simulators.control import ask, ask_book
 from tests.e2e.terminal import Terminal, terminal, utcnow

@@ -12,7 +12,7 @@ from messages.framing import framing
 from messages.message import Message
 from messages.mti import is_response, repeat_mti
 from simulators.acquirer import Acquirer, Card
-from simulators.acquirer_book import Request
+from simulators.acquirer.book import Request
 from simulators.errors import MacError
 
 FRAMING = framing()

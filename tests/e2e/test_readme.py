@@ -19,7 +19,7 @@ from console.supervisor import System
 from hsm.algorithms.mac import generate_mac
 from hsm.algorithms.pinblock import encrypt_pin_block
 from hsm.keys.exchange import load_party_keys
-from simulators.scenario import load_scenario
+from simulators.issuer.scenario import load_scenario
 from tests.e2e.shop import Shop
 
 pytestmark = pytest.mark.xdist_group("e2e")

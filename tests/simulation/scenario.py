@@ -16,8 +16,8 @@ from ledger.book import LedgerLine
 from messages.message import Message
 from messages.mti import repeat_mti
 from simulators.acquirer import Card
-from simulators.acquirer_book import Request, State
-from simulators.acquirer_client import AcquirerClient
+from simulators.acquirer.book import Request, State
+from simulators.acquirer.client import AcquirerClient
 from simulators.errors import SimulatorError, Unanswered, WireLost
 from simulators.faults import FaultRule
 from switch.errors import KeyExchangeFailed, WireError

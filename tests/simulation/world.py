@@ -16,14 +16,14 @@ from hsm.software import SoftwareHsm, software_keys
 from ledger.memory import MemoryJournal
 from messages.framing import framing
 from messages.message import Message
-from simulators.accounts import AccountRule
 from simulators.acquirer import Acquirer, AcquirerProfile
-from simulators.acquirer_client import AcquirerClient
+from simulators.acquirer.client import AcquirerClient
 from simulators.errors import WireLost
 from simulators.faults import FaultRule
 from simulators.issuer import Issuer
-from simulators.issuer_server import IssuerServer
-from simulators.scenario import IssuerScenario
+from simulators.issuer.accounts import AccountRule
+from simulators.issuer.scenario import IssuerScenario
+from simulators.issuer.server import IssuerServer
 from switch.clock import TrioClock
 from switch.config import SwitchConfig, switch_config
 from switch.errors import WireError

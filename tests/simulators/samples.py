@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 
 from messages.exchange import original_data
 from messages.message import Message
-from simulators.accounts import AccountRule
 from simulators.issuer import Issuer, Send
-from simulators.scenario import IssuerScenario
+from simulators.issuer.accounts import AccountRule
+from simulators.issuer.scenario import IssuerScenario
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 PAN = "4242424242424242"

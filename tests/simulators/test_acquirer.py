@@ -12,7 +12,7 @@ from messages.exchange import original_data
 from messages.message import Message
 from messages.mti import response_mti
 from simulators.acquirer import Acquirer, AcquirerProfile, Card
-from simulators.acquirer_book import FINAL, TRANSITIONS, Event, Request, State
+from simulators.acquirer.book import FINAL, TRANSITIONS, Event, Request, State
 from simulators.errors import MacError
 from tests.simulators.samples import NOW, PAN, ZPK
 

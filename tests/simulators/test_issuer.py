@@ -7,10 +7,11 @@ import psec.pinblock
 import pytest
 
 from messages.mti import response_mti
-from simulators.accounts import TEST_CARDS, AccountRule
 from simulators.errors import SimulatorError
 from simulators.faults import FaultRule
-from simulators.issuer import CHECKS, REQUESTS, Disconnect, Send
+from simulators.issuer import Disconnect, Send
+from simulators.issuer.accounts import TEST_CARDS, AccountRule
+from simulators.issuer.core import CHECKS, REQUESTS
 from tests.simulators.samples import NOW, PAN, ZPK, about, issuer, request, standing, told
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from messages.mti import response_mti
-from simulators.accounts import AccountRule
 from simulators.issuer import Issuer
-from simulators.issuer_book import IssuerBook
-from simulators.scenario import IssuerScenario
+from simulators.issuer.accounts import AccountRule
+from simulators.issuer.book import IssuerBook
+from simulators.issuer.scenario import IssuerScenario
 from tests.simulators.samples import NOW, PAN, about, request, standing, told
 
 

@@ -17,17 +17,17 @@ import pytest
 import trio
 
 from messages.card import luhn_valid
-from simulators.accounts import AccountRule
 from simulators.book import BookLine, read_book
 from simulators.control import ask_book
 from simulators.faults import FaultRule
-from simulators.issuer_server import serve_issuer
+from simulators.issuer.accounts import AccountRule
+from simulators.issuer.scenario import IssuerScenario
+from simulators.issuer.server import serve_issuer
 from simulators.load import LoadConfig, run_load
-from simulators.load_lane import LaneConfig
-from simulators.load_mix import MixConfig
-from simulators.population import POOR, RICH, population
-from simulators.relay import serve_echo, serve_relay
-from simulators.scenario import IssuerScenario
+from simulators.load.lane import LaneConfig
+from simulators.load.mix import MixConfig
+from simulators.load.population import POOR, RICH, population
+from simulators.load.relay import serve_echo, serve_relay
 
 POOR_ACCOUNTS = tuple(AccountRule(prefix=prefix, balance_minor=0) for prefix in POOR)
 

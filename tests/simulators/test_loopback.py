@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 import trio
 
-from simulators.accounts import AccountRule
 from simulators.acquirer import Acquirer, AcquirerProfile, Card
-from simulators.acquirer_book import State
-from simulators.acquirer_client import AcquirerClient, open_acquirer
+from simulators.acquirer.book import State
+from simulators.acquirer.client import AcquirerClient, open_acquirer
 from simulators.control import ask, ask_book
 from simulators.errors import ControlError, Unanswered
 from simulators.faults import FaultRule
-from simulators.issuer_server import serve_issuer
-from simulators.scenario import IssuerScenario
+from simulators.issuer.accounts import AccountRule
+from simulators.issuer.scenario import IssuerScenario
+from simulators.issuer.server import serve_issuer
 
 ZPK = bytes.fromhex("0123456789ABCDEFFEDCBA9876543210")
 CARD = Card("4242424242424242", pin="1234")

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from simulators.accounts import AccountRule, Accounts
 from simulators.errors import ScenarioError
-from simulators.population import POOR, RICH, population
-from simulators.scenario import load_scenario
+from simulators.issuer.accounts import AccountRule, Accounts
+from simulators.issuer.scenario import load_scenario
+from simulators.load.population import POOR, RICH, population
 
 BROKEN = """
 name = "a|b"

@@ -8,7 +8,7 @@ from ledger.journal import Decision, Kind
 from ledger.lifecycle import standing
 from messages.message import Message
 from simulators.acquirer import Card
-from simulators.acquirer_book import Request, State
+from simulators.acquirer.book import Request, State
 from switch.decisions import tombstone
 from tests.simulation.agreement import differences
 from tests.simulation.world import World

@@ -13,7 +13,7 @@ from ledger.journal import Decision, Kind, network_stan
 from messages.exchange import original_data
 from messages.message import Message
 from simulators.acquirer import Card
-from simulators.acquirer_book import State
+from simulators.acquirer.book import State
 from simulators.faults import FaultRule
 from tests.simulation.agreement import differences
 from tests.simulation.world import World

@@ -17,7 +17,7 @@ from messages.exchange import original_data
 from messages.framing import framing
 from messages.message import Message
 from simulators.acquirer import Card
-from simulators.acquirer_book import State
+from simulators.acquirer.book import State
 from simulators.faults import FaultRule
 from switch.config import SwitchConfig, switch_config
 from tests.simulation.agreement import differences

@@ -24,8 +24,8 @@ from messages.mti import repeat_mti
 from simulators.control import serve_control
 from simulators.errors import BookError, ScenarioError, WireLost
 from simulators.issuer import Action, Disconnect, Issuer
-from simulators.issuer_book import IssuerBook, encode_entry
-from simulators.scenario import IssuerScenario
+from simulators.issuer.book import IssuerBook, encode_entry
+from simulators.issuer.scenario import IssuerScenario
 from simulators.sealing import Sealing
 from simulators.wire import SocketListener, Wire
 
@@ -250,7 +250,7 @@ async def serve_issuer(
     """Run a simulated issuer until cancelled.
 
     Args:
-        scenario: see `simulators.scenario`.
+        scenario: see `simulators.issuer.scenario`.
         keys: its clear keys by name, as from `hsm.keys.exchange.load_party_keys`.
         zmk: the zone master key, as from `hsm.keys.exchange.load_party_zmk`; b"" where no keys are exchanged.
         control_path: where the unix control socket is made; None for none.

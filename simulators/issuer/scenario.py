@@ -18,9 +18,9 @@ from messages.address import address_of
 from messages.dialect import load_dialect
 from messages.errors import MessagesError
 from messages.framing import framing
-from simulators.accounts import AccountRule
 from simulators.errors import ScenarioError
 from simulators.faults import FaultRule, fault_problems
+from simulators.issuer.accounts import AccountRule
 
 S = TypeVar("S")
 

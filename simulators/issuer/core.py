@@ -1,6 +1,6 @@
 """A simulated issuer, pure: messages of the switch go in, answers go out, and a book is kept.
 
-Called by the shell in `simulators.issuer_server` and by simulations of the switch. Verifies PINs for real, answers
+Called by the shell in `simulators.issuer.server` and by simulations of the switch. Verifies PINs for real, answers
 repeats from its book, remembers reversals of requests that it has not seen, and starts chargebacks. Faults on
 purpose come from `simulators.faults`. Time is an argument.
 """
@@ -23,13 +23,14 @@ from messages.key_change import BLOCK, KEY_CHANGE, key_request, offered_key
 from messages.message import Message
 from messages.money import alpha_currency, numeric_currency
 from messages.mti import canonical_mti, is_response, repeat_mti, response_mti
-from simulators.accounts import Account, Accounts
 from simulators.book import BookLine
 from simulators.errors import LinkKeyError, SimulatorError
 from simulators.faults import Fault, FaultTable
-from simulators.issuer_book import Entry, IssuerBook
+from simulators.issuer.accounts import Account, Accounts
+from simulators.issuer.actions import Action, Disconnect, Send
+from simulators.issuer.book import Entry, IssuerBook
+from simulators.issuer.scenario import IssuerScenario
 from simulators.link_keys import LinkKeys, Offer
-from simulators.scenario import IssuerScenario
 
 MAX_CHARGEBACKS = 1_000  # waiting for the switch's acknowledgement
 
@@ -61,29 +62,11 @@ CHECKS: dict[str, str] = {
 }
 
 
-class Send(msgspec.Struct, frozen=True, gc=False):
-    """A message to send, `delay_s` >= 0 from now, on the connection that the request came from.
-
-    `spoiled` is what is wrong with its MAC on purpose: `wrong-mac` or `missing-mac`.
-    """
-
-    message: Message
-    delay_s: float = 0.0
-    spoiled: str = ""
-
-
-class Disconnect(msgspec.Struct, frozen=True):
-    """Close the connection that the request came from, after what was to be sent at once."""
-
-
-Action = Send | Disconnect
-
-
 class Issuer:
     """One issuer with its accounts, faults and book.
 
     Args:
-        scenario: see `simulators.scenario`.
+        scenario: see `simulators.issuer.scenario`.
         pin_key: its zone PIN key, TDES (AES for PIN blocks of format 4); b"" where it takes no PIN.
         book: an earlier book to go on with.
         mac_key: its zone authentication key; b"" where the link has no MAC.

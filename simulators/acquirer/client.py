@@ -19,7 +19,7 @@ from messages.framing import framing
 from messages.message import Message
 from messages.mti import repeat_mti
 from simulators.acquirer import Acquirer
-from simulators.acquirer_book import Request
+from simulators.acquirer.book import Request
 from simulators.errors import MacError, Unanswered, WireLost
 from simulators.wire import Wire, dial
 

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 import msgspec
 
-from simulators.accounts import Account
 from simulators.book import BookLine
+from simulators.issuer.accounts import Account
 
 MAX_ENTRIES = 5_000_000
 

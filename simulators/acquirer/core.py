@@ -1,6 +1,6 @@
 """A simulated acquirer, pure: payments in, messages to the switch out, answers in, and a book of what is known.
 
-Called by the shell in `simulators.acquirer_client`, the load generator and simulations of the switch. Behaves as real
+Called by the shell in `simulators.acquirer.client`, the load generator and simulations of the switch. Behaves as real
 acquirers do: what is not answered is repeated, then reversed until the reversal is acknowledged, so that every line of
 its book comes to an end. Time is an argument.
 """
@@ -24,7 +24,7 @@ from messages.message import Message
 from messages.money import numeric_currency
 from messages.mti import canonical_mti, is_response, repeat_mti, response_mti
 from messages.trace import trace_id
-from simulators.acquirer_book import Event, Request, answered
+from simulators.acquirer.book import Event, Request, answered
 from simulators.book import BookLine
 from simulators.errors import LinkKeyError, MacError, SimulatorError
 from simulators.link_keys import LinkKeys, Offer, Terminal

@@ -2,7 +2,8 @@
 
 The benchmark sends the load generator's frames through `serve_relay` to `serve_echo` and back, and holds the switch's
 rate against that. Frames are cut out of the stream and framed again, and nothing else: no parsing, no database.
-As a process: `python -m simulators.relay relay LISTEN TARGET` or `… echo LISTEN`; prints its address once it listens.
+As a process: `python -m simulators.load.relay relay LISTEN TARGET` or `… echo LISTEN`; prints its address once it
+listens.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A `LoadConfig` goes in, a `LoadResult` and a book file come out. Runs as a process of its own:
 `python -m simulators.load CONFIG.json` prints the result as JSON. What was not answered is repeated and reversed at
-the end by `simulators.acquirer_client`, as a real acquirer does, so that the book can be held against the ledger.
+the end by `simulators.acquirer.client`, as a real acquirer does, so that the book can be held against the ledger.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from messages.address import address_of
 from messages.errors import DecodeError, FrameError
 from messages.framing import framing
 from messages.mti import is_response
-from simulators.acquirer_book import Request
-from simulators.acquirer_client import AcquirerClient, open_acquirer
+from simulators.acquirer.book import Request
+from simulators.acquirer.client import AcquirerClient, open_acquirer
 from simulators.book import BookLine, write_book
 from simulators.errors import Unanswered, WireLost
-from simulators.load_lane import Lane, LaneConfig, Waiting
-from simulators.load_mix import Mix, MixConfig
+from simulators.load.lane import Lane, LaneConfig, Waiting
+from simulators.load.mix import Mix, MixConfig
 from simulators.wire import SocketWire, dial
 
 SWEEP_S = 0.1
@@ -45,7 +45,7 @@ class LoadConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     Args:
         pos: the link for cards, with or without PIN. gateway: the link for surrogates; None: no such third.
-        mix: see `simulators.load_mix`.
+        mix: see `simulators.load.mix`.
         seconds: how long it sends; warmup_s: how much of that is not counted.
         count: stop after so many; 0 for no such limit.
         connections: for each link. in_flight: requests without an answer, all connections together.
@@ -382,7 +382,3 @@ def main(arguments: list[str]) -> None:
     )
     config = msgspec.json.decode(Path(arguments[0]).read_bytes(), type=LoadConfig)
     sys.stdout.write(msgspec.json.encode(run_load(config)).decode() + "\n")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -11,8 +11,8 @@ import random
 import msgspec
 
 from hsm.algorithms.pinblock import encrypt_pin_block
-from simulators.load_lane import Lane
-from simulators.population import POOR, population
+from simulators.load.lane import Lane
+from simulators.load.population import POOR, population
 
 PATTERN = 600  # turns until the pattern starts again
 MERCHANTS = 50
@@ -23,7 +23,7 @@ class MixConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     Args:
         pin_share: with a PIN. surrogate_share: over the gateway's link, by surrogate.
-        decline_share: cards without money (see `simulators.population.POOR`), never among the surrogates.
+        decline_share: cards without money (see `simulators.load.population.POOR`), never among the surrogates.
         cards: how many different PANs; poor_cards: those without money.
         pin: the cards' PIN. country: of the shops.
     """

@@ -1,0 +1,1 @@
+"""A simulated network: a sign-on of its own, issuers behind it, and totals at cut-over."""
