@@ -22,15 +22,24 @@ class Composite(msgspec.Struct, frozen=True, kw_only=True):
             in ISO/IEC 8825-1, parts only name tags; "tag-text": a tag of fixed size, a length, a value, repeated;
             "bitmapped": a bitmap, then the parts that it announces.
         parts: key → part: place ("1", "2" …), tag ("9F26"), or bit ("1" …). Tags without a part are kept all the same.
+        rows: of "positional": the parts come again and again until the value ends, none missing.
         tag_size: characters of a tag, of "tag-text".
-        length_size: characters of the length behind a tag, of "tag-text".
+        tag_encoding: of a tag of "tag-text": "ascii", "cp037" …, or "binary" (`tag_size` is bytes, keys are hex).
+        length_size: characters of the length behind a tag, of "tag-text"; 0: lengths follow from the parts' formats.
+        length_encoding: of that length: "ascii", "cp037" …, "bcd" or "binary" (`length_size` is bytes).
         bitmap_size: bytes of the bitmap, of "bitmapped".
         bitmap_encoding: "binary" or "hex".
     """
 
     kind: str
     parts: dict[str, Element] = {}
+    rows: bool = False
     tag_size: int = 2
+    tag_encoding: str = "ascii"
     length_size: int = 2
+    length_encoding: str = "ascii"
     bitmap_size: int = 8
     bitmap_encoding: str = "binary"
+
+    def __hash__(self) -> int:  # the parts are a dict: the hash made by itself would refuse it, and so the element's
+        return hash((self.kind, *self.parts))
