@@ -25,7 +25,7 @@ import msgspec
 from messages.dialect import Dialect, Element
 from messages.formats import CHECK_NAMES, CHECKS, SEVERAL
 from messages.generated import build
-from messages.lengths import decode_table, prefix_size
+from messages.lengths import decode_table, prefix_size, scale
 from messages.message import Message
 
 Decoder = Callable[[bytes], Message | None]
@@ -182,7 +182,7 @@ class _Writer:
         start, end = _Place(f"start_{element.number}", 0), _Place(f"end_{element.number}", 0)
         self.emit(f"{start.base} = {self.at.plus(size).within(True)}")
         at = self.at.within(True)
-        length = self.name("LENGTH", decode_table(element))
+        length = self.name("LENGTH", decode_table(scale(element)))
         length += f"[data[{at}]]" if size == 1 else f"[data[{at} : {start.base}]]"
         if (element.length_encoding == "ascii") == text:
             self.demand("", text, self.at, start)

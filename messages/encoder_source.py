@@ -20,7 +20,7 @@ from messages.dialect import Dialect, Element
 from messages.formats import CHECK_NAMES, CHECKS, SEVERAL
 from messages.generated import build
 from messages.header import bitmap_of
-from messages.lengths import encode_table
+from messages.lengths import scale, shown_table
 
 Encoder = Callable[[str, dict[int, str]], bytes | None]
 
@@ -81,7 +81,12 @@ class _Writer:
         text = is_text(element)
         if element.length_kind:
             table = f"LENGTH_{element.number}"
-            self.names[table] = encode_table(element, not text)
+            self.names[table] = shown_table(
+                scale(element),
+                2 if element.encoding == "binary" else 1,
+                "" if text else "hex",
+                element.pad[-1] if element.pad.startswith("left ") else "",
+            )
             self.piece(text, f"{table}[len({value})]")
         if element.kind != "b":
             self.kinds.setdefault(element.kind, []).append(value)

@@ -24,6 +24,13 @@ PATTERNS: dict[str, tuple[re.Pattern[str], str]] = {
     "b": (re.compile(r"(?:[0-9A-Fa-f]{2})*"), "hexadecimal digits in pairs"),
 }
 
+# kind → the bytes that its values consist of; x+n has an order too, and b is no text.
+ALLOWED: dict[str, bytes] = {
+    kind: bytes(code for code in range(128) if pattern.fullmatch(chr(code)))
+    for kind, (pattern, _) in PATTERNS.items()
+    if kind not in ("x+n", "b")
+} | {"x+n": b"CD0123456789"}
+
 
 def _table(allowed: bytes, replaced: bytes = b"", by: int = 0) -> bytes:
     """For bytes.translate: what is allowed stays, what is replaced becomes `by`, all else becomes another control."""
@@ -59,11 +66,11 @@ def problem(element: Element, value: str) -> str | None:
         return "expected text"
     pattern, what = PATTERNS[element.kind]
     size = element.characters
-    if element.length_kind == 0:
-        if len(value) != size:
-            return f"expected {size} {what}, got {len(value)} characters"
-    elif len(value) > size:
-        return f"expected up to {size} {what}, got {len(value)} characters"
+    if len(value) > size or (not element.length_kind and len(value) < size and not element.fill):
+        upto = "up to " if element.length_kind or element.fill else ""
+        return f"expected {upto}{size} {what}, got {len(value)} characters"
     if pattern.fullmatch(value) is None:
         return f"expected {what}" if element.length_kind else f"expected {size} {what}"
+    if element.encoding == "bcd" and len(value) % 2 and not element.pad and element.kind != "x+n":
+        return f"expected an even number of {what}"
     return None

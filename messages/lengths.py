@@ -1,65 +1,208 @@
-"""Length prefixes as look-up tables: one dictionary or tuple access instead of parsing and range checks.
+"""Lengths before values, as look-up tables: one access instead of parsing and range checks.
 
-Called by the two source writers of the compiled codec; the tables are what generated code looks into, so a
-length that the element does not allow is a KeyError or IndexError there, or a None that nothing can join.
+Called by `element_codec` and by the two source writers of the compiled codec. A length that the element does not allow
+is a KeyError or IndexError there, or a None that nothing can join. Lengths of four digits and more are computed
+instead, behind the same access: a table of a million entries would be a leak.
+
+A value is measured in units: digits in BCD, bytes on the wire in every other encoding. What the length on the wire
+counts may be something else (`Element.length_count`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import lru_cache
+from typing import Any, Generic, TypeVar
 
+import msgspec
+
+from messages.charsets import latin, page_of, wire
 from messages.dialect import Element
+
+_TABLE = 1000  # entries of a table at most
+_TABLES = 128  # different ones that are kept; a dialect has a dozen
+
+T = TypeVar("T", str, bytes)
+
+
+class Scale(msgspec.Struct, frozen=True):
+    """How units become a length on the wire; hashable, so that elements with equal lengths share their tables.
+
+    Args:
+        encoding, size: of the length; bytes.
+        smallest, largest, step: the units that the element allows.
+        times, over: units × `times` / `over`, rounded up, is what the length says.
+    """
+
+    encoding: str
+    size: int
+    smallest: int
+    largest: int
+    step: int
+    times: int
+    over: int
+
+    def said(self, units: int) -> int:
+        """Units → the number that the length says."""
+        return -(-units * self.times // self.over)
+
+    @property
+    def allowed(self) -> range:
+        """All units that a length may say; numbers and tracks are never empty."""
+        return range(self.smallest, self.largest + 1, self.step)
+
+    @property
+    def largest_said(self) -> int:
+        """The greatest number that this many bytes of length can say."""
+        if self.encoding == "binary":
+            return int(256**self.size) - 1
+        return int(10 ** (self.size * (2 if self.encoding == "bcd" else 1))) - 1
 
 
 def prefix_size(element: Element) -> int:
     """Bytes that the length takes on the wire; 0 where the length is fixed."""
-    return (element.length_kind + 1) // 2 if element.length_encoding == "bcd" else element.length_kind
-
-
-def prefix(element: Element, units: int) -> bytes:
-    """A length as it stands on the wire; `units` as the wire counts them."""
-    size = prefix_size(element)
+    kind = element.length_kind
+    if not kind or element.length_size:
+        return element.length_size if kind else 0
     if element.length_encoding == "bcd":
-        return bytes.fromhex(f"{units:0{size * 2}d}")
-    return f"{units:0{size}d}".encode("ascii")
+        return (kind + 1) // 2
+    if element.length_encoding == "binary":
+        return next(size for size in (1, 2, 3) if 10**kind <= 256**size)
+    return kind
+
+
+def counted_in_bytes(element: Element) -> bool:
+    """Whether the length tells packed bytes, so that the digits of the value have to be found out from the pad."""
+    return element.encoding == "bcd" and element.length_count == "bytes"
+
+
+def scale(element: Element) -> Scale:
+    """The lengths of an element of variable length."""
+    smallest = 1 if element.kind in ("n", "z", "x+n") else 0
+    largest, step = element.wire_units, 2 if element.encoding in ("hex", "ebcdic-hex") else 1
+    if counted_in_bytes(element):
+        smallest, largest, step = smallest * 2, largest + largest % 2, 2
+    times, over = _RATIOS.get((element.encoding, element.length_count)) or _RATIOS.get(
+        ("text", element.length_count), (1, 1)
+    )
+    made = Scale(element.length_encoding, prefix_size(element), smallest, largest, step, times, over)
+    if made.said(largest) <= made.largest_said:
+        return made
+    can_say = made.largest_said * over // times
+    return msgspec.structs.replace(made, largest=can_say - can_say % step)
+
+
+# (encoding, what its length counts) → how many of them are in how many units, where it is not one in one
+_RATIOS: dict[tuple[str, str], tuple[int, int]] = {
+    ("bcd", "bytes"): (1, 2),
+    ("bcd", "nibbles"): (1, 1),
+    ("binary", "digits"): (2, 1),
+    ("hex", "octets"): (1, 2),
+    ("ebcdic-hex", "octets"): (1, 2),
+    ("text", "nibbles"): (2, 1),
+}
 
 
 def characters(element: Element, units: int) -> int:
-    """Wire units → characters of the value."""
+    """Units → characters of the value."""
     return units * 2 if element.encoding == "binary" else units
 
 
-def allowed_units(element: Element) -> range:
-    """Every length that the element may have, in wire units; numbers and tracks are never empty."""
-    smallest = 1 if element.kind in ("n", "z", "x+n") else 0
-    step = 2 if element.encoding == "hex" else 1
-    return range(smallest, element.wire_units + 1, step)
+def prefix(scale: Scale, units: int) -> bytes:
+    """A length as it stands on the wire."""
+    said, size = scale.said(units), scale.size
+    if scale.encoding == "binary":
+        return said.to_bytes(size, "big")
+    if scale.encoding == "bcd":
+        return bytes.fromhex(f"{said:0{size * 2}d}")
+    return wire(page_of(scale.encoding), f"{said:0{size}d}".encode("ascii"))
 
 
-@lru_cache(maxsize=512)
-def decode_table(element: Element) -> dict[int | bytes, int]:
-    """Prefix → wire units. A prefix of one byte is an int: that is what indexing bytes gives."""
+def said(scale: Scale, raw: bytes) -> int | None:
+    """The number on the wire, allowed or not; None where it is none."""
+    if scale.encoding == "binary":
+        return int.from_bytes(raw, "big")
+    text = raw.hex().encode("ascii") if scale.encoding == "bcd" else latin(page_of(scale.encoding), raw)
+    return int(text) if text.isdigit() else None
+
+
+class _Read(dict[int | bytes, int]):
+    """Lengths that are too many for a table."""
+
+    def __init__(self, scale: Scale) -> None:
+        super().__init__()
+        self._scale = scale
+
+    def __missing__(self, key: int | bytes) -> int:
+        scale = self._scale
+        raw = bytes((key,)) if isinstance(key, int) else key
+        number = said(scale, raw) if len(raw) == scale.size else None
+        if number is not None:
+            units = number * scale.over // scale.times
+            if units in scale.allowed and scale.said(units) == number:
+                return units
+        raise KeyError("length")
+
+
+class _Written(Sequence[T | None], Generic[T]):
+    """The same the other way: characters of a value → its length, in the form that `show` gives."""
+
+    def __init__(self, scale: Scale, per_unit: int, show: Callable[[int], T]) -> None:
+        self._scale, self._per_unit = scale, per_unit
+        self._show: Callable[[int], T] = show
+
+    def __len__(self) -> int:
+        return self._scale.largest * self._per_unit + 1
+
+    def __getitem__(self, count: Any) -> Any:
+        if not isinstance(count, int) or not 0 <= count < len(self):
+            raise IndexError("length")
+        units, rest = divmod(count, self._per_unit)
+        return None if rest or units not in self._scale.allowed else self._show(units)
+
+
+@lru_cache(maxsize=_TABLES)
+def decode_table(scale: Scale) -> dict[int | bytes, int]:
+    """Prefix → units. A prefix of one byte is an int: that is what indexing bytes gives."""
+    if len(scale.allowed) > _TABLE:
+        return _Read(scale)
     table: dict[int | bytes, int] = {}
-    for units in allowed_units(element):
-        raw = prefix(element, units)
+    for units in scale.allowed:
+        raw = prefix(scale, units)
         table[raw[0] if len(raw) == 1 else raw] = units
     return table
 
 
-@lru_cache(maxsize=512)
-def encode_table(element: Element, hexadecimal: bool) -> tuple[str | None, ...]:
-    """Characters of a value → its prefix, as text to be joined; None where that many are not allowed.
+@lru_cache(maxsize=_TABLES)
+def encode_table(scale: Scale, per_unit: int) -> Sequence[bytes | None]:
+    """Characters of a value → its prefix; None where that many are not allowed, IndexError where they are too many.
 
     Args:
-        element: of variable length.
-        hexadecimal: the prefix goes before hexadecimal digits that become bytes together with it, and a
-            left pad belongs to it; else each character becomes one byte.
+        scale: of the element.
+        per_unit: characters of the value that make one unit.
     """
-    table: list[str | None] = [None] * (element.characters + 1)
-    for units in allowed_units(element):
-        raw = prefix(element, units)
-        shown = raw.hex() if hexadecimal else raw.decode("latin-1")
-        if units % 2 and element.pad.startswith("left "):
-            shown += element.pad[-1]
-        table[characters(element, units)] = shown
-    return tuple(table)
+    return _table(scale, per_unit, lambda units: prefix(scale, units))
+
+
+@lru_cache(maxsize=_TABLES)
+def shown_table(scale: Scale, per_unit: int, view: str, left_pad: str) -> Sequence[str | None]:
+    """The same as text to be joined with what becomes bytes together with it.
+
+    Args:
+        scale, per_unit: as for `encode_table`.
+        view: "hex" for hexadecimal digits of the bytes, else the code page that the text will be in, "" for ASCII.
+        left_pad: goes behind the length of an odd number of digits; "" for none.
+    """
+
+    def show(units: int) -> str:
+        raw = prefix(scale, units)
+        if view == "hex":
+            return raw.hex() + (left_pad if units % 2 else "")
+        return latin(view, raw).decode("latin-1")
+
+    return _table(scale, per_unit, show)
+
+
+def _table(scale: Scale, per_unit: int, show: Callable[[int], T]) -> Sequence[T | None]:
+    written = _Written(scale, per_unit, show)
+    return written if len(scale.allowed) > _TABLE else tuple(written[count] for count in range(len(written)))
