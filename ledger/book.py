@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from ledger.journal import Kind, network_stan
+from ledger.journal import STAND_IN, Decision, Kind, network_stan
 from messages.exchange import de7, network_key
 
 # Kinds with a line of their own; every other approved change counts on the line of its original.
@@ -41,6 +41,12 @@ class LedgerLine(msgspec.Struct, frozen=True, kw_only=True):
     decision: str
 
 
+def issuer_mti(mti: str, decision: str, reason: str) -> str:
+    """The type under which an issuer knows a payment: that of the advice where we have approved in its place."""
+    stood_in = decision == Decision.APPROVED and reason == STAND_IN
+    return f"{mti[:2]}2{mti[3]}" if stood_in else mti
+
+
 _SQL = """
 WITH sums AS (
     SELECT CASE WHEN i.kind IN ('authorization', 'purchase', 'refund') THEN i.id ELSE o.original_id END AS id,
@@ -54,7 +60,7 @@ WITH sums AS (
      GROUP BY 1
 )
 SELECT i.id, i.key, i.link, i.kind, i.mti, i.issuer, i.created_at, i.currency, o.decision,
-       COALESCE(s.held, 0)::bigint AS held, COALESCE(s.posted, 0)::bigint AS posted
+       o.reason, COALESCE(s.held, 0)::bigint AS held, COALESCE(s.posted, 0)::bigint AS posted
   FROM ledger.intents i
   LEFT JOIN ledger.outcomes o ON o.intent_id = i.id
   LEFT JOIN sums s ON s.id = i.id
@@ -78,6 +84,7 @@ async def book(connection: Any) -> list[LedgerLine]:
             held_minor=row["held"],
             posted_minor=row["posted"],
             decision=row["decision"] or "",
+            reason=row["reason"] or "",
         )
         for row in await connection.fetch(_SQL)
     ]
@@ -96,8 +103,11 @@ def ledger_line(
     held_minor: int,
     posted_minor: int,
     decision: str,
+    reason: str,
 ) -> LedgerLine:
-    """A line with its key towards the issuer: DE 7 is `created_at`, DE 11 `network_stan(intent_id)`."""
+    """A line with its key towards the issuer: DE 7 is `created_at`, DE 11 `network_stan(intent_id)`; the type is that
+    of the message which the issuer has in its book."""
+    mti = issuer_mti(mti, decision, reason)
     return LedgerLine(
         key=key,
         link=link,

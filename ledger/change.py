@@ -16,6 +16,7 @@ class ChangeRow(msgspec.Struct, frozen=True):
         undone: this change was itself reversed later.
         held_minor: what its lines put on (> 0) or released from (< 0) the hold.
         fee_minor: what its lines earned the platform.
+        original_key: what its message refers to.
     """
 
     kind: Kind
@@ -23,6 +24,7 @@ class ChangeRow(msgspec.Struct, frozen=True):
     undone: bool
     held_minor: int
     fee_minor: int
+    original_key: str | None = None
 
 
 def fold_changes(held_minor: int, rows: Iterable[ChangeRow]) -> tuple[Change, ...]:
@@ -31,5 +33,9 @@ def fold_changes(held_minor: int, rows: Iterable[ChangeRow]) -> tuple[Change, ..
     for row in rows:
         held_minor += row.held_minor
         amount, fee = (0, 0) if row.undone else (row.amount_minor, row.fee_minor)
-        changes.append(Change(kind=row.kind, amount_minor=amount, final=held_minor <= 0, fee_minor=fee))
+        final = held_minor <= 0
+        if row.kind is Kind.REDUCTION or (row.kind is Kind.REVERSAL and not final):
+            amount = -row.held_minor  # what was released: the message tells what is left, or nothing
+        undoes = row.original_key or "" if row.kind is Kind.REVERSAL else ""
+        changes.append(Change(row.kind, amount, final, fee, undoes))
     return tuple(changes)

@@ -7,23 +7,35 @@ them in PostgreSQL, `ledger.memory.MemoryJournal` in this process; both obey thi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
 import msgspec
 
+# `Outcome.reason` of an approval that was given in the issuer's place, and of file updates that changed something.
+STAND_IN = "stand_in"
+CARD_BLOCKED, CARD_UNBLOCKED = "card_blocked", "card_unblocked"
+
 
 class Kind(StrEnum):
     """What a message asks for; one word for each row of the lifecycle table."""
 
-    AUTHORIZATION = "authorization"  # 0100: a hold
-    PURCHASE = "purchase"  # 0200, processing code 00: hold and capture at once
-    CAPTURE = "capture"  # 0220: posts a hold, in whole or in part
+    AUTHORIZATION = "authorization"  # 0100: a hold; of zero: a look at the account. 0120: a hold decided elsewhere
+    INCREMENT = "increment"  # 0100 on an approved authorization: the hold grows
+    PURCHASE = "purchase"  # 0200, processing code 00: hold and capture at once. 0220: the same, decided elsewhere
+    CAPTURE = "capture"  # 0220 on an authorization: posts a hold, in whole or in part
     REFUND = "refund"  # 0200, processing code 20
-    REVERSAL = "reversal"  # 0400, 0420
+    INQUIRY = "inquiry"  # 0100, 0200, processing code 30 or 31: what the account has
+    REVERSAL = "reversal"  # 0400, 0420: all of it
+    REDUCTION = "reduction"  # 0400, 0420 with DE 95: a hold shrinks to a smaller amount
     CHARGEBACK = "chargeback"  # 0422, from the issuer
     TOMBSTONE = "tombstone"  # stands for an original that was reversed before it arrived
+    FILE_UPDATE = "file_update"  # 0302, from the issuer: its negative list
+    RECONCILIATION = "reconciliation"  # 0500, 0520: totals of a business day, theirs or ours
+    ADMINISTRATIVE = "administrative"  # 0600, 0620: a text
+    CUT_OVER = "cut_over"  # 0800, 0820 with DE 70 = 201: a business day of a link begins
 
 
 class Decision(StrEnum):
@@ -64,7 +76,11 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
         token: the vault's card reference; "" where the message names no card.
         fingerprint: 16 bytes, HMAC of the PAN; b"" where there is none.
         currency: ISO 4217 alphabetic code.
-        amount_minor: >= 0, in minor units of `currency`.
+        amount_minor: >= 0, in minor units of `currency`; of a reduction what is to be left on hold.
+        cashback_minor: the part of it that the cardholder gets in cash.
+        local_time: DE 13 and 12, MMDDhhmmss where the card was; "" where not said.
+        stated: what a message without an issuer's answer states besides, as JSON of its elements free of card data,
+            so that anybody can decide it later: `stated_elements`. "" for nothing.
         merchant: DE 42 without padding. terminal: DE 41. mcc: DE 18. acquirer_id: DE 32. rrn: DE 37. stan: DE 11.
         country: ISO 3166 alpha-2 of the place of sale (DE 43, last two), "" if not said.
         issuer: the link it will be sent to, "" if none could be found.
@@ -101,6 +117,9 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
     card_country: str = ""
     final: bool = True
     original_key: str | None = None
+    cashback_minor: int = 0
+    local_time: str = ""
+    stated: str = ""
     original_reference: tuple[str, datetime, str] | None = None
 
 
@@ -141,6 +160,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         original_seq: number of changes that the decision has seen + 1. Somebody else's change in between makes the
             outcome `stale`: read the original again and decide again. Kept for approved outcomes only: others
             change nothing.
+        amount_minor: what was approved where that is not the intent's amount, else None.
+        reason: one word; those above mean something to the journal.
     """
 
     intent_id: int
@@ -153,6 +174,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     advices: tuple[AdviceDraft, ...] = ()
     original_id: int | None = None
     original_seq: int | None = None
+    amount_minor: int | None = None
 
 
 class StoredIntent(msgspec.Struct, frozen=True):
@@ -167,12 +189,14 @@ class Change(msgspec.Struct, frozen=True):
         amount_minor: 0 where the change itself was reversed later (a refund, say); it keeps its place in the count.
         final: nothing is left on hold after it.
         fee_minor: what it earned the platform (`platform:revenue`), < 0 where it gave back.
+        undoes: of a reversal the key that it names: another change's where it undoes an increment.
     """
 
     kind: Kind
     amount_minor: int
     final: bool
     fee_minor: int = 0
+    undoes: str = ""
 
 
 class Original(msgspec.Struct, frozen=True):
@@ -185,6 +209,13 @@ class Original(msgspec.Struct, frozen=True):
     @property
     def next_seq(self) -> int:
         return len(self.changes) + 1
+
+    @property
+    def approved_minor(self) -> int:
+        """What was approved; less than was asked for where it was approved in part."""
+        outcome = self.outcome
+        asked = self.stored.intent.amount_minor
+        return asked if outcome is None or outcome.amount_minor is None else outcome.amount_minor
 
 
 class Begun(msgspec.Struct, frozen=True):
@@ -218,6 +249,36 @@ class Advice(msgspec.Struct, frozen=True):
     draft: AdviceDraft
 
 
+class Totals(msgspec.Struct, frozen=True, kw_only=True):
+    """Numbers and amounts (minor units) of a business day in one currency, all >= 0.
+
+    Debits are purchases and captures, credits are refunds; of reversals those of purchases and of refunds count.
+    """
+
+    debits: int = 0
+    debits_minor: int = 0
+    debit_reversals: int = 0
+    debit_reversals_minor: int = 0
+    credits: int = 0
+    credits_minor: int = 0
+    credit_reversals: int = 0
+    credit_reversals_minor: int = 0
+
+    @property
+    def net_minor(self) -> int:
+        """Debits less credits, reversals taken off: > 0 is what cardholders have paid in all."""
+        return self.debits_minor - self.debit_reversals_minor - self.credits_minor + self.credit_reversals_minor
+
+
+class Backlog(msgspec.Struct, frozen=True):
+    """Advices of a link without an answer: those that wait, those that are parked, and for how long the first of those
+    that wait has done so."""
+
+    waiting: int = 0
+    parked: int = 0
+    oldest_s: float = 0.0
+
+
 class JournalUnavailable(Exception):
     """The store cannot be reached or its queue is full; nothing is known to be written. Decline with 96."""
 
@@ -240,11 +301,45 @@ class Journal(Protocol):
     async def advices(self, link: str, after_id: int, limit: int) -> list[Advice]:
         """Advices to `link` without acknowledgement, in order."""
 
+    async def park(self, advice_id: int, actor: str, reason: str) -> None:
+        """Put an advice aside until an operator has it sent again or dropped. Twice is once."""
+
+    async def backlog(self, link: str, limit: int) -> Backlog:
+        """How many advices `link` has not answered; of those that wait, about `limit` are counted."""
+
+    async def issuer_of(self, key: str) -> tuple[str, str]:
+        """The issuer link and the card's country of the intent with a key; ("", "") where there is none."""
+
     async def acknowledge(self, advice_id: int, response_code: str) -> None:
         """Record that the peer has answered an advice. Twice is once."""
 
     async def lease(self, name: str, holder: str, ttl_s: float) -> bool:
         """Take or extend a lease; True where `holder` has it now."""
+
+    async def blocked(self, fingerprint: bytes, issuer: str) -> bool:
+        """Whether a card is on the negative list of an issuer: its last file update put it there."""
+
+    async def totals(self, link: str, business_day: datetime) -> dict[str, Totals]:
+        """What was booked for a link in a business day, by currency.
+
+        Args:
+            link: an acquirer's or an issuer's.
+            business_day: its midnight, UTC. The day goes from the link's last cut-over to it, or to a day before it,
+                up to the next cut-over; from the first outcome where there was none.
+        """
+
+
+_stated = msgspec.json.Decoder(dict[int, str])
+
+
+def state(elements: Mapping[int, str]) -> str:
+    """Elements as `Intent.stated`."""
+    return msgspec.json.encode(elements).decode() if elements else ""
+
+
+def stated_elements(intent: Intent) -> dict[int, str]:
+    """What an intent states, by element."""
+    return _stated.decode(intent.stated) if intent.stated else {}
 
 
 def network_stan(intent_id: int) -> str:

@@ -25,6 +25,9 @@ class Event(StrEnum):
     REFUNDED = "refunded"
     REFUND_REVERSED = "refund_reversed"
     CHARGED_BACK = "charged_back"
+    INCREMENTED = "incremented"
+    INCREMENT_REVERSED = "increment_reversed"
+    REDUCED = "reduced"  # a part of a hold is released
 
 
 class Situation(StrEnum):
@@ -36,6 +39,8 @@ class Situation(StrEnum):
     DECLINED = "declined"
     REVERSED = "reversed"  # decided as reversed (deadline, recovery), a tombstone, or reversed by its acquirer
     HELD = "held"  # an authorization with something left to capture
+    VERIFIED = "verified"  # an authorization of zero: a look at the account
+    INCREMENT = "increment"  # a reversal names an increment, and its amount is still on hold
     CAPTURED = "captured"  # an authorization with nothing left to capture
     PURCHASED = "purchased"
     REFUND = "refund"  # the original is itself a refund
@@ -43,6 +48,7 @@ class Situation(StrEnum):
     EXPIRED = "expired"  # a hold older than its lifetime
     TOUCHED = "touched"  # a purchase with refunds or chargebacks on it
     NOTHING_LEFT = "nothing_left"  # all of it went back to the card already
+    SAME = "same"  # a reduction to what is on hold already
     WRONG_CURRENCY = "wrong_currency"
     ZERO = "zero"  # amount 0
     TOO_MUCH = "too_much"  # more than is left
@@ -81,6 +87,8 @@ class Standing(msgspec.Struct, frozen=True):
         return self.captured_minor - self.refunded_minor - self.charged_back_minor
 
 
+# Nothing happens by itself when it is over: the hold stays in the book until it is reversed or captured. It cannot be
+# captured or enlarged any more, and the acquirer must reverse it.
 HOLD_LIFETIME = timedelta(days=7)
 
 _K, _S = Kind, Situation
@@ -91,6 +99,22 @@ RULES: dict[tuple[Kind, Situation], Ruling] = {
     (_K.AUTHORIZATION, _S.ZERO): Ruling("00", None, "account_verification"),
     (_K.PURCHASE, _S.NEW): Ruling("00", Event.PURCHASED, "purchase"),
     (_K.PURCHASE, _S.ZERO): Ruling("13", None, "zero_amount"),
+    # balance inquiry
+    (_K.INQUIRY, _S.NEW): Ruling("00", None, "inquiry"),
+    # increment
+    (_K.INCREMENT, _S.HELD): Ruling("00", Event.INCREMENTED, "increment"),
+    (_K.INCREMENT, _S.UNKNOWN): Ruling("25", None, "original_unknown"),
+    (_K.INCREMENT, _S.UNDECIDED): Ruling("12", None, "original_undecided"),
+    (_K.INCREMENT, _S.DECLINED): Ruling("12", None, "original_declined"),
+    (_K.INCREMENT, _S.REVERSED): Ruling("12", None, "hold_voided"),
+    (_K.INCREMENT, _S.EXPIRED): Ruling("12", None, "hold_expired"),
+    (_K.INCREMENT, _S.CAPTURED): Ruling("12", None, "already_captured"),
+    (_K.INCREMENT, _S.VERIFIED): Ruling("12", None, "nothing_held"),
+    (_K.INCREMENT, _S.PURCHASED): Ruling("12", None, "already_captured"),
+    (_K.INCREMENT, _S.REFUND): Ruling("12", None, "not_an_authorization"),
+    (_K.INCREMENT, _S.OTHER_KIND): Ruling("12", None, "not_an_authorization"),
+    (_K.INCREMENT, _S.WRONG_CURRENCY): Ruling("12", None, "wrong_currency"),
+    (_K.INCREMENT, _S.ZERO): Ruling("13", None, "zero_amount"),
     # capture
     (_K.CAPTURE, _S.HELD): Ruling("00", Event.CAPTURED, "capture"),
     (_K.CAPTURE, _S.UNKNOWN): Ruling("25", None, "original_unknown"),
@@ -99,6 +123,7 @@ RULES: dict[tuple[Kind, Situation], Ruling] = {
     (_K.CAPTURE, _S.REVERSED): Ruling("12", None, "hold_voided"),
     (_K.CAPTURE, _S.EXPIRED): Ruling("12", None, "hold_expired"),
     (_K.CAPTURE, _S.CAPTURED): Ruling("12", None, "already_captured"),
+    (_K.CAPTURE, _S.VERIFIED): Ruling("12", None, "nothing_held"),
     (_K.CAPTURE, _S.PURCHASED): Ruling("12", None, "already_captured"),
     (_K.CAPTURE, _S.REFUND): Ruling("12", None, "not_an_authorization"),
     (_K.CAPTURE, _S.OTHER_KIND): Ruling("12", None, "not_an_authorization"),
@@ -114,6 +139,7 @@ RULES: dict[tuple[Kind, Situation], Ruling] = {
     (_K.REFUND, _S.DECLINED): Ruling("12", None, "original_declined"),
     (_K.REFUND, _S.REVERSED): Ruling("12", None, "original_reversed"),
     (_K.REFUND, _S.HELD): Ruling("12", None, "not_captured"),
+    (_K.REFUND, _S.VERIFIED): Ruling("12", None, "not_captured"),
     (_K.REFUND, _S.NOTHING_LEFT): Ruling("12", None, "nothing_left"),
     (_K.REFUND, _S.REFUND): Ruling("12", None, "not_a_payment"),
     (_K.REFUND, _S.OTHER_KIND): Ruling("12", None, "not_a_payment"),
@@ -122,6 +148,8 @@ RULES: dict[tuple[Kind, Situation], Ruling] = {
     (_K.REFUND, _S.TOO_MUCH): Ruling("13", None, "over_refund"),
     # reversal: "00" without an event where there is nothing to undo, so that its sender stops repeating it
     (_K.REVERSAL, _S.HELD): Ruling("00", Event.VOIDED, "void"),
+    (_K.REVERSAL, _S.INCREMENT): Ruling("00", Event.INCREMENT_REVERSED, "reverse_increment"),
+    (_K.REVERSAL, _S.VERIFIED): Ruling("00", None, "nothing_to_reverse"),
     (_K.REVERSAL, _S.PURCHASED): Ruling("00", Event.PURCHASE_REVERSED, "reverse_purchase"),
     (_K.REVERSAL, _S.REFUND): Ruling("00", Event.REFUND_REVERSED, "reverse_refund"),
     (_K.REVERSAL, _S.UNDECIDED): Ruling("00", None, "reversed_before_outcome", close_original=True),
@@ -131,6 +159,21 @@ RULES: dict[tuple[Kind, Situation], Ruling] = {
     (_K.REVERSAL, _S.CAPTURED): Ruling("12", None, "captured_refund_instead"),
     (_K.REVERSAL, _S.TOUCHED): Ruling("12", None, "partly_returned_already"),
     (_K.REVERSAL, _S.OTHER_KIND): Ruling("12", None, "not_reversible"),
+    # reduction: a reversal in part. It says what is left of a hold that was approved, so it cannot come before that.
+    (_K.REDUCTION, _S.HELD): Ruling("00", Event.REDUCED, "reduce"),
+    (_K.REDUCTION, _S.SAME): Ruling("00", None, "nothing_to_reverse"),
+    (_K.REDUCTION, _S.VERIFIED): Ruling("00", None, "nothing_to_reverse"),
+    (_K.REDUCTION, _S.DECLINED): Ruling("00", None, "nothing_to_reverse"),
+    (_K.REDUCTION, _S.REVERSED): Ruling("00", None, "already_reversed"),
+    (_K.REDUCTION, _S.UNKNOWN): Ruling("25", None, "original_unknown"),
+    (_K.REDUCTION, _S.UNDECIDED): Ruling("12", None, "original_undecided"),
+    (_K.REDUCTION, _S.CAPTURED): Ruling("12", None, "captured_refund_instead"),
+    (_K.REDUCTION, _S.PURCHASED): Ruling("12", None, "captured_refund_instead"),
+    (_K.REDUCTION, _S.REFUND): Ruling("12", None, "not_reversible_in_part"),
+    (_K.REDUCTION, _S.OTHER_KIND): Ruling("12", None, "not_reversible_in_part"),
+    (_K.REDUCTION, _S.WRONG_CURRENCY): Ruling("12", None, "wrong_currency"),
+    (_K.REDUCTION, _S.ZERO): Ruling("13", None, "zero_amount"),
+    (_K.REDUCTION, _S.TOO_MUCH): Ruling("13", None, "over_hold"),
     # chargeback, from the issuer
     (_K.CHARGEBACK, _S.CAPTURED): Ruling("00", Event.CHARGED_BACK, "chargeback"),
     (_K.CHARGEBACK, _S.PURCHASED): Ruling("00", Event.CHARGED_BACK, "chargeback"),
@@ -139,6 +182,7 @@ RULES: dict[tuple[Kind, Situation], Ruling] = {
     (_K.CHARGEBACK, _S.DECLINED): Ruling("12", None, "original_declined"),
     (_K.CHARGEBACK, _S.REVERSED): Ruling("12", None, "original_reversed"),
     (_K.CHARGEBACK, _S.HELD): Ruling("12", None, "not_captured"),
+    (_K.CHARGEBACK, _S.VERIFIED): Ruling("12", None, "not_captured"),
     (_K.CHARGEBACK, _S.NOTHING_LEFT): Ruling("12", None, "already_returned"),
     (_K.CHARGEBACK, _S.REFUND): Ruling("12", None, "not_a_payment"),
     (_K.CHARGEBACK, _S.OTHER_KIND): Ruling("12", None, "not_a_payment"),
@@ -160,16 +204,20 @@ def rule(
     age: timedelta = timedelta(0),
     hold_lifetime: timedelta = HOLD_LIFETIME,
     unreferenced_refunds: bool = False,
+    increment: Original | None = None,
 ) -> Ruling:
     """The row of `RULES` for a request.
 
     Args:
         original: what the request refers to, with its outcome and changes; None: not in the journal.
-        amount_minor: >= 0; of no account for reversals, which are always in full.
+        amount_minor: >= 0; of no account for reversals, which are always in full; of a reduction what is to be left.
         final: DE 60 of a capture; a partial one leaves the rest on hold. It is booked, not ruled on.
         age: how long ago the original was created; a hold older than `hold_lifetime` cannot be captured.
         unreferenced_refunds: whether a refund may come without any original.
+        increment: the approved increment that a reversal names; `original` is then the authorization under it.
     """
+    if increment is not None:
+        return RULES[kind, _increment_situation(kind, increment, original)]
     return RULES[kind, situation(kind, original, amount_minor, currency, age, hold_lifetime, unreferenced_refunds)]
 
 
@@ -183,8 +231,9 @@ def situation(
     unreferenced_refunds: bool = False,
 ) -> Situation:
     """Which situation a request is in; arguments as for `rule`."""
-    if kind in (Kind.AUTHORIZATION, Kind.PURCHASE, Kind.TOMBSTONE):
-        return Situation.ZERO if amount_minor == 0 and kind is not Kind.TOMBSTONE else Situation.NEW
+    if kind in (Kind.AUTHORIZATION, Kind.PURCHASE, Kind.TOMBSTONE, Kind.INQUIRY):
+        zero = amount_minor == 0 and kind in (Kind.AUTHORIZATION, Kind.PURCHASE)
+        return Situation.ZERO if zero else Situation.NEW
     if original is None:
         if kind is Kind.REFUND and unreferenced_refunds:
             return Situation.ZERO if amount_minor == 0 else Situation.NEW
@@ -199,9 +248,13 @@ def situation(
         return Situation.TOUCHED if state is Situation.PURCHASED and touched else state
     if state is not Situation.HELD:
         return state
+    if kind is Kind.REDUCTION:
+        same = amount_minor == now.held_minor and currency == original.stored.intent.currency
+        return Situation.SAME if same else _measure(original, amount_minor, currency, now.held_minor) or state
     if age > hold_lifetime:
         return Situation.EXPIRED
-    return _measure(original, amount_minor, currency, now.held_minor) or state
+    left_minor = amount_minor if kind is Kind.INCREMENT else now.held_minor
+    return _measure(original, amount_minor, currency, left_minor) or state
 
 
 def standing(original: Original) -> Standing:
@@ -211,14 +264,20 @@ def standing(original: Original) -> Standing:
         return Standing(reversed=outcome is not None and outcome.decision is Decision.REVERSED)
     held = captured = refunded = charged_back = 0
     undone = False
+    authorized = original.approved_minor
     if intent.kind is Kind.AUTHORIZATION:
-        held = intent.amount_minor
+        held = authorized
     elif intent.kind is Kind.PURCHASE:
-        captured = intent.amount_minor
+        captured = authorized
     for change in original.changes:
         if change.kind is Kind.CAPTURE:
             captured += change.amount_minor
             held = 0 if change.final else max(0, held - change.amount_minor)
+        elif change.kind is Kind.INCREMENT:
+            held += change.amount_minor
+            authorized += change.amount_minor
+        elif change.kind is Kind.REDUCTION or (change.kind is Kind.REVERSAL and not change.final):
+            held = max(0, held - change.amount_minor)  # in part, or an increment that is undone
         elif change.kind is Kind.REVERSAL:
             held, undone = 0, True
             captured = 0 if intent.kind is Kind.PURCHASE else captured
@@ -226,26 +285,39 @@ def standing(original: Original) -> Standing:
             refunded += change.amount_minor
         elif change.kind is Kind.CHARGEBACK:
             charged_back += change.amount_minor
-    return Standing(intent.amount_minor, held, captured, refunded, charged_back, undone)
+    return Standing(authorized, held, captured, refunded, charged_back, undone)
 
 
 def _state(original: Original) -> Situation:
     outcome, kind = original.outcome, original.stored.intent.kind
     if kind is Kind.TOMBSTONE:
         return Situation.REVERSED
-    if kind not in (Kind.AUTHORIZATION, Kind.PURCHASE, Kind.REFUND):
+    if kind not in (Kind.AUTHORIZATION, Kind.PURCHASE, Kind.REFUND, Kind.INCREMENT):
         return Situation.OTHER_KIND
     if outcome is None:
         return Situation.UNDECIDED
     if outcome.decision is not Decision.APPROVED:
         return Situation.DECLINED if outcome.decision is Decision.DECLINED else Situation.REVERSED
+    if kind is Kind.INCREMENT:
+        return Situation.OTHER_KIND
     now = standing(original)
     if now.reversed and not (kind is Kind.AUTHORIZATION and now.captured_minor):
         return Situation.REVERSED
     if kind is Kind.AUTHORIZATION:
-        # An approved amount of zero holds nothing, but reversing it must still reach the issuer's book once.
-        return Situation.HELD if now.held_minor or not original.changes else Situation.CAPTURED
+        if original.approved_minor == 0:
+            return Situation.VERIFIED
+        return Situation.HELD if now.held_minor else Situation.CAPTURED
     return Situation.PURCHASED if kind is Kind.PURCHASE else Situation.REFUND
+
+
+def _increment_situation(kind: Kind, increment: Original, original: Original | None) -> Situation:
+    """A reversal of an approved increment changes the authorization under it, so that both are one sequence."""
+    if kind is not Kind.REVERSAL or original is None:
+        return Situation.OTHER_KIND
+    key, now = increment.stored.intent.key, standing(original)
+    if now.reversed or any(change.undoes == key for change in original.changes):
+        return Situation.REVERSED
+    return Situation.INCREMENT if now.held_minor >= increment.approved_minor else Situation.CAPTURED
 
 
 def _return_situation(original: Original, state: Situation, amount_minor: int, currency: str) -> Situation:

@@ -17,8 +17,11 @@ from ledger.book import BOOK_KINDS, LedgerLine, ledger_line
 from ledger.change import ChangeRow, fold_changes
 from ledger.errors import PostingError, RowRefused
 from ledger.journal import (
+    CARD_BLOCKED,
+    CARD_UNBLOCKED,
     Advice,
     AdviceDraft,
+    Backlog,
     Begun,
     Decided,
     Decision,
@@ -31,6 +34,7 @@ from ledger.journal import (
     Outcome,
     Posting,
     StoredIntent,
+    Totals,
     Verdict,
     network_stan,
 )
@@ -60,6 +64,8 @@ class MemoryJournal:
         self._changes: defaultdict[int, dict[int, int]] = defaultdict(dict)
         self._advices: dict[int, Advice] = {}
         self._advice_count = 0
+        self._parked: dict[int, Advice] = {}
+        self._advised_at: dict[int, float] = {}
         self._leases: dict[str, tuple[str, float]] = {}
 
     async def begin(self, intent: Intent) -> Begun:
@@ -114,6 +120,30 @@ class MemoryJournal:
         found = [a for a in self._advices.values() if a.draft.link == link and a.advice_id > after_id]
         return found[:limit]
 
+    async def park(self, advice_id: int, actor: str, reason: str) -> None:
+        """See `Journal.park`."""
+        await self._enter()
+        if advice_id in self._advices:
+            self._parked[advice_id] = self._advices.pop(advice_id)
+
+    def retry(self, advice_id: int) -> None:
+        """What `cardswitch saf retry` does in PostgreSQL."""
+        self._advices = dict(sorted([*self._advices.items(), (advice_id, self._parked.pop(advice_id))]))
+
+    async def backlog(self, link: str, limit: int) -> Backlog:
+        """See `Journal.backlog`."""
+        await self._enter()
+        waiting = [a.advice_id for a in self._advices.values() if a.draft.link == link][:limit]
+        parked = sum(a.draft.link == link for a in self._parked.values())
+        oldest_s = trio.current_time() - self._advised_at[waiting[0]] if waiting else 0.0
+        return Backlog(len(waiting), parked, oldest_s)
+
+    async def issuer_of(self, key: str) -> tuple[str, str]:
+        """See `Journal.issuer_of`."""
+        await self._enter()
+        found = self._keys.get(key)
+        return ("", "") if found is None else (self._intents[found].issuer, self._intents[found].card_country)
+
     async def acknowledge(self, advice_id: int, response_code: str) -> None:
         """See `Journal.acknowledge`."""
         await self._enter()
@@ -128,6 +158,52 @@ class MemoryJournal:
             return False
         self._leases[name] = (holder, now + ttl_s)
         return True
+
+    async def blocked(self, fingerprint: bytes, issuer: str) -> bool:
+        """See `Journal.blocked`."""
+        await self._enter()
+        for intent_id in reversed(self._outcomes):  # in the order of their decision
+            intent, outcome = self._intents[intent_id], self._outcomes[intent_id]
+            told = intent.kind is Kind.FILE_UPDATE and (intent.fingerprint, intent.issuer) == (fingerprint, issuer)
+            if told and outcome.reason in (CARD_BLOCKED, CARD_UNBLOCKED):
+                return outcome.reason == CARD_BLOCKED
+        return False
+
+    async def totals(self, link: str, business_day: datetime) -> dict[str, Totals]:
+        """See `Journal.totals`."""
+        await self._enter()
+        order = list(self._outcomes)
+        cuts = [
+            (self._intents[number].transmitted_at, at)
+            for at, number in enumerate(order, 1)
+            if self._intents[number].kind is Kind.CUT_OVER and self._intents[number].link == link
+        ]
+        after = max((cut for cut in cuts if cut[0] <= business_day), default=(business_day, 0))[1]
+        before = min((at for _, at in cuts if at > after), default=len(order) + 1)
+        found: dict[str, Totals] = {}
+        for number in order[after : before - 1]:
+            counted = self._counted(link, number)
+            if counted is not None:
+                currency, what, amount = counted
+                now = found.get(currency, Totals())
+                more = {what: getattr(now, what) + 1, f"{what}_minor": getattr(now, f"{what}_minor") + amount}
+                found[currency] = msgspec.structs.replace(now, **more)
+        return found
+
+    def _counted(self, link: str, intent_id: int) -> tuple[str, str, int] | None:
+        """(currency, what, amount) of an outcome that counts in the totals of a link."""
+        intent, outcome = self._intents[intent_id], self._outcomes[intent_id]
+        original = self._original(outcome.original_id)
+        paid = original.stored.intent if original is not None else intent
+        if outcome.decision is not Decision.APPROVED or link not in (intent.link, intent.issuer or paid.issuer):
+            return None
+        if intent.kind is Kind.REVERSAL and original is not None:
+            what = {Kind.PURCHASE: "debit_reversals", Kind.REFUND: "credit_reversals"}.get(paid.kind)
+            amount = original.approved_minor
+        else:
+            what = {Kind.PURCHASE: "debits", Kind.CAPTURE: "debits", Kind.REFUND: "credits"}.get(intent.kind)
+            amount = intent.amount_minor if outcome.amount_minor is None else outcome.amount_minor
+        return None if what is None else (paid.currency, what, amount)
 
     def book(self) -> list[LedgerLine]:
         """What `ledger.book.book` reads from PostgreSQL."""
@@ -151,6 +227,7 @@ class MemoryJournal:
                 held_minor=sums[intent_id, Layer.PENDING],
                 posted_minor=sums[intent_id, Layer.POSTED],
                 decision=self._outcomes[intent_id].decision if intent_id in self._outcomes else "",
+                reason=self._outcomes[intent_id].reason if intent_id in self._outcomes else "",
             )
             for intent_id, intent in self._intents.items()
             if intent.kind in BOOK_KINDS
@@ -191,6 +268,7 @@ class MemoryJournal:
         for draft in outcome.advices:
             self._advice_count += 1
             number = self._advice_count
+            self._advised_at[number] = trio.current_time()
             self._advices[number] = Advice(number, outcome.intent_id, intent.trace_id, draft)
         return Decided(Verdict.WON, outcome)
 
@@ -221,12 +299,14 @@ class MemoryJournal:
         return Original(stored, outcome, fold_changes(held, rows))
 
     def _change_row(self, intent_id: int) -> ChangeRow:
-        intent, lines = self._intents[intent_id], self._outcomes[intent_id].postings
+        intent, outcome = self._intents[intent_id], self._outcomes[intent_id]
+        lines = outcome.postings
         undone = any(
             self._intents[later].kind is Kind.REVERSAL and self._outcomes[later].decision is Decision.APPROVED
             for later in self._changes.get(intent_id, {}).values()
         )
-        return ChangeRow(intent.kind, intent.amount_minor, undone, held_minor(lines), fee_minor(lines))
+        amount = intent.amount_minor if outcome.amount_minor is None else outcome.amount_minor
+        return ChangeRow(intent.kind, amount, undone, held_minor(lines), fee_minor(lines), intent.original_key)
 
 
 def normalised(outcome: Outcome) -> Outcome:

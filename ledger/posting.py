@@ -40,6 +40,9 @@ _MONEY = (
 
 POSTING_RULES: dict[Event, tuple[Line, ...]] = {
     Event.AUTHORIZED: (Line(_PENDING, _ISSUER, _SETTLEMENT, "amount"),),
+    Event.INCREMENTED: (Line(_PENDING, _ISSUER, _SETTLEMENT, "amount"),),
+    Event.INCREMENT_REVERSED: (Line(_PENDING, _SETTLEMENT, _ISSUER, "amount"),),
+    Event.REDUCED: (Line(_PENDING, _SETTLEMENT, _ISSUER, "released"),),
     Event.VOIDED: (Line(_PENDING, _SETTLEMENT, _ISSUER, "released"),),
     Event.CAPTURED: (Line(_PENDING, _SETTLEMENT, _ISSUER, "released"), *_MONEY),
     Event.PURCHASED: _MONEY,
@@ -69,12 +72,14 @@ def postings(
     final: bool = True,
     international: bool = False,
     converted: bool = False,
+    cashback_minor: int = 0,
 ) -> tuple[Posting, ...]:
     """The lines of an event; zero lines are left out; () for None.
 
     Args:
         event: from the ruling.
-        amount_minor: of this message, > 0; of no account for reversals.
+        amount_minor: of this message, > 0; of no account for reversals in full; of a reduction what is left on hold,
+            of a reversed increment what it held.
         currency: ISO 4217 alphabetic; "" for reversals that name none.
         issuer, merchant: issuer link and DE 42. Where there is an original, its issuer, merchant and currency are
             booked.
@@ -83,6 +88,7 @@ def postings(
         final: a final capture releases all that is on hold, a partial one only what it posts.
         international: card and merchant are in different countries.
         converted: the merchant is paid in another currency.
+        cashback_minor: the part of a purchase that the cardholder gets in cash: there is no fee on it.
 
     Raises: PostingError where the event needs an original or the amounts do not fit it.
     Source: the postings table of the design, "Money".
@@ -94,7 +100,7 @@ def postings(
     if original is not None:
         paid = original.stored.intent
         issuer, merchant, currency = paid.issuer, paid.merchant, paid.currency
-    figures = _figures(event, amount_minor, fees, original, final, international, converted)
+    figures = _figures(event, amount_minor, fees, original, final, international, converted, cashback_minor)
     paths = _paths(issuer, merchant)
     sums: defaultdict[tuple[Layer, str], int] = defaultdict(int)
     for line in POSTING_RULES[event]:
@@ -156,12 +162,17 @@ def _figures(
     final: bool,
     international: bool,
     converted: bool,
+    cashback_minor: int,
 ) -> dict[str, int]:
     """The amounts that the lines of an event name."""
     if event is Event.VOIDED:
         return {"released": _standing(event, original).held_minor}
-    if amount_minor <= 0:
-        raise PostingError(f"{event} of {amount_minor} minor units")
+    if amount_minor <= 0 or not 0 <= cashback_minor <= amount_minor:
+        raise PostingError(f"{event} of {amount_minor} minor units, {cashback_minor} in cash")
+    if event is Event.REDUCED:
+        return {"released": _at_most(event, _standing(event, original).held_minor, amount_minor)}
+    if event is Event.INCREMENT_REVERSED:
+        _at_most(event, _standing(event, original).held_minor, amount_minor)
     figures = {"amount": amount_minor, "fee": 0, "net": amount_minor, "dispute_fee": 0}
     if event is Event.CAPTURED:
         now = _standing(event, original)
@@ -169,7 +180,8 @@ def _figures(
             raise PostingError(f"capture of {amount_minor} where {now.held_minor} is held")
         figures["released"] = now.held_minor if final else amount_minor
     if event in (Event.CAPTURED, Event.PURCHASED):
-        figures["fee"] = fees.capture_fee_minor(amount_minor, international=international, converted=converted)
+        sold = amount_minor - cashback_minor
+        figures["fee"] = fees.capture_fee_minor(sold, international=international, converted=converted)
     elif event is Event.REFUNDED and original is not None:
         now = _standing(event, original)
         if amount_minor > now.left_minor:
@@ -179,6 +191,13 @@ def _figures(
         figures["dispute_fee"] = fees.dispute_fee_minor
     figures["net"] = amount_minor - figures["fee"]
     return figures
+
+
+def _at_most(event: Event, held_minor: int, amount_minor: int) -> int:
+    """What is over of a hold."""
+    if amount_minor > held_minor:
+        raise PostingError(f"{event} of {amount_minor} where {held_minor} is held")
+    return held_minor - amount_minor
 
 
 def _returned_fee(original: Original, now: Standing, amount_minor: int) -> int:

@@ -23,23 +23,24 @@ from ledger.journal import (
     Outcome,
     Posting,
     StoredIntent,
+    Totals,
 )
 from ledger.posting import held_minor
 
 # One statement, so that an original, its outcome and its changes are of one moment.
 ORIGINALS = """
 SELECT i.*, o.intent_id AS decided, o.decision, o.response_code, o.auth_code, o.reason, o.answer, o.original_id,
-       o.original_seq,
+       o.original_seq, o.amount_minor AS approved_minor,
        (SELECT json_agg(json_build_array(p.layer, a.name, p.amount_minor, p.currency) ORDER BY p.line)
           FROM ledger.postings p JOIN ledger.accounts a ON a.id = p.account_id WHERE p.intent_id = o.intent_id
        ) AS postings,
        (SELECT json_agg(json_build_array(d.link, d.mti, d.elements, d.token) ORDER BY d.id)
           FROM ledger.advices d WHERE d.intent_id = o.intent_id
        ) AS advices,
-       (SELECT json_agg(json_build_array(ci.kind, ci.amount_minor, EXISTS (
+       (SELECT json_agg(json_build_array(ci.kind, COALESCE(c.amount_minor, ci.amount_minor), EXISTS (
                    SELECT FROM ledger.outcomes u JOIN ledger.intents ui ON ui.id = u.intent_id
                     WHERE u.original_id = c.intent_id AND u.original_seq IS NOT NULL AND ui.kind = 'reversal'
-               ), s.held, s.fee) ORDER BY c.original_seq)
+               ), s.held, s.fee, ci.original_key) ORDER BY c.original_seq)
           FROM ledger.outcomes c
           JOIN ledger.intents ci ON ci.id = c.intent_id
          CROSS JOIN LATERAL (
@@ -77,6 +78,7 @@ ADVICES = """
 SELECT d.id, d.intent_id, i.trace_id, d.link, d.mti, d.elements, d.token
   FROM ledger.advices d JOIN ledger.intents i ON i.id = d.intent_id
  WHERE d.link = $1 AND d.id > $2 AND NOT EXISTS (SELECT FROM ledger.acknowledgements k WHERE k.advice_id = d.id)
+   AND NOT EXISTS (SELECT FROM ledger.advice_actions a WHERE a.advice_id = d.id)
  ORDER BY d.id LIMIT $3
 """
 
@@ -93,10 +95,28 @@ ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.unti
 RETURNING true
 """
 
+# The last thing that an issuer said about a card.
+BLOCKED = """
+SELECT blocked FROM ledger.card_blocks WHERE fingerprint = $1 AND issuer = $2 ORDER BY seq DESC LIMIT 1
+"""
+
+# Everything up to the horizon is visible: the lock is had once no outcome is being written.
+HORIZON = "SELECT pg_advisory_xact_lock(hashtextextended('ledger.seals', 0))"
+
+# Between which outcomes a business day of a link lies, both left out.
+DAY = """
+WITH days AS MATERIALIZED (SELECT business_day, seq FROM ledger.business_days WHERE link = $1),
+     opened AS (SELECT COALESCE((SELECT seq FROM days WHERE business_day <= $2
+                                  ORDER BY business_day DESC, seq DESC LIMIT 1), 0) AS seq)
+SELECT opened.seq, COALESCE((SELECT min(d.seq) FROM days d WHERE d.seq > opened.seq), 9223372036854775807) FROM opened
+"""
+
+TOTALS = "SELECT * FROM ledger.totals($1, $2, $3)"
+
 _ANSWER = msgspec.json.Decoder(dict[int, str])
 _POSTINGS = msgspec.json.Decoder(list[tuple[Layer, str, int, str]])
 _ADVICES = msgspec.json.Decoder(list[tuple[str, str, dict[int, str], str]])
-_CHANGES = msgspec.json.Decoder(list[tuple[Kind, int, bool, int, int]])
+_CHANGES = msgspec.json.Decoder(list[tuple[Kind, int, bool, int, int, str | None]])
 # Intent fields that are columns of the same name and type.
 _PLAIN = tuple(f for f in Intent.__struct_fields__ if f not in ("kind", "original_reference"))
 
@@ -137,6 +157,7 @@ def outcome_of(row: Any) -> Outcome | None:
         advices=tuple(AdviceDraft(*values) for values in _ADVICES.decode(row["advices"] or "[]")),
         original_id=row["original_id"],
         original_seq=row["original_seq"],
+        amount_minor=row["approved_minor"],
     )
 
 
@@ -144,6 +165,15 @@ def advice_of(row: Any) -> Advice:
     """A stored advice from a row of `ADVICES`."""
     draft = AdviceDraft(row["link"], row["mti"], _ANSWER.decode(row["elements"]), row["token"])
     return Advice(row["id"], row["intent_id"], row["trace_id"], draft)
+
+
+async def read_totals(connection: Any, link: str, business_day: datetime) -> dict[str, Totals]:
+    """What was booked for a link in a business day, by currency; see `Journal.totals`."""
+    async with connection.transaction():
+        await connection.execute(HORIZON)
+    after, before = await connection.fetchrow(DAY, link, business_day)
+    rows = await connection.fetch(TOTALS, link, after, before)
+    return {row["currency"]: Totals(**{name: row[name] for name in Totals.__struct_fields__}) for row in rows}
 
 
 async def read_originals(connection: Any, intent_ids: Sequence[int]) -> dict[int, Original]:

@@ -91,6 +91,7 @@ class Writer:
                     _encode(o.answer).decode(),
                     o.original_id,
                     o.original_seq,
+                    o.amount_minor,
                 )
                 for o in outcomes
             ],

@@ -58,6 +58,8 @@ class Report(msgspec.Struct, frozen=True):
 _BY_PAYMENT = """
 SELECT CASE WHEN i.kind IN ('authorization', 'purchase', 'refund') THEN i.id ELSE o.original_id END AS id, p.currency,
        sum(p.amount_minor) FILTER (WHERE p.layer = 'pending') AS held,
+       sum(p.amount_minor) FILTER (
+           WHERE p.layer = 'pending' AND i.kind IN ('authorization', 'increment')) AS authorized,
        sum(p.amount_minor) FILTER (WHERE p.layer = 'posted' AND i.kind IN ('capture', 'purchase')) AS captured
   FROM ledger.postings p
   JOIN ledger.accounts a ON a.id = p.account_id AND a.name LIKE 'issuer:%:receivable'
@@ -115,9 +117,22 @@ CHECKS: tuple[Check, ...] = (
     Check(
         "captures",
         "no more is captured than was authorized",
-        "SELECT format('intent %s: %s of %s %s captured', s.id, s.captured, i.amount_minor, s.currency)"
-        f" FROM ({_BY_PAYMENT}) s JOIN ledger.intents i ON i.id = s.id"
-        " WHERE s.captured > i.amount_minor AND i.kind IN ('authorization', 'purchase')",
+        "SELECT format('intent %s: %s of %s %s captured', q.id, q.captured, q.most, q.currency) FROM ("
+        " SELECT s.id, s.captured, s.currency, CASE WHEN i.kind = 'authorization' THEN COALESCE(s.authorized, 0)"
+        "        ELSE COALESCE(o.amount_minor, i.amount_minor) END AS most"
+        f"  FROM ({_BY_PAYMENT}) s JOIN ledger.intents i ON i.id = s.id JOIN ledger.outcomes o ON o.intent_id = s.id"
+        "  WHERE i.kind IN ('authorization', 'purchase')) q WHERE q.captured > q.most",
+    ),
+    Check(
+        "approved",
+        "what an authorization, an increment or a purchase has booked is what was approved",
+        "SELECT format('intent %s: %s of %s %s booked', i.id, s.booked, a.approved, i.currency)"
+        " FROM ledger.intents i JOIN ledger.outcomes o ON o.intent_id = i.id AND o.decision = 'approved'"
+        " CROSS JOIN LATERAL (SELECT COALESCE(o.amount_minor, i.amount_minor) AS approved) a"
+        " CROSS JOIN LATERAL (SELECT COALESCE(sum(p.amount_minor), 0) AS booked FROM ledger.postings p"
+        "      JOIN ledger.accounts c ON c.id = p.account_id AND c.name LIKE 'issuer:%:receivable'"
+        "     WHERE p.intent_id = i.id) s"
+        " WHERE i.kind IN ('authorization', 'increment', 'purchase') AND s.booked <> a.approved",
     ),
     Check(
         "returns",

@@ -19,15 +19,29 @@ import asyncpg
 import trio
 import uvloop
 
-from ledger import reader
+from ledger import reader, saf
 from ledger.errors import RowRefused
 from ledger.floor import Floor
-from ledger.journal import Advice, Begun, Decided, Intent, JournalUnavailable, Original, Outcome, StoredIntent
+from ledger.journal import (
+    Advice,
+    Backlog,
+    Begun,
+    Decided,
+    Intent,
+    JournalUnavailable,
+    Original,
+    Outcome,
+    StoredIntent,
+    Totals,
+)
 from ledger.lane import Lane
 from ledger.seal import seal
 from ledger.sets import Writer
 
 _log = logging.getLogger(__name__)
+
+SUM_DEADLINE_S = 60.0  # for the totals of one business day
+MAX_SUMS = 100  # waiting
 
 
 class PostgresJournal:
@@ -52,15 +66,16 @@ class PostgresJournal:
         self._links: dict[str, Floor] = {}
         writer = Writer()
 
-        def lane(execute: Any, size: int, **settings: str) -> Lane:
+        def lane(execute: Any, size: int, settings: dict[str, str] | None = None, sums: bool = False) -> Lane:
+            limit_s = SUM_DEADLINE_S if sums else deadline_s
             return Lane(
                 execute,
-                lambda: self._connect(execute, settings),
+                lambda: self._connect(execute, {"statement_timeout": str(int(limit_s * 1000)), **(settings or {})}),
                 connections=size,
-                max_waiting=max_waiting,
-                max_set=max_set,
-                deadline_s=deadline_s,
-                rest_s=rest_s,
+                max_waiting=MAX_SUMS if sums else max_waiting,
+                max_set=1 if sums else max_set,
+                deadline_s=limit_s,
+                rest_s=0.0 if sums else rest_s,
             )
 
         # Sets differ in size only, so each statement is planned once; and it must be planned for the table that is full
@@ -71,9 +86,11 @@ class PostgresJournal:
             "enable_hashjoin": "off",
             "enable_mergejoin": "off",
         }
-        self._begins = lane(writer.begin, connections, **plans)
-        self._decisions = lane(_distinct(writer), connections, **plans)
+        self._begins = lane(writer.begin, connections, plans)
+        self._decisions = lane(_distinct(writer), connections, plans)
         self._reads = lane(self._read, 1)
+        # Sums over a day take their time; nothing that payments need may wait behind them.
+        self._sums = lane(self._sum, 1, sums=True)
 
     async def begin(self, intent: Intent) -> Begun:
         """See `Journal.begin`; also raises RowRefused for a row that the database does not take."""
@@ -100,6 +117,20 @@ class PostgresJournal:
         found: list[Advice] = await self._reads.submit(("advices", link, after_id, limit))
         return found
 
+    async def park(self, advice_id: int, actor: str, reason: str) -> None:
+        """See `Journal.park`."""
+        await self._reads.submit(("park", advice_id, actor, reason))
+
+    async def backlog(self, link: str, limit: int) -> Backlog:
+        """See `Journal.backlog`."""
+        found: Backlog = await self._reads.submit(("backlog", link, limit))
+        return found
+
+    async def issuer_of(self, key: str) -> tuple[str, str]:
+        """See `Journal.issuer_of`."""
+        found: tuple[str, str] = await self._reads.submit(("issuer_of", key))
+        return found
+
     async def acknowledge(self, advice_id: int, response_code: str) -> None:
         """See `Journal.acknowledge`."""
         await self._reads.submit(("acknowledge", advice_id, response_code))
@@ -109,9 +140,19 @@ class PostgresJournal:
         held: bool = await self._reads.submit(("lease", name, holder, ttl_s))
         return held
 
+    async def blocked(self, fingerprint: bytes, issuer: str) -> bool:
+        """See `Journal.blocked`."""
+        found: bool = await self._reads.submit(("blocked", fingerprint, issuer))
+        return found
+
+    async def totals(self, link: str, business_day: datetime) -> dict[str, Totals]:
+        """See `Journal.totals`; at most 60 s."""
+        found: dict[str, Totals] = await self._sums.submit((link, business_day))
+        return found
+
     async def run(self, token: trio.lowlevel.TrioToken, ready: trio.Event, stop: asyncio.Event) -> None:
         """The loop's side: keep all lanes connected until `stop` is set."""
-        lanes = (self._begins, self._decisions, self._reads)
+        lanes = (self._begins, self._decisions, self._reads, self._sums)
         waiting_for = set(lanes)
 
         def up(lane: Lane) -> None:
@@ -135,7 +176,6 @@ class PostgresJournal:
             timeout=self._deadline_s,
             server_settings={
                 "application_name": "cardswitch ledger",
-                "statement_timeout": str(int(self._deadline_s * 1000)),
                 "timezone": "UTC",
                 "jit": "off",
                 **settings,
@@ -167,9 +207,22 @@ class PostgresJournal:
                     results.append(await self._read_undecided(connection, row[1], row[2]))
                 case "advices":
                     results.append(await self._read_advices(connection, row[1], row[2], row[3]))
+                case "park":
+                    results.append(await connection.fetchval(saf.PARK, *row[1:]))
+                case "backlog":
+                    floor = await self._floor(row[1]).value(connection)
+                    results.append(await saf.read_backlog(connection, row[1], floor, row[2]))
+                case "issuer_of":
+                    found = await connection.fetchrow(saf.ISSUER_OF, row[1])
+                    results.append(("", "") if found is None else tuple(found))
+                case "blocked":
+                    results.append(await connection.fetchval(reader.BLOCKED, row[1], row[2]) is True)
                 case _:
                     results.append(await connection.fetchval(reader.LEASE, *row[1:]) is True)
         return results
+
+    async def _sum(self, connection: Any, rows: Sequence[tuple[str, datetime]]) -> list[Any]:
+        return [await reader.read_totals(connection, link, business_day) for link, business_day in rows]
 
     async def _read_undecided(self, connection: Any, overdue_at: datetime, limit: int) -> list[StoredIntent]:
         floor = await self._undecided.value(connection)
@@ -179,13 +232,19 @@ class PostgresJournal:
         return [reader.stored_of(row) for row in rows if row["id"] is not None]
 
     async def _read_advices(self, connection: Any, link: str, after_id: int, limit: int) -> list[Advice]:
-        floor = self._links.setdefault(link, Floor(f"advices {link}", 0.0))
+        floor = self._floor(link)
         done = await floor.value(connection)
         last = await connection.fetchval(reader.LAST_ADVICE, link)
         rows = await connection.fetch(reader.ADVICES, link, max(after_id, done), limit)
         if after_id <= done:
             await floor.saw(connection, rows[0]["id"] - 1 if rows else last)
+        again = await connection.fetch(saf.RETRIED, link, after_id, limit)
+        if again:
+            rows = sorted([*rows, *again], key=lambda row: int(row["id"]))[:limit]
         return [reader.advice_of(row) for row in rows]
+
+    def _floor(self, link: str) -> Floor:
+        return self._links.setdefault(link, Floor(f"advices {link}", 0.0))
 
     async def _seal_periodically(self) -> None:
         while True:
@@ -238,7 +297,7 @@ async def open_journal(
         dsn: of the role cardswitch_ledger.
         max_waiting: calls of one kind (begin, decide, all others) that may wait; more fail at once.
         connections: sets of one kind under way at once, > 0, all but the first for when very many calls wait or a
-            connection is lost; `2 * connections + 1` connections in all.
+            connection is lost; `2 * connections + 2` connections in all.
         max_set: rows in one set.
         deadline_s: for one set; a call may also wait for the set before it.
         rest_s: the pause between two sets of one kind while more than 500 calls a second come in.

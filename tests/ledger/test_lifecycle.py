@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from msgspec import structs
 
 from ledger.journal import Change, Decision, Kind, Original
 from ledger.lifecycle import RULES, Event, Situation, rule, situation, standing
@@ -32,6 +33,21 @@ DECLINED = original(AUTH, decision=Decision.DECLINED)
 REVERSED = original(AUTH, decision=Decision.REVERSED)
 TOMBSTONE = original(Kind.TOMBSTONE, decision=Decision.REVERSED)
 CAPTURE = original(Kind.CAPTURE)
+VERIFIED = original(AUTH, amount_minor=0)
+INCREMENT = original(Kind.INCREMENT, amount_minor=5_000)
+ENLARGED = original(AUTH, changes=(Change(Kind.INCREMENT, 5_000, final=False),))
+SHRUNK = original(
+    AUTH, changes=(Change(Kind.INCREMENT, 5_000, final=False), Change(Kind.REDUCTION, 4_000, final=False))
+)
+
+
+def in_part_of(whole: Original, amount_minor: int) -> Original:
+    """The same, approved with less."""
+    assert whole.outcome is not None
+    return structs.replace(whole, outcome=structs.replace(whole.outcome, amount_minor=amount_minor))
+
+
+IN_PART, BOUGHT_IN_PART = in_part_of(HELD, 6_000), in_part_of(PURCHASED, 6_000)
 
 S = Situation
 
@@ -58,6 +74,56 @@ CASES: list[tuple[Kind, Original | None, int, str, Situation]] = [
     (Kind.CAPTURE, PURCHASED, 100, "EUR", S.PURCHASED),
     (Kind.CAPTURE, THE_REFUND, 100, "EUR", S.REFUND),
     (Kind.CAPTURE, CAPTURE, 100, "EUR", S.OTHER_KIND),
+    (Kind.CAPTURE, VERIFIED, 100, "EUR", S.VERIFIED),
+    (Kind.CAPTURE, ENLARGED, 15_000, "EUR", S.HELD),
+    (Kind.CAPTURE, ENLARGED, 15_001, "EUR", S.TOO_MUCH),
+    (Kind.CAPTURE, SHRUNK, 11_000, "EUR", S.HELD),
+    (Kind.CAPTURE, SHRUNK, 11_001, "EUR", S.TOO_MUCH),
+    (Kind.CAPTURE, IN_PART, 6_000, "EUR", S.HELD),
+    (Kind.CAPTURE, IN_PART, 6_001, "EUR", S.TOO_MUCH),
+    (Kind.CAPTURE, INCREMENT, 100, "EUR", S.OTHER_KIND),
+    (Kind.INQUIRY, None, 0, "EUR", S.NEW),
+    (Kind.INCREMENT, HELD, 20_000, "EUR", S.HELD),
+    (Kind.INCREMENT, PART, 20_000, "EUR", S.HELD),
+    (Kind.INCREMENT, ENLARGED, 1, "EUR", S.HELD),
+    (Kind.INCREMENT, HELD, 0, "EUR", S.ZERO),
+    (Kind.INCREMENT, HELD, 100, "USD", S.WRONG_CURRENCY),
+    (Kind.INCREMENT, None, 100, "EUR", S.UNKNOWN),
+    (Kind.INCREMENT, UNDECIDED, 100, "EUR", S.UNDECIDED),
+    (Kind.INCREMENT, DECLINED, 100, "EUR", S.DECLINED),
+    (Kind.INCREMENT, REVERSED, 100, "EUR", S.REVERSED),
+    (Kind.INCREMENT, VOIDED, 100, "EUR", S.REVERSED),
+    (Kind.INCREMENT, PART_VOIDED, 100, "EUR", S.REVERSED),
+    (Kind.INCREMENT, CAPTURED, 100, "EUR", S.CAPTURED),
+    (Kind.INCREMENT, VERIFIED, 100, "EUR", S.VERIFIED),
+    (Kind.INCREMENT, PURCHASED, 100, "EUR", S.PURCHASED),
+    (Kind.INCREMENT, THE_REFUND, 100, "EUR", S.REFUND),
+    (Kind.INCREMENT, CAPTURE, 100, "EUR", S.OTHER_KIND),
+    (Kind.INCREMENT, INCREMENT, 100, "EUR", S.OTHER_KIND),
+    (Kind.REDUCTION, HELD, 9_999, "EUR", S.HELD),
+    (Kind.REDUCTION, ENLARGED, 12_000, "EUR", S.HELD),
+    (Kind.REDUCTION, PART, 5_999, "EUR", S.HELD),
+    (Kind.REDUCTION, PART, 6_000, "EUR", S.SAME),
+    (Kind.REDUCTION, PART, 6_001, "EUR", S.TOO_MUCH),
+    (Kind.REDUCTION, HELD, 100, "USD", S.WRONG_CURRENCY),
+    (Kind.REDUCTION, HELD, 10_000, "USD", S.WRONG_CURRENCY),
+    (Kind.REDUCTION, HELD, 0, "EUR", S.ZERO),
+    (Kind.REDUCTION, None, 100, "EUR", S.UNKNOWN),
+    (Kind.REDUCTION, UNDECIDED, 100, "EUR", S.UNDECIDED),
+    (Kind.REDUCTION, DECLINED, 100, "EUR", S.DECLINED),
+    (Kind.REDUCTION, REVERSED, 100, "EUR", S.REVERSED),
+    (Kind.REDUCTION, VOIDED, 100, "EUR", S.REVERSED),
+    (Kind.REDUCTION, VERIFIED, 100, "EUR", S.VERIFIED),
+    (Kind.REDUCTION, CAPTURED, 100, "EUR", S.CAPTURED),
+    (Kind.REDUCTION, PURCHASED, 100, "EUR", S.PURCHASED),
+    (Kind.REDUCTION, THE_REFUND, 100, "EUR", S.REFUND),
+    (Kind.REDUCTION, INCREMENT, 100, "EUR", S.OTHER_KIND),
+    (REFUND, VERIFIED, 100, "EUR", S.VERIFIED),
+    (REFUND, BOUGHT_IN_PART, 6_001, "EUR", S.TOO_MUCH),
+    (Kind.REVERSAL, VERIFIED, 0, "EUR", S.VERIFIED),
+    (Kind.REVERSAL, SHRUNK, 0, "EUR", S.HELD),
+    (Kind.CHARGEBACK, VERIFIED, 100, "EUR", S.VERIFIED),
+    (Kind.CHARGEBACK, BOUGHT_IN_PART, 6_001, "EUR", S.TOO_MUCH),
     (REFUND, CAPTURED, 10_000, "EUR", S.CAPTURED),
     (REFUND, PART, 4_000, "EUR", S.CAPTURED),
     (REFUND, PART_VOIDED, 4_000, "EUR", S.CAPTURED),
@@ -120,7 +186,8 @@ def test_situation(kind: Kind, of: Original | None, amount_minor: int, currency:
 
 def test_every_row_is_reached_by_a_case() -> None:
     reached = {(kind, expected) for kind, _, _, _, expected in CASES}
-    special = {(Kind.CAPTURE, S.EXPIRED), (REFUND, S.NEW)}  # the two tests below
+    special = {(kind, S.EXPIRED) for kind in (Kind.CAPTURE, Kind.INCREMENT)}  # these three in the tests below
+    special |= {(REFUND, S.NEW), (Kind.REVERSAL, S.INCREMENT)}
     assert set(RULES) == reached | special
 
 
@@ -157,3 +224,24 @@ def test_standing_sums_up() -> None:
     )
     assert (now.held_minor, now.captured_minor, now.refunded_minor, now.charged_back_minor) == (0, 7_000, 1_000, 2_000)
     assert now.left_minor == 4_000
+
+
+def test_an_increment_is_undone_once_and_only_while_it_is_on_hold() -> None:
+    key = INCREMENT.stored.intent.key
+
+    def ruled(under: Original | None, kind: Kind = Kind.REVERSAL, increment: Original = INCREMENT) -> tuple[str, str]:
+        ruling = rule(kind, under, 0, "EUR", increment=increment)
+        return ruling.response_code, ruling.reason
+
+    enlarged = Change(Kind.INCREMENT, 5_000, final=False)
+    undone = original(AUTH, changes=(enlarged, Change(Kind.REVERSAL, 5_000, final=False, undoes=key)))
+    used = original(AUTH, changes=(enlarged, Change(Kind.CAPTURE, 10_001, final=False)))
+    void = original(AUTH, changes=(enlarged, Change(Kind.REVERSAL, 0, final=True)))
+    assert standing(undone).held_minor == 10_000
+    assert not standing(undone).reversed
+    assert ruled(ENLARGED) == ("00", "reverse_increment")
+    assert ruled(undone) == ("00", "already_reversed")
+    assert ruled(void) == ("00", "already_reversed")
+    assert ruled(used) == ("12", "captured_refund_instead")
+    assert ruled(ENLARGED, Kind.CAPTURE) == ("12", "not_an_authorization")
+    assert ruled(used, increment=in_part_of(INCREMENT, 4_999)) == ("00", "reverse_increment")

@@ -187,7 +187,7 @@ def test_lines_of_every_event_sum_to_zero(
 
     if event in (Event.AUTHORIZED, Event.PURCHASED):
         of = None
-    elif event in (Event.CAPTURED, Event.VOIDED):
+    elif event in (Event.CAPTURED, Event.VOIDED, Event.INCREMENTED, Event.INCREMENT_REVERSED, Event.REDUCED):
         of = original(amount_minor=amount * 2)
     else:
         of = original(Kind.PURCHASE, amount_minor=amount, postings=made(Event.PURCHASED, amount, None))

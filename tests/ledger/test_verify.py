@@ -210,28 +210,33 @@ def test_sealers_beside_each_other_make_one_chain(database: Database) -> None:
 
 # What the owner of the database could do → the checks that see it.
 TAMPERING: list[tuple[str, set[str]]] = [
-    ("UPDATE ledger.postings SET amount_minor = amount_minor * 2 WHERE intent_id = 1", {"seals"}),
+    ("UPDATE ledger.postings SET amount_minor = amount_minor * 2 WHERE intent_id = 1", {"approved", "seals"}),
     (
         "UPDATE ledger.postings SET amount_minor = amount_minor + 1 WHERE intent_id = 1 AND line = 1",
-        {"balance", "outcome-balance", "seals"},
+        {"balance", "outcome-balance", "approved", "seals"},
     ),
     (
         "UPDATE ledger.postings SET account_id = (SELECT id FROM ledger.accounts WHERE name = 'platform:revenue')"
         " WHERE intent_id = 1 AND line = 1",
-        {"seals"},
+        {"approved", "seals"},
     ),
-    ("DELETE FROM ledger.postings WHERE intent_id = 1", {"seals"}),
+    ("DELETE FROM ledger.postings WHERE intent_id = 1", {"approved", "seals"}),
     ("DELETE FROM ledger.outcomes WHERE intent_id = 1", {"posting-outcome", "seals"}),
     ("UPDATE ledger.outcomes SET decision = 'declined' WHERE intent_id = 1", {"posting-outcome", "seals"}),
     ("UPDATE ledger.outcomes SET response_code = '05' WHERE intent_id = 1", {"seals"}),
     ("DELETE FROM ledger.intents WHERE id = 1", {"outcome-intent", "seals"}),
     ("UPDATE ledger.intents SET merchant = 'MINE' WHERE id = 1", {"seals"}),
+    ("UPDATE ledger.intents SET cashback_minor = 1 WHERE id = 1", {"seals"}),
+    ("UPDATE ledger.intents SET local_time = '0301120000' WHERE id = 1", {"seals"}),
+    ("UPDATE ledger.intents SET stated = '{}' WHERE id = 1", {"seals"}),
+    ("UPDATE ledger.outcomes SET amount_minor = 1000 WHERE intent_id = 1", {"seals"}),
+    ("UPDATE ledger.outcomes SET amount_minor = 999 WHERE intent_id = 1", {"approved", "seals"}),
     ("UPDATE ledger.accounts SET name = 'merchant:MINE:pending' WHERE name = 'merchant:DEMOSHOP:pending'", {"seals"}),
     ("UPDATE ledger.postings SET account_id = 999 WHERE intent_id = 1 AND line = 2", {"posting-account", "seals"}),
     (
         "INSERT INTO ledger.postings SELECT 1, line + 10, account_id, layer, currency, amount_minor"
         " FROM ledger.postings WHERE intent_id = 1",
-        {"seals"},
+        {"approved", "seals"},
     ),
     (
         "INSERT INTO ledger.outcomes (intent_id, seq, decision, response_code, auth_code, reason, answer)"
