@@ -44,12 +44,14 @@ class Screen(msgspec.Struct, frozen=True, tag="screen", kw_only=True):
 
     `pan` is 12–19 digits: a card's, or a surrogate of ours where `surrogate` is True, or a network token of ours, which
     is looked at with `network_token` and gives the card behind it.
-    A card that the vault has not seen yet is stored.
+    A card that the vault has not seen yet is stored. `leading` is how many of its first digits routing looks at, up to
+    11; 0: none but `bin`.
     """
 
     pan: str = ""
     expiry: str = ""  # YYMM, DE 14; stored with a card seen for the first time
     surrogate: bool = False
+    leading: int = 0
     mac: MacCheck | None = None
     network_token: NetworkTokenUse | None = None
     trace_id: str = ""
@@ -62,13 +64,18 @@ class Screened(msgspec.Struct, frozen=True, tag="screened"):
     """The card without its number: `token` "card_…", `fingerprint` 16 bytes.
 
     `bin` is the first 8 digits; of a PAN shorter than 16 digits the first 6, so that `bin` and `masked_pan`
-    never make up a number.
+    never make up a number. `leading` is as many digits as were asked for: for routing, in memory; it is stored, logged
+    and shown nowhere.
     """
 
     token: str = ""
     fingerprint: bytes = b""
     masked_pan: str = ""
     bin: str = ""
+    leading: str = ""
+
+    def __repr__(self) -> str:
+        return f"Screened(token={self.token!r}, masked_pan={self.masked_pan!r})"
 
 
 class MacTemplate(msgspec.Struct, frozen=True, kw_only=True):

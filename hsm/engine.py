@@ -38,6 +38,7 @@ from hsm.vault.network_token_rules import NETWORK_TOKEN_BIN, NETWORK_TOKEN_KEY, 
 # The data and fingerprint keys that the command under way has used, for the audit: `pan/1 fingerprint/1`.
 data_keys_used: ContextVar[str] = ContextVar("data_keys_used", default="")
 
+MAX_LEADING = 11  # digits of a card that routing may look at
 _PAN_ENCODINGS: dict[str, Callable[[str], bytes]] = {
     "ascii": lambda pan: pan.encode("ascii"),
     "ebcdic": lambda pan: pan.encode("cp500"),
@@ -125,13 +126,17 @@ class Engine:
             return Screened()
         if request.surrogate:
             card = self.cards.by_surrogate(request.pan)
-            return UnknownSurrogate(request.pan) if card is None else screened(card)
+            return UnknownSurrogate(request.pan) if card is None else self.screened(request, card)
         if request.pan.startswith(self._network_token_bin):
             presented = present(self._keyring, request.pan, request.network_token, self._network_token_key)
             data_keys_used.set(presented.keys)
             return presented
         found = self.identify(request.pan, request.expiry)
-        return found if isinstance(found, NewCard) else screened(found)
+        return found if isinstance(found, NewCard) else self.screened(request, found)
+
+    def screened(self, request: Screen, card: Card) -> Screened:
+        """Return what `screen` answers for a card; its leading digits only where they are asked for."""
+        return Screened(card.token, card.fingerprint, card.masked_pan, card.bin, self._leading(request, card))
 
     def dispatch(self, request: Dispatch, card: Card | None = None) -> Dispatched | Missing:
         """Return the PAN of the token and the PIN block under the issuer's key.
@@ -216,6 +221,17 @@ class Engine:
         pan, _, expiry = self._keyring.unseal(sealed, card.token.encode()).decode("ascii").partition("=")
         return pan, expiry
 
+    def _leading(self, request: Screen, card: Card) -> str:
+        digits = min(request.leading, MAX_LEADING)
+        if digits <= 0:
+            return ""
+        if not (request.surrogate or request.pan.startswith(self._network_token_bin)):
+            return request.pan[:digits]  # the card's own number
+        used = data_keys_used.get()
+        leading = self.reveal(card)[0][:digits]
+        data_keys_used.set(f"{used} {data_keys_used.get()}".lstrip())
+        return leading
+
     def _mac(self, key: str, data: bytes) -> bytes:
         held = self._keyring.key(key, Operation.MAC_GENERATE)
         return calculate_mac(held.attributes.usage, held.key, data)[:MAC_BYTES]
@@ -258,11 +274,6 @@ def _put(data: bytes, at: int, value: bytes) -> bytes:
 def data_key_label(data_key: str) -> str:
     """Return `pan/1` for the data key `pan-1`; there are as many as versions."""
     return "/".join(data_key.rsplit("-", 1))
-
-
-def screened(card: Card) -> Screened:
-    """Return what `screen` answers for a card."""
-    return Screened(card.token, card.fingerprint, card.masked_pan, card.bin)
 
 
 def not_found(missing: Missing) -> HsmRefused:

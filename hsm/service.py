@@ -21,7 +21,7 @@ from hsm.audit_writer import AuditWriter
 from hsm.callers import Peer
 from hsm.card_commands import CardRequest
 from hsm.commands import Dispatch, HsmRefused, Screen
-from hsm.engine import Engine, Missing, data_keys_used, not_found, screened
+from hsm.engine import Engine, Missing, data_keys_used, not_found
 from hsm.errors import AuditError, CiphertextError, KeyStoreError, TokenError, VaultError
 from hsm.key_commands import KeyInfo
 from hsm.key_uses import USES, VERDICTS, Use
@@ -173,7 +173,7 @@ class Service:
         if perf_counter() > deadline:
             return _EXPIRED
         if type(request) is Screen:
-            return screened(card)
+            return self.engine.screened(request, card)
         answer: Answer = self._handlers[type(request)](request, card)
         return answer
 

@@ -30,7 +30,7 @@ from hsm.commands import (
     Screened,
 )
 from hsm.config import KeyConfig
-from hsm.engine import Engine, Missing, NewCard, not_found, screened
+from hsm.engine import Engine, Missing, NewCard, not_found
 from hsm.errors import CiphertextError
 from hsm.key_commands import AcceptLinkKey, ActivateKey, KeyBlock, KeyList, ListKeys, RenewLinkKey
 from hsm.keys.attributes import ROLES
@@ -177,13 +177,13 @@ class SoftwareHsm(HsmCaller):
         answer = self._engine.screen(request)
         if isinstance(answer, NewCard):
             self._engine.cards.add(answer.candidate)
-            return screened(answer.candidate)
+            return self._engine.screened(request, answer.candidate)
         if isinstance(answer, Screened):
             return answer
         if isinstance(answer, PresentedNetworkToken):
             card = self._engine.cards.by_token(await self._network_tokens.take(answer))
             assert card is not None, "cards in memory stay"
-            return screened(card)
+            return self._engine.screened(request, card)
         raise not_found(answer)
 
     async def dispatch(self, request: Dispatch) -> Dispatched:

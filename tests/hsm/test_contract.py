@@ -149,6 +149,27 @@ def test_surrogate_leads_to_the_same_card(run: Run) -> None:
     run(test)
 
 
+@pytest.mark.parametrize(
+    ("asked", "told"), [(0, ""), (6, "424242"), (9, "424242424"), (11, VISA[:11]), (16, VISA[:11])]
+)
+def test_leading_digits_are_told_where_they_are_asked_for(run: Run, asked: int, told: str) -> None:
+    async def test(subject: Subject) -> None:
+        known = await subject.hsm.tokenize(Tokenize(pan=VISA, expiry="3012"))
+        by_number = await subject.hsm.screen(Screen(pan=VISA, leading=asked))
+        by_surrogate = await subject.hsm.screen(Screen(pan=known.surrogate, surrogate=True, leading=asked))
+        assert (by_number.leading, by_surrogate.leading) == (told, told)
+        assert VISA[:7] not in repr(by_number)
+
+    run(test)
+
+
+def test_leading_digits_of_a_card_seen_for_the_first_time(run: Run) -> None:
+    async def test(subject: Subject) -> None:
+        assert (await subject.hsm.screen(Screen(pan="5105105105105100", leading=11))).leading == "51051051051"
+
+    run(test)
+
+
 def test_dispatch_gives_pan_and_expiry(run: Run) -> None:
     async def test(subject: Subject) -> None:
         card = await subject.hsm.screen(Screen(pan=AMEX, expiry="3107"))

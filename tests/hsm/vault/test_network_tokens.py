@@ -12,8 +12,8 @@ import pytest
 
 from hsm.algorithms.clear_keys import ClearAesKey
 from hsm.algorithms.token_cryptogram import make_cryptogram
-from hsm.commands import HsmRefused, NetworkTokenUse, Screen
-from hsm.engine import Missing, screened
+from hsm.commands import HsmRefused, NetworkTokenUse, Screen, Screened
+from hsm.engine import Missing
 from hsm.vault.cards import Card, Numbers
 from hsm.vault.network_token_rules import CHANGES, TRANSITIONS, next_state
 from hsm.vault_commands import (
@@ -46,14 +46,19 @@ async def cryptogram(counter: Counter, token: NetworkToken, /, **changes: Any) -
 
 async def paid(counter: Counter, dpan: str, cryptogram: bytes, **use: str) -> str:
     """Screen a payment as the service does; returns the card's token, or the code of the refusal."""
-    request = Screen(pan=dpan, network_token=NetworkTokenUse(cryptogram=cryptogram, **use))
     try:
-        missing: Missing = counter.engine.screen(request)  # type: ignore[assignment]
-        card = await counter.vault.find(missing)
+        return (await screened(counter, dpan, cryptogram, **use)).token
     except HsmRefused as refused:
         return refused.code
+
+
+async def screened(counter: Counter, dpan: str, cryptogram: bytes, **use: str) -> Screened:
+    """What the service answers."""
+    request = Screen(pan=dpan, network_token=NetworkTokenUse(cryptogram=cryptogram, **use), leading=11)
+    missing: Missing = counter.engine.screen(request)  # type: ignore[assignment]
+    card = await counter.vault.find(missing)
     assert isinstance(card, Card)
-    return screened(card).token
+    return counter.engine.screened(request, card)
 
 
 def test_a_network_token_pays_as_its_card(database: Database) -> None:
@@ -68,6 +73,18 @@ def test_a_network_token_pays_as_its_card(database: Database) -> None:
             assert (made.dpan, made.expiry, made.counter) == (token.dpan, "3012", number)
             assert await paid(counter, token.dpan, made.cryptogram) == card
         assert (await counter.ask(ReadNetworkToken(id=token.id, domain=DOMAIN))).counter == 3
+
+    at_counter(database, test)
+
+
+def test_routing_sees_the_digits_of_the_card_behind_a_network_token(database: Database) -> None:
+    async def test(counter: Counter) -> None:
+        await counter.card()
+        token = await provisioned(counter)
+        made = await cryptogram(counter, token)
+        answer = await screened(counter, token.dpan, made.cryptogram)
+        assert answer.leading == VISA[:11]
+        assert token.dpan[:11] not in (answer.leading, answer.bin)
 
     at_counter(database, test)
 
