@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 
+import msgspec
 import structlog
 import trio
 
 from ledger.config import FeeTable
 from ledger.journal import (
+    STAND_IN,
     AdviceDraft,
     Decided,
     Decision,
@@ -30,7 +32,7 @@ from ledger.lifecycle import Event, Ruling, rule
 from ledger.posting import postings
 from messages.exchange import transmission_time
 from switch.clock import Clock
-from switch.drafts import capture_draft, chargeback_draft, reversal_draft
+from switch.drafts import capture_draft, chargeback_draft, reversal_draft, stand_in_draft
 from switch.errors import Undecided
 from switch.meters import Meters
 from switch.stages.request import Decline
@@ -158,6 +160,42 @@ class Decisions:
                 return decided.outcome
             original = await self._again(original)
         return await self.reverse(stored, "original_busy")
+
+    async def stood_in(
+        self, stored: StoredIntent, original: Original | None, told: dict[int, str], reason: str, *, timed_out: bool
+    ) -> Outcome:
+        """Decide what stand-in says, with the advice that tells the issuer, or follow the winner.
+
+        Args:
+            told: DE 39, and DE 38 of an approval.
+            reason: of a decline, one word.
+            timed_out: the request may have reached the issuer; it is told to undo that before it hears the rest.
+        """
+        undone = (reversal_draft(stored, self._clock.now(), stored.intent_id),) if timed_out else ()
+        advices = (*undone, stand_in_draft(stored, told))
+        if told[39] != "00":
+            declined = Outcome(
+                intent_id=stored.intent_id,
+                decision=Decision.DECLINED,
+                response_code=told[39],
+                reason=f"{STAND_IN}_{reason}",
+                advices=advices,
+            )
+            return await self._first(stored, declined)
+        for _ in range(MAX_STALE):
+            ruling = self.ruling(stored.intent, original)
+            if ruling.response_code != "00":
+                break
+            approved = msgspec.structs.replace(self._outcome(stored, original, ruling), advices=advices)
+            decided = await self._decide(stored, _with_answer(approved, told, STAND_IN))
+            if decided.verdict is not Verdict.STALE:
+                return decided.outcome
+            original = await self._again(original)
+        else:
+            ruling = Ruling("91", None, "original_busy")
+        if timed_out:
+            return await self.reverse(stored, ruling.reason)
+        return await self.decline(stored, Decline(ruling.response_code, ruling.reason))
 
     # Changes of another intent: capture, reversal, chargeback
 
@@ -311,10 +349,10 @@ def _advices(stored: StoredIntent, original: Original | None, event: Event | Non
     if event is None or event not in ADVISED or original is None:
         return ()
     if event is Event.CAPTURED:
-        return (capture_draft(stored, original.stored),)
+        return (capture_draft(stored, original.stored, original.outcome),)
     if event is Event.CHARGED_BACK:
         return (chargeback_draft(stored, original.stored),)
-    return (reversal_draft(original.stored, stored.intent.created_at, stored.intent_id),)
+    return (reversal_draft(original.stored, stored.intent.created_at, stored.intent_id, original.outcome),)
 
 
 def _with_answer(outcome: Outcome, told: dict[int, str], reason: str) -> Outcome:

@@ -7,31 +7,51 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from ledger.journal import AdviceDraft, Intent, StoredIntent, network_stan
+from ledger.book import issuer_mti
+from ledger.journal import STAND_IN, AdviceDraft, Decision, Intent, Outcome, StoredIntent, network_stan
 from messages.exchange import de7, original_data
 from messages.money import numeric_currency
 
 
-def reversal_draft(original: StoredIntent, at: datetime, caller_id: int) -> AdviceDraft:
+def reversal_draft(original: StoredIntent, at: datetime, caller_id: int, outcome: Outcome | None = None) -> AdviceDraft:
     """0420: undo `original` at its issuer.
 
     Args:
         at: when this was decided; DE 7.
         caller_id: the intent whose outcome carries the draft; gives DE 11.
+        outcome: how the original ended; None: it is a request without an answer.
     """
     intent = original.intent
     elements = _common(intent, at, caller_id)
     elements[4] = f"{intent.amount_minor:012d}"
-    elements[90] = as_sent_to_issuer(original)
+    elements[90] = as_sent_to_issuer(original, outcome)
     return AdviceDraft(link=intent.issuer, mti="0420", elements=elements, token=intent.token)
 
 
-def capture_draft(capture: StoredIntent, original: StoredIntent) -> AdviceDraft:
+def stand_in_draft(stored: StoredIntent, told: dict[int, str]) -> AdviceDraft:
+    """0120 or 0220: what was decided in the issuer's place. It has the DE 7 and DE 11 that the request would have had.
+
+    Args:
+        told: what the acquirer was told, DE 39 included.
+    """
+    intent = stored.intent
+    elements = _common(intent, intent.created_at, stored.intent_id)
+    elements[4] = f"{intent.amount_minor:012d}"
+    if intent.local_time:
+        elements[12], elements[13] = intent.local_time[4:], intent.local_time[:4]
+    if intent.mcc:
+        elements[18] = intent.mcc
+    elements.update(told)
+    mti = issuer_mti(intent.mti, Decision.APPROVED, STAND_IN)
+    return AdviceDraft(link=intent.issuer, mti=mti, elements=elements, token=intent.token)
+
+
+def capture_draft(capture: StoredIntent, original: StoredIntent, outcome: Outcome | None = None) -> AdviceDraft:
     """0220: what of the hold is posted, and whether more will come (DE 60)."""
     elements = _common(capture.intent, capture.intent.created_at, capture.intent_id)
     elements[4] = f"{capture.intent.amount_minor:012d}"
     elements[60] = "F" if capture.intent.final else "P"
-    elements[90] = as_sent_to_issuer(original)
+    elements[90] = as_sent_to_issuer(original, outcome)
     elements.setdefault(3, original.intent.processing_code)
     return AdviceDraft(link=original.intent.issuer, mti="0220", elements=elements, token=original.intent.token)
 
@@ -45,11 +65,12 @@ def chargeback_draft(chargeback: StoredIntent, original: StoredIntent) -> Advice
     return AdviceDraft(link=paid.link, mti="0422", elements=elements, token="")
 
 
-def as_sent_to_issuer(original: StoredIntent) -> str:
-    """DE 90: an earlier message by the DE 7 and DE 11 that its issuer saw."""
+def as_sent_to_issuer(original: StoredIntent, outcome: Outcome | None = None) -> str:
+    """DE 90: an earlier message by the MTI, DE 7 and DE 11 that its issuer saw; the advice where stand-in spoke."""
     intent = original.intent
     acquirer_id = intent.acquirer_id.lstrip("0")
-    return original_data(intent.mti, network_stan(original.intent_id), de7(intent.created_at), acquirer_id)
+    mti = issuer_mti(intent.mti, outcome.decision, outcome.reason) if outcome is not None else intent.mti
+    return original_data(mti, network_stan(original.intent_id), de7(intent.created_at), acquirer_id)
 
 
 def _common(intent: Intent, at: datetime, caller_id: int) -> dict[int, str]:

@@ -89,10 +89,12 @@ class Recovery:
             JournalUnavailable, Undecided: not now.
         """
         match stored.intent.kind:
-            case Kind.AUTHORIZATION | Kind.PURCHASE | Kind.REFUND:
+            case Kind.AUTHORIZATION | Kind.INCREMENT | Kind.PURCHASE | Kind.REFUND | Kind.INQUIRY:
                 return await self._decisions.reverse(stored, "recovered")
-            case Kind.CAPTURE | Kind.REVERSAL | Kind.CHARGEBACK:
+            case Kind.CAPTURE | Kind.REVERSAL | Kind.REDUCTION | Kind.CHARGEBACK:
                 begun = await self._journal.begin(stored.intent)
                 return await self._decisions.change(begun.stored, begun.original)
             case Kind.TOMBSTONE:
                 return await self._decisions.decline(stored, Decline("12", "reversed_before_arrival"))
+            case Kind.FILE_UPDATE | Kind.RECONCILIATION | Kind.ADMINISTRATIVE | Kind.CUT_OVER:
+                return await self._decisions.decline(stored, Decline("96", "recovered"))
