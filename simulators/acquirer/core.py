@@ -14,68 +14,28 @@ from datetime import datetime
 
 import msgspec
 
-from hsm.algorithms.mac import AES_CMAC
 from messages.codec import Codec
 from messages.dialect import load_dialect
 from messages.errors import DecodeError, MessagesError
-from messages.exchange import acquirer_key, de7, original_data, pairing_key, parse_original_data, transmission_time
+from messages.exchange import acquirer_key, pairing_key, parse_original_data, transmission_time
 from messages.key_change import BLOCK, KEY_CHANGE, key_request, offered_key
 from messages.message import Message
 from messages.money import numeric_currency
 from messages.mti import canonical_mti, is_response, repeat_mti, response_mti
 from messages.trace import trace_id
-from simulators.acquirer.book import Event, Request, answered
+from simulators.acquirer import till
+from simulators.acquirer.book import Event, Request, abandon, answered
+from simulators.acquirer.profile import AcquirerProfile, Card
+from simulators.acquirer.till import Till
+from simulators.acquirer.totals import DayTotals
 from simulators.book import BookLine
 from simulators.errors import LinkKeyError, MacError, SimulatorError
 from simulators.link_keys import LinkKeys, Offer, Terminal
 from simulators.sealing import Sealing
 
 MAX_REQUESTS = 1_000_000
-ECHOED = (3, 4, 7, 11, 32, 37, 41, 42, 49, 63, 70)  # in answers to what the switch starts
-KEPT = (2, 3, 4, 14, 18, 22, 32, 41, 42, 43, 49)  # in captures and reversals, from the original
-
-
-class Card(msgspec.Struct, frozen=True):
-    """A card at the terminal: `pan` 12–19 digits or a surrogate, `expiry` YYMM, `pin` 4–12 digits or ""."""
-
-    pan: str
-    expiry: str = "3012"
-    pin: str = ""
-
-    def __repr__(self) -> str:
-        return "Card(…)"
-
-
-class AcquirerProfile(msgspec.Struct, frozen=True, kw_only=True):
-    """Who the acquirer is.
-
-    Args:
-        link: the link's name as the switch configures it; books carry it.
-        acquirer_id: DE 32, up to 11 digits. terminal: DE 41. merchant: DE 42. mcc: DE 18.
-        place: DE 43 without country; country: ISO 3166 alpha-2, its last two characters.
-        trace_element: the element that carries the trace id; 0 for none.
-        repeats: how often an unanswered request is repeated before it is reversed.
-        first_stan: where DE 11 starts.
-        pin_format: ISO 9564 format of its PIN blocks. ksn_element: where the KSN goes, with DUKPT.
-        mac_algorithm: of its MAC key, one of `hsm.algorithms.mac.ALGORITHMS`.
-        mac_management: whether network management carries a MAC, too.
-    """
-
-    link: str
-    dialect: str = "iso87-ascii"
-    acquirer_id: str = "10001"
-    terminal: str = "TERM0001"
-    merchant: str = "DEMOSHOP"
-    mcc: str = "5411"
-    place: str = "Demo Shop, Main Street 1"
-    country: str = "DE"
-    trace_element: int = 0
-    repeats: int = 1
-    first_stan: int = 1
-    pin_format: int = 0
-    ksn_element: int = 0
-    mac_algorithm: str = AES_CMAC
-    mac_management: bool = False
+ECHOED = (3, 4, 7, 11, 32, 37, 41, 42, 49, 63, 70, 1012)  # in answers to what the switch starts
+SIGN_ON, SIGN_OFF, CUT_OVER, ECHO = "001", "002", "201", "301"
 
 
 class Received(msgspec.Struct, frozen=True):
@@ -120,55 +80,121 @@ class Acquirer:
         )
         self.codec = Codec(load_dialect(profile.dialect))
         self.requests: dict[str, Request] = {}
+        self.totals = DayTotals()
         self.key_changes: list[tuple[str, str]] = []  # kind and DE 39 of each exchange that this side has started
+        self.received = 0  # chargebacks, network messages and others that the switch has started
+        self._till = Till(profile, self.keys)
         self._sealing = Sealing(self.codec, self.keys, management=profile.mac_management)
         self._offers: dict[tuple[str, ...], Offer] = {}
-        self._stan = (profile.first_stan - 1) % 999_999
         self._waiting: dict[tuple[str, ...], Request] = {}
         self._by_number: dict[tuple[str, str, str], Request] = {}
         self._chargebacks: dict[tuple[str, str], str] = {}
 
-    # What a terminal asks for
+    # What a terminal asks for. `fields`: terminal, merchant, mcc, country, trace_id to replace the profile's.
 
     def authorization(self, card: Card, amount_minor: int, currency: str, now: datetime, **fields: str) -> Request:
-        """A hold, 0100. `fields`: terminal, merchant, mcc, country, trace_id to replace the profile's."""
-        return self._payment("0100", "authorization", "000000", card, amount_minor, currency, now, None, fields)
+        """A hold, 0100."""
+        elements = self._till.payment(till.PURCHASE, card, amount_minor, currency, now, fields)
+        return self._register(Message("0100", elements), "authorization", None, now)
 
-    def purchase(self, card: Card, amount_minor: int, currency: str, now: datetime, **fields: str) -> Request:
-        """A purchase, 0200."""
-        return self._payment("0200", "purchase", "000000", card, amount_minor, currency, now, None, fields)
+    def verification(self, card: Card, currency: str, now: datetime, **fields: str) -> Request:
+        """Whether the account is good: 0100 of zero."""
+        elements = self._till.payment(till.PURCHASE, card, 0, currency, now, fields)
+        return self._register(Message("0100", elements), "verification", None, now)
+
+    def increment(self, original: Request, card: Card, amount_minor: int, now: datetime, **fields: str) -> Request:
+        """More of a hold: 0100 with DE 90; `amount_minor` is what is added."""
+        place = _place_of(original) | fields
+        elements = self._till.payment(
+            till.PURCHASE, card, amount_minor, original.currency, now, place, original.message
+        )
+        return self._change(Message("0100", elements), "increment", original, now)
+
+    def inquiry(self, card: Card, currency: str, now: datetime, **fields: str) -> Request:
+        """What the account has: 0100 with processing code 31; the answer brings DE 54."""
+        elements = self._till.payment(till.INQUIRY, card, 0, currency, now, fields)
+        return self._register(Message("0100", elements), "inquiry", None, now)
+
+    def purchase(
+        self, card: Card, amount_minor: int, currency: str, now: datetime, *, cashback_minor: int = 0, **fields: str
+    ) -> Request:
+        """A purchase, 0200; `cashback_minor` of the amount is given out in cash."""
+        code = till.CASH_BACK if cashback_minor else till.PURCHASE
+        elements = self._till.payment(code, card, amount_minor, currency, now, fields)
+        if cashback_minor:
+            elements[54] = till.cash(currency, cashback_minor)
+        return self._register(Message("0200", elements), "purchase", None, now)
 
     def refund(
         self, card: Card, amount_minor: int, now: datetime, original: Request | None, currency: str = "", **fields: str
     ) -> Request:
         """A refund, 0200 with processing code 20; `currency` where there is no original."""
         code = original.currency if original else currency
-        return self._payment("0200", "refund", "200000", card, amount_minor, code, now, original, fields)
+        of = original.message if original else None
+        elements = self._till.payment(till.REFUND, card, amount_minor, code, now, fields, of)
+        return self._register(Message("0200", elements), "refund", original, now)
 
     def capture(self, original: Request, amount_minor: int, now: datetime, *, final: bool = True) -> Request:
         """The capture of a hold, 0220: `final` releases what is left of it."""
-        elements = self._about(original, now)
+        elements = self._till.about(original.message, now)
         elements[4] = f"{amount_minor:012d}"
         elements[60] = "F" if final else "P"
-        original.open_changes += 1
-        return self._register(Message("0220", elements), "capture", original, now)
+        return self._change(Message("0220", elements), "capture", original, now)
 
     def reversal(self, original: Request, now: datetime, *, advice: bool = False) -> Request:
         """Take back a request in full: 0400, or 0420 where nobody waits for the answer."""
-        original.open_changes += 1
-        return self._register(
-            Message("0420" if advice else "0400", self._about(original, now)), "reversal", original, now
-        )
+        message = Message("0420" if advice else "0400", self._till.about(original.message, now))
+        if original.kind == "increment":
+            assert original.original is not None
+            original.original.open_changes += 1
+        return self._change(message, "reversal", original, now)
+
+    def reduction(self, original: Request, left_minor: int, now: datetime, *, advice: bool = False) -> Request:
+        """Take back a part of a hold: 0400 or 0420 with DE 95, which says what is left, > 0."""
+        elements = self._till.about(original.message, now)
+        elements[95] = till.replacement(left_minor)
+        return self._change(Message("0420" if advice else "0400", elements), "reduction", original, now)
+
+    def advice(
+        self, card: Card, amount_minor: int, currency: str, now: datetime, *, hold: bool = False, **fields: str
+    ) -> Request:
+        """A payment that the terminal has approved by itself: 0220, or 0120 for a `hold`."""
+        elements = self._till.payment(till.PURCHASE, card, amount_minor, currency, now, fields)
+        elements[39] = "00"
+        kind = "authorization advice" if hold else "purchase advice"
+        return self._register(Message("0120" if hold else "0220", elements), kind, None, now)
+
+    def reconciliation(self, currency: str, now: datetime, *, day: str = "", advice: bool = False) -> Request:
+        """The totals of a business day (MMDD; the present one without): 0500 or 0520. The answer has DE 66."""
+        sums = self.totals.of(day or self.totals.day, currency)
+        elements = self._till.numbers(now)
+        elements[15] = day or self.totals.day or elements[13]
+        elements[32] = self.profile.acquirer_id
+        elements[49] = numeric_currency(currency)
+        elements.update(sums.elements())
+        return self._register(Message("0520" if advice else "0500", elements), "reconciliation", None, now)
+
+    def administrative(self, text: str, now: datetime, *, advice: bool = False) -> Request:
+        """A text to whoever reads it: 0600 or 0620, DE 48."""
+        numbers = self._till.numbers(now)
+        elements = {7: numbers[7], 11: numbers[11], 32: self.profile.acquirer_id, 48: text}
+        return self._register(Message("0620" if advice else "0600", elements), "administrative", None, now)
+
+    def cut_over(self, day: str, now: datetime) -> Request:
+        """A business day (MMDD) begins: 0800 with DE 70 = 201; what is settled from now on counts in it."""
+        self.totals.cut_over(day)
+        elements = {**self._till.management(CUT_OVER, now), 15: day}
+        return self._register(Message("0800", elements), "cut-over", None, now)
 
     def sign_on(self, now: datetime) -> Message:
         """0800 with DE 70 = 001."""
-        return self._management("001", now)
+        return Message("0800", self._till.management(SIGN_ON, now))
 
     def sign_off(self, now: datetime) -> Message:
-        return self._management("002", now)
+        return Message("0800", self._till.management(SIGN_OFF, now))
 
     def echo(self, now: datetime) -> Message:
-        return self._management("301", now)
+        return Message("0800", self._till.management(ECHO, now))
 
     def key_change(self, kind: str, now: datetime) -> Message:
         """0800 with DE 70 = 101 and a new key; it is in force once `receive` has seen that the switch has it.
@@ -177,13 +203,13 @@ class Acquirer:
             LinkKeyError: there is no such key, or no zone master key.
         """
         offer = self.keys.offer(kind)
-        numbers = self._numbers(now)
+        numbers = self._till.numbers(now)
         message = Message("0800", {7: numbers[7], 11: numbers[11], **key_request(kind, offer.block)})
         self._offers[pairing_key(message)] = offer
         return message
 
     def adopt(self, message: Message, kind: str, now: datetime) -> Request:
-        """Take over a request that somebody else has built and sent (the load generator)."""
+        """Take over a request that somebody else has built and sent (the load generator, a file)."""
         return self._register(message, kind, None, now)
 
     # What happens then
@@ -192,6 +218,7 @@ class Acquirer:
         """Take a message from the switch: an answer, a chargeback or a network message."""
         try:
             if not is_response(message.mti):
+                self.received += 1
                 return Received(answers=(self._asked(message),))
             key = pairing_key(message)
         except DecodeError:
@@ -204,24 +231,35 @@ class Acquirer:
             self.key_changes.append((offer.kind, code if settled or code != "00" else "wrong check value"))
         if request is None:
             return Received()  # a network message's answer, or a second answer
-        return Received(settled=answered(request, message))
+        ended = answered(request, message)
+        self.totals.count(ended)
+        return Received(settled=ended)
 
-    def overdue(self, request: Request, now: datetime) -> Message:
-        """What to send when `request` was not answered in time: its repeat, or its reversal, or that one's repeat."""
+    def overdue(self, request: Request, now: datetime) -> Message | None:
+        """What to send when `request` was not answered in time: its repeat, or its reversal, or that one's repeat.
+
+        None: nothing more, it has been given up.
+        """
         if request.reversal is not None:
             return self.overdue(request.reversal, now)
-        ends = request.kind in ("capture", "reversal")  # advices are repeated until somebody answers
-        if ends or request.repeats < self.profile.repeats:
+        if request.is_("advice") or request.repeats < self.profile.repeats:
             request.repeats += 1
             return Message(repeat_mti(request.message.mti), request.message.elements)
+        if request.is_("free"):
+            abandon(request)
+            return None
+        return self.give_up(request, now).message
+
+    def give_up(self, request: Request, now: datetime) -> Request:
+        """Take back a request whose answer is no longer waited for, or came too late; returns its reversal."""
         request.move(Event.GIVEN_UP)
         request.reversal = self.reversal(request, now, advice=True)
-        return request.reversal.message
+        return request.reversal
 
     def book(self) -> Iterator[BookLine]:
-        """One line for each authorization, purchase and refund, oldest first."""
+        """One line for each authorization, verification, purchase, refund and advice of one, oldest first."""
         for request in list(self.requests.values()):
-            if request.kind not in ("capture", "reversal"):
+            if request.is_("line"):
                 yield BookLine(
                     link=self.profile.link,
                     key=request.key,
@@ -233,9 +271,9 @@ class Acquirer:
 
     # Bytes
 
-    def encode(self, message: Message) -> bytes:
-        """A message as bytes, with a MAC where the link has one."""
-        return self._sealing.encode(message)
+    def encode(self, message: Message, *, spoiled: str = "") -> bytes:
+        """A message as bytes, with a MAC where the link has one; `spoiled`: `wrong-mac` or `missing-mac`."""
+        return self._sealing.encode(message, spoiled=spoiled)
 
     def decode(self, data: bytes) -> Message:
         """Bytes as a message.
@@ -251,66 +289,11 @@ class Acquirer:
 
     # Inside
 
-    def _payment(
-        self,
-        mti: str,
-        kind: str,
-        processing_code: str,
-        card: Card,
-        amount_minor: int,
-        currency: str,
-        now: datetime,
-        original: Request | None,
-        fields: dict[str, str],
-    ) -> Request:
-        profile = self.profile
-        country = fields.get("country", profile.country)
-        elements = {
-            2: card.pan,
-            3: processing_code,
-            4: f"{amount_minor:012d}",
-            **self._numbers(now),
-            14: card.expiry,
-            18: fields.get("mcc", profile.mcc),
-            22: "051" if card.pin else "012",
-            32: profile.acquirer_id,
-            41: fields.get("terminal", profile.terminal).ljust(8),
-            42: fields.get("merchant", profile.merchant).ljust(15),
-            43: profile.place[:38].ljust(38) + country,
-            49: numeric_currency(currency),
-        }
-        if card.pin:
-            block, ksn = self.keys.pin_block(card.pin, card.pan)
-            elements[52] = block.hex().upper()
-            if ksn:
-                elements[profile.ksn_element] = ksn.hex().upper()
-        if original is not None:
-            elements[90] = self._original_data(original)
-        if "trace_id" in fields and profile.trace_element:
-            elements[profile.trace_element] = fields["trace_id"]
-        return self._register(Message(mti, elements), kind, original, now)
-
-    def _about(self, original: Request, now: datetime) -> dict[int, str]:
-        """The elements of a message about an earlier one: the card, the amount and the place are the original's."""
-        given = original.message.elements
-        elements: dict[int, str] = {
-            number: given[number] for number in (2, 3, 4, 14, 18, 22, 32, 41, 42, 43, 49) if number in given
-        }
-        elements.update(self._numbers(now))
-        elements[37] = given[37]
-        elements[90] = self._original_data(original)
-        return elements
-
-    def _numbers(self, now: datetime) -> dict[int, str]:
-        """DE 7, 11, 12, 13 and 37; the terminal's local time is taken to be UTC."""
-        self._stan = self._stan % 999_999 + 1
-        stan = f"{self._stan:06d}"
-        moment = de7(now)
-        return {7: moment, 11: stan, 12: moment[4:], 13: moment[:4], 37: f"{now:%y%j%H}"[1:] + stan}
-
-    def _original_data(self, original: Request) -> str:
-        given = original.message.elements
-        return original_data(original.message.mti, given[11], given[7], given.get(32, ""))
+    def _change(self, message: Message, kind: str, original: Request, now: datetime) -> Request:
+        """A request that its original waits for."""
+        request = self._register(message, kind, original, now)
+        original.open_changes += 1
+        return request
 
     def _register(self, message: Message, kind: str, original: Request | None, now: datetime) -> Request:
         if len(self.requests) >= MAX_REQUESTS:
@@ -331,10 +314,6 @@ class Acquirer:
         self._waiting[pairing_key(message)] = request
         self._by_number[(canonical_mti(message.mti), elements[7], elements[11])] = request
         return request
-
-    def _management(self, code: str, now: datetime) -> Message:
-        numbers = self._numbers(now)
-        return Message("0800", {7: numbers[7], 11: numbers[11], 32: self.profile.acquirer_id, 70: code})
 
     def _asked(self, message: Message) -> Message:
         """Answer what the switch starts: chargebacks (0422) and network messages."""
@@ -374,6 +353,17 @@ class Acquirer:
                 request.posted_minor -= amount
         self._chargebacks[number] = code
         return code
+
+
+def _place_of(original: Request) -> dict[str, str]:
+    """Where the original was: an increment comes from the same till."""
+    given = original.message.elements
+    return {
+        "terminal": given[41].rstrip(),
+        "merchant": given[42].rstrip(),
+        "mcc": given[18],
+        "country": given[43][-2:],
+    }
 
 
 class _Digest:
