@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import pytest
 
-from messages.dialect import load_dialect
+from messages.dialect import Condition, load_dialect, parse_dialect
 from messages.dictionary.iso1987 import ELEMENT_NAMES, FORMATS
 from messages.errors import SpecError
 
@@ -41,13 +42,100 @@ def test_a_path_loads_as_well_as_a_name(tmp_path: Path) -> None:
     assert [element.name for element in dialect.elements.values()] == ["Card", "Processing code"]
 
 
+WHOLE = """
+name = "whole"
+version = "1993"
+tertiary = "contiguous"
+identification = "local"
+keepalive = false
+[encoding]
+mti = "cp037"
+bitmap = "ebcdic-hex"
+length = "binary"
+length_count = "bytes"
+n = "bcd"
+z = "cp500"
+text = "cp1047"
+"x+n" = "bcd"
+b = "ebcdic-hex"
+pad_n = "right F"
+fill_n = "left 0"
+fill_text = "right  "
+[elements]
+2 = { format = "n..19" }
+4 = { format = "n 11" }
+5 = { format = "n..9", pad = "left 0", length = "bcd", length_size = 2, length_count = "digits" }
+28 = { format = "x+n 8" }
+192 = { format = "n 1" }
+[elements.43]
+format = "ans 40"
+parts = { kind = "positional", 1 = { format = "ans 20", name = "Name" }, 2 = { format = "ans 20" } }
+[elements.48]
+format = "ans......100000"
+length = "ascii"
+parts = { kind = "tag-text", tag_size = 3, length_size = 3, AB1 = { format = "n..10" } }
+[elements.55]
+format = "b...255"
+length_count = "octets"
+parts = { kind = "ber-tlv", 9F26 = { name = "Cryptogram" } }
+[elements.56]
+format = "b 64"
+encoding = "binary"
+[elements.56.parts]
+kind = "bitmapped"
+bitmap_size = 1
+3 = { format = "n 2", parts = { kind = "positional", rows = true, 1 = { format = "n 1", pad = "left 0" } } }
+[rules.1100]
+mandatory = [2, 4]
+conditional = [ { element = 55, when = 4, starts = ["05"], unless = [2, 48] }, { element = 48 } ]
+[rules.1110]
+echo = [4]
+"""
+
+
+def test_everything_that_a_dialect_can_say_is_read() -> None:
+    dialect = parse_dialect(tomllib.loads(WHOLE))
+    assert (dialect.version, dialect.tertiary, dialect.identification, dialect.keepalive) == (
+        "1993",
+        "contiguous",
+        "local",
+        False,
+    )
+    assert (dialect.mti_encoding, dialect.bitmap_encoding) == ("cp037", "ebcdic-hex")
+    elements = dialect.elements
+    assert elements[4].name == "Amount, transaction"
+    assert (elements[2].encoding, elements[2].length_encoding, elements[2].length_count) == ("bcd", "binary", "bytes")
+    assert (elements[2].pad, elements[2].fill, elements[4].fill) == ("right F", "", "left 0")
+    assert (elements[5].pad, elements[5].length_encoding, elements[5].length_size) == ("left 0", "bcd", 2)
+    assert (elements[5].length_count, elements[55].length_count) == ("digits", "octets")
+    assert (elements[28].encoding, elements[28].pad, elements[28].max_length) == ("bcd", "", 9)
+    assert (elements[43].encoding, elements[43].fill, elements[48].length_kind) == ("cp1047", "right  ", 6)
+    inside = {number: elements[number].parts for number in (43, 48, 55, 56)}
+    assert all(parts is not None for parts in inside.values())
+    kinds = {number: parts.kind for number, parts in inside.items() if parts}
+    assert kinds == {43: "positional", 48: "tag-text", 55: "ber-tlv", 56: "bitmapped"}
+    assert inside[43] and [part.name for part in inside[43].parts.values()] == ["Name", ""]
+    assert inside[48] and (inside[48].tag_size, inside[48].length_size, list(inside[48].parts)) == (3, 3, ["AB1"])
+    assert inside[55] and inside[55].parts["9F26"].name == "Cryptogram"
+    assert inside[56] and inside[56].bitmap_size == 1 and inside[56].parts["3"].number == 3
+    rows = inside[56].parts["3"].parts
+    assert rows and rows.rows
+    rule = dialect.rules["1100"]
+    assert rule.mandatory == (2, 4)
+    assert rule.conditional == (
+        Condition(element=55, when=4, starts=("05",), unless=(2, 48)),
+        Condition(element=48),
+    )
+    assert dialect.rules["1110"].echo == (4,)
+
+
 def test_every_problem_is_listed(tmp_path: Path) -> None:
     file = tmp_path / "bad.toml"
     file.write_text(
-        'colour = 1\n[encoding]\nmti="ebcdic"\nbitmap="hex"\nlength="bcd"\nn="bcd"\nz="bcd"\ntext="ascii"\nb="binary"\n'
+        'colour = 1\nversion = "1988"\n[encoding]\nmti="ebcdic"\nbitmap="hex"\nlength="bcd"\nn="bcd"\nz="bcd"\n'
+        'text="ascii"\nb="binary"\n'
         "[elements]\n"
         '1 = { format = "b 64" }\n'
-        '65 = { format = "b 64" }\n'
         '129 = { format = "n 6" }\n'
         'x = { format = "n 6" }\n'
         '2 = { format = "n..19" }\n'
@@ -56,17 +144,27 @@ def test_every_problem_is_listed(tmp_path: Path) -> None:
         '5 = { format = "ans..100" }\n'
         '6 = { format = "n 6", pad = "middle 0", colour = 1 }\n'
         '7 = "n 10"\n'
-        '8 = { format = "n 1000" }\n'
+        '8 = { format = "n 10000" }\n'
+        '9 = { format = "ans..20", length = "ascii", length_size = 2, fill = "right  " }\n'
+        '10 = { format = "n 6", fill = "left x" }\n'
+        '11 = { format = "x+n..9", encoding = "bcd" }\n'
+        '12 = { format = "n..12", length_count = "octets", pad = "left 0" }\n'
+        '43 = { format = "ans 40", parts = { kind = "positional", 2 = { format = "n 2" }, tag_size = 2 } }\n'
+        '48 = { format = "ans...99", parts = { kind = "text" } }\n'
+        '55 = { format = "b...99", parts = { kind = "ber-tlv", 9f26 = { name = "no upper case" } } }\n'
+        '56 = { format = "b 64", parts = { kind = "bitmapped", bitmap_size = 1, 9 = { format = "n 2", pad = 1 } } }\n'
+        "[rules.0101]\nmandatory = [2, 3, 99]\ncolour = 1\n"
+        '[rules.0110]\nmandatory = 2\nconditional = [ { element = 98, starts = ["05"] } ]\n'
     )
     with pytest.raises(SpecError) as caught:
         load_dialect(str(file))
     shown = "\n".join(caught.value.problems)
-    for expected in (
+    expected = (
         "colour: unknown key",
         "name is missing",
-        "encoding.mti: must be one of ascii, bcd",
+        "version: must be one of 1987, 1993, 2003",
+        "encoding.mti: must be one of ascii, cp037, cp500, cp1047, bcd",
         "elements.1: is a bitmap",
-        "elements.65: is a bitmap",
         "elements.129: the key must be a number from 2 to 128",
         "elements.x: the key",
         "elements.2.pad: an odd number of BCD digits needs a pad",
@@ -76,10 +174,40 @@ def test_every_problem_is_listed(tmp_path: Path) -> None:
         "elements.6.pad: must be like",
         "elements.6.colour: unknown key",
         "elements.7: must be a table",
-        "elements.8.format: a fixed length",
-    ):
-        assert expected in shown
-    assert len(caught.value.problems) == 15
+        "elements.8.format: a fixed length must be 1 to 9999",
+        "elements.9.length_size: only a length in bcd or binary",
+        "elements.9.fill: only a fixed length is filled",
+        "elements.10.fill: is no character of an element of kind n",
+        "elements.11.format: an amount with its sign has a fixed length in bcd",
+        "elements.12.length_count: must be one of nothing, bytes, digits, nibbles",
+        "elements.43.parts: the parts must be numbered from 1 to 1",
+        "elements.43.parts.tag_size: unknown key of kind positional",
+        "elements.48.parts.kind: must be one of positional, ber-tlv, tag-text, bitmapped",
+        "elements.48.parts: needs its parts",
+        "elements.55.parts.9f26: must be a tag",
+        "elements.56.parts.9: must be a bit from 1 to 8",
+        "elements.56.parts.9.pad: must be like",
+        "rules.0101: the key must be an MTI of 1987 without its repeat digit: 0100",
+        "rules.0101.colour: unknown key",
+        "rules.0101.mandatory: 3 is no element",
+        "rules.0101.mandatory: 99 is no element",
+        "rules.0110.mandatory: must be a list",
+        "rules.0110.conditional.1.starts: says nothing without",
+        "rules.0110.conditional.1.element: 98 is no element",
+    )
+    for problem in expected:
+        assert problem in shown
+    assert len(caught.value.problems) == len(expected)
+
+
+def test_element_65_is_data_where_no_tertiary_bitmap_takes_its_place() -> None:
+    table = tomllib.loads(WHOLE)
+    table["elements"]["65"] = {"format": "b 8"}
+    with pytest.raises(SpecError, match=r"elements\.65: is a bitmap"):
+        parse_dialect(table)
+    table["tertiary"] = ""
+    del table["elements"]["192"]
+    assert parse_dialect(table).elements[65].max_length == 1
 
 
 def test_what_is_no_file_or_no_toml_is_said(tmp_path: Path) -> None:
