@@ -1,0 +1,62 @@
+"""What an importer hands back: a dialect and what was lost on the way; and how it collects what is wrong.
+
+Every importer of this package fills a `Findings` while it reads, and ends in `Imported` or in a `SpecError` that lists
+all of it.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from messages.dialect import Dialect
+from messages.errors import SpecError
+
+
+class Imported(msgspec.Struct, frozen=True, kw_only=True):
+    """A dialect from a foreign file.
+
+    Args:
+        dialect: speaks the same bytes.
+        origin: "jpos", "moov" or "pyiso8583".
+        warnings: what the file says and the dialect does not, each with its line or path; the bytes are right without.
+    """
+
+    dialect: Dialect
+    origin: str
+    warnings: tuple[str, ...] = ()
+
+
+class Findings:
+    """Problems and warnings of one file, in the order of the file.
+
+    Args:
+        source: name of the file, for errors.
+    """
+
+    _MOST = 200  # a file of another kind would be wrong in each line
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.problems: list[str] = []
+        self.warnings: list[str] = []
+
+    def problem(self, where: str, text: str) -> None:
+        """Something that makes the file useless."""
+        if len(self.problems) == self._MOST:
+            self.problems.append("there are more problems, not shown")
+        elif len(self.problems) < self._MOST:
+            self.problems.append(f"{where}: {text}" if where else text)
+
+    def warning(self, where: str, text: str) -> None:
+        """Something that is left out and does not change bytes."""
+        if len(self.warnings) < self._MOST:
+            self.warnings.append(f"{where}: {text}" if where else text)
+
+    def stop(self) -> None:
+        """Ends the import where there is a problem.
+
+        Raises:
+            SpecError: all problems.
+        """
+        if self.problems:
+            raise SpecError(self.source, self.problems)
