@@ -39,6 +39,7 @@ from switch.meters import Meters
 from switch.online import Online
 from switch.pipeline import Pipeline
 from switch.recovery import Recovery
+from switch.reload import Read, Reloader
 
 log = structlog.get_logger("switch.worker")
 
@@ -67,6 +68,7 @@ class Worker:
         rng: random.Random,
         number: int,
         write_events: Callable[[bytes], object] | None,
+        read: Read | None = None,
     ) -> None:
         self.name = f"{number}-{rng.getrandbits(48):012x}"  # unlike that of a worker before a restart
         self.number = number
@@ -77,6 +79,7 @@ class Worker:
         self._hsm = hsm
         self._nursery = nursery
         self._charging_back = 0
+        self._draining = False
         self.events = EventLog(write_events, self.meters) if write_events is not None else None
         self.senders: dict[str, AdviceSender] = {}
         fees = FeeTable(config.fees, config.merchants)
@@ -91,20 +94,21 @@ class Worker:
             )
             for link in config.issuers
         }
-        self.online = Online(config, hsm, clock, self.meters, self.decisions, self.lines)
+        self.online = Online(config, journal, hsm, clock, self.meters, self.decisions, self.lines)
         self.pipeline = Pipeline(
             config, journal, hsm, clock, rng, self.meters, self.events, self.decisions, self.online, self.lines,
             nursery, self.name,
         )  # fmt: skip
         self.ports = {
             link.name: AcquirerPort(
-                link, network, hsm, self.meters, self.pipeline.accept, self.pipeline.refuse,
+                link, network, clock, rng, hsm, self.meters, self.pipeline.accept, self.pipeline.refuse,
                 partial(self._advised, link.name),
             )
             for link in config.acquirers
         }  # fmt: skip
         self._make_senders(rng)
         self.exchanges = self._key_exchanges(clock, rng)
+        self.reloader = Reloader(number, config, self.online, self.senders, self.meters, read, self._certificates)
         self._gauges()
 
     def _make_senders(self, rng: random.Random) -> None:
@@ -118,6 +122,8 @@ class Worker:
                 port, self._journal, self._hsm, self.meters, rng, timeout_s=port.link.advice_timeout_s,
                 trace_element=port.link.trace_element, holder=self.name,
             )  # fmt: skip
+        for sender in self.senders.values():
+            sender.settings = self._config.saf
 
     def _key_exchanges(self, clock: Clock, rng: random.Random) -> dict[str, KeyExchange]:
         """One for each link that has keys to exchange."""
@@ -133,29 +139,40 @@ class Worker:
             )  # fmt: skip
         return exchanges
 
+    def _certificates(self) -> list[str]:
+        """Have all links take their certificates again; those that cannot."""
+        parts = {**self.lines, **self.ports}
+        return [name for name, part in parts.items() if not part.connections.reload_certificates()]
+
     def _gauges(self) -> None:
         gauge = self.meters.gauge
         gauge("in_flight", "Requests being served.", lambda: {"all": self.pipeline.in_flight})
         gauge("pending", "Requests waiting for an issuer.", lambda: {n: x.pending for n, x in self.lines.items()})
-        gauge("link_up", "Issuer links signed on.", lambda: {n: x.session is not None for n, x in self.lines.items()})
-        gauge("connections", "Acquirer connections.", lambda: {n: len(x.sessions) for n, x in self.ports.items()})
+        links = {**self.lines, **self.ports}
+        gauge("link_up", "Links signed on.", lambda: {n: x.connections.carries_traffic for n, x in links.items()})
+        gauge("connections", "Connections.", lambda: {n: len(x.sessions) for n, x in links.items()})
         gauge("advice_backlog", "Advices seen waiting.", lambda: {n: x.backlog for n, x in self.senders.items()})
+        seen = self.senders
+        gauge("saf_waiting", "Stored advices waiting.", lambda: {n: x.seen.waiting for n, x in seen.items()})
+        gauge("saf_parked", "Stored advices put aside.", lambda: {n: x.seen.parked for n, x in seen.items()})
+        gauge("saf_oldest_seconds", "Age of the first of them.", lambda: {n: x.seen.oldest_s for n, x in seen.items()})
+        gauge("circuit", "Circuit breaker: 0 closed, 1 half-open, 2 open.", self.online.choice.levels)
 
     def _advised(self, link: str) -> None:
         sender = self.senders.get(link)
         if sender is not None:
             sender.wake()
 
-    def _from_issuer(self, line: IssuerLine, session: Session, message: Message) -> None:
-        if self._charging_back >= MAX_CHARGEBACKS:
-            self.meters.count("unanswered", "overloaded")
+    def _from_issuer(self, line: IssuerLine, session: Session, message: Message, frame: bytes) -> None:
+        if self._draining or self._charging_back >= MAX_CHARGEBACKS:
+            self.meters.count("unanswered", "draining" if self._draining else "overloaded")
             return
         self._charging_back += 1
-        self._nursery.start_soon(self._charge_back, line, session, message)
+        self._nursery.start_soon(self._charge_back, line, session, message, frame)
 
-    async def _charge_back(self, line: IssuerLine, session: Session, message: Message) -> None:
+    async def _charge_back(self, line: IssuerLine, session: Session, message: Message, frame: bytes) -> None:
         try:
-            await self.chargebacks.serve(line, session, message)
+            await self.chargebacks.serve(line, session, message, frame)
         except Exception:
             self.meters.count("failures", "chargebacks")
             log.exception("chargeback_failed", link=line.name)
@@ -172,7 +189,7 @@ class Worker:
         return {
             "journal": await self._journal_answers(),
             "hsm": await self._hsm_answers(),
-            "issuer": any(line.session is not None for line in self.lines.values()),
+            "issuer": any(line.connections.carries_traffic for line in self.lines.values()),
         }
 
     async def _journal_answers(self) -> bool:
@@ -196,16 +213,27 @@ class Worker:
             pass
         return False
 
+    @property
+    def _busy(self) -> bool:
+        waiting = any(port.gate.waiting for port in self.ports.values())
+        return bool(waiting or self.pipeline.in_flight or self._charging_back)
+
     async def drain(self) -> None:
-        """Take no new work, finish what is in flight, within `drain_s`."""
+        """Take no new work, finish what is in flight, within `drain_s`; then say goodbye on all connections.
+
+        Issuer links stay signed on to the end: what was taken before may still have to go to an issuer.
+        """
+        self._draining = True
         for port in self.ports.values():
             port.drain()
+        with trio.move_on_after(self._config.settings.drain_s):
+            while self._busy:  # noqa: ASYNC110 (counters, once a process)
+                await trio.sleep(0.02)
         for line in self.lines.values():
             line.drain()
-        with trio.move_on_after(self._config.settings.drain_s):
-            while self.pipeline.in_flight or self._charging_back:  # noqa: ASYNC110 (two counters, once a process)
-                await trio.sleep(0.02)
-        await trio.sleep(0.05)  # the last answers leave
+        async with trio.open_nursery() as nursery:
+            for part in (*self.ports.values(), *self.lines.values()):
+                nursery.start_soon(part.connections.end)
 
 
 async def run_worker(
@@ -220,6 +248,7 @@ async def run_worker(
     stopping: trio.Event | None = None,
     control_path: Path | None = None,
     write_events: Callable[[bytes], object] | None = None,
+    read: Read | None = None,
     task_status: trio.TaskStatus[Worker] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run a worker until cancelled, or until `stopping` is set and it has drained.
@@ -230,6 +259,7 @@ async def run_worker(
         control_path: where the unix control socket is made; None for none.
         write_events: takes lines of JSON, one an answered request; standard error by default where
             `payment_log` is on.
+        read: reads the configuration again, for a reload; None for none.
         task_status: is given the `Worker` once all ports are taken.
 
     Raises:
@@ -242,9 +272,11 @@ async def run_worker(
         worker = Worker(
             config, journal, hsm, network, nursery,
             clock=clock or SystemClock(), rng=rng or random.Random(), number=number, write_events=write_events,
+            read=read,
         )  # fmt: skip
-        for port in worker.ports.values():
-            await port.listen()
+        parts = (*worker.lines.values(), *worker.ports.values())
+        for part in parts:
+            await part.listen()
         if config.settings.metrics:
             host, first = address_of(config.settings.metrics)
             health = HealthServer(worker.meters.exposition, worker.ready)
@@ -253,17 +285,19 @@ async def run_worker(
             nursery.start_soon(health.run, listeners)
         if worker.events is not None:
             nursery.start_soon(worker.events.flush_all)
-        for line in worker.lines.values():
-            nursery.start_soon(line.run)
-        for port in worker.ports.values():
-            nursery.start_soon(port.run)
+        for part in parts:
+            nursery.start_soon(part.run)
         for sender in worker.senders.values():
             nursery.start_soon(sender.run)
+            nursery.start_soon(sender.watch)
         nursery.start_soon(worker.recovery.run)
         for name, exchange in worker.exchanges.items():
             nursery.start_soon(exchange.run, worker.key_exchange_hours(name))
         if control_path is not None:
-            control = ControlServer(worker.number, worker.lines, worker.ports, worker.senders, worker.exchanges)
+            control = ControlServer(
+                worker.number, worker.lines, worker.ports, worker.senders, worker.exchanges, worker.online.choice,
+                worker.reloader,
+            )  # fmt: skip
             await nursery.start(control.run, control_path)
         log.info("worker_started", worker=worker.name, ports={n: port.address for n, port in worker.ports.items()})
         task_status.started(worker)

@@ -1,46 +1,41 @@
-"""A link that acquirers dial: accept connections, answer network management, hand requests to the pipeline.
+"""A link that requests come from: an acquirer, a processor, our own gateway.
 
-`serve` gets each request; answers to advices that we sent go to the session's pending table.
+`serve` gets each request that the link's limits let through; answers to advices that we sent go to the pending table of
+their session. What cannot be read, and what is too much, is refused here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
-import structlog
-import trio
+import math
+import random
+from collections.abc import Callable
 
 from hsm.commands import Hsm
-from messages.codec import Codec
-from messages.dialect import load_dialect
 from messages.errors import DecodeError
-from messages.framing import framing
-from messages.mask import masked_hex_dump
 from messages.message import Message
-from messages.mti import response_mti
-from switch.errors import WireError
-from switch.links.mac import LinkMac
-from switch.links.network import Acceptor, Network, Wire
-from switch.links.reception import Reception
+from messages.mti import is_repeat, response_mti
+from switch.clock import Clock
+from switch.links.limits import OverLimit, Place
+from switch.links.link_end import LinkEnd
+from switch.links.network import Network
 from switch.links.session import Session
 from switch.links.settings import AcquirerLink
-from switch.links.state import LinkEvent
 from switch.meters import Meters, known_code
 from switch.salvage import salvage
+from switch.stages.request import Decline
 
-log = structlog.get_logger("switch.links.acquirer_port")
-
-MAX_PENDING = 100  # advices on one connection; the sender has one under way
+UNDECODABLE, OVER_LIMIT = Decline("30", "undecodable"), Decline("91", "over_limit")
 
 Serve = Callable[["AcquirerPort", Session, Message, bytes], None]
+Refuse = Callable[["AcquirerPort", Session, Message, bytes, Decline], None]
 
 
-class AcquirerPort:
+class AcquirerPort(LinkEnd):
     """One acquirer link of one worker.
 
     Args:
-        serve: takes each request; must not wait.
-        refuse: answers a request that could be read in part, with DE 39 = 30; must not wait.
+        serve: takes each request, and calls the session's `served` once it is over; must not wait.
+        refuse: answers a request that goes no further; must not wait.
         on_up: called when a connection is ready for advices.
     """
 
@@ -48,112 +43,66 @@ class AcquirerPort:
         self,
         link: AcquirerLink,
         network: Network,
+        clock: Clock,
+        rng: random.Random,
         hsm: Hsm,
         meters: Meters,
         serve: Serve,
-        refuse: Callable[[AcquirerPort, Session, Message], None],
+        refuse: Refuse,
         on_up: Callable[[], None],
     ) -> None:
-        self.name = link.name
+        super().__init__(link, network, clock, rng, hsm, meters, on_up, takes=True)
         self.link = link
-        self.address = link.listen
-        self._network = network
-        self._meters = meters
         self._serve = serve
         self._refuse = refuse
-        self._on_up = on_up
-        self._dialect = load_dialect(link.dialect)
-        self._codec = Codec(self._dialect)
-        self._framing = framing(link.framing, link.max_frame)
-        self._mac = LinkMac(link.name, link.mac_key, link.mac_management, self._codec, hsm, meters)
-        self.reception = Reception(
-            self._mac, meters, serve=self._served, late=self._late, undecodable=self.undecodable,
-            managed=self._on_up, verify_requests=False,
-        )  # fmt: skip
-        self._sessions: list[Session] = []
-        self._acceptor: Acceptor | None = None
 
     @property
     def session(self) -> Session | None:
         """A connection that advices can go to: the one that was opened last; None while there is none."""
-        for session in reversed(self._sessions):
+        for session in reversed(self.sessions):
             if session.carries_traffic:
                 return session
         return None
 
-    @property
-    def sessions(self) -> Sequence[Session]:
-        return tuple(self._sessions)
-
-    def drain(self) -> None:
-        """Accept nothing more, neither connections nor requests."""
-        if self._acceptor is not None:
-            self._acceptor.close()
-        for session in self._sessions:
-            session.moved(LinkEvent.DRAIN)
-
-    async def listen(self) -> None:
-        """Take the port. Raises WireError."""
-        self._acceptor = await self._network.listen(self.link.listen)
-        self.address = self._acceptor.address
-
-    async def run(self) -> None:
-        """Serve connections until drained or cancelled."""
-        assert self._acceptor is not None
-        try:
-            async with trio.open_nursery() as nursery:
-                while True:
-                    try:
-                        wire = await self._acceptor.accept()
-                    except WireError:
-                        return  # nursery waits for the sessions
-                    if len(self._sessions) >= self.link.max_connections:
-                        log.warning("too_many_connections", link=self.name, peer=wire.peer)
-                        wire.close()
-                    else:
-                        nursery.start_soon(self._connection, wire)
-        finally:
-            self._acceptor.close()
-
-    async def _connection(self, wire: Wire) -> None:
-        session = Session(self.name, wire, self._codec, self._framing, self._mac, self, MAX_PENDING)
-        if not self.link.must_sign_on:
-            session.moved(LinkEvent.SIGNED_ON)
-        self._sessions.append(session)
-        self._on_up()
-        log.info("connected", link=self.name, peer=session.peer)
-        try:
-            await session.run()
-        except Exception:
-            self._meters.count("failures", "acquirer_port")
-            log.exception("session_failed", link=self.name, peer=session.peer)
-        finally:
-            self._sessions.remove(session)
-            self._meters.count("sessions_closed", self.name)
-            log.info("disconnected", link=self.name, peer=session.peer, reason=session.close_reason)
-
-    def arrived(self, session: Session, message: Message, frame: bytes) -> None:
-        self.reception.arrived(session, message, frame)
-
     def _served(self, session: Session, message: Message, frame: bytes) -> None:
-        self._serve(self, session, message, frame)
+        try:
+            place = self.gate.ask()
+        except OverLimit as over:
+            self._over_limit(session, message, frame, over)
+            return
+        if place is None:
+            self._serve(self, session, message, frame)
+        elif not session.start(self._queued, place, session, message, frame):
+            self.gate.give_up(place)
+            self._meters.count("unanswered", "overloaded")
+
+    async def _queued(self, place: Place, session: Session, message: Message, frame: bytes) -> None:
+        """Wait for a place."""
+        try:
+            await self.gate.wait(place, math.inf)
+        except OverLimit as over:
+            self._over_limit(session, message, frame, over)
+        else:
+            self._serve(self, session, message, frame)
+
+    def _over_limit(self, session: Session, message: Message, frame: bytes, over: OverLimit) -> None:
+        self._meters.count("over_limit", self.name, over.limit)
+        if is_repeat(message.mti):  # what it repeats may be approved
+            self._meters.count("unanswered", "overloaded")
+        else:
+            self._refuse(self, session, message, frame, OVER_LIMIT)
 
     def _late(self, message: Message) -> None:
         self._meters.count("late_answers", self.name, known_code(message.elements.get(39, "")))
 
     def undecodable(self, session: Session, frame: bytes, error: DecodeError) -> None:
-        """Say so, with a masked dump, and answer DE 39 = 30 where type, DE 7 and DE 11 could be read. The link stays:
-        the framing is sound."""
-        self._meters.count("undecodable", self.name)
-        log.error(
-            "undecodable", link=self.name, peer=session.peer, error=str(error), bytes=len(frame),
-            dump=masked_hex_dump(frame),
-        )  # fmt: skip
-        message = salvage(self._codec, self._dialect, frame, error)
+        """Say so, and answer DE 39 = 30 where type, DE 7 and DE 11 could be read."""
+        super().undecodable(session, frame, error)
+        message = salvage(self.codec, self.dialect, frame, error)
         if message is None:
             return
         try:
             response_mti(message.mti)
         except DecodeError:
             return
-        self._refuse(self, session, message)
+        self._refuse(self, session, message, frame, UNDECODABLE)

@@ -9,7 +9,7 @@ Source: ISO 8583:1987 4.4.9 and DE 70 (001 sign-on, 002 sign-off, 101 key change
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import trio
 
@@ -59,7 +59,13 @@ async def sign_on(session: Session, stan: str, clock: Clock, timeout_s: float) -
 
 
 async def watch(
-    session: Session, numbers: Iterator[str], clock: Clock, idle_s: float, timeout_s: float, missed_limit: int
+    session: Session,
+    numbers: Iterator[str],
+    clock: Clock,
+    idle_s: float,
+    timeout_s: float,
+    missed_limit: int,
+    on_missed: Callable[[], None],
 ) -> None:
     """Send an echo whenever the peer was silent for `idle_s`; close the session after `missed_limit` in a row that
     nobody answered. Runs until the session is closed."""
@@ -78,6 +84,7 @@ async def watch(
             await trio.sleep(timeout_s)  # the table is full or there is no MAC: the peer is not to blame, look again
         except ExchangeLost:
             missed += 1
+            on_missed()
             if missed >= missed_limit:
                 session.close(f"{missed} echoes in a row were not answered")
 

@@ -26,10 +26,12 @@ class Weather:
     Args:
         delay_s: (shortest, longest) time on the way of each chunk; order is kept.
         break_rate: chance that a chunk is lost and the connection with it, 0–1.
+        window: bytes on the way in one direction; who sends more waits until the other end takes some. 0: no limit.
     """
 
     delay_s: tuple[float, float] = (0.0005, 0.002)
     break_rate: float = 0.0
+    window: int = 0
 
 
 class _Direction:
@@ -37,8 +39,10 @@ class _Direction:
 
     def __init__(self) -> None:
         self.chunks: deque[tuple[float, bytes]] = deque()
+        self.size = 0  # bytes of them
         self.ended = False
         self.arrived = Signal()
+        self.taken = Signal()
 
 
 class MemoryWire:
@@ -61,6 +65,8 @@ class MemoryWire:
                 at, data = self._inward.chunks[0]
                 if at <= trio.current_time():
                     self._inward.chunks.popleft()
+                    self._inward.size -= len(data)
+                    self._inward.taken.set()
                     return data
                 await trio.sleep_until(at)
             elif self._inward.ended:
@@ -76,10 +82,18 @@ class MemoryWire:
         if self._weather.break_rate and self._rng.random() < self._weather.break_rate:
             self.cut()
             return
+        while self._weather.window and self._outward.size >= self._weather.window and not self._outward.ended:
+            await self._outward.taken.wait()
         at = trio.current_time() + self._rng.uniform(*self._weather.delay_s)
         if self._outward.chunks:
             at = max(at, self._outward.chunks[-1][0])
         self._outward.chunks.append((at, data))
+        self._outward.size += len(data)
+        self._outward.arrived.set()
+
+    async def end(self) -> None:
+        await trio.lowlevel.checkpoint()
+        self._outward.ended = True
         self._outward.arrived.set()
 
     def close(self) -> None:
@@ -88,6 +102,7 @@ class MemoryWire:
         for direction in (self._inward, self._outward):
             direction.ended = True
             direction.arrived.set()
+            direction.taken.set()
 
     def settle(self, weather: Weather) -> None:
         """New weather for both ends."""
@@ -98,8 +113,10 @@ class MemoryWire:
         self._inward.chunks.clear()
         self._outward.chunks.clear()
         for direction in (self._inward, self._outward):
+            direction.size = 0
             direction.ended = True
             direction.arrived.set()
+            direction.taken.set()
 
 
 class MemoryAcceptor:

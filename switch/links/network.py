@@ -30,10 +30,14 @@ class Wire(Protocol):
     peer: str
 
     async def receive(self) -> bytes:
-        """The next bytes, at most 64 KiB; b"" once the connection is closed or broken."""
+        """The next bytes, at most 64 KiB; b"" once the connection is closed or broken. Raises WireError where there is
+        more to say about it."""
 
     async def send(self, data: bytes) -> None:
         """Hand all bytes to the peer's window. Raises WireError where the connection is gone."""
+
+    async def end(self) -> None:
+        """Tell the peer that nothing more comes; it can still be heard. Nothing may be sent after."""
 
     def close(self) -> None:
         """Close at once; a waiting `receive` returns b"". Twice is once."""
@@ -103,6 +107,11 @@ class SocketWire:
         except (OSError, ValueError, trio.ClosedResourceError) as error:
             raise WireError(f"{self.peer}: {error}") from error
 
+    async def end(self) -> None:
+        await trio.lowlevel.checkpoint()
+        with suppress(OSError):
+            self._sock.shutdown(socket.SHUT_WR)
+
     def close(self) -> None:
         if self._sock.fileno() != -1:
             trio.lowlevel.notify_closing(self._sock)
@@ -139,8 +148,10 @@ class SocketAcceptor:
             except (ValueError, trio.ClosedResourceError) as error:
                 raise WireError(f"{self.address}: closed") from error
             except OSError as error:
-                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-                    await trio.sleep(0.1)  # out of descriptors: existing connections must go on
+                if error.errno not in (errno.EBADF, errno.EINVAL, errno.ENOTSOCK):
+                    # Out of descriptors, or what became of a connection on its way (the kernel reports that here):
+                    # existing connections and the next ones must go on.
+                    await trio.sleep(0.1)
                     continue
                 raise WireError(f"{self.address}: {error}") from error
             sock.setblocking(False)

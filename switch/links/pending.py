@@ -28,7 +28,7 @@ class Pending:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._slots: dict[Key, Future[Message]] = {}
+        self._slots: dict[Key, tuple[Future[Message], Message | None]] = {}
         self._deadlines: list[tuple[float, int, Key, Future[Message]]] = []
         self._serial = 0
         self._earlier = Signal()
@@ -36,12 +36,13 @@ class Pending:
     def __len__(self) -> int:
         return len(self._slots)
 
-    def open(self, key: Key, expires_at: float) -> Future[Message]:
+    def open(self, key: Key, expires_at: float, request: Message | None = None) -> Future[Message]:
         """A slot for a request that is about to leave.
 
         Args:
             key: `messages.exchange.pairing_key` of the request.
             expires_at: on trio's clock; the slot fails with ExchangeLost then.
+            request: what `request` tells.
 
         Raises:
             LinkUnavailable: the table is full, or a request with the same key waits already.
@@ -51,7 +52,7 @@ class Pending:
         if key in self._slots:
             raise LinkUnavailable("a request with the same key waits already")
         future: Future[Message] = Future()
-        self._slots[key] = future
+        self._slots[key] = (future, request)
         self._serial += 1
         heapq.heappush(self._deadlines, (expires_at, self._serial, key, future))
         if self._deadlines[0][3] is future:
@@ -63,23 +64,28 @@ class Pending:
 
     def answer(self, key: Key, message: Message) -> bool:
         """Hand an answer to whom it belongs; False where nobody waits (any more)."""
-        future = self._slots.pop(key, None)
-        if future is None:
+        slot = self._slots.pop(key, None)
+        if slot is None:
             return False
-        future.resolve(message)
+        slot[0].resolve(message)
         return True
+
+    def request(self, key: Key) -> Message | None:
+        """What waits under a key; None where nothing does."""
+        slot = self._slots.get(key)
+        return slot[1] if slot is not None else None
 
     def forget(self, key: Key) -> None:
         """Nobody waits for this answer any more."""
-        future = self._slots.pop(key, None)
-        if future is not None:
-            future.fail(ExchangeLost("given up"))
+        slot = self._slots.pop(key, None)
+        if slot is not None:
+            slot[0].fail(ExchangeLost("given up"))
 
     def fail_all(self, reason: str) -> None:
         """End all slots: the connection is gone."""
         slots, self._slots = self._slots, {}
         self._deadlines.clear()
-        for future in slots.values():
+        for future, _ in slots.values():
             future.fail(ExchangeLost(reason))
 
     async def sweep(self) -> None:

@@ -89,7 +89,7 @@ class Reception:
         except DecodeError as error:
             self._undecodable(session, frame, error)
         else:
-            await self._send(session, told)
+            await self._send(session, told, frame)
 
     def _take(self, session: Session, message: Message, frame: bytes) -> None:
         try:
@@ -97,32 +97,32 @@ class Reception:
                 if not session.pending.answer(pairing_key(message), message):
                     self._late(message)
             elif message.mti[1] == "8":
-                self._manage(session, message)
+                self._manage(session, message, frame)
             else:
                 self._serve(session, message, frame)
         except DecodeError as error:
             self._undecodable(session, frame, error)
 
-    def _manage(self, session: Session, message: Message) -> None:
+    def _manage(self, session: Session, message: Message, frame: bytes) -> None:
         if self.keys is not None and message.elements.get(70) in KEY_CHANGES:
-            self._start(session, self._exchange_key, session, message)
+            self._start(session, self._exchange_key, session, message, frame)
             return
         told = answer(session, message)
         if self._mac.covers(told.mti):
-            self._start(session, self._send, session, told)
+            self._start(session, self._send, session, told, frame)
         else:
-            session.send(session.codec.encode(told))
+            session.send(session.codec.encode(told), frame)
         self._managed()
 
-    async def _exchange_key(self, session: Session, message: Message) -> None:
+    async def _exchange_key(self, session: Session, message: Message, frame: bytes) -> None:
         assert self.keys is not None
         told = await self.keys.answer(message)
         if told is not None:
-            await self._send(session, told)
+            await self._send(session, told, frame)
 
-    async def _send(self, session: Session, message: Message) -> None:
+    async def _send(self, session: Session, message: Message, frame: bytes) -> None:
         try:
-            session.send(await self._mac.sealed(message))
+            session.send(await self._mac.sealed(message), frame)
         except (HsmRefused, HsmUnavailable):
             self._meters.count("unanswered", "mac")
         except EncodeError as error:

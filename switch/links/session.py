@@ -1,7 +1,8 @@
 """One connection of a link: bytes in, messages out, and the other way round.
 
 `switch.links.acquirer_port` and `switch.links.issuer_line` run sessions and hear of each message through a `Listener`.
-What goes out within one turn of the scheduler leaves in one system call.
+What goes out within one turn of the scheduler leaves in one system call. A connection whose peer does not read, or
+whose link is over its limit, is read from no faster than it can be served: what the peer has sent waits with the peer.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from messages.exchange import pairing_key
 from messages.framing import Framing
 from messages.message import Message
 from switch.errors import LinkUnavailable, WireError
+from switch.links.limits import Gate
 from switch.links.mac import LinkMac
 from switch.links.network import Wire
 from switch.links.pending import Pending
@@ -27,6 +29,11 @@ from switch.wake import Signal
 log = structlog.get_logger("switch.links.session")
 
 MAX_OUTWARD_BYTES = 4 * 1024 * 1024  # unsent; a peer that reads no more loses the connection
+FULL_BYTES = 256 * 1024  # unsent, from which on nothing is read,
+LOW_BYTES = 64 * 1024  # and until which; also the most that is handed to the peer at once
+STALLED_S = 30.0  # a peer that reads nothing for so long while we wait loses the connection
+ENDING_S = 1.0  # given to a peer for its last words once we have said ours
+MANAGEMENT_PLACES = 100  # in the table of requests, for echoes and advices of a link that is full
 MAX_TASKS = 4000  # of one connection, beside those of the pipeline: messages whose MAC is being verified
 
 
@@ -45,7 +52,10 @@ class Session:
         link: the link's name.
         wire: the connection; the session closes it.
         mac: seals what `exchange` sends.
-        max_pending: requests of ours that may wait for an answer at once.
+        max_pending: requests of ours that may wait for an answer at once, besides management and advices.
+        sends: limits of the requests that `exchange` sends, shared by all connections of the link; None for none.
+        takes: limits of the requests that come, which the listener enters and `served` leaves. While it is full nothing
+            is read.
     """
 
     def __init__(
@@ -57,14 +67,20 @@ class Session:
         mac: LinkMac,
         listener: Listener,
         max_pending: int,
+        *,
+        sends: Gate | None = None,
+        takes: Gate | None = None,
     ) -> None:
         self.link = link
         self.peer = wire.peer
         self.codec = codec
         self.mac = mac
         self.state = after(LinkState.CONNECTING, LinkEvent.CONNECTED)
-        self.pending = Pending(max_pending)
+        self.pending = Pending(max_pending + MANAGEMENT_PLACES)
         self.close_reason = ""
+        self.framing_lost = False
+        self.was_up = False  # whether it has carried traffic at any time
+        self.heard = False  # whether anything has come
         self.heard_at = trio.current_time()
         self.echoed_at: float | None = None  # when an echo of ours was answered last
         self._tasks = 0
@@ -72,9 +88,13 @@ class Session:
         self._wire = wire
         self._framing = framing
         self._listener = listener
+        self._sends = sends
+        self._takes = takes
         self._outward: list[bytes] = []
         self._outward_bytes = 0
         self._unsent = Signal()
+        self._drained = Signal()
+        self._ending = False
         self._scope = trio.CancelScope()
 
     @property
@@ -85,14 +105,24 @@ class Session:
     def carries_traffic(self) -> bool:
         return carries_traffic(self.state)
 
+    @property
+    def unsent_bytes(self) -> int:
+        return self._outward_bytes
+
     def moved(self, event: LinkEvent) -> None:
         self.state = after(self.state, event)
+        if self.state is LinkState.SIGNED_ON:
+            self.was_up = True
 
-    def send(self, payload: bytes) -> bool:
-        """Queue an encoded message; False where the connection is gone."""
-        if self.state is LinkState.CLOSED:
+    def send(self, payload: bytes, answered: bytes = b"") -> bool:
+        """Queue an encoded message; False where the connection is gone.
+
+        Args:
+            answered: the frame that it answers, as `Listener.arrived` got it; its header goes back.
+        """
+        if self.state is LinkState.CLOSED or self._ending:
             return False
-        frame = self._framing.encode(payload)
+        frame = self._framing.encode(payload, answered)
         self._outward_bytes += len(frame)
         if self._outward_bytes > MAX_OUTWARD_BYTES:
             self.close("the peer does not read")
@@ -111,15 +141,27 @@ class Session:
             payload: the message encoded and under its MAC, where that has been done.
 
         Raises:
-            LinkUnavailable: nothing has left.
+            LinkUnavailable: nothing has left; OverLimit among them.
             ExchangeLost: the request may have left; no answer will come.
             EncodeError: the dialect cannot carry the message; nothing has left.
             HsmRefused, HsmUnavailable: there is no MAC for it; nothing has left.
         """
         if payload is None:
             payload = await self.mac.sealed(message)
+        # Management keeps a full link alive, and advices have one sender, which waits for each.
+        if self._sends is None or message.mti[1] == "8" or message.mti[2] != "0":
+            return await self._exchanged(message, expires_at, payload)
+        place = self._sends.ask()
+        if place is not None:
+            await self._sends.wait(place, expires_at)
+        try:
+            return await self._exchanged(message, expires_at, payload)
+        finally:
+            self._sends.leave()
+
+    async def _exchanged(self, message: Message, expires_at: float, payload: bytes) -> Message:
         key = pairing_key(message)
-        future = self.pending.open(key, expires_at)
+        future = self.pending.open(key, expires_at, message)
         if not self.send(payload):
             self.pending.forget(key)
             raise LinkUnavailable(f"{self.link}: connection closed")
@@ -128,6 +170,11 @@ class Session:
         finally:
             if not future.done:
                 self.pending.forget(key)
+
+    def served(self) -> None:
+        """A request that has entered `takes` is over."""
+        if self._takes is not None:
+            self._takes.leave()
 
     def start(self, task: Callable[..., Awaitable[None]], *arguments: object) -> bool:
         """Run a task that ends with the connection at the latest; False where too many run already."""
@@ -156,6 +203,23 @@ class Session:
         self.pending.fail_all(f"connection lost: {reason}")
         self._scope.cancel()
 
+    async def end(self) -> None:
+        """Say goodbye: what is queued leaves, the peer sees our end, and has a moment to close its own.
+
+        A connection that is closed with something unread in it takes back what the peer has not read either.
+        """
+        if self.state is LinkState.CLOSED:
+            return
+        with trio.move_on_after(ENDING_S):
+            # Looked at, not waited for: it happens once a connection, at its end.
+            while self._outward_bytes:  # noqa: ASYNC110
+                await trio.sleep(ENDING_S / 100)
+            self._ending = True
+            await self._wire.end()
+            while self.open:  # noqa: ASYNC110
+                await trio.sleep(ENDING_S / 100)
+        self.close("worker stopped")
+
     async def run(self) -> None:
         """Serve the connection until either side closes it."""
         try:
@@ -172,21 +236,44 @@ class Session:
     async def _receive_all(self) -> None:
         decoder = self._framing.decoder()
         decode, arrived = self.codec.decode, self._listener.arrived
-        while data := await self._wire.receive():
-            self.heard_at = trio.current_time()
+        takes = self._takes
+        while data := await self._received():
+            self.heard, self.heard_at = True, trio.current_time()
             try:
                 frames = decoder.receive(data)
             except FrameError as error:
+                self.framing_lost = True
                 self.close(f"framing lost: {error}")
                 return
             for frame in frames:
+                if takes is not None and takes.full:
+                    await takes.room()
                 try:
                     message = decode(frame)
                 except DecodeError as error:
                     self._listener.undecodable(self, frame, error)
                 else:
                     arrived(self, message, frame)
+            if self._outward_bytes > FULL_BYTES:
+                await self._until_drained()
         self.close("closed by the peer")
+
+    async def _received(self) -> bytes:
+        try:
+            return await self._wire.receive()
+        except WireError as error:
+            self.close(str(error))
+            return b""
+
+    async def _until_drained(self) -> None:
+        """Wait for the peer to read; some peers read only once they have written, so not for ever."""
+        while self._outward_bytes > LOW_BYTES:
+            before = self._outward_bytes
+            with trio.move_on_after(STALLED_S) as scope:
+                await self._drained.wait()
+            if scope.cancelled_caught and self._outward_bytes >= before:
+                self.close("the peer does not read")
+                return
 
     async def _send_all(self) -> None:
         try:
@@ -195,7 +282,11 @@ class Session:
                 while self._outward:
                     data = b"".join(self._outward)
                     self._outward.clear()
-                    await self._wire.send(data)
-                    self._outward_bytes -= len(data)
+                    # In pieces, so that a slow reader can be told from one that does not read.
+                    for at in range(0, len(data), LOW_BYTES):
+                        piece = data[at : at + LOW_BYTES]
+                        await self._wire.send(piece)
+                        self._outward_bytes -= len(piece)
+                        self._drained.set()
         except WireError as error:
             self.close(str(error))

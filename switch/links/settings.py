@@ -8,58 +8,102 @@ from __future__ import annotations
 import msgspec
 
 from messages.address import address_of
-from messages.dialect import load_dialect
-from messages.errors import MessagesError
-from messages.framing import framing
+from messages.dialect import Dialect, load_dialect
+from messages.errors import MessagesError, SpecError
+from messages.framing import TERMINATED, Framing, framing
+from switch.links.tls_context import TlsSettings, unusable
 
 MAX_KEY_HOURS = 24 * 366
+MAX_CONNECTIONS = 10_000  # of a link in a worker
 CRYPTOGRAM_BASE64 = 28  # characters of the 20 bytes that come with a network token
+ECHO_S = 30.0  # where nothing is said and we dial
+TEXT = frozenset({"ascii", "cp037", "cp500", "cp1047", "hex", "ebcdic-hex"})  # encodings without control characters
 
 
-class AcquirerLink(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """[[acquirer]]: a link that acquirers dial; the port says who they are."""
+class Link(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What links of both kinds have. Times in seconds; counts are those of one worker."""
 
     name: str
-    listen: str
+    listen: str = ""  # one of the two: where the peer dials us,
+    address: str = ""  # or where we dial it
     dialect: str
     framing: str = "2-byte-be"
     max_frame: int = 8192
-    pin_key: str = ""
-    pin_format: int = 0  # ISO 9564 format of the PIN blocks that it sends
-    ksn_element: int | None = None  # where the KSN is, if pin_key is a base derivation key
-    mac_key: str = ""
-    mac_management: bool = False
-    key_exchange_hours: float = 0.0  # 0: by command only
-    surrogate: bool = False
-    token_cryptogram_element: int | None = None  # where network tokens have their cryptogram, base64
-    trace_element: int | None = None
-    must_sign_on: bool = False
-    max_connections: int = 100  # a worker
-    advice_timeout_s: float = 5.0
-
-
-class IssuerLink(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """[[issuer]]: a link that every worker dials."""
-
-    name: str
-    address: str
-    dialect: str
-    framing: str = "2-byte-be"
-    max_frame: int = 8192
-    pin_key: str = ""
-    pin_format: int = 0  # ISO 9564 format of the PIN blocks that it gets
-    mac_key: str = ""
-    mac_management: bool = False
-    key_exchange_hours: float = 0.0
-    deadline_s: float = 3.0
-    echo_s: float = 30.0
+    header: str | int = ""  # "tpdu", "vap" or a number of bytes, before each message
+    header_bytes: str = ""  # hexadecimal: the header of what we start
+    tls: TlsSettings | None = None
+    connections: int = 0  # that we dial, 0: one; where the peer dials, how many a worker takes, 0: max_connections
+    max_connections: int = 100
+    must_sign_on: bool = False  # the peer, before it may send requests and gets any
     missed_echoes: int = 3
     dial_timeout_s: float = 3.0
     reconnect_s: float = 0.2  # first back-off; doubles up to reconnect_cap_s, with jitter
     reconnect_cap_s: float = 10.0
-    max_pending: int = 2000
-    advice_timeout_s: float = 3.0
+    max_in_flight: int = 2000
+    queue: int = 0  # requests that wait for a place among those in flight
+    queue_s: float = 0.5  # for so long at most
+    rate: float = 0.0  # requests a second, 0: no limit
+    pin_key: str = ""
+    pin_format: int = 0  # ISO 9564 format of the PIN blocks that it sends or gets
+    mac_key: str = ""
+    mac_management: bool = False
+    key_exchange_hours: float = 0.0  # 0: by command only
     trace_element: int | None = None
+
+    @property
+    def dials(self) -> bool:
+        """Whether we dial the peer; else it dials us."""
+        return bool(self.address)
+
+    def framed(self, dialect: Dialect) -> Framing:
+        """Its framing. Raises SpecError."""
+        try:
+            start = bytes.fromhex(self.header_bytes)
+        except ValueError:
+            raise SpecError("framing", ["header_bytes is no hexadecimal"]) from None
+        return framing(
+            self.framing, self.max_frame, header=self.header, header_bytes=start, keepalive=dialect.keepalive
+        )
+
+
+class AcquirerLink(Link, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[[acquirer]]: a link that requests come from; which link it is says who they come from."""
+
+    ksn_element: int | None = None  # where the KSN is, if pin_key is a base derivation key
+    surrogate: bool = False
+    token_cryptogram_element: int | None = None  # where network tokens have their cryptogram, base64
+    sign_on: bool = False  # whether we sign on
+    echo_s: float | None = None  # 0: none; None: 30 where we dial, else none
+    advice_timeout_s: float = 5.0
+
+    @property
+    def answer_s(self) -> float:
+        """How long network management may take to be answered."""
+        return self.advice_timeout_s
+
+    @property
+    def idle_s(self) -> float:
+        """Silence after which we send an echo; 0 for none."""
+        return self.echo_s if self.echo_s is not None else ECHO_S if self.dials else 0.0
+
+
+class IssuerLink(Link, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[[issuer]]: a link that requests go to. Every worker needs connections of its own."""
+
+    deadline_s: float = 3.0
+    sign_on: bool = True
+    echo_s: float = ECHO_S
+    advice_timeout_s: float = 3.0
+
+    @property
+    def answer_s(self) -> float:
+        """How long network management may take to be answered."""
+        return self.deadline_s
+
+    @property
+    def idle_s(self) -> float:
+        """Silence after which we send an echo; 0 for none."""
+        return self.echo_s
 
 
 def exchanged_keys(link: AcquirerLink | IssuerLink) -> dict[str, str]:
@@ -77,18 +121,16 @@ def link_contradictions(acquirers: tuple[AcquirerLink, ...], issuers: tuple[Issu
         f"link {name}: the name is used more than once" for name in sorted(set(names)) if names.count(name) > 1
     ]
     problems += [f"link {name!r}: a name must not contain '|'" for name in names if "|" in name or not name]
-    for acquirer in acquirers:
-        problems += _link_problems(acquirer.name, acquirer.listen, acquirer.dialect, acquirer.framing)
-    for issuer in issuers:
-        problems += _link_problems(issuer.name, issuer.address, issuer.dialect, issuer.framing)
-        problems += [
-            f"issuer {issuer.name}: {field} must be > 0"
-            for field in ("deadline_s", "echo_s", "missed_echoes", "dial_timeout_s", "reconnect_s", "max_pending")
-            if getattr(issuer, field) <= 0
-        ]
-    problems += _cryptogram_elements(acquirers)
     labelled: list[tuple[str, AcquirerLink | IssuerLink]] = [(f"acquirer {x.name}", x) for x in acquirers]
-    for label, link in [*labelled, *((f"issuer {issuer.name}", issuer) for issuer in issuers)]:
+    labelled += [(f"issuer {issuer.name}", issuer) for issuer in issuers]
+    for label, link in labelled:
+        problems += _place_problems(label, link)
+        problems += _wire_problems(link)
+        problems += _limit_problems(label, link)
+        if link.tls is not None:
+            problems += _tls_problems(f"{label}: tls", link.tls, link.dials)
+    problems += _cryptogram_elements(acquirers)
+    for label, link in labelled:
         if not 0 <= link.key_exchange_hours <= MAX_KEY_HOURS:
             problems.append(f"{label}: key_exchange_hours must be from 0 to {MAX_KEY_HOURS}")
         elif link.key_exchange_hours and not exchanged_keys(link):
@@ -96,14 +138,76 @@ def link_contradictions(acquirers: tuple[AcquirerLink, ...], issuers: tuple[Issu
     return problems
 
 
-def _link_problems(name: str, address: str, dialect: str, framing_name: str) -> list[str]:
-    problems = address_problem(f"link {name}", address)
+def _place_problems(label: str, link: Link) -> list[str]:
+    """Who dials whom."""
+    if bool(link.listen) == bool(link.address):
+        return [f"{label}: one of listen (it dials us) and address (we dial it) is needed"]
+    return address_problem(f"link {link.name}", link.listen or link.address)
+
+
+def _wire_problems(link: Link) -> list[str]:
+    """Dialect and framing."""
     try:
-        load_dialect(dialect)
-        framing(framing_name)
+        dialect = load_dialect(link.dialect)
+        link.framed(dialect)
     except (MessagesError, OSError) as error:
-        problems.append(f"link {name}: {error}")
+        return [f"link {link.name}: {error}"]
+    if link.framing in TERMINATED and not _is_text(dialect):
+        return [f"link {link.name}: framing {link.framing} cannot carry {dialect.name}, which has binary parts"]
+    return []
+
+
+def _is_text(dialect: Dialect) -> bool:
+    elements = [element.encoding for element in dialect.elements.values()]
+    return {dialect.mti_encoding, dialect.bitmap_encoding, *elements} <= TEXT
+
+
+def _limit_problems(label: str, link: AcquirerLink | IssuerLink) -> list[str]:
+    """Times and limits that leave nothing."""
+    positive = ["missed_echoes", "dial_timeout_s", "reconnect_s", "reconnect_cap_s", "max_in_flight", "max_connections"]
+    positive += ["queue_s", "advice_timeout_s"]
+    if isinstance(link, IssuerLink):
+        positive.append("deadline_s")
+    problems = [f"{label}: {field} must be > 0" for field in positive if getattr(link, field) <= 0]
+    problems += [
+        f"{label}: {field} must be ≥ 0"
+        for field in ("connections", "queue", "rate", "echo_s")
+        if (getattr(link, field) or 0) < 0
+    ]
+    problems += [
+        f"{label}: {field} must be up to {MAX_CONNECTIONS}"
+        for field in ("connections", "max_connections")
+        if getattr(link, field) > MAX_CONNECTIONS
+    ]
+    if link.sign_on and link.must_sign_on:
+        problems.append(f"{label}: sign_on (we) and must_sign_on (the peer) exclude each other")
     return problems
+
+
+def _tls_problems(label: str, tls: TlsSettings, dials: bool) -> list[str]:
+    """Settings that leave somebody unverified, and files that cannot be used."""
+    problems: list[str] = []
+    if bool(tls.certificate) != bool(tls.private_key):
+        problems.append(f"{label}: certificate and private_key need each other")
+    elif not tls.certificate and not dials:
+        problems.append(f"{label}: a listening link needs certificate and private_key")
+    for pin in tls.pins:
+        try:
+            usable = len(bytes.fromhex(pin.replace(":", ""))) == 32
+        except ValueError:
+            usable = False
+        if not usable:
+            problems.append(f"{label}: a pin is the SHA-256 of a certificate, 64 hexadecimal digits")
+    if dials and not tls.ca and not tls.pins:
+        problems.append(f"{label}: ca or pins must say which peer is the right one")
+    if not dials and not tls.ca and (tls.require_client_certificate or tls.pins):
+        problems.append(
+            f"{label}: ca must say whose certificates are taken (those that are pinned may stand in it themselves), or "
+            "set require_client_certificate = false"
+        )
+    if not dials and tls.pins and not tls.require_client_certificate:
+        problems.append(f"{label}: pins of who dials us need require_client_certificate")
+    return problems or [f"{label}: {reason}" for reason in unusable(tls)]
 
 
 def _cryptogram_elements(acquirers: tuple[AcquirerLink, ...]) -> list[str]:

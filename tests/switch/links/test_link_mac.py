@@ -119,7 +119,7 @@ def test_a_forged_answer_does_not_keep_the_true_one_away() -> None:
             ((intent_id, intent),) = world.journal._intents.items()
             elements = {7: f"{intent.created_at:%m%d%H%M%S}", 11: network_stan(intent_id), 32: "10001", 39: "00"}
             forged = server._codec.encode(Message("0210", elements))
-            await server._wires[0].send(framing().encode(forged))
+            await server._lines[0].wire.send(framing().encode(forged))
         assert answers == ["51"]
         assert world.counted("mac_failures", "alpha", "mac_missing") == 1
 
@@ -138,7 +138,7 @@ def test_what_an_issuer_starts_without_a_right_mac_is_answered_63_and_does_nothi
         )  # fmt: skip
         before = len(world.journal._intents)
         for spoiled in ("wrong-mac", "missing-mac"):
-            await server._wires[0].send(framing().encode(server._sealing.encode(chargeback, spoiled=spoiled)))
+            await server._lines[0].wire.send(framing().encode(server._sealing.encode(chargeback, spoiled=spoiled)))
         heard: list[Message] = []
         server.issuer.receive = lambda message, now: heard.append(message) or []  # type: ignore[method-assign,func-returns-value]
         await trio.sleep(1.0)

@@ -1,0 +1,282 @@
+"""All connections of one link in one worker: dialled or accepted, secured, signed on, kept alive, replaced.
+
+`AcquirerPort` and `IssuerLine` own one each and say what is done with messages; nothing here knows which of the two it
+serves, so either end may dial in either role. Nothing that a peer or the network does ends `run`.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import structlog
+import trio
+
+from messages.codec import Codec
+from messages.framing import Framing
+from switch.clock import Clock
+from switch.errors import WireError
+from switch.links.limits import Gate
+from switch.links.mac import LinkMac
+from switch.links.management import sign_on, stans, watch
+from switch.links.network import Acceptor, Network, Wire
+from switch.links.session import Listener, Session
+from switch.links.settings import AcquirerLink, IssuerLink
+from switch.links.state import LinkEvent
+from switch.links.tls import HandshakeFailed, TlsEnd
+from switch.meters import Meters
+from switch.wake import Signal
+
+log = structlog.get_logger("switch.links.connections")
+
+MAX_DOUBLINGS = 30
+
+
+class Connections:
+    """The connections of a link.
+
+    Args:
+        listener: is told what arrives.
+        sends, takes: limits of the requests that go and that come, see `Session`.
+        on_up: called each time a connection begins to carry traffic.
+    """
+
+    def __init__(
+        self,
+        link: AcquirerLink | IssuerLink,
+        network: Network,
+        clock: Clock,
+        rng: random.Random,
+        meters: Meters,
+        *,
+        codec: Codec,
+        framing: Framing,
+        mac: LinkMac,
+        listener: Listener,
+        on_up: Callable[[], None],
+        sends: Gate | None = None,
+        takes: Gate | None = None,
+    ) -> None:
+        self.sessions: list[Session] = []  # the one that was opened last behind
+        self.suspended = False
+        self.address = link.listen or link.address
+        self.tls = TlsEnd(link, link.tls) if link.tls is not None else None
+        self._link = link
+        self._network = network
+        self._clock = clock
+        self._rng = rng
+        self._meters = meters
+        self._codec = codec
+        self._framing = framing
+        self._mac = mac
+        self._listener = listener
+        self._sends = sends
+        self._takes = takes
+        self._on_up = on_up
+        self._numbers = stans()
+        self._acceptor: Acceptor | None = None
+        self._opening = 0  # accepted, not yet sessions: handshakes
+        self._one_less = Signal()
+        self._draining = False
+        self._turn = 0
+
+    # What the owner asks
+
+    @property
+    def next(self) -> Session | None:
+        """A connection that carries traffic, in turn; None where there is none."""
+        sessions = self.sessions
+        count = len(sessions)
+        for _ in range(count):
+            self._turn = (self._turn + 1) % count
+            session = sessions[self._turn]
+            if session.carries_traffic:
+                return session
+        return None
+
+    @property
+    def carries_traffic(self) -> bool:
+        return any(session.carries_traffic for session in self.sessions)
+
+    def suspend(self) -> None:
+        """No traffic from now on, on connections that come, too; they stay, and so do echoes."""
+        if not self.suspended:
+            log.warning("link_suspended", link=self._link.name)
+        self.suspended = True
+        for session in self.sessions:
+            session.moved(LinkEvent.SUSPEND)
+
+    def resume(self) -> None:
+        """Traffic again, where the link is signed on."""
+        if self.suspended:
+            log.warning("link_resumed", link=self._link.name)
+        self.suspended = False
+        for session in self.sessions:
+            session.moved(LinkEvent.RESUME)
+        if self.carries_traffic:
+            self._on_up()
+
+    def reload_certificates(self) -> bool:
+        """Take the TLS files as they are now, for the handshakes that come; False where they cannot be used."""
+        return self.tls is None or self.tls.reload()
+
+    def drain(self) -> None:
+        """No new connection and no new request; what is in flight may end."""
+        self._draining = True
+        if self._acceptor is not None:
+            self._acceptor.close()
+        for session in self.sessions:
+            session.moved(LinkEvent.DRAIN)
+
+    async def end(self) -> None:
+        """Close all connections once what they have to send has left."""
+        async with trio.open_nursery() as nursery:
+            for session in self.sessions:
+                nursery.start_soon(session.end)
+
+    # Life
+
+    async def listen(self) -> None:
+        """Take the address, where the peer dials. Raises WireError."""
+        if not self._link.dials:
+            self._acceptor = await self._network.listen(self._link.listen)
+            self.address = self._acceptor.address
+
+    async def run(self) -> None:
+        """Keep the link up until drained or cancelled."""
+        async with trio.open_nursery() as nursery:
+            if self._link.dials:
+                for _ in range(max(1, self._link.connections)):
+                    nursery.start_soon(self._dial)
+            else:
+                await self._accept(nursery)
+
+    async def _dial(self) -> None:
+        """One connection after the other."""
+        attempt = 0
+        while not self._draining:
+            try:
+                if await self._connection(await self._dialled()):
+                    attempt = 0
+            except WireError as error:
+                self._meters.count("dials_failed", self._link.name)
+                if attempt == 0:
+                    log.warning("link_unreachable", link=self._link.name, error=str(error))
+            except Exception:
+                self._meters.count("failures", "connections")
+                log.exception("connection_failed", link=self._link.name)
+            await trio.sleep(self._backoff_s(attempt))
+            attempt = min(attempt + 1, MAX_DOUBLINGS)
+
+    def _backoff_s(self, attempt: int) -> float:
+        """Doubles from `reconnect_s` to `reconnect_cap_s`; the jitter keeps workers from dialling in step."""
+        link = self._link
+        return float(min(link.reconnect_cap_s, link.reconnect_s * 2**attempt)) * self._rng.uniform(0.5, 1.0)
+
+    async def _dialled(self) -> Wire:
+        return await self._secured(await self._network.dial(self._link.address, self._link.dial_timeout_s))
+
+    async def _accept(self, nursery: trio.Nursery) -> None:
+        assert self._acceptor is not None
+        try:
+            while True:
+                while self._link.connections and len(self.sessions) + self._opening >= self._link.connections:
+                    await self._one_less.wait()  # what comes meanwhile waits for us, or for another worker
+                try:
+                    wire = await self._acceptor.accept()
+                except WireError:
+                    return  # drained; nursery waits for the sessions
+                if len(self.sessions) + self._opening >= self._link.max_connections:
+                    self._meters.count("connections_refused", self._link.name, "too_many")
+                    log.warning("too_many_connections", link=self._link.name, peer=wire.peer)
+                    wire.close()
+                else:
+                    self._opening += 1
+                    nursery.start_soon(self._accepted, wire)
+        finally:
+            self._acceptor.close()
+
+    async def _accepted(self, wire: Wire) -> None:
+        """A connection of the peer's, from the handshake to its end."""
+        opening = True
+        try:
+            secured = await self._secured(wire)
+            self._opening, opening = self._opening - 1, False
+            await self._connection(secured)
+        except HandshakeFailed:
+            pass  # counted and logged
+        except WireError as error:
+            log.info("connection_lost", link=self._link.name, peer=wire.peer, reason=str(error))
+        except Exception:
+            self._meters.count("failures", "connections")
+            log.exception("connection_failed", link=self._link.name)
+        finally:
+            if opening:
+                self._opening -= 1
+            self._one_less.set()
+
+    async def _secured(self, wire: Wire) -> Wire:
+        if self.tls is None:
+            return wire
+        try:
+            return await self.tls.secured(wire)
+        except HandshakeFailed as failed:
+            self._meters.count("handshakes_failed", self._link.name, failed.reason)
+            log.warning("handshake_failed", link=self._link.name, peer=wire.peer, error=str(failed))
+            raise
+
+    async def _connection(self, wire: Wire) -> bool:
+        """One connection to its end; True where it has carried traffic and something came."""
+        link = self._link
+        session = Session(
+            link.name, wire, self._codec, self._framing, self._mac, self._listener, link.max_in_flight,
+            sends=self._sends, takes=self._takes,
+        )  # fmt: skip
+        if self.suspended:
+            session.moved(LinkEvent.SUSPEND)
+        self.sessions.append(session)
+        log.info("connected", link=link.name, peer=session.peer)
+        try:
+            async with trio.open_nursery() as nursery:
+                # What keeps the connection alive ends with it, or the next dial would wait for the next echo.
+                nursery.start_soon(_run_to_the_end, session, nursery.cancel_scope)
+                await self._keep_up(session)
+        finally:
+            session.close("worker stopped")
+            self.sessions.remove(session)
+            self._count_end(session)
+        return session.was_up and session.heard
+
+    async def _keep_up(self, session: Session) -> None:
+        """Sign on, if that is ours to do, and echo."""
+        link = self._link
+        if link.sign_on:
+            if not await sign_on(session, next(self._numbers), self._clock, link.answer_s):
+                session.close("sign-on was not accepted")
+                return
+            log.info("link_signed_on", link=link.name, peer=session.peer)
+        elif not link.must_sign_on:
+            session.moved(LinkEvent.SIGNED_ON)
+        if self._draining:
+            session.moved(LinkEvent.DRAIN)
+        self._on_up()
+        if link.idle_s:
+            await watch(
+                session, self._numbers, self._clock, link.idle_s, link.answer_s, link.missed_echoes, self._missed
+            )
+
+    def _missed(self) -> None:
+        self._meters.count("echoes_missed", self._link.name)
+
+    def _count_end(self, session: Session) -> None:
+        name = self._link.name
+        self._meters.count("sessions_closed", name)
+        if session.framing_lost:
+            self._meters.count("framing_lost", name)
+        tell = log.warning if self._link.dials and not self._draining else log.info
+        tell("disconnected", link=name, peer=session.peer, reason=session.close_reason)
+
+
+async def _run_to_the_end(session: Session, scope: trio.CancelScope) -> None:
+    await session.run()
+    scope.cancel()

@@ -1,0 +1,113 @@
+"""Our end of a link in one worker: its dialect, framing, MAC and connections, and what both roles do alike.
+
+`AcquirerPort` and `IssuerLine` are the two roles: where requests come from, and where they go. Who dials whom is a
+matter of the settings, not of the role.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from hsm.commands import Hsm
+from messages.codec import Codec
+from messages.dialect import load_dialect
+from messages.errors import DecodeError
+from messages.mask import masked_hex_dump
+from messages.message import Message
+from switch.clock import Clock
+from switch.links.connections import Connections
+from switch.links.limits import Gate
+from switch.links.mac import LinkMac
+from switch.links.network import Network
+from switch.links.reception import Reception
+from switch.links.session import Session
+from switch.links.settings import AcquirerLink, IssuerLink
+from switch.meters import Meters
+
+log = structlog.get_logger("switch.links.link_end")
+
+
+class LinkEnd:
+    """One link of one worker.
+
+    Args:
+        on_up: called each time a connection begins to carry traffic.
+        takes: whether the link's limits are about requests that come; else they are about those that go.
+    """
+
+    def __init__(
+        self,
+        link: AcquirerLink | IssuerLink,
+        network: Network,
+        clock: Clock,
+        rng: random.Random,
+        hsm: Hsm,
+        meters: Meters,
+        on_up: Callable[[], None],
+        *,
+        takes: bool,
+    ) -> None:
+        self.name = link.name
+        self.dialect = load_dialect(link.dialect)
+        self.codec = Codec(self.dialect)
+        self.mac = LinkMac(link.name, link.mac_key, link.mac_management, self.codec, hsm, meters)
+        self.gate = Gate(link.max_in_flight, link.queue, link.queue_s, link.rate)
+        self.reception = Reception(
+            self.mac, meters, serve=self._served, late=self._late, undecodable=self.undecodable,
+            managed=on_up, verify_requests=not takes,
+        )  # fmt: skip
+        self.connections = Connections(
+            link, network, clock, rng, meters,
+            codec=self.codec, framing=link.framed(self.dialect), mac=self.mac, listener=self, on_up=on_up,
+            takes=self.gate if takes else None, sends=None if takes else self.gate,
+        )  # fmt: skip
+        self._meters = meters
+
+    @property
+    def sessions(self) -> Sequence[Session]:
+        """All connections, the one that was opened last behind."""
+        return self.connections.sessions
+
+    @property
+    def address(self) -> str:
+        """Where it listens, or what it dials."""
+        return self.connections.address
+
+    @property
+    def pending(self) -> int:
+        """Requests of ours without an answer."""
+        return sum(len(session.pending) for session in self.sessions)
+
+    async def listen(self) -> None:
+        """Take the address, where the peer dials. Raises WireError."""
+        await self.connections.listen()
+
+    async def run(self) -> None:
+        """Keep the link up until drained or cancelled."""
+        await self.connections.run()
+
+    def drain(self) -> None:
+        """No new connection and no new request; what is in flight may end."""
+        self.connections.drain()
+
+    def arrived(self, session: Session, message: Message, frame: bytes) -> None:
+        self.reception.arrived(session, message, frame)
+
+    def undecodable(self, session: Session, frame: bytes, error: DecodeError) -> None:
+        """Say so, with a masked dump. The link stays: the framing is sound."""
+        self._meters.count("undecodable", self.name)
+        log.error(
+            "undecodable", link=self.name, peer=session.peer, error=str(error), bytes=len(frame),
+            dump=masked_hex_dump(frame),
+        )  # fmt: skip
+
+    def _served(self, session: Session, message: Message, frame: bytes) -> None:
+        """A request that is no network management."""
+        raise NotImplementedError
+
+    def _late(self, message: Message) -> None:
+        """An answer that nobody waits for."""
+        raise NotImplementedError
