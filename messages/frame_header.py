@@ -51,6 +51,8 @@ class FrameHeader:
 
     def cut(self, frame: bytes) -> Frame | None:
         """A frame without its header; None where it has no room for one."""
+        if len(frame) < self.size:
+            return None
         size = max(self.size, frame[0]) if self._told else self.size
         return Frame(frame[size:], frame[:size]) if len(frame) >= size else None
 

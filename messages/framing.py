@@ -18,7 +18,6 @@ STX, ETX = b"\x02", b"\x03"
 TERMINATED = {"etx": b"", "stx-etx": STX}  # what we send in front; both may come
 LARGEST = 1024 * 1024  # bytes, of any framing
 _HEADER = 2  # bytes of length before each payload, in the framing that is most used
-_MIN_DIGIT, _MAX_DIGIT = 0x30, 0x39
 
 
 class Prefix(NamedTuple):
