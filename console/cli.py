@@ -42,6 +42,7 @@ app.add_typer(ledger_app, name="ledger")
 app.add_typer(bench_app, name="bench")
 
 SpecOption = Annotated[str, typer.Option("--spec", "-s", help="Dialect: a name in specs/ or a file.")]
+FileOption = Annotated[Path | None, typer.Option("--file", help="File with a message on each line, or - (stdin).")]
 SourceArgument = Annotated[str | None, typer.Argument(help="The message, a file with one on each line, or - (stdin).")]
 
 
@@ -109,21 +110,31 @@ def sim_issuer(
 def decode(
     message: SourceArgument = None,
     spec: SpecOption = "iso87-ascii",
+    file: FileOption = None,
+    raw: Annotated[bool, typer.Option("--raw", help="Bytes as they are, one message a file; else hex.")] = False,
+    in_base64: Annotated[bool, typer.Option("--base64", help="Base64 instead of hex.")] = False,
     as_json: JsonOption = False,
     unmasked: Annotated[bool, typer.Option("--unmasked", help="Show card data.")] = False,
 ) -> None:
-    """Show what a message in hex says."""
+    """Show what messages say: hex, base64 or bytes in, a table or JSON out."""
     from console.codec_commands import decode
 
-    decode(message, spec, as_json, unmasked)
+    raise typer.Exit(decode(message, spec, as_json, unmasked, raw=raw, in_base64=in_base64, file=file))
 
 
 @app.command()
-def encode(message: SourceArgument = None, spec: SpecOption = "iso87-ascii", as_json: JsonOption = False) -> None:
-    """Print the bytes in hex of a message in JSON."""
+def encode(
+    message: SourceArgument = None,
+    spec: SpecOption = "iso87-ascii",
+    file: FileOption = None,
+    raw: Annotated[bool, typer.Option("--raw", help="Bytes as they are instead of hex.")] = False,
+    in_base64: Annotated[bool, typer.Option("--base64", help="Base64 instead of hex.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Print the bytes of messages in JSON, in hex."""
     from console.codec_commands import encode
 
-    encode(message, spec, as_json)
+    raise typer.Exit(encode(message, spec, as_json, raw=raw, in_base64=in_base64, file=file))
 
 
 @app.command()

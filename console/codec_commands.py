@@ -1,68 +1,150 @@
-"""`cardswitch decode` and `cardswitch encode`: messages in hex or JSON in, JSON, hex or a table for people out.
+"""`cardswitch decode` and `cardswitch encode`: bytes in, JSON or a table for people out, and the way back.
 
 Card data is masked in what decode prints unless it is asked for; what decode prints with `--json --unmasked`,
-encode reads, and the bytes are the same.
+encode reads, and the bytes are the same. Both work on messages as they are on the wire: nothing is translated.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from console.errors import UsageError
+from console.errors import ConsoleError, UsageError
+from console.message_input import inputs, is_base64, is_hex, is_json, is_raw, lines
+from console.message_view import as_plain, elements_of, message_from_json, message_table
 from messages.errors import MessagesError
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from messages.codec import Codec
     from messages.message import Message
 
-_LONGEST_INPUT = 16 << 20
+__all__ = [
+    "Form", "as_plain", "decode", "elements_of", "encode", "inputs", "is_json", "load_codec", "message_from_json",
+    "message_table",
+]  # fmt: skip
 
 
-class MessageJson(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A message as JSON: the MTI and elements by number, binary elements in upper-case hex."""
+class Form(NamedTuple):
+    """How bytes are given and printed.
 
-    mti: str
-    elements: dict[str, str]
-
-
-def decode(source: str | None, spec: str, as_json: bool, unmasked: bool) -> None:
-    """Print every message of `source`: hex, a file with a message in hex on each line, or standard input ("-").
-
-    Raises: UsageError where the input is no hex or no message, naming the line, the element and the byte.
+    Args:
+        name: "hex", "base64" or "raw".
+        read: what the user gave → bytes; ValueError for something else.
+        show: bytes → text of one line.
+        looks: whether an argument is a message, not the name of a file.
+        by_line: many messages in a file, one a line.
     """
-    codec = load_codec(spec)
-    for number, line in enumerate(inputs(source, looks_like_value=is_hex), 1):
+
+    name: str
+    read: Callable[[bytes], bytes]
+    show: Callable[[bytes], str]
+    looks: Callable[[str], bool]
+    by_line: bool = True
+
+
+_FORMS = {
+    "hex": Form("hex", lambda given: bytes.fromhex(given.decode("ascii")), lambda data: data.hex().upper(), is_hex),
+    "base64": Form(
+        "base64", lambda given: base64.b64decode(given, validate=True), lambda data: base64.b64encode(data).decode(),
+        is_base64,
+    ),
+    "raw": Form("raw", bytes, lambda data: data.decode("latin-1"), is_raw, by_line=False),
+}  # fmt: skip
+_FIX = {
+    "hex": "give pairs of hex digits",
+    "base64": "give base64 with its padding",
+    "raw": "a file of raw bytes is one message, a newline at its end included",
+}
+
+
+def form_of(raw: bool, in_base64: bool) -> Form:
+    """The form that the options name."""
+    if raw and in_base64:
+        raise UsageError("--raw and --base64 exclude each other", "give one of them")
+    return _FORMS["raw" if raw else "base64" if in_base64 else "hex"]
+
+
+def decode(
+    source: str | None,
+    spec: str,
+    as_json: bool,
+    unmasked: bool,
+    *,
+    raw: bool = False,
+    in_base64: bool = False,
+    file: Path | None = None,
+) -> int:
+    """Print every message of `source`: the message, a file with one a line, or standard input ("-").
+
+    Returns:
+        Exit status: 1 where a message of a file could not be read.
+
+    Raises: UsageError where the argument is no message, naming the element and the byte.
+    """
+    form, codec = form_of(raw, in_base64), load_codec(spec)
+
+    def show(given: bytes) -> None:
         try:
-            message = codec.decode(bytes.fromhex(line))
-        except ValueError:
-            raise UsageError(f"message {number} is not hex", "give pairs of hex digits") from None
+            data = form.read(given)
+        except (ValueError, binascii.Error):
+            raise UsageError(f" is not {form.name}", _FIX[form.name]) from None
+        try:
+            message = codec.decode(data)
         except MessagesError as error:
-            raise UsageError(f"message {number}, dialect {spec}: {error}", "check the bytes and --spec") from None
-        if as_json:
-            print(msgspec.json.encode(as_plain(message, unmasked)).decode())
+            fix = _FIX["raw"] if form.name == "raw" and given.endswith(b"\n") else "check the bytes and --spec"
+            raise UsageError(f", dialect {spec}: {error}", fix) from None
+        _print(codec, message, as_json, unmasked)
+
+    return _each(_given(source, file, form.looks, form.by_line), show)
+
+
+def encode(
+    source: str | None,
+    spec: str,
+    as_json: bool,
+    *,
+    raw: bool = False,
+    in_base64: bool = False,
+    file: Path | None = None,
+) -> int:
+    """Print the bytes of every message of `source`: JSON, a file with JSON, or standard input ("-").
+
+    Returns:
+        Exit status: 1 where a message of a file could not be encoded.
+
+    Raises: UsageError where the argument is no JSON of a message, or the dialect cannot hold an element.
+    """
+    form, codec = form_of(raw, in_base64), load_codec(spec)
+    if raw and as_json:
+        raise UsageError("--raw and --json exclude each other", "give one of them")
+    written = 0
+
+    def show(given: bytes) -> None:
+        nonlocal written
+        try:
+            data = codec.encode(message_from_json(given, codec.dialect))
+        except MessagesError as error:
+            raise UsageError(f", dialect {spec}: {error}", "correct the element") from None
+        except UsageError as error:
+            raise UsageError(error.what.removeprefix("message"), error.fix) from None
+        if raw:
+            if written:
+                raise UsageError(": raw bytes of several messages cannot be told apart", "leave out --raw")
+            sys.stdout.flush()
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
         else:
-            _print(message_table(message, unmasked))
+            print(msgspec.json.encode({form.name: form.show(data)}).decode() if as_json else form.show(data))
+        written += 1
 
-
-def encode(source: str | None, spec: str, as_json: bool) -> None:
-    """Print the bytes in hex of every message of `source`: JSON, a file with JSON, or standard input ("-").
-
-    Raises: UsageError where the input is no JSON of a message, or the dialect cannot hold an element.
-    """
-    codec = load_codec(spec)
-    for number, text in enumerate(inputs(source, looks_like_value=is_json), 1):
-        try:
-            data = codec.encode(message_from_json(text))
-        except MessagesError as error:
-            raise UsageError(f"message {number}, dialect {spec}: {error}", "correct the element") from None
-        print(msgspec.json.encode({"hex": data.hex().upper()}).decode() if as_json else data.hex().upper())
+    return _each(_given(source, file, is_json, by_line=True), show)
 
 
 def load_codec(spec: str) -> Codec:
@@ -78,128 +160,58 @@ def load_codec(spec: str) -> Codec:
         raise UsageError(f"dialect {spec}: {error.strerror or error}", "name a dialect in specs/ or a file") from None
 
 
-def message_from_json(text: str) -> Message:
-    """`{"mti": "0100", "elements": {"2": "…"}}` as a message; raises UsageError with what is wrong and where."""
-    from messages.message import Message
+class _Given(NamedTuple):
+    """What the user gave, and how errors call it: "message 1" for an argument, "line 3" in a file."""
 
-    try:
-        plain = msgspec.json.decode(text, type=MessageJson)
-    except msgspec.ValidationError as error:
-        raise UsageError(f"message: {error}", 'give {"mti": "0100", "elements": {"2": "…"}}') from None
-    except msgspec.DecodeError as error:
-        raise UsageError(f"message is not JSON: {error}", 'give {"mti": "0100", "elements": {"2": "…"}}') from None
-    elements: dict[int, str] = {}
-    for name, value in plain.elements.items():
-        if not (name.isascii() and name.isdigit() and 2 <= int(name) <= 128):
-            raise UsageError(f"message: there is no element {name!r}", "elements are numbers from 2 to 128")
-        elements[int(name)] = value
-    return Message(plain.mti, elements)
+    where: str
+    data: bytes
+    alone: bool
 
 
-def as_plain(message: Message, unmasked: bool) -> dict[str, Any]:
-    """The message as JSON-able data with elements in order, card data masked unless `unmasked`."""
-    values = elements_of(message, unmasked)
-    return {"mti": message.mti, "elements": {str(number): values[number] for number in sorted(values)}}
-
-
-def elements_of(message: Message, unmasked: bool = False) -> dict[int, str]:
-    from messages.mask import masked
-
-    return dict(message.elements) if unmasked else dict(masked(message))
-
-
-def message_table(message: Message, unmasked: bool = False, title: str | None = None) -> Table:
-    """A table for people: number, name, value and what a coded value means."""
-    from rich.box import SIMPLE_HEAD
-    from rich.markup import escape
-    from rich.table import Table
-
-    from messages.dictionary.iso1987 import ELEMENT_NAMES, PROCESSING_CODES, RESPONSE_CODES
-    from messages.mti import describe_mti
-
-    heading = f"{title + '  ' if title else ''}[bold]{escape(message.mti)}[/] {_described(describe_mti, message.mti)}"
-    table = Table(title=heading, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, title_style="")
-    table.add_column("DE", justify="right", style="cyan", no_wrap=True)
-    table.add_column("name", style="dim")
-    table.add_column("value", overflow="fold")
-    table.add_column("", style="green")
-    values = elements_of(message, unmasked)
-    for number in sorted(values):
-        meaning = ""
-        if number == 39:
-            meaning = RESPONSE_CODES.get(values[39], "")
-        elif number == 3:
-            meaning = str(PROCESSING_CODES.get(values[3][:2], ""))
-        elif number == 4:
-            meaning = _amount(values[4], message.elements.get(49, ""))
-        table.add_row(str(number), ELEMENT_NAMES.get(number, ""), escape(values[number]), escape(meaning))
-    return table
-
-
-def inputs(source: str | None, looks_like_value: Any) -> Iterator[str]:
-    """The messages that the user gave: the argument itself, or the lines of a file or of standard input."""
-    if source is not None and source != "-" and looks_like_value(source):
-        yield source
+def _given(source: str | None, file: Path | None, looks: Callable[[str], bool], by_line: bool) -> Iterator[_Given]:
+    if source is not None and file is not None:
+        raise UsageError("a message and --file", "give one of them")
+    if source is not None and source != "-" and looks(source):
+        yield _Given("message 1", os.fsencode(source), True)
         return
-    if source is None or source == "-":
-        if source is None and sys.stdin.isatty():
-            raise UsageError("no message given", "give it as an argument, a file, or on standard input")
-        text = sys.stdin.read(_LONGEST_INPUT)
-    else:
-        text = _file_text(source)
-    if text.lstrip().startswith("{") and not _each_line_is_json(text):
-        yield text
+    for number, data in lines(source, file, by_line=by_line):
+        yield _Given(f"line {number}" if by_line else "message 1", data, False)
+
+
+def _each(given: Iterator[_Given], show: Callable[[bytes], None]) -> int:
+    """Shows all of them; what is wrong in a file is told and passed over.
+
+    Args:
+        given: the messages.
+        show: raises UsageError with what comes behind "line 3" or "message 1".
+    """
+    count = failed = 0
+    for where, data, alone in given:
+        count += 1
+        try:
+            show(data)
+        except UsageError as error:
+            told = UsageError(where + error.what, error.fix)
+            if alone:
+                raise told from None
+            failed += 1
+            _complain(told)
+    if failed and count > 1:
+        print(f"cardswitch: {failed} of {count} messages failed", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _complain(error: ConsoleError) -> None:
+    from console.logging import masked_text
+
+    sys.stdout.flush()  # so that on one screen it comes behind what was before it
+    print(f"cardswitch: {masked_text(str(error))}", file=sys.stderr)
+
+
+def _print(codec: Codec, message: Message, as_json: bool, unmasked: bool) -> None:
+    if as_json:
+        print(msgspec.json.encode(as_plain(message, unmasked, codec.dialect)).decode())
         return
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if not lines:
-        raise UsageError("the input is empty", "give one message a line")
-    yield from lines
-
-
-def is_hex(text: str) -> bool:
-    letters = text.replace(" ", "")
-    return bool(letters) and all(letter in "0123456789abcdefABCDEF" for letter in letters) and not Path(text).is_file()
-
-
-def is_json(text: str) -> bool:
-    return text.lstrip().startswith("{")
-
-
-def _file_text(name: str) -> str:
-    try:
-        with open(name, encoding="ascii") as file:
-            return file.read(_LONGEST_INPUT)
-    except UnicodeDecodeError:
-        raise UsageError(f"{name} is not text", "give hex or JSON, one message a line") from None
-    except OSError as error:
-        raise UsageError(
-            f"{name!r} is neither a message nor a readable file ({error.strerror})", "give hex, JSON or a file"
-        ) from None
-
-
-def _each_line_is_json(text: str) -> bool:
-    """One object a line (JSON lines) against one object over several lines."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return all(line.startswith("{") and line.endswith("}") for line in lines)
-
-
-def _described(describe: Any, value: str) -> str:
-    try:
-        return str(describe(value))
-    except MessagesError:
-        return ""
-
-
-def _amount(minor: str, currency: str) -> str:
-    from messages.money import Money, alpha_currency
-
-    try:
-        return Money(int(minor), alpha_currency(currency)).format()
-    except (MessagesError, ValueError):
-        return ""
-
-
-def _print(table: Table) -> None:
     from rich.console import Console
 
-    Console(highlight=False).print(table)
+    Console(highlight=False).print(message_table(message, unmasked, dialect=codec.dialect))
