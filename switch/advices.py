@@ -1,7 +1,8 @@
-"""Stored advices on their way to one link: in order, again and again until acknowledged.
+"""Stored advices on their way to one link: in order, again and again until acknowledged, or parked.
 
-Each worker has a sender for each link; the one that holds the lease sends. It looks when it is woken, and every second
-for what other workers have stored.
+Each worker has a sender for each link; the one that holds the lease sends, one advice at a time, so that what is said
+about a payment arrives in the order in which it was decided. It looks when it is woken, and every second for what other
+workers have stored. What was sent as often as `[saf] repeats` allows is put aside for an operator (`cardswitch saf`).
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ import structlog
 import trio
 
 from hsm.commands import Dispatch, Hsm, HsmRefused, HsmUnavailable
-from ledger.journal import Advice, Journal, JournalUnavailable
+from ledger.journal import Advice, Backlog, Journal, JournalUnavailable
 from messages.errors import EncodeError
 from messages.message import Message
 from messages.mti import repeat_mti
 from switch.errors import ExchangeLost, LinkUnavailable
 from switch.links.session import Session
 from switch.meters import Meters, known_code
+from switch.routing.settings import SafSettings
 from switch.wake import Signal
 
 log = structlog.get_logger("switch.advices")
@@ -28,10 +30,16 @@ BATCH = 100
 LEASE_S = 5.0
 POLL_S = 1.0
 RETRY_CAP_S = 10.0
+LOOK_S = 5.0  # how often the backlog is counted
+ALARM_S = 300.0  # how long an alarm of one worker keeps the others from telling the same
 MAX_ACKNOWLEDGING = 64  # acknowledgements on their way to the journal
 # DE 39 that asks to come again later. Source: ISO 8583:1987 DE 39.
 AGAIN = frozenset({"91", "96"})
 SECURITY_VIOLATION = "63"  # on a link with MACs: the peer did not believe the advice, and so does not know it
+
+
+class _Unacknowledged(Exception):
+    """The other end did not answer an advice, or wants to see it again later."""
 
 
 class Destination(Protocol):
@@ -65,6 +73,10 @@ class AdviceSender:
         holder: str,
     ) -> None:
         self.backlog = 0  # of the last look, at most BATCH
+        self.seen = Backlog()  # of all workers, as counted last
+        self.settings = SafSettings()  # replaced at a reload
+        self._sent = (0, 0)  # the advice that is tried at present, and how often it was sent
+        self._alarms: set[str] = set()
         self._to = to
         self._journal = journal
         self._hsm = hsm
@@ -97,6 +109,37 @@ class AdviceSender:
                 with trio.move_on_after(POLL_S * self._rng.uniform(0.8, 1.2)):
                     await self._signal.wait()
 
+    async def watch(self) -> None:
+        """Count what waits, and call somebody where it is too much or too old, until cancelled."""
+        while True:
+            await trio.sleep(LOOK_S * self._rng.uniform(0.8, 1.2))
+            try:
+                self.seen = await self._journal.backlog(self._to.name, self.settings.limit + 1)
+                await self._alarm("saf_limit", self.seen.waiting > self.settings.limit)
+                await self._alarm("saf_max_age", self.seen.oldest_s > self.settings.max_age_s)
+            except JournalUnavailable:
+                pass
+            except Exception:
+                self._meters.count("failures", "advices")
+                log.exception("advice_backlog_not_counted", link=self._to.name)
+
+    async def _alarm(self, name: str, now: bool) -> None:
+        """Tell once that something has begun, and once that it is over; one worker for all."""
+        if now == (name in self._alarms):
+            return
+        if not now:
+            self._alarms.discard(name)
+            log.info(f"{name}_over", link=self._to.name, waiting=self.seen.waiting, parked=self.seen.parked)
+            return
+        first = await self._journal.lease(f"{name}:{self._to.name}", self._holder, ALARM_S)
+        self._alarms.add(name)
+        self._meters.count("saf_alarms", self._to.name, name)
+        if first:
+            log.critical(
+                name, link=self._to.name, waiting=self.seen.waiting, parked=self.seen.parked,
+                oldest_s=round(self.seen.oldest_s, 1),
+            )  # fmt: skip
+
     async def _round(self, nursery: trio.Nursery) -> None:
         """Send all there is, if it is ours to send."""
         if self._to.session is None:
@@ -111,16 +154,39 @@ class AdviceSender:
             self.backlog = len(waiting)
             if not batch:
                 return
+            # In order of storing; what became visible behind this point is met in the next round, from 0.
+            last = batch[-1].advice_id
             for advice in waiting:
-                code = await self._deliver(advice)
+                try:
+                    code = await self._deliver(advice)
+                except _Unacknowledged as error:
+                    await self._failed(advice, error)
+                    last = 0  # look again: an operator may have dropped it, or had one before it sent again
+                    break
                 if code is None:
                     return
                 self.backlog -= 1
                 self._acknowledging.add(advice.advice_id)
                 await self._slots.acquire_on_behalf_of(advice.advice_id)
                 nursery.start_soon(self._acknowledge, advice, code)
-            # In order of storing; what became visible behind this point is met in the next round, from 0.
-            last = batch[-1].advice_id
+
+    async def _failed(self, advice: Advice, error: _Unacknowledged) -> None:
+        """Wait before it is sent again, or put it aside where it was sent often enough."""
+        sent = self._sent[1]
+        if sent > self.settings.repeats:
+            await self._journal.park(advice.advice_id, f"worker {self._holder}", f"sent {sent} times: {error}")
+            self._sent = (0, 0)
+            self._meters.count("advices_parked", self._to.name)
+            log.critical(
+                "advice_parked", link=self._to.name, advice_id=advice.advice_id, mti=advice.draft.mti, sent=sent,
+                trace_id=advice.trace_id, reason=str(error),
+            )  # fmt: skip
+            return
+        log.warning(
+            "advice_unacknowledged", link=self._to.name, advice_id=advice.advice_id, mti=advice.draft.mti,
+            attempt=sent, trace_id=advice.trace_id, reason=str(error),
+        )  # fmt: skip
+        await trio.sleep(min(RETRY_CAP_S, 0.1 * 2 ** min(sent, 10)) * self._rng.uniform(0.5, 1.0))
 
     async def _leased(self) -> bool:
         """Hold the lease for at least half its time more."""
@@ -133,41 +199,38 @@ class AdviceSender:
         return True
 
     async def _deliver(self, advice: Advice) -> str | None:
-        """Send one advice until it is acknowledged: its DE 39; None where the link or the lease is gone."""
-        draft = advice.draft
-        attempt = 0
-        while True:
-            session = self._to.session
-            if session is None or not await self._leased():
-                return None
-            mti = draft.mti if attempt == 0 else repeat_mti(draft.mti)
-            try:
-                message = await self._message(advice, mti)
-                payload = await session.mac.sealed(message, advice.trace_id)
-                self._meters.count("advices_sent", self._to.name, mti)
-                expires_at = trio.current_time() + self._timeout_s
-                answer = await session.exchange(message, expires_at, payload)
-                code = answer.elements.get(39, "")
-                if code not in AGAIN and not (code == SECURITY_VIOLATION and session.mac.covers(mti)):
-                    return code
-                reason = f"answered {code}"
-            except (HsmUnavailable, LinkUnavailable):
-                return None
-            except HsmRefused as refused:  # a MAC that is not made now may be made in a second
-                log.error("advice_not_sealed", link=self._to.name, advice_id=advice.advice_id, error=str(refused))
-                return None
-            except EncodeError as error:
-                self._meters.count("failures", "advice_encoding")
-                log.critical("advice_not_expressible", link=self._to.name, advice_id=advice.advice_id, error=str(error))
-                return "30"
-            except ExchangeLost as lost:
-                reason = str(lost)
-            attempt += 1
-            log.warning(
-                "advice_unacknowledged", link=self._to.name, advice_id=advice.advice_id, mti=mti, attempt=attempt,
-                trace_id=advice.trace_id, reason=reason,
-            )  # fmt: skip
-            await trio.sleep(min(RETRY_CAP_S, 0.1 * 2 ** min(attempt, 10)) * self._rng.uniform(0.5, 1.0))
+        """Send one advice once: the DE 39 that acknowledges it; None where the link or the lease is gone.
+
+        Raises:
+            _Unacknowledged: it may have arrived; it is to be sent again.
+        """
+        session = self._to.session
+        if session is None or not await self._leased():
+            return None
+        sent = self._sent[1] if self._sent[0] == advice.advice_id else 0
+        mti = repeat_mti(advice.draft.mti) if sent else advice.draft.mti
+        try:
+            message = await self._message(advice, mti)
+            payload = await session.mac.sealed(message, advice.trace_id)
+            self._meters.count("advices_sent", self._to.name, mti)
+            self._sent = (advice.advice_id, sent + 1)
+            answer = await session.exchange(message, trio.current_time() + self._timeout_s, payload)
+        except (HsmUnavailable, LinkUnavailable):
+            self._sent = (advice.advice_id, sent)  # it has not left
+            return None
+        except HsmRefused as refused:  # a MAC that is not made now may be made in a second
+            log.error("advice_not_sealed", link=self._to.name, advice_id=advice.advice_id, error=str(refused))
+            return None
+        except EncodeError as error:
+            self._meters.count("failures", "advice_encoding")
+            log.critical("advice_not_expressible", link=self._to.name, advice_id=advice.advice_id, error=str(error))
+            return "30"
+        except ExchangeLost as lost:
+            raise _Unacknowledged(str(lost)) from lost
+        code = answer.elements.get(39, "")
+        if code in AGAIN or (code == SECURITY_VIOLATION and session.mac.covers(mti)):
+            raise _Unacknowledged(f"answered {code}")
+        return code
 
     async def _message(self, advice: Advice, mti: str) -> Message:
         """The advice with its card number, which exists only from here to the socket."""

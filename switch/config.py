@@ -16,7 +16,17 @@ from ledger.errors import FeeError
 from switch.errors import ConfigError
 from switch.links.settings import AcquirerLink, IssuerLink, address_problem, link_contradictions
 from switch.pin_rules import pin_contradictions
-from switch.routing.settings import Route, routing_contradictions
+from switch.routing.settings import (
+    BreakerSettings,
+    Route,
+    SafSettings,
+    StandIn,
+    breaker_contradictions,
+    routing_contradictions,
+    saf_contradictions,
+    stand_in_contradictions,
+)
+from switch.routing.table import RoutingTable
 
 S = TypeVar("S")
 
@@ -58,14 +68,17 @@ class SwitchConfig(msgspec.Struct, frozen=True, kw_only=True):
     acquirers: tuple[AcquirerLink, ...] = ()
     issuers: tuple[IssuerLink, ...] = ()
     routes: tuple[Route, ...] = ()
+    breakers: tuple[BreakerSettings, ...] = ()
+    stand_ins: tuple[StandIn, ...] = ()
+    saf: SafSettings = SafSettings()
     fraud: tuple[FraudRule, ...] = ()
     fees: FeesConfig = FeesConfig()
     merchants: tuple[MerchantConfig, ...] = ()
 
 
 def switch_config(table: Mapping[str, Any], source: str = "configuration") -> SwitchConfig:
-    """Read [switch], [[acquirer]], [[issuer]], [[route]], [[fraud]], [fees] and [[merchant]]; other tables are not
-    looked at.
+    """Read [switch], [[acquirer]], [[issuer]], [[route]], [[breaker]], [[stand_in]], [saf], [[fraud]], [fees] and
+    [[merchant]]; other tables are not looked at.
 
     Args:
         table: the parsed TOML file.
@@ -80,6 +93,9 @@ def switch_config(table: Mapping[str, Any], source: str = "configuration") -> Sw
         acquirers=_many(table, "acquirer", AcquirerLink, problems),
         issuers=_many(table, "issuer", IssuerLink, problems),
         routes=_many(table, "route", Route, problems),
+        breakers=_many(table, "breaker", BreakerSettings, problems),
+        stand_ins=_many(table, "stand_in", StandIn, problems),
+        saf=_one(table, "saf", SafSettings, SafSettings(), problems),
         fraud=_many(table, "fraud", FraudRule, problems),
         fees=_one(table, "fees", FeesConfig, FeesConfig(), problems),
         merchants=_many(table, "merchant", MerchantConfig, problems),
@@ -107,7 +123,11 @@ def _many(table: Mapping[str, Any], name: str, kind: type[S], problems: list[str
         return ()
     found = []
     for number, row in enumerate(rows, 1):
-        label = row.get("name") or row.get("id") or row.get("prefix") if isinstance(row, dict) else None
+        label = (
+            row.get("name") or row.get("id") or row.get("prefix") or row.get("from") or row.get("issuer")
+            if isinstance(row, dict)
+            else None
+        )
         try:
             found.append(msgspec.convert(row, kind))
         except msgspec.ValidationError as error:
@@ -120,7 +140,7 @@ def _contradictions(config: SwitchConfig) -> list[str]:
     problems: list[str] = []
     problems += link_contradictions(config.acquirers, config.issuers)
     problems += pin_contradictions(config.acquirers, config.issuers)
-    problems += routing_contradictions(config.routes, config.issuers)
+    problems += _routing_contradictions(config)
     for rule in config.fraud:
         for prefix in rule.bin:
             if not (prefix.isdecimal() and 1 <= len(prefix) <= 8):
@@ -136,3 +156,15 @@ def _contradictions(config: SwitchConfig) -> list[str]:
     if config.settings.max_in_flight <= 0:
         problems.append("[switch] max_in_flight must be > 0")
     return problems
+
+
+def _routing_contradictions(config: SwitchConfig) -> list[str]:
+    problems = routing_contradictions(config.routes, config.issuers, config.acquirers)
+    if not problems:
+        try:
+            RoutingTable(config.routes)
+        except ValueError as error:
+            problems = [f"route: {error}"]
+    problems += breaker_contradictions(config.breakers, config.issuers)
+    problems += stand_in_contradictions(config.stand_ins, config.issuers)
+    return problems + saf_contradictions(config.saf)

@@ -2,6 +2,11 @@
 
     {"cmd": "links"}                                                → a line for each link, see `LinkStatus`
     {"cmd": "exchange-key", "link": "alpha", "kind": "pin"}         → {"ok": true, "version": 2, "kcv": "…", …}
+    {"cmd": "suspend", "link": "alpha"}                             → as links, that link; resume likewise
+    {"cmd": "echo", "link": "alpha"}                                → a line for each connection, `ManagementStatus`;
+                                                                      sign-on and sign-off likewise
+    {"cmd": "circuits"}                                             → a line for each issuer link, see `CircuitStatus`
+    {"cmd": "reload"}                                               → {"ok": true, "taken": […], "restart": […], …}
 
 Served inside the worker on a unix socket that only its user may open; `ask` is the blocking other end, for the command
 line. Nothing on it is secret: keys appear by name and check value.
@@ -25,6 +30,8 @@ from switch.errors import ControlError, KeyExchangeFailed, SwitchError, WireErro
 from switch.links.acquirer_port import AcquirerPort
 from switch.links.issuer_line import IssuerLine
 from switch.links.key_exchange import KeyExchange
+from switch.reload import Reloader, ReloadRefused
+from switch.routing.choice import Choice
 
 log = structlog.get_logger("switch.control")
 
@@ -50,8 +57,8 @@ class KeyStatus(msgspec.Struct, frozen=True):
 class LinkStatus(msgspec.Struct, frozen=True, kw_only=True):
     """A link as one worker sees it; seconds are ago, None for never.
 
-    `state` is that of the connection that carries traffic, or else of the last one; where there is none,
-    `connecting` for an issuer and `listening` for an acquirer. `in_flight` are requests of ours without an answer,
+    `state` is that of the connection that carries traffic, or else of the last one; where there is none, `connecting`
+    where we dial and `listening` where the peer does. `in_flight` are requests without an answer, ours or theirs,
     `backlog` stored advices that wait. `keys` is None where the hsm did not say.
     """
 
@@ -65,10 +72,41 @@ class LinkStatus(msgspec.Struct, frozen=True, kw_only=True):
     heard_s: float | None
     echo_s: float | None
     keys: tuple[KeyStatus, ...] | None
+    circuit: str = ""  # of an issuer link: closed, open or half_open
+
+
+class ManagementStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """What the peer has answered on one connection; `code` is DE 39, "" where no answer came in time.
+
+    `state`: of the connection, after that.
+    """
+
+    worker: int
+    link: str
+    peer: str
+    code: str
+    elapsed_s: float
+    state: str
+
+
+class CircuitStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """An issuer link as routing sees it in one worker; of `ended` requests in the window `failed` did so.
+
+    `fit`: requests may be sent to it, as far as the link is concerned. `since_s`: how long the circuit is as it is,
+    None where it has never changed.
+    """
+
+    worker: int
+    link: str
+    fit: bool
+    circuit: str
+    since_s: float | None
+    failed: int
+    ended: int
 
 
 class ControlServer:
-    """Answers operators in one worker; arguments are its parts by link name."""
+    """Answers operators in one worker; arguments are its parts, most by link name."""
 
     def __init__(
         self,
@@ -77,12 +115,17 @@ class ControlServer:
         ports: Mapping[str, AcquirerPort],
         senders: Mapping[str, AdviceSender],
         exchanges: Mapping[str, KeyExchange],
+        choice: Choice | None = None,
+        reloader: Reloader | None = None,
     ) -> None:
         self._worker = worker
         self._sides = {**dict.fromkeys(lines, "issuer"), **dict.fromkeys(ports, "acquirer")}
         self._parts: dict[str, Part] = {**lines, **ports}
         self._senders = senders
         self._exchanges = exchanges
+        self._lines = lines
+        self._choice = choice
+        self._reloader = reloader
         self._slots = trio.Semaphore(MAX_CONNECTIONS)
 
     async def run(self, path: Path, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -114,15 +157,56 @@ class ControlServer:
                     for name in self._parts:
                         yield await self._link(name)
                     yield {"ok": True}
+                case "suspend" | "resume" as what:
+                    name = self._named(command)
+                    connections = self._parts[name].connections
+                    (connections.suspend if what == "suspend" else connections.resume)()
+                    yield await self._link(name)
+                    yield {"ok": True}
+                case "sign-on" | "sign-off" | "echo" as what:
+                    for told in await self._managed(self._named(command), what):
+                        yield told
+                    yield {"ok": True}
                 case "exchange-key":
                     exchanged = await self._exchange(str(command.get("link", "")), str(command.get("kind", "")))
                     yield {"ok": True, **msgspec.to_builtins(exchanged)}
+                case "circuits":
+                    for status in self._circuits():
+                        yield status
+                    yield {"ok": True}
+                case "reload" if self._reloader is not None:
+                    yield {"ok": True, **msgspec.to_builtins(await self._reloader.reload())}
                 case other:
                     yield {"ok": False, "code": "unknown", "error": f"unknown command {other!r}"}
+        except ControlError as error:
+            yield {"ok": False, "code": error.code, "error": str(error)}
         except KeyExchangeFailed as failed:
             yield {"ok": False, "code": failed.outcome, "error": str(failed)}
+        except ReloadRefused as refused:
+            yield {"ok": False, "code": "invalid", "error": "\n".join(refused.problems)}
         except (SwitchError, msgspec.MsgspecError) as error:
             yield {"ok": False, "code": "malformed", "error": str(error)}
+
+    def _named(self, command: dict[str, Any]) -> str:
+        link = str(command.get("link", ""))
+        if link not in self._parts:
+            raise ControlError("no_link", f"there is no link {link!r}; there are {', '.join(self._parts)}")
+        return link
+
+    async def _managed(self, name: str, what: str) -> list[ManagementStatus]:
+        connections = self._parts[name].connections
+        ask = {"sign-on": connections.sign_on, "sign-off": connections.sign_off, "echo": connections.echo}[what]
+        return [
+            ManagementStatus(
+                worker=self._worker,
+                link=name,
+                peer=told.peer,
+                code=told.code,
+                elapsed_s=round(told.elapsed_s, 6),
+                state=told.state,
+            )
+            for told in await ask()
+        ]
 
     async def _exchange(self, link: str, kind: str) -> object:
         if link not in self._parts:
@@ -142,18 +226,37 @@ class ControlServer:
             worker=self._worker,
             link=name,
             side=self._sides[name],
-            state=str(shown.state) if shown is not None else "connecting" if self._dialled(part) else "listening",
+            state=str(shown.state) if shown is not None else "connecting" if part.link.dials else "listening",
             connections=len(sessions),
-            in_flight=sum(len(session.pending) for session in sessions),
+            in_flight=part.in_flight,
             backlog=self._senders[name].backlog,
             heard_s=round(now - max(session.heard_at for session in sessions), 3) if sessions else None,
             echo_s=round(now - max(echoes), 3) if echoes else None,
             keys=await self._keys(name),
+            circuit=self._circuit(name),
         )
 
-    @staticmethod
-    def _dialled(part: Part) -> bool:
-        return isinstance(part, IssuerLine)
+    def _circuit(self, name: str) -> str:
+        breaker = self._choice.breakers.get(name) if self._choice is not None else None
+        return str(breaker.state) if breaker is not None else ""
+
+    def _circuits(self) -> list[CircuitStatus]:
+        now = trio.current_time()
+        found = []
+        for name, breaker in (self._choice.breakers if self._choice is not None else {}).items():
+            failed, ended = breaker.failing(now)
+            found.append(
+                CircuitStatus(
+                    worker=self._worker,
+                    link=name,
+                    fit=self._lines[name].fit,
+                    circuit=str(breaker.state),
+                    since_s=None if breaker.changed_at is None else round(now - breaker.changed_at, 3),
+                    failed=failed,
+                    ended=ended,
+                )
+            )
+        return found
 
     async def _keys(self, name: str) -> tuple[KeyStatus, ...] | None:
         exchange = self._exchanges.get(name)

@@ -1,6 +1,7 @@
 """What issuers decide: routing, fraud rules, the question to the issuer, and what follows from its answer or silence.
 
-The pipeline calls it, `route` before a request is recorded and `decide` after.
+The pipeline calls it, `route` before a request is recorded and `decide` after. Where the issuer cannot be asked,
+stand-in speaks for it, if it may.
 """
 
 from __future__ import annotations
@@ -12,19 +13,22 @@ import structlog
 import trio
 
 from hsm.commands import Hsm
-from ledger.journal import Begun, Kind, Outcome, StoredIntent
+from ledger.journal import Begun, Journal, JournalUnavailable, Kind, Outcome, StoredIntent
 from switch.clock import Clock
 from switch.config import SwitchConfig
 from switch.decisions import Decisions
 from switch.links.issuer_line import IssuerLine
 from switch.meters import Meters
-from switch.routing.table import RoutingTable
-from switch.stages.forward import Answered, NotSent, forward
+from switch.routing.choice import NOT_FIT, Choice, Taken
+from switch.routing.stand_in import APPROVED, Facts, StandIns, Verdict, auth_code
+from switch.stages.forward import Answered, Lost, NotSent, forward
 from switch.stages.fraud import FraudRules
 from switch.stages.request import Decline, Request
 from switch.stages.route import route
 
 log = structlog.get_logger("switch.online")
+
+BIN_DIGITS = 6  # of every card, without asking the HSM for more
 
 
 class Online:
@@ -37,24 +41,45 @@ class Online:
     def __init__(
         self,
         config: SwitchConfig,
+        journal: Journal,
         hsm: Hsm,
         clock: Clock,
         meters: Meters,
         decisions: Decisions,
         lines: Mapping[str, IssuerLine],
     ) -> None:
+        self._journal = journal
         self._hsm = hsm
         self._clock = clock
         self._meters = meters
         self._decisions = decisions
         self._lines = lines
-        self._routes = RoutingTable(config.routes)
-        self._fraud = FraudRules(config.fraud)
+        self._longest_s = max((line.link.deadline_s for line in lines.values()), default=0.0)
+        self.choice = Choice((), (), lines, (), meters)
+        self.use(config)
         self._forwarding, self._deciding = meters.stage("forward"), meters.stage("decide")
 
-    def route(self, request: Request) -> Decline | None:
-        """Find the issuer of a request."""
-        return route(request, self._routes)
+    def use(self, config: SwitchConfig) -> None:
+        """Go on with other routes, breakers, stand-ins and fraud rules; what is under way keeps its link."""
+        self._stand_ins = StandIns(config.stand_ins)
+        self.choice.use(config.routes, config.breakers, self._stand_ins.issuers)
+        self._fraud = FraudRules(config.fraud)
+        finest = max(self.choice.table.digits, self._stand_ins.digits)
+        self.leading = finest if finest > BIN_DIGITS else 0
+
+    async def route(self, request: Request) -> Decline | None:
+        """Find the issuer link of a request: that of the message that it refers to, else one that its routes name.
+
+        Raises:
+            JournalUnavailable: the message that it refers to cannot be looked up.
+        """
+        now = trio.current_time()
+        if request.original_key is not None:
+            issuer, country = await self._journal.issuer_of(request.original_key)
+            if issuer in self._lines:
+                request.route = self.choice.by_name(issuer, country, now, now + self._longest_s)
+                return None
+        return route(request, self.choice, now, now + self._longest_s)
 
     async def decide(self, request: Request, begun: Begun, decline: Decline | None) -> Outcome:
         """Authorization, purchase, refund: what the issuer says, unless we say no before.
@@ -62,38 +87,102 @@ class Online:
         Args:
             decline: what an earlier stage has found; it is recorded, so that a repeat cannot do better.
         """
-        stored, intent = begun.stored, begun.stored.intent
-        if decline is not None or request.route is None:
+        stored, taken = begun.stored, request.route
+        if decline is not None or taken is None:
             return await self.decline(stored, decline or Decline("15", "no_route"))
+        objection, note = self._objection(request, begun)
+        if objection is not None:
+            self.choice.withdrawn(taken)
+            return await self.decline(stored, objection)
+        if taken.unfit:
+            return await self._away(request, begun, Decline("91", taken.unfit, f"link {taken.issuer}"))
+        return await self._asked(request, begun, taken, note)
+
+    def _objection(self, request: Request, begun: Begun) -> tuple[Decline | None, str]:
+        """What our own rules have against asking the issuer, and what they note."""
+        intent = begun.stored.intent
         if request.kind is Kind.REFUND:
             ruling = self._decisions.ruling(intent, begun.original)
             if ruling.response_code != "00":
-                return await self.decline(stored, Decline(ruling.response_code, ruling.reason))
+                return Decline(ruling.response_code, ruling.reason), ""
             if begun.original is not None and begun.original.stored.intent.fingerprint != intent.fingerprint:
-                return await self.decline(stored, Decline("12", "other_card"))
-        country = request.route.country
-        finding = self._fraud.judge(intent, begun.history, request.card.bin, country)
+                return Decline("12", "other_card"), ""
+        finding = self._fraud.judge(intent, begun.history, request.card.bin, intent.card_country)
         if finding.action == "decline" and request.kind is not Kind.REFUND:
-            return await self.decline(stored, Decline(finding.response_code, f"fraud_{finding.rule}"))
+            return Decline(finding.response_code, f"fraud_{finding.rule}"), ""
+        return None, f"review_{finding.rule}" if finding.action == "review" else ""
+
+    async def _asked(self, request: Request, begun: Begun, taken: Taken, note: str) -> Outcome:
+        """What the issuer says, or what its silence means."""
         at = perf_counter()
-        left_s = (intent.deadline_at - self._clock.now()).total_seconds()
-        line = self._lines[request.route.issuer]
-        heard = await forward(request, stored, line, self._hsm, trio.current_time() + left_s)
+        stored, line = begun.stored, self._lines[taken.issuer]
+        left_s = (stored.intent.deadline_at - self._clock.now()).total_seconds()
+        heard: Answered | NotSent | Lost | None = None
+        try:
+            heard = await forward(request, stored, line, self._hsm, trio.current_time() + left_s)
+        finally:
+            self._told(taken, heard)
         now = perf_counter()
         self._forwarding.observe(now - at)
         if isinstance(heard, Answered):
-            reason = f"review_{finding.rule}" if finding.action == "review" else ""
-            outcome = await self._decisions.answered(stored, begun.original, heard.told, reason)
+            outcome = await self._decisions.answered(stored, begun.original, heard.told, note)
         elif isinstance(heard, NotSent):
-            outcome = await self.decline(stored, heard.decline)
+            away = heard.decline.reason == NOT_FIT
+            outcome = await (self._away(request, begun, heard.decline) if away else self.decline(stored, heard.decline))
         else:
             log.warning(
                 "issuer_silent", link=line.name, trace_id=request.trace_id, intent_id=stored.intent_id,
                 reason=heard.reason,
             )  # fmt: skip
-            outcome = await self._decisions.reverse(stored, "issuer_timeout")
+            outcome = await self._silent(request, begun)
         self._deciding.observe(perf_counter() - now)
         return outcome
+
+    def _told(self, taken: Taken, heard: Answered | NotSent | Lost | None) -> None:
+        """Tell the circuit breaker."""
+        if isinstance(heard, Answered):
+            self.choice.ended(taken, trio.current_time(), heard.told[39])
+        elif isinstance(heard, Lost):
+            self.choice.ended(taken, trio.current_time(), None)
+        else:
+            self.choice.withdrawn(taken)
+
+    async def _away(self, request: Request, begun: Begun, decline: Decline) -> Outcome:
+        """The issuer cannot be asked, and nothing was sent: stand-in, else the decline."""
+        verdict = await self._verdict(request, begun, timed_out=False)
+        if verdict is None or not verdict.spoken:
+            return await self.decline(begun.stored, decline)
+        told = _told_by(verdict, begun)
+        return await self._decisions.stood_in(begun.stored, begun.original, told, verdict.reason, timed_out=False)
+
+    async def _silent(self, request: Request, begun: Begun) -> Outcome:
+        """The issuer may have approved: it is told to undo that, whatever the acquirer hears."""
+        verdict = await self._verdict(request, begun, timed_out=True)
+        if verdict is None or verdict.reason != APPROVED:
+            return await self._decisions.reverse(begun.stored, "issuer_timeout")
+        told = _told_by(verdict, begun)
+        return await self._decisions.stood_in(begun.stored, begun.original, told, verdict.reason, timed_out=True)
+
+    async def _verdict(self, request: Request, begun: Begun, *, timed_out: bool) -> Verdict | None:
+        """What stand-in says; None where there is none for this issuer, or its negative list cannot be read."""
+        intent = begun.stored.intent
+        if not self._stand_ins.speaks(intent.issuer, timed_out=timed_out):
+            return None
+        card = request.card
+        facts = Facts(intent, begun.history, card.leading or card.bin, 52 in request.message.elements)
+        verdict = self._stand_ins.judge(facts, blocked=False)
+        if verdict.reason == APPROVED:
+            try:
+                blocked = await self._journal.blocked(intent.fingerprint, intent.issuer)
+            except JournalUnavailable:
+                return None
+            verdict = self._stand_ins.judge(facts, blocked=blocked)
+        self._meters.count("stand_ins", intent.issuer, verdict.reason)
+        log.info(
+            "stood_in", link=intent.issuer, trace_id=intent.trace_id, intent_id=begun.stored.intent_id,
+            reason=verdict.reason, response_code=verdict.response_code, timed_out=timed_out,
+        )  # fmt: skip
+        return verdict
 
     async def decline(self, stored: StoredIntent, decline: Decline) -> Outcome:
         """Decide DECLINED, with a count and, where there is something to tell, a line in the log."""
@@ -101,3 +190,11 @@ class Online:
         if decline.detail:
             log.info("declined", trace_id=stored.intent.trace_id, reason=decline.reason, detail=decline.detail)
         return await self._decisions.decline(stored, decline)
+
+
+def _told_by(verdict: Verdict, begun: Begun) -> dict[int, str]:
+    """The answer's elements that are not echoed."""
+    told = {39: verdict.response_code}
+    if verdict.reason == APPROVED:
+        told[38] = auth_code(begun.stored.intent_id)
+    return told

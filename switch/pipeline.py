@@ -106,15 +106,16 @@ class Pipeline:
             self._meters.count("declines", OVERLOADED.reason)
             if not is_repeat(message.mti):
                 self._send_plain(request, {39: OVERLOADED.response_code})
+            session.served()
             return
         self.in_flight += 1
         self._nursery.start_soon(self._serve, request)
 
-    def refuse(self, port: AcquirerPort, session: Session, message: Message) -> None:
-        """Answer a message that could be read in part with DE 39 = 30."""
-        self._meters.count("declines", "undecodable")
-        request = Request(port.link, session, message, b"", self._clock.now(), perf_counter())
-        self._send_plain(request, {39: "30"})
+    def refuse(self, port: AcquirerPort, session: Session, message: Message, frame: bytes, decline: Decline) -> None:
+        """Answer a message that goes no further: it could be read in part only, or there is no place for it."""
+        self._meters.count("declines", decline.reason)
+        request = Request(port.link, session, message, frame, self._clock.now(), perf_counter())
+        self._send_plain(request, {39: decline.response_code})
 
     async def _serve(self, request: Request) -> None:
         """One request, whatever happens."""
@@ -138,6 +139,7 @@ class Pipeline:
             log.exception("request_failed", link=request.link.name, trace_id=request.trace_id)
         finally:
             self.in_flight -= 1
+            request.session.served()
 
     # Steps
 
@@ -152,7 +154,7 @@ class Pipeline:
         now = perf_counter()
         self._screening.observe(now - at)
         if decline is None:
-            decline = await identify(request, self._hsm)
+            decline = await identify(request, self._hsm, self._online.leading)
             at, now = now, perf_counter()
             self._identifying.observe(now - at)
         elif request.link.mac_key:
@@ -165,10 +167,10 @@ class Pipeline:
             return self._declined(decline)
         if request.key in self._refused:
             return self._declined(JOURNAL_AWAY)
-        if decline is None and request.kind in WITH_CARD:
-            decline = self._online.route(request)
-        intent = intent_of(request, self._deadline_s(request))
         try:
+            if decline is None and request.kind in WITH_CARD:
+                decline = await self._online.route(request)
+            intent = intent_of(request, self._deadline_s(request))
             begun = await self._journal.begin(intent)
         except JournalUnavailable:
             return self._refuse_key(request)
@@ -249,7 +251,7 @@ class Pipeline:
             log.error("answer_not_expressible", link=link.name, trace_id=request.trace_id, error=str(error))
             message = answer_message(request.message, {39: told[39]}, None, "")
             payload = await mac.sealed(message, request.trace_id)
-        request.session.send(payload)
+        request.session.send(payload, request.frame)
         self._answering.observe(perf_counter() - at)
 
     def _send_plain(self, request: Request, told: dict[int, str]) -> None:
@@ -259,7 +261,7 @@ class Pipeline:
             trace = link.trace_element if link.trace_element in request.message.elements else None
             trace_id = request.message.elements[trace] if trace is not None else ""
             message = answer_message(request.message, told, trace, trace_id)
-            request.session.send(request.session.codec.encode(message))
+            request.session.send(request.session.codec.encode(message), request.frame)
         except MessagesError:
             self._meters.count("unanswered", "not_expressible")
 

@@ -35,9 +35,13 @@ REFUSALS: dict[str, str] = {
 }
 
 
-async def identify(request: Request, hsm: Hsm) -> Decline | None:
-    """Verify the MAC and, where the kind needs one, identify the card."""
-    return await _asked(request, hsm, pan_of(request.message) if request.kind in WITH_CARD else "")
+async def identify(request: Request, hsm: Hsm, leading: int = 0) -> Decline | None:
+    """Verify the MAC and, where the kind needs one, identify the card.
+
+    Args:
+        leading: how many of its first digits routing looks at, where these are more than everybody may see.
+    """
+    return await _asked(request, hsm, pan_of(request.message) if request.kind in WITH_CARD else "", leading)
 
 
 async def authenticate(request: Request, hsm: Hsm) -> Decline | None:
@@ -45,7 +49,7 @@ async def authenticate(request: Request, hsm: Hsm) -> Decline | None:
     return await _asked(request, hsm, "")
 
 
-async def _asked(request: Request, hsm: Hsm, pan: str) -> Decline | None:
+async def _asked(request: Request, hsm: Hsm, pan: str, leading: int = 0) -> Decline | None:
     link, message = request.link, request.message
     mac = None
     if link.mac_key:
@@ -59,6 +63,7 @@ async def _asked(request: Request, hsm: Hsm, pan: str) -> Decline | None:
         pan=pan,
         expiry=_expiry(request),
         surrogate=link.surrogate,
+        leading=leading,
         mac=mac,
         network_token=network_token_use(request) if pan else None,
         trace_id=request.trace_id,

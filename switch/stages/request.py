@@ -14,7 +14,7 @@ from messages.message import Message
 if TYPE_CHECKING:
     from switch.links.session import Session
     from switch.links.settings import AcquirerLink
-    from switch.routing.settings import Route
+    from switch.routing.choice import Taken
 
 
 class Decline(msgspec.Struct, frozen=True):
@@ -74,7 +74,7 @@ class Request:
         self.final = True
         self.original_key: str | None = None
         self.card = NOTHING_SCREENED
-        self.route: Route | None = None
+        self.route: Taken | None = None
 
     def __repr__(self) -> str:
         return f"Request({self.link.name!r}, {self.mti!r}, trace_id={self.trace_id!r})"

@@ -1,0 +1,145 @@
+"""Stored advices that their link does not take: how many wait, which are parked, and what operators do about them.
+
+`ledger.writer` asks for the switch, `cardswitch saf` by itself; connections of asyncpg go in. Nothing is deleted: what
+was done, by whom, when and why are rows of `ledger.advice_actions`.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+import msgspec
+
+from ledger.journal import Backlog
+
+DROPPED = "dropped"
+Action = Literal["parked", "retried", "dropped"]
+
+
+class Waiting(msgspec.Struct, frozen=True, kw_only=True):
+    """An advice without the other end's answer; `state` is waiting, parked, retried or dropped.
+
+    `actor`, `reason` and `acted_at` are of the last action, empty where there was none. `amount_minor` is what the
+    advice says; `stored_at` is when it was decided.
+    """
+
+    advice_id: int
+    link: str
+    mti: str
+    trace_id: str
+    masked_pan: str
+    amount_minor: int
+    currency: str
+    stored_at: datetime
+    state: str
+    actor: str
+    reason: str
+    acted_at: datetime | None
+
+
+# Advices that were parked and are to be sent again, whatever the floor says.
+RETRIED = """
+SELECT d.id, d.intent_id, i.trace_id, d.link, d.mti, d.elements, d.token
+  FROM (SELECT DISTINCT advice_id FROM ledger.advice_actions WHERE link = $1 AND action = 'retried') r
+  JOIN ledger.advices d ON d.id = r.advice_id
+  JOIN ledger.intents i ON i.id = d.intent_id
+ WHERE d.id > $2
+   AND NOT EXISTS (SELECT FROM ledger.acknowledgements k WHERE k.advice_id = d.id)
+   AND (SELECT a.action FROM ledger.advice_actions a WHERE a.advice_id = d.id ORDER BY a.id DESC LIMIT 1) = 'retried'
+ ORDER BY d.id LIMIT $3
+"""
+
+BACKLOG = """
+WITH acted AS MATERIALIZED (
+    SELECT DISTINCT ON (a.advice_id) a.advice_id, a.action FROM ledger.advice_actions a
+     WHERE a.link = $1 AND NOT EXISTS (SELECT FROM ledger.acknowledgements k WHERE k.advice_id = a.advice_id)
+     ORDER BY a.advice_id, a.id DESC
+), waiting AS MATERIALIZED (
+    (SELECT d.id FROM ledger.advices d
+      WHERE d.link = $1 AND d.id > $2
+        AND NOT EXISTS (SELECT FROM ledger.acknowledgements k WHERE k.advice_id = d.id)
+        AND NOT EXISTS (SELECT FROM ledger.advice_actions a WHERE a.advice_id = d.id)
+      ORDER BY d.id LIMIT $3)
+    UNION ALL
+    SELECT advice_id FROM acted WHERE action = 'retried'
+)
+SELECT (SELECT count(*) FROM waiting) AS waiting,
+       (SELECT count(*) FROM acted WHERE action = 'parked') AS parked,
+       COALESCE((SELECT extract(epoch FROM clock_timestamp() - o.decided_at)
+                   FROM ledger.advices d JOIN ledger.outcomes o ON o.intent_id = d.intent_id
+                  WHERE d.id = (SELECT min(id) FROM waiting)), 0)::float8 AS oldest_s
+"""
+
+PARK = "SELECT ledger.act_on_advice($1, 'parked', $2, $3)"
+
+ISSUER_OF = "SELECT issuer, card_country FROM ledger.intents WHERE key = $1"
+
+_LIST = """
+WITH candidates AS (
+    SELECT d.id FROM ledger.advices d
+     WHERE ($1 = '' OR d.link = $1)
+       AND d.id > COALESCE((SELECT max(f.up_to) FROM ledger.floors f WHERE f.name = 'advices ' || d.link), 0)
+       AND NOT EXISTS (SELECT FROM ledger.acknowledgements k WHERE k.advice_id = d.id)
+    UNION
+    SELECT a.advice_id FROM ledger.advice_actions a WHERE $1 = '' OR a.link = $1
+)
+SELECT d.id, d.link, d.mti, i.trace_id, i.masked_pan, COALESCE((d.elements->>'4')::bigint, 0) AS amount_minor,
+       i.currency, o.decided_at, COALESCE(a.action, 'waiting') AS state, COALESCE(a.actor, '') AS actor,
+       COALESCE(a.reason, '') AS reason, a.acted_at
+  FROM candidates c
+  JOIN ledger.advices d ON d.id = c.id
+  JOIN ledger.intents i ON i.id = d.intent_id
+  JOIN ledger.outcomes o ON o.intent_id = d.intent_id
+  LEFT JOIN LATERAL (
+       SELECT * FROM ledger.advice_actions x WHERE x.advice_id = d.id ORDER BY x.id DESC LIMIT 1) a ON true
+  LEFT JOIN ledger.acknowledgements k ON k.advice_id = d.id
+ WHERE k.advice_id IS NULL OR ($2 AND a.action = 'dropped')
+ ORDER BY d.id LIMIT $3
+"""
+
+_ACT = "SELECT ledger.act_on_advice($1, $2, $3, $4)"
+
+
+async def read_backlog(connection: Any, link: str, floor: int, limit: int) -> Backlog:
+    """How much waits for a link; see `Journal.backlog`."""
+    row = await connection.fetchrow(BACKLOG, link, floor, limit)
+    return Backlog(row["waiting"], row["parked"], max(0.0, row["oldest_s"]))
+
+
+async def waiting_advices(
+    connection: Any, link: str = "", *, dropped: bool = False, limit: int = 1000
+) -> list[Waiting]:
+    """Advices without an answer, in the order in which they are sent.
+
+    Args:
+        link: of this link only.
+        dropped: those that were dropped, too.
+        limit: at most so many.
+    """
+    return [
+        Waiting(
+            advice_id=row["id"],
+            link=row["link"],
+            mti=row["mti"],
+            trace_id=row["trace_id"],
+            masked_pan=row["masked_pan"],
+            amount_minor=row["amount_minor"],
+            currency=row["currency"],
+            stored_at=row["decided_at"],
+            state=row["state"],
+            actor=row["actor"],
+            reason=row["reason"],
+            acted_at=row["acted_at"],
+        )
+        for row in await connection.fetch(_LIST, link, dropped, limit)
+    ]
+
+
+async def act_on_advice(connection: Any, advice_id: int, action: Action, actor: str, reason: str) -> str:
+    """Retry or drop an advice, for ever on record.
+
+    Returns:
+        `done`; `unknown`, `acknowledged`, `dropped` or `not_parked` where there is nothing to do.
+    """
+    return str(await connection.fetchval(_ACT, advice_id, action, actor, reason))
