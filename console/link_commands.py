@@ -1,4 +1,4 @@
-"""`cardswitch link …`: the links of a running system as its workers see them, and new keys for them.
+"""`cardswitch link …`: the links of a running system as its workers see them, what operators do to them, new keys.
 
 The command line goes in; each worker's control socket (`switch.control`) is asked; a table or JSON comes out.
 """
@@ -6,6 +6,7 @@ The command line goes in; each worker's control socket (`switch.control`) is ask
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -15,9 +16,14 @@ from console.errors import ConsoleError, UsageError
 from console.options import ConfigOption, JsonOption, StateOption, load_running
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from console.config import Config
 
-link_app = typer.Typer(help="Links of the running switch: state, keys, key exchange.", no_args_is_help=True)
+link_app = typer.Typer(
+    help="Links of the running switch: state, suspend and resume, network management, keys.", no_args_is_help=True
+)
+LinkName = Annotated[str, typer.Argument(help="An [[acquirer]] or [[issuer]].")]
 
 # What a worker says that another worker may do better: the connection is at that one, or it is busy starting.
 ELSEWHERE = frozenset({"link_down", "away"})
@@ -26,18 +32,52 @@ ELSEWHERE = frozenset({"link_down", "away"})
 @link_app.command("list")
 def link_list(config: ConfigOption = None, state: StateOption = None, as_json: JsonOption = False) -> None:
     """Each link in each worker: state, connections, requests in flight, last echo, keys with check values."""
-    import msgspec
+    _show_links(links(load_running(config, state)), as_json)
 
-    rows = links(load_running(config, state))
-    if as_json:
-        print(msgspec.json.encode({"links": rows}).decode())
-    else:
-        _print(rows)
+
+@link_app.command("suspend")
+def link_suspend(
+    name: LinkName, config: ConfigOption = None, state: StateOption = None, as_json: JsonOption = False
+) -> None:
+    """Let no traffic through, in any worker, until resumed or started again; connections and echoes go on."""
+    _show_links(ask_each(load_running(config, state), name, "suspend"), as_json)
+
+
+@link_app.command("resume")
+def link_resume(
+    name: LinkName, config: ConfigOption = None, state: StateOption = None, as_json: JsonOption = False
+) -> None:
+    """Let traffic through again, where the link is signed on."""
+    _show_links(ask_each(load_running(config, state), name, "resume"), as_json)
+
+
+@link_app.command("sign-on")
+def link_sign_on(
+    name: LinkName, config: ConfigOption = None, state: StateOption = None, as_json: JsonOption = False
+) -> None:
+    """Sign on (0800, DE 70 = 001) on every open connection."""
+    _show_told(ask_each(load_running(config, state), name, "sign-on"), name, as_json)
+
+
+@link_app.command("sign-off")
+def link_sign_off(
+    name: LinkName, config: ConfigOption = None, state: StateOption = None, as_json: JsonOption = False
+) -> None:
+    """Sign off (DE 70 = 002) on every open connection; new ones do not sign on by themselves until sign-on."""
+    _show_told(ask_each(load_running(config, state), name, "sign-off"), name, as_json)
+
+
+@link_app.command("echo")
+def link_echo(
+    name: LinkName, config: ConfigOption = None, state: StateOption = None, as_json: JsonOption = False
+) -> None:
+    """Send an echo (DE 70 = 301) on every open connection, and say how long the answers took."""
+    _show_told(ask_each(load_running(config, state), name, "echo"), name, as_json)
 
 
 @link_app.command("exchange-key")
 def link_exchange_key(
-    name: Annotated[str, typer.Argument(help="An [[acquirer]] or [[issuer]].")],
+    name: LinkName,
     kind: Annotated[Literal["pin", "mac"], typer.Option("--kind", help="Which of its keys.")],
     config: ConfigOption = None,
     state: StateOption = None,
@@ -55,14 +95,27 @@ def link_exchange_key(
 
 def links(config: Config) -> list[dict[str, Any]]:
     """What all workers say, in the order of worker and configuration. Raises ConsoleError where none answers."""
-    from switch.control import ask
+    return _asked(config, "links")
+
+
+def ask_each(config: Config, name: str, command: str) -> list[dict[str, Any]]:
+    """Have every worker do something with a link; the lines that they answer, in their order.
+
+    Raises: UsageError for a link that does not exist; ConsoleError where no worker answers.
+    """
+    _require(config, name)
+    return _asked(config, command, link=name)
+
+
+def _asked(config: Config, command: str, **arguments: str) -> list[dict[str, Any]]:
+    from switch.control import TIMEOUT_S, ask
     from switch.errors import ControlError
 
     rows: list[dict[str, Any]] = []
     answered, failed = 0, []
     for path in _sockets(config):
         try:
-            rows += ask(path, "links")
+            rows += ask(path, command, TIMEOUT_S, **arguments)
             answered += 1
         except ControlError as error:
             failed.append(str(error))
@@ -73,6 +126,12 @@ def links(config: Config) -> list[dict[str, Any]]:
     return rows
 
 
+def _require(config: Config, name: str) -> None:
+    if config.acquirer_link(name) is None and config.issuer_link(name) is None:
+        known = ", ".join([link.name for link in config.acquirer] + [link.name for link in config.issuer])
+        raise UsageError(f"there is no link {name!r}", f"use one of {known}")
+
+
 def exchange_key(config: Config, name: str, kind: str) -> dict[str, Any]:
     """Have the first worker that has the link up exchange the key.
 
@@ -81,9 +140,7 @@ def exchange_key(config: Config, name: str, kind: str) -> dict[str, Any]:
     from switch.control import ask
     from switch.errors import ControlError
 
-    if config.acquirer_link(name) is None and config.issuer_link(name) is None:
-        known = ", ".join([link.name for link in config.acquirer] + [link.name for link in config.issuer])
-        raise UsageError(f"there is no link {name!r}", f"use one of {known}")
+    _require(config, name)
     failed = ControlError("away", "the switch has no workers")
     for path in _sockets(config):
         try:
@@ -103,15 +160,16 @@ def _sockets(config: Config) -> list[Path]:
     return [config.worker_socket(number) for number in range(config.switch.workers)]
 
 
-def _print(rows: list[dict[str, Any]]) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
+def _show_links(rows: list[dict[str, Any]], as_json: bool) -> None:
+    import msgspec
 
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for title in ("link", "worker", "state", "connections", "in flight", "advices", "heard", "echo", "keys"):
-        table.add_column(title, justify="right" if title in ("connections", "in flight", "advices") else "left")
+    if as_json:
+        print(msgspec.json.encode({"links": rows}).decode())
+        return
+    from rich.markup import escape
+
+    titles = ("link", "worker", "state", "connections", "in flight", "advices", "heard", "echo", "keys")
+    table = _table(titles, ("connections", "in flight", "advices"))
     for row in sorted(rows, key=lambda row: (row["side"], row["link"], row["worker"])):
         table.add_row(
             f"{escape(row['link'])} ({row['side']})",
@@ -124,6 +182,49 @@ def _print(rows: list[dict[str, Any]]) -> None:
             _ago(row["echo_s"]),
             escape(_keys(row["keys"])),
         )
+    _print(table)
+
+
+def _show_told(rows: list[dict[str, Any]], name: str, as_json: bool) -> None:
+    """What the peer has answered, a row a connection; no answer, or another than 00, is an error."""
+    import msgspec
+
+    if as_json:
+        print(msgspec.json.encode({"connections": rows}).decode())
+    else:
+        from rich.markup import escape
+
+        table = _table(("link", "worker", "peer", "answer", "after", "state"), ("after",))
+        for row in rows:
+            answer = f"DE 39 = {row['code']}" if row["code"] else "none"
+            table.add_row(
+                escape(row["link"]), str(row["worker"]), escape(row["peer"]), escape(answer),
+                f"{row['elapsed_s'] * 1000:.1f} ms", row["state"],
+            )  # fmt: skip
+        if rows:
+            _print(table)
+    if not rows:
+        raise ConsoleError(f"link {name} has no open connection", "look at cardswitch link list")
+    failed = sum(row["code"] != "00" for row in rows)
+    if failed:
+        raise ConsoleError(
+            f"{failed} of {len(rows)} connections of link {name} were not answered 00", "look at the other end"
+        )
+
+
+def _table(titles: Sequence[str], numbers: Sequence[str]) -> Table:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for title in titles:
+        table.add_column(title, justify="right" if title in numbers else "left")
+    return table
+
+
+def _print(table: Table) -> None:
+    from rich.console import Console
+
     console = Console(highlight=False)
     (console if console.is_terminal else Console(highlight=False, width=200)).print(table)
 

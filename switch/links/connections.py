@@ -7,7 +7,8 @@ serves, so either end may dial in either role. Nothing that a peer or the networ
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
 
 import structlog
 import trio
@@ -18,7 +19,7 @@ from switch.clock import Clock
 from switch.errors import WireError
 from switch.links.limits import Gate
 from switch.links.mac import LinkMac
-from switch.links.management import sign_on, stans, watch
+from switch.links.management import AGREED, ECHO, asked, sign_off, sign_on, stans, watch
 from switch.links.network import Acceptor, Network, Wire
 from switch.links.session import Listener, Session
 from switch.links.settings import AcquirerLink, IssuerLink
@@ -30,6 +31,24 @@ from switch.wake import Signal
 log = structlog.get_logger("switch.links.connections")
 
 MAX_DOUBLINGS = 30
+
+
+class Told(NamedTuple):
+    """What a peer has answered to network management of ours on one connection.
+
+    Args:
+        code: DE 39; "" where no answer came.
+        elapsed_s: until then.
+        state: of the connection, now.
+    """
+
+    peer: str
+    code: str
+    elapsed_s: float
+    state: str
+
+
+Ask = Callable[[Session, str, Clock, float], Awaitable[str]]
 
 
 class Connections:
@@ -59,6 +78,7 @@ class Connections:
     ) -> None:
         self.sessions: list[Session] = []  # the one that was opened last behind
         self.suspended = False
+        self.signed_off = False  # by an operator: what we dial does not sign on by itself
         self.address = link.listen or link.address
         self.tls = TlsEnd(link, link.tls) if link.tls is not None else None
         self._link = link
@@ -115,6 +135,37 @@ class Connections:
             session.moved(LinkEvent.RESUME)
         if self.carries_traffic:
             self._on_up()
+
+    async def sign_on(self) -> list[Told]:
+        """Sign on, on every connection that is open; new ones do so by themselves again, where that is ours to do."""
+        self.signed_off = False
+        told = await self._on_each(sign_on)
+        if self.carries_traffic:
+            self._on_up()
+        return told
+
+    async def sign_off(self) -> list[Told]:
+        """Sign off, on every connection; those that come later stay signed off, too, until `sign_on`."""
+        self.signed_off = True
+        log.warning("link_signed_off", link=self._link.name)
+        return await self._on_each(sign_off)
+
+    async def echo(self) -> list[Told]:
+        """Send an echo on every connection."""
+        return await self._on_each(_echo)
+
+    async def _on_each(self, ask: Ask) -> list[Told]:
+        told: list[Told] = []
+
+        async def one(session: Session) -> None:
+            begun = trio.current_time()
+            code = await ask(session, next(self._numbers), self._clock, self._link.answer_s)
+            told.append(Told(session.peer, code, trio.current_time() - begun, str(session.state)))
+
+        async with trio.open_nursery() as nursery:
+            for session in self.sessions:
+                nursery.start_soon(one, session)
+        return told
 
     def reload_certificates(self) -> bool:
         """Take the TLS files as they are now, for the handshakes that come; False where they cannot be used."""
@@ -251,11 +302,10 @@ class Connections:
         """Sign on, if that is ours to do, and echo."""
         link = self._link
         if link.sign_on:
-            if not await sign_on(session, next(self._numbers), self._clock, link.answer_s):
+            if not self.signed_off and not await self._signed_on(session):
                 session.close("sign-on was not accepted")
                 return
-            log.info("link_signed_on", link=link.name, peer=session.peer)
-        elif not link.must_sign_on:
+        elif not link.must_sign_on and not self.signed_off:
             session.moved(LinkEvent.SIGNED_ON)
         if self._draining:
             session.moved(LinkEvent.DRAIN)
@@ -264,6 +314,12 @@ class Connections:
             await watch(
                 session, self._numbers, self._clock, link.idle_s, link.answer_s, link.missed_echoes, self._missed
             )
+
+    async def _signed_on(self, session: Session) -> bool:
+        code = await sign_on(session, next(self._numbers), self._clock, self._link.answer_s)
+        if code == AGREED:
+            log.info("link_signed_on", link=self._link.name, peer=session.peer)
+        return code == AGREED
 
     def _missed(self) -> None:
         self._meters.count("echoes_missed", self._link.name)
@@ -275,6 +331,10 @@ class Connections:
             self._meters.count("framing_lost", name)
         tell = log.warning if self._link.dials and not self._draining else log.info
         tell("disconnected", link=name, peer=session.peer, reason=session.close_reason)
+
+
+async def _echo(session: Session, stan: str, clock: Clock, timeout_s: float) -> str:
+    return await asked(session, ECHO, stan, clock, timeout_s)
 
 
 async def _run_to_the_end(session: Session, scope: trio.CancelScope) -> None:

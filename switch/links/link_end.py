@@ -65,6 +65,7 @@ class LinkEnd:
             takes=self.gate if takes else None, sends=None if takes else self.gate,
         )  # fmt: skip
         self._meters = meters
+        self._takes = takes
 
     @property
     def sessions(self) -> Sequence[Session]:
@@ -80,6 +81,11 @@ class LinkEnd:
     def pending(self) -> int:
         """Requests of ours without an answer."""
         return sum(len(session.pending) for session in self.sessions)
+
+    @property
+    def in_flight(self) -> int:
+        """Requests without an answer, those of ours and those of the peer's that the link's limits have let in."""
+        return self.pending + (self.gate.in_flight + self.gate.waiting if self._takes else 0)
 
     async def listen(self) -> None:
         """Take the address, where the peer dials. Raises WireError."""

@@ -1,9 +1,9 @@
 """Network management: sign-on, sign-off and echo (0800/0810) on a session.
 
-Links call `sign_on` and `watch` on sessions that they dialled and `answer` for what the peer starts. Keys are exchanged
-by `switch.links.key_exchange`.
+Links call `sign_on`, `sign_off` and `watch` on their sessions, and `answer` for what the peer starts. Keys are
+exchanged by `switch.links.key_exchange`; a cut-over is a matter of the books and goes the way of a request.
 
-Source: ISO 8583:1987 4.4.9 and DE 70 (001 sign-on, 002 sign-off, 101 key change, 301 echo test).
+Source: ISO 8583:1987 4.4.9 and DE 70 (001 sign-on, 002 sign-off, 101 key change, 201 cut-over, 301 echo test).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from switch.errors import ExchangeLost, LinkUnavailable
 from switch.links.session import Session
 from switch.links.state import LinkEvent
 
-SIGN_ON, SIGN_OFF, ECHO = "001", "002", "301"
+SIGN_ON, SIGN_OFF, CUT_OVER, ECHO = "001", "002", "201", "301"
 KEY_CHANGES = frozenset({KEY_CHANGE})
 
 # DE 70 → what it does to the state of the session that it came through.
@@ -32,6 +32,7 @@ EFFECTS: dict[str, LinkEvent | None] = {
     SIGN_OFF: LinkEvent.SIGNED_OFF,
     ECHO: None,
 }
+AGREED = "00"
 SOON_S = 0.001  # no use in sleeping less
 ECHOED = (7, 11, 32, 33, 41, 70)
 
@@ -45,17 +46,30 @@ def management_request(code: str, stan: str, clock: Clock) -> Message:
     return Message("0800", {7: de7(clock.now()), 11: stan, 70: code})
 
 
-async def sign_on(session: Session, stan: str, clock: Clock, timeout_s: float) -> bool:
-    """Sign on to the peer; True where it agrees in time."""
+async def asked(session: Session, code: str, stan: str, clock: Clock, timeout_s: float) -> str:
+    """Send a request of ours; DE 39 of its answer, "" where none comes in time or nothing could be sent."""
     try:
-        request = management_request(SIGN_ON, stan, clock)
+        request = management_request(code, stan, clock)
         answer = await session.exchange(request, trio.current_time() + timeout_s)
     except (ExchangeLost, LinkUnavailable, HsmRefused, HsmUnavailable):
-        return False  # the last two: no MAC for the request
-    if answer.elements.get(39) != "00":
-        return False
-    session.moved(LinkEvent.SIGNED_ON)
-    return True
+        return ""  # the last two: no MAC for the request
+    if code == ECHO:
+        session.echoed_at = trio.current_time()
+    return answer.elements.get(39, "")
+
+
+async def sign_on(session: Session, stan: str, clock: Clock, timeout_s: float) -> str:
+    """Sign on to the peer; DE 39 of its answer as for `asked`. With 00 the session carries traffic."""
+    code = await asked(session, SIGN_ON, stan, clock, timeout_s)
+    if code == AGREED:
+        session.moved(LinkEvent.SIGNED_ON)
+    return code
+
+
+async def sign_off(session: Session, stan: str, clock: Clock, timeout_s: float) -> str:
+    """Sign off; DE 39 of the answer as for `asked`. Whatever it is, the session carries no traffic from now on."""
+    session.moved(LinkEvent.SIGNED_OFF)
+    return await asked(session, SIGN_OFF, stan, clock, timeout_s)
 
 
 async def watch(

@@ -17,7 +17,7 @@ from messages.exchange import pairing_key
 from messages.message import Message
 from messages.mti import is_response
 from switch.links.mac import MISSING, WRONG, LinkMac
-from switch.links.management import KEY_CHANGES, answer, refusal
+from switch.links.management import CUT_OVER, KEY_CHANGES, answer, refusal
 from switch.meters import Meters
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Reception:
     """Sorts the messages of one link in one worker.
 
     Args:
-        serve: takes requests that are no network management; must not wait.
+        serve: takes requests that are no network management, and cut-overs; must not wait.
         late: told about answers that nobody waits for.
         undecodable: told about frames whose type cannot be read.
         managed: called after each network management request.
@@ -96,7 +96,7 @@ class Reception:
             if is_response(message.mti):
                 if not session.pending.answer(pairing_key(message), message):
                     self._late(message)
-            elif message.mti[1] == "8":
+            elif message.mti[1] == "8" and message.elements.get(70) != CUT_OVER:
                 self._manage(session, message, frame)
             else:
                 self._serve(session, message, frame)

@@ -1,33 +1,48 @@
-"""`cardswitch link list` where workers are away; the sockets are stand-ins."""
+"""`cardswitch link …` where workers are away, say no, or say what a peer has answered; the sockets are stand-ins."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 import specs
 from console.config import Config, load_config
-from console.errors import ConsoleError
-from console.link_commands import links
+from console.errors import ConsoleError, UsageError
+from console.link_commands import ask_each, link_echo, link_sign_off, link_suspend, links
 from switch.errors import ControlError
+
+Answers = list[dict[str, Any]]
 
 
 @pytest.fixture
-def config() -> Config:
-    return load_config(Path(str(specs.__file__)).with_name("cardswitch.toml"), workers=3)
+def config(monkeypatch: pytest.MonkeyPatch) -> Config:
+    loaded = load_config(Path(str(specs.__file__)).with_name("cardswitch.toml"), workers=3)
+    monkeypatch.setattr("console.link_commands.load_running", lambda config, state: loaded)
+    return loaded
 
 
-def workers(monkeypatch: pytest.MonkeyPatch, config: Config, alive: set[int]) -> None:
+def workers(
+    monkeypatch: pytest.MonkeyPatch, config: Config, alive: set[int], answers: Answers | None = None
+) -> list[tuple[int, str, dict[str, str]]]:
+    """Workers that answer each command with `answers`; what they were asked is returned."""
     numbers = {config.worker_socket(number): number for number in range(config.switch.workers)}
+    asked: list[tuple[int, str, dict[str, str]]] = []
 
-    def ask(path: Path, command: str) -> list[dict[str, Any]]:
+    def ask(path: Path, command: str, timeout_s: float = 1.0, **arguments: str) -> Answers:
         if numbers[path] not in alive:
             raise ControlError("away", f"worker {numbers[path]} is away")
-        return [{"worker": numbers[path]}]
+        asked.append((numbers[path], command, arguments))
+        return [{"worker": numbers[path], **answer} for answer in ([{}] if answers is None else answers)]
 
     monkeypatch.setattr("switch.control.ask", ask)
+    return asked
+
+
+def told(code: str, state: str = "signed_on", peer: str = "10.0.0.7:5000") -> dict[str, Any]:
+    return {"link": "alpha", "peer": peer, "code": code, "elapsed_s": 0.0125, "state": state}
 
 
 @pytest.mark.parametrize("alive", [{0}, {1}, {2}, {0, 1, 2}])
@@ -36,8 +51,8 @@ def test_dead_workers_are_told_wherever_they_stand(
 ) -> None:
     workers(monkeypatch, config, alive)
     assert [row["worker"] for row in links(config)] == sorted(alive)
-    told = [f"cardswitch: worker {number} is away" for number in range(3) if number not in alive]
-    assert capsys.readouterr().err.splitlines() == told
+    said = [f"cardswitch: worker {number} is away" for number in range(3) if number not in alive]
+    assert capsys.readouterr().err.splitlines() == said
 
 
 def test_no_worker_at_all_is_one_error(
@@ -47,3 +62,55 @@ def test_no_worker_at_all_is_one_error(
     with pytest.raises(ConsoleError, match=r"no worker of the switch answers: worker \d is away"):
         links(config)
     assert not capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["suspend", "resume", "sign-on", "sign-off", "echo"])
+def test_every_worker_is_asked(command: str, config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = workers(monkeypatch, config, {0, 1, 2})
+    assert len(ask_each(config, "alpha", command)) == 3
+    assert asked == [(number, command, {"link": "alpha"}) for number in range(3)]
+
+
+def test_a_link_that_is_not_there_is_a_matter_of_usage(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = workers(monkeypatch, config, {0})
+    with pytest.raises(UsageError, match="no link 'nowhere'") as caught:
+        ask_each(config, "nowhere", "suspend")
+    assert "alpha" in caught.value.fix and not asked
+
+
+def test_suspending_shows_the_link(
+    config: Config, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = {"link": "alpha", "side": "issuer", "state": "suspended", "connections": 2, "in_flight": 5, "backlog": 0}
+    workers(monkeypatch, config, {0, 1}, [{**row, "heard_s": 1.5, "echo_s": None, "keys": []}])
+    link_suspend("alpha")
+    shown = capsys.readouterr().out
+    assert shown.count("suspended") == 2 and "1.5 s ago" in shown and "never" in shown
+    link_suspend("alpha", as_json=True)
+    assert [row["state"] for row in msgspec.json.decode(capsys.readouterr().out)["links"]] == ["suspended"] * 2
+
+
+def test_an_echo_shows_how_long_each_connection_took(
+    config: Config, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workers(monkeypatch, config, {0, 1, 2}, [told("00")])
+    link_echo("alpha")
+    shown = capsys.readouterr().out
+    assert shown.count("10.0.0.7:5000") == 3 and shown.count("DE 39 = 00") == 3 and shown.count("12.5 ms") == 3
+
+
+@pytest.mark.parametrize(
+    ("answers", "reason"),
+    [
+        ([told("00"), told("")], "3 of 6 connections of link alpha were not answered 00"),
+        ([told("12")], "3 of 3"),
+        ([], "link alpha has no open connection"),
+    ],
+)
+def test_what_is_not_answered_is_an_error_after_it_was_shown(
+    answers: Answers, reason: str, config: Config, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workers(monkeypatch, config, {0, 1, 2}, answers)
+    with pytest.raises(ConsoleError, match=reason):
+        link_sign_off("alpha", as_json=True)
+    assert len(msgspec.json.decode(capsys.readouterr().out)["connections"]) == 3 * len(answers)

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from messages.errors import FrameError, SpecError
 from messages.framing import FRAMINGS, PREFIXES, TERMINATED, Framing, framing
 
-HEADERS: tuple[str | int, ...] = ("", "tpdu", "vap", 3)
-ALL = [(name, header) for name in PREFIXES for header in HEADERS] + [(name, "") for name in TERMINATED]
+SIZES: dict[str | int, int] = {"": 0, "tpdu": 5, "vap": 22, 3: 3}  # bytes of each kind of header
+ALL = [(name, header) for name in PREFIXES for header in SIZES] + [(name, "") for name in TERMINATED]
 # What one message of four bytes looks like.
 ON_THE_WIRE = {
     "2-byte-be": b"\x00\x040800",
@@ -144,7 +144,7 @@ def test_half_a_frame_waits(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "header"), ALL)
 def test_a_frame_beyond_the_limit_loses_the_stream_for_good(name: str, header: str | int) -> None:
-    size = {"": 0, "tpdu": 5, "vap": 22}.get(header, 3)  # type: ignore[call-overload]
+    size = SIZES[header]
     limit = size + 4
     smaller, larger = framing(name, limit, header=header), framing(name, limit + 1, header=header)
     decoder = smaller.decoder()
@@ -208,7 +208,7 @@ def test_a_length_that_is_none_loses_the_stream(name: str, stream: bytes, reason
 
 @pytest.mark.parametrize(("name", "header"), ALL)
 def test_we_do_not_send_what_we_would_not_take(name: str, header: str | int) -> None:
-    size = {"": 0, "tpdu": 5, "vap": 22}.get(header, 3)  # type: ignore[call-overload]
+    size = SIZES[header]
     framed = framing(name, size + 4, header=header)
     assert framed.decoder().receive(framed.encode(b"abcd")) == [b"abcd"]
     with pytest.raises(FrameError, match=f"{size + 5} bytes"):

@@ -16,6 +16,7 @@ from hsm.key_commands import KeyInfo
 from hsm.keys.attributes import ROLES
 from switch.control import MAX_COMMAND_BYTES, ControlServer, ask
 from switch.errors import ControlError, KeyExchangeFailed
+from switch.links.connections import Told
 from switch.links.key_exchange import Exchanged
 from switch.links.state import LinkState
 
@@ -25,17 +26,45 @@ NAMES = {"pin": "zpk-alpha", "mac": "zak-alpha"}
 
 class FakeSession:
     state = LinkState.SIGNED_ON
-    pending = (1, 2, 3)
     echoed_at: float | None = None
 
     def __init__(self) -> None:
         self.heard_at = trio.current_time() - 5.0
 
 
-class FakePart:
+class FakeConnections:
     def __init__(self) -> None:
-        self.session = FakeSession()
-        self.sessions = (self.session,)
+        self.asked: list[str] = []
+
+    def suspend(self) -> None:
+        self.asked.append("suspend")
+
+    def resume(self) -> None:
+        self.asked.append("resume")
+
+    async def echo(self) -> list[Told]:
+        return [Told("near:1", "00", 0.0123456789, "signed_on"), Told("far:1", "", 3.0, "signed_on")]
+
+    async def sign_off(self) -> list[Told]:
+        return [Told("near:1", "00", 0.001, "signed_off")]
+
+    async def sign_on(self) -> list[Told]:
+        return []
+
+
+class FakePart:
+    in_flight = 3
+
+    def __init__(self) -> None:
+        self.connections = FakeConnections()
+
+    @property
+    def session(self) -> FakeSession:
+        return FakeSession()
+
+    @property
+    def sessions(self) -> tuple[FakeSession, ...]:
+        return (self.session,)
 
 
 class FakeSender:
@@ -63,13 +92,14 @@ class FakeExchange:
         return Exchanged("alpha", kind, NAMES[kind], 4, KCV)
 
 
-def on_socket(tmp_path: Path, work: Callable[[Path, FakeExchange], Any]) -> Any:
+def on_socket(tmp_path: Path, work: Callable[[Path, FakeExchange], Any], part: FakePart | None = None) -> Any:
     """Run blocking `work` in a thread beside a control server."""
     path = tmp_path / "switch-0.sock"
 
     async def main() -> Any:
-        exchange, part, sender = FakeExchange(), FakePart(), FakeSender()
-        server = ControlServer(0, {"alpha": part}, {}, {"alpha": sender}, {"alpha": exchange})  # type: ignore[dict-item]
+        exchange, sender = FakeExchange(), FakeSender()
+        served = part or FakePart()
+        server = ControlServer(0, {"alpha": served}, {}, {"alpha": sender}, {"alpha": exchange})  # type: ignore[dict-item]
         async with trio.open_nursery() as nursery:
             await nursery.start(server.run, path)
             assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -100,6 +130,30 @@ def test_links_are_listed_while_the_hsm_is_away(tmp_path: Path) -> None:
     assert row["keys"] is None and row["state"] == "signed_on"
 
 
+def test_a_link_is_suspended_and_resumed(tmp_path: Path) -> None:
+    part = FakePart()
+
+    def work(path: Path, exchange: FakeExchange) -> Any:
+        return [ask(path, what, link="alpha") for what in ("suspend", "resume")]
+
+    for (row,) in on_socket(tmp_path, work, part):
+        assert (row["link"], row["state"]) == ("alpha", "signed_on")
+    assert part.connections.asked == ["suspend", "resume"]
+
+
+def test_network_management_of_an_operator_shows_each_connection(tmp_path: Path) -> None:
+    def work(path: Path, exchange: FakeExchange) -> Any:
+        return [ask(path, what, link="alpha") for what in ("echo", "sign-off", "sign-on")]
+
+    echoed, off, on = on_socket(tmp_path, work)
+    assert [(row["peer"], row["code"], row["elapsed_s"]) for row in echoed] == [
+        ("near:1", "00", 0.012346),
+        ("far:1", "", 3.0),
+    ]
+    assert [(row["worker"], row["link"], row["state"]) for row in off] == [(0, "alpha", "signed_off")]
+    assert on == []
+
+
 def test_an_exchange_and_its_failure(tmp_path: Path) -> None:
     def work(path: Path, exchange: FakeExchange) -> Any:
         done = ask(path, "exchange-key", link="alpha", kind="pin")
@@ -117,6 +171,8 @@ def test_an_exchange_and_its_failure(tmp_path: Path) -> None:
     ("line", "code"),
     [
         (b'{"cmd": "exchange-key", "link": "beta", "kind": "pin"}', "no_link"),
+        (b'{"cmd": "suspend", "link": "beta"}', "no_link"),
+        (b'{"cmd": "echo"}', "no_link"),
         (b'{"cmd": "shutdown"}', "unknown"),
         (b"{}", "unknown"),
         (b"[1]", "malformed"),
