@@ -110,7 +110,7 @@ def run_issuer(config: Config, options: dict[str, Any]) -> None:
     """An issuer simulator with its control socket and a book that outlives it."""
     from console.supervisor import control_socket
     from hsm.keys.exchange import load_party_keys, load_party_zmk
-    from simulators.issuer.server import serve_issuer
+    from simulators.issuer.serve import serve_issuer
 
     scenario = issuer_scenario(config, options["name"], options.get("scenario"))
     shared = bool(scenario.pin_key or scenario.mac_key)

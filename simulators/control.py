@@ -20,8 +20,8 @@ from messages.message import Message
 from simulators.book import BookLine
 from simulators.errors import ControlError, SimulatorError
 from simulators.faults import FaultRule
-from simulators.issuer import Issuer
 from simulators.issuer.accounts import AccountRule
+from simulators.issuer.server import Core
 
 MAX_COMMAND_BYTES = 65_536
 LINES_AT_ONCE = 500
@@ -42,7 +42,17 @@ COMMANDS: dict[str, str] = {
 class Controlled(Protocol):
     """What a control socket controls: `simulators.issuer.server.IssuerServer`."""
 
-    issuer: Issuer
+    issuer: Core
+
+    def refuse(self, seconds: float, *, listening: bool = True) -> None: ...
+
+    def drop(self) -> None: ...
+
+    def list_card(self, pan: str, action: str) -> Message: ...
+
+    def manage(self, what: str, day: str = "") -> Message: ...
+
+    async def answer_of(self, message: Message, timeout_s: float = 10.0) -> str: ...
 
     def chargeback(self, reference: str, amount_minor: int | None = None) -> Message: ...
 
@@ -217,7 +227,12 @@ def _accounts(command: dict[str, Any], server: Controlled) -> Result:
 
 def _stats(command: dict[str, Any], server: Controlled) -> Result:
     issuer = server.issuer
-    return (), {"transactions": len(issuer.entries), "accounts": len(issuer.accounts), "counts": issuer.stats}
+    return (), {
+        "transactions": issuer.transactions,
+        "accounts": len(issuer.accounts),
+        "signed_on": issuer.signed_on,
+        "counts": issuer.stats,
+    }
 
 
 _HANDLERS: dict[str, Callable[[dict[str, Any], Controlled], Result]] = {

@@ -7,10 +7,13 @@ from the scenario's default on first use.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import date
 
 import msgspec
 
 from messages.card import luhn_valid
+from messages.errors import MoneyError
+from messages.money import numeric_currency
 
 MAX_ACCOUNTS = 1_000_000
 
@@ -31,6 +34,20 @@ TEST_CARDS: dict[str, str] = {
 }
 
 
+# What may be wrong with a card itself: status → DE 39.
+# Source: ISO 8583:1987 response codes.
+STATUSES: dict[str, str] = {
+    "open": "",
+    "lost": "41",
+    "stolen": "43",
+    "pick-up": "04",
+    "blocked": "62",
+    "expired": "54",
+    "suspected": "59",
+    "closed": "14",
+}
+
+
 class AccountRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """[[account]]: one card by `pan`, or all cards that start with `prefix`; the longest prefix wins.
 
@@ -39,6 +56,14 @@ class AccountRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         currency: ISO 4217 alphabetic; "" for any.
         pin: 4–12 digits; "" where the card has none.
         response_code: DE 39 that every request gets; "" for an open account.
+        status: one of `STATUSES`; `response_code` counts more.
+        expiry: YYMM; a request with another DE 14 gets 54; "" for any.
+        max_amount_minor: of one transaction (61 above it). daily_amount_minor: of a calendar day, UTC, in each
+            currency (61). daily_count: approved requests for money a day (65). 0 each for no limit.
+        cashback_minor: most cash of one purchase (61 above it); None for no limit of its own.
+        partial: approve what is left (DE 39 = 10) where more is asked.
+        verification_code: what a verification of the account is answered with: 00 or 85.
+        psn: card sequence number of the chip, 2 digits.
     """
 
     pan: str = ""
@@ -47,31 +72,112 @@ class AccountRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     currency: str = ""
     pin: str = "1234"
     response_code: str = ""
+    status: str = "open"
+    expiry: str = ""
+    max_amount_minor: int = 0
+    daily_amount_minor: int = 0
+    daily_count: int = 0
+    cashback_minor: int | None = None
+    partial: bool = False
+    verification_code: str = "00"
+    psn: str = "00"
 
     def __repr__(self) -> str:
         return f"AccountRule(balance_minor={self.balance_minor}, response_code={self.response_code!r})"
 
 
-class Account:
-    """One card's account; `used` is what is held and posted, by currency."""
+def account_problems(rule: AccountRule) -> list[str]:
+    """What is wrong with a rule, one line each; for scenario files and the control socket."""
+    problems = []
+    if bool(rule.pan) == bool(rule.prefix) or not (rule.pan or rule.prefix).isdecimal():
+        problems.append("expected either pan or prefix, digits only")
+    return problems + _field_problems(rule)
 
-    __slots__ = ("balance_minor", "currency", "pin", "response_code", "used", "wrong_pins")
+
+def _field_problems(rule: AccountRule) -> list[str]:
+    problems = []
+    if rule.status not in STATUSES:
+        problems.append(f"status must be one of {', '.join(STATUSES)}")
+    if rule.response_code and len(rule.response_code) != 2:
+        problems.append("response_code must have 2 characters")
+    if rule.verification_code not in ("00", "85"):
+        problems.append("verification_code must be 00 or 85")
+    if rule.expiry and (len(rule.expiry) != 4 or not rule.expiry.isdecimal()):
+        problems.append("expiry must be YYMM")
+    if min(rule.max_amount_minor, rule.daily_amount_minor, rule.daily_count, rule.cashback_minor or 0) < 0:
+        problems.append("limits must be >= 0")
+    if len(rule.psn) != 2 or not rule.psn.isdecimal():
+        problems.append("psn must have 2 digits")
+    if rule.pin and not (4 <= len(rule.pin) <= 12 and rule.pin.isascii() and rule.pin.isdigit()):
+        problems.append("pin must be 4–12 digits")
+    if rule.currency and not _is_currency(rule.currency):
+        problems.append("currency must be of ISO 4217, three letters")
+    return problems
+
+
+def _is_currency(code: str) -> bool:
+    try:
+        numeric_currency(code)
+    except MoneyError:
+        return False
+    return True
+
+
+def default_problems(rule: AccountRule | None) -> list[str]:
+    """The same for a [default], which names no card."""
+    return [] if rule is None else _field_problems(rule)
+
+
+class Account:
+    """One card's account.
+
+    Attributes:
+        rule: what it was made with. response_code: DE 39 of a card that is not open; "" where it is.
+        used: what is held and posted, by currency.
+        wrong_pins: in a row. last_atc: the highest transaction counter of its chip, -1 before the first.
+    """
+
+    __slots__ = ("_day", "_days_amount", "_days_count", "last_atc", "response_code", "rule", "used", "wrong_pins")
 
     def __init__(self, rule: AccountRule, response_code: str) -> None:
-        self.balance_minor = rule.balance_minor
-        self.currency = rule.currency
-        self.pin = rule.pin
+        self.rule = rule
         self.response_code = response_code
         self.used: dict[str, int] = {}
         self.wrong_pins = 0
+        self.last_atc = -1
+        self._day: date | None = None
+        self._days_amount: dict[str, int] = {}
+        self._days_count = 0
+
+    @property
+    def balance_minor(self) -> int:
+        return self.rule.balance_minor
 
     def available_minor(self, currency: str) -> int:
         """What may still be spent in `currency`; negative after a force-posted capture."""
-        return self.balance_minor - self.used.get(currency, 0)
+        return self.rule.balance_minor - self.used.get(currency, 0)
 
     def use(self, currency: str, amount_minor: int) -> None:
         """Add to what is held and posted; negative gives back."""
         self.used[currency] = self.used.get(currency, 0) + amount_minor
+
+    def over_limit(self, currency: str, amount_minor: int, today: date) -> str:
+        """DE 39 of the limit that an approval of this amount would break: 61 or 65; "" for none."""
+        rule = self.rule
+        if rule.max_amount_minor and amount_minor > rule.max_amount_minor:
+            return "61"
+        if today != self._day:
+            return "61" if rule.daily_amount_minor and amount_minor > rule.daily_amount_minor else ""
+        if rule.daily_amount_minor and self._days_amount.get(currency, 0) + amount_minor > rule.daily_amount_minor:
+            return "61"
+        return "65" if rule.daily_count and self._days_count >= rule.daily_count else ""
+
+    def count(self, currency: str, amount_minor: int, today: date) -> None:
+        """An approval, for the daily limits; reversals do not give it back."""
+        if today != self._day:
+            self._day, self._days_amount, self._days_count = today, {}, 0
+        self._days_amount[currency] = self._days_amount.get(currency, 0) + amount_minor
+        self._days_count += 1
 
 
 class Accounts:
@@ -102,7 +208,8 @@ class Accounts:
             rule = self._rule(pan)
             if rule is None or len(self._open) >= MAX_ACCOUNTS:
                 return None
-            account = self._open[pan] = Account(rule, rule.response_code or TEST_CARDS.get(pan, ""))
+            code = rule.response_code or STATUSES[rule.status] or TEST_CARDS.get(pan, "")
+            account = self._open[pan] = Account(rule, code)
         return account
 
     def set(self, rule: AccountRule) -> None:

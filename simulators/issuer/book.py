@@ -18,10 +18,16 @@ MAX_ENTRIES = 5_000_000
 
 # Every change that an answered request can meet afterwards: which part of it moves.
 CHANGES: dict[str, str] = {
+    "increment": "hold grows; the increment has an entry of its own, without a line",
     "capture": "hold → posted; the rest of the hold ends with the final one",
-    "reversal": "hold → 0; of a purchase or refund: posted → 0",
+    "reversal": "hold → 0; of a purchase or refund: posted → 0; of an increment: the hold shrinks by it",
+    "partial reversal": "hold, or what a purchase has posted, → what DE 95 says",
     "chargeback": "posted → cardholder",
 }
+
+
+# DE 39 of requests that took effect; 85: no reason to decline, of a verification of the account.
+APPROVALS = frozenset({"00", "10", "85"})
 
 
 class Entry(msgspec.Struct, eq=False, gc=False):
@@ -32,8 +38,10 @@ class Entry(msgspec.Struct, eq=False, gc=False):
     Args:
         key: network key. mti: canonical. de7, stan, acquirer_id, rrn: DE 7, 11, 32, 37 as received.
         response_code: DE 39 that it got; "" for a tombstone.
-        captures: (key, DE 39) of each capture advice, for its repeats.
+        captures: (key, DE 39) of each advice about it, for its repeats.
         chargeback: (DE 7, DE 11, amount) of one that the switch has not acknowledged.
+        parent: key of the hold that an increment has made larger; "" for everything else.
+        extra: further elements of its answer.
         account: whose balance it uses; None after a restart, for an unknown card and for a tombstone.
     """
 
@@ -53,12 +61,18 @@ class Entry(msgspec.Struct, eq=False, gc=False):
     reversed: bool = False
     captures: tuple[tuple[str, str], ...] = ()
     chargeback: tuple[str, str, int] | None = None
+    parent: str = ""
+    extra: tuple[tuple[int, str], ...] = ()
     account: Account | None = None
 
     @property
     def standing(self) -> bool:
         """False for a tombstone: reversed before it arrived."""
         return self.response_code != ""
+
+    @property
+    def approved(self) -> bool:
+        return self.response_code in APPROVALS
 
     def move(self, held_minor: int, posted_minor: int) -> None:
         """Set hold and posted; the account's balance follows."""
@@ -87,6 +101,8 @@ class EntryRecord(msgspec.Struct, array_like=True):
     reversed: bool
     captures: tuple[tuple[str, str], ...]
     chargeback: tuple[str, str, int] | None
+    parent: str = ""
+    extra: tuple[tuple[int, str], ...] = ()
 
 
 FIELDS = EntryRecord.__struct_fields__
@@ -133,7 +149,7 @@ class IssuerBook:
         return None if found is None else found[1]
 
     def note_advice(self, entry: Entry, key: str, response_code: str) -> None:
-        """Remember the answer to a capture advice on `entry`."""
+        """Remember the answer to an advice about `entry`."""
         entry.captures = (*entry.captures, (key, response_code))
         self._advices[key] = (entry, response_code)
         self.changed(entry)
@@ -169,9 +185,9 @@ class IssuerBook:
         return list(self._entries.values())
 
     def lines(self) -> Iterator[BookLine]:
-        """One line an entry, oldest first; tombstones have none."""
+        """One line an entry, oldest first; tombstones and increments have none."""
         for entry in self.entries():
-            if entry.standing:
+            if entry.standing and not entry.parent:
                 yield BookLine(
                     link=self._link,
                     key=entry.key,

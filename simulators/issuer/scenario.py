@@ -6,12 +6,14 @@ A name without a path is looked up in specs/, so `cardswitch sim issuer scenario
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
+from hsm.algorithms.emv_schemes import SCHEMES
 from hsm.algorithms.mac import AES_CMAC, ALGORITHMS
 from hsm.algorithms.pinblock import FORMATS
 from messages.address import address_of
@@ -20,25 +22,25 @@ from messages.errors import MessagesError
 from messages.framing import framing
 from simulators.errors import ScenarioError
 from simulators.faults import FaultRule, fault_problems
-from simulators.issuer.accounts import AccountRule
+from simulators.issuer.accounts import AccountRule, account_problems, default_problems
 
 S = TypeVar("S")
 
 
-class IssuerScenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One simulated issuer.
+class LinkScenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What issuers and networks have in common: one link to the switch.
 
     Args:
         name: the link's name as the switch configures it; books carry it.
-        listen: host:port; port 0 takes a free one.
+        listen: host:port; port 0 takes a free one. dial: host:port of a switch that accepts; instead of `listen`.
+        sign_on: send 0800 with DE 70 = 001 on each new connection.
         dialect: name or path; framing: as in `messages.framing`.
         party: whose exported keys it uses; "" for `name`.
         pin_key: name of its zone PIN key; "" refuses requests with DE 52. pin_format: ISO 9564 format of the blocks.
         mac_key: name of its zone authentication key; "" for a link without MACs. mac_algorithm: one of
             `hsm.algorithms.mac.ALGORITHMS`. mac_management: whether network management carries a MAC, too.
-        prefixes: its BINs; () for any card.
-        default: the account of each card that no [[account]] names; none: such cards do not exist (14).
-        pin_tries: wrong PINs in a row before 75; 0 for no limit.
+        test_keys: name → hexadecimal: keys that stand here because they protect nothing; they count more than those
+            of the exchange directory.
         seed: of the faults.
         trace_element: the element that carries the trace id; 0 for none.
         log_messages: one log line a message; off for load tests.
@@ -47,6 +49,8 @@ class IssuerScenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     name: str
     listen: str = "127.0.0.1:0"
+    dial: str = ""
+    sign_on: bool = False
     dialect: str = "iso87-ascii"
     framing: str = "2-byte-be"
     max_frame: int = 8192
@@ -56,15 +60,46 @@ class IssuerScenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     mac_key: str = ""
     mac_algorithm: str = AES_CMAC
     mac_management: bool = False
-    prefixes: tuple[str, ...] = ()
-    default: AccountRule | None = None
-    account: tuple[AccountRule, ...] = ()
+    test_keys: dict[str, str] = {}
     fault: tuple[FaultRule, ...] = ()
-    pin_tries: int = 0
     seed: int = 0
     trace_element: int = 0
     log_messages: bool = True
     max_connections: int = 256
+
+    def keys(self, exchanged: Mapping[str, bytes]) -> dict[str, bytes]:
+        """All keys by name: `exchanged` ones, and the test keys of the scenario over them."""
+        return {**exchanged, **{name: bytes.fromhex(value) for name, value in self.test_keys.items()}}
+
+
+class IssuerScenario(LinkScenario, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One simulated issuer.
+
+    Args:
+        card_value_key: name of the key of card values (CVV, CVV2); "" where it does not look at them.
+        cryptogram_key: name of its master key for cryptograms (IMK-AC); "" where it does not look at DE 55.
+        chip_scheme: how its cards use it, one of `hsm.algorithms.emv_schemes.SCHEMES`.
+        prefixes: its BINs; () for any card.
+        default: the account of each card that no [[account]] names; none: such cards do not exist (14).
+        pin_tries: wrong PINs in a row before 75; 0 for no limit.
+    """
+
+    card_value_key: str = ""
+    cryptogram_key: str = ""
+    chip_scheme: str = "emv-csk"
+    prefixes: tuple[str, ...] = ()
+    default: AccountRule | None = None
+    account: tuple[AccountRule, ...] = ()
+    pin_tries: int = 0
+
+    def __repr__(self) -> str:  # test keys are keys
+        return f"IssuerScenario({self.name!r}, {len(self.account)} accounts, {len(self.fault)} faults)"
+
+    @property
+    def key_names(self) -> tuple[str, ...]:
+        """The keys that it needs."""
+        named = (self.pin_key, self.mac_key, self.card_value_key, self.cryptogram_key)
+        return tuple(name for name in named if name)
 
 
 def load_scenario(name_or_path: str) -> IssuerScenario:
@@ -95,9 +130,9 @@ def scenario_from(table: dict[str, Any], source: str = "scenario") -> IssuerScen
     else:
         problems += _contradictions(scenario)
     problems += [
-        f"[[account]] {number}: expected either pan or prefix, digits only"
+        f"[[account]] {number}: {problem}"
         for number, rule in enumerate(accounts, 1)
-        if bool(rule.pan) == bool(rule.prefix) or not (rule.pan or rule.prefix).isdecimal()
+        for problem in account_problems(rule)
     ]
     problems += [
         f"[[fault]] {number}: {problem}" for number, rule in enumerate(faults, 1) for problem in fault_problems(rule)
@@ -138,10 +173,12 @@ def _contradictions(scenario: IssuerScenario) -> list[str]:
     problems = []
     if not scenario.name or "|" in scenario.name:
         problems.append("name must not be empty or contain '|'")
-    try:
-        address_of(scenario.listen)
-    except ValueError as error:
-        problems.append(f"listen: {error}")
+    for name, address in (("listen", scenario.listen), ("dial", scenario.dial)):
+        try:
+            if address:
+                address_of(address)
+        except ValueError as error:
+            problems.append(f"{name}: {error}")
     try:
         load_dialect(scenario.dialect)
         framing(scenario.framing, scenario.max_frame)
@@ -152,6 +189,21 @@ def _contradictions(scenario: IssuerScenario) -> list[str]:
         problems.append(f"pin_format must be one of {', '.join(map(str, FORMATS))}")
     if scenario.mac_algorithm not in ALGORITHMS:
         problems.append(f"mac_algorithm must be one of {', '.join(ALGORITHMS)}")
+    if scenario.chip_scheme not in SCHEMES:
+        problems.append(f"chip_scheme must be one of {', '.join(SCHEMES)}")
+    problems += [f"[default]: {problem}" for problem in default_problems(scenario.default)]
+    problems += [
+        f"test_keys.{name}: {_key_problem(value)}" for name, value in scenario.test_keys.items() if _key_problem(value)
+    ]
     if scenario.pin_tries < 0 or scenario.max_connections < 1:
         problems.append("pin_tries must be >= 0 and max_connections >= 1")
     return problems
+
+
+def _key_problem(value: str) -> str:
+    """What is wrong with a test key; never the key."""
+    try:
+        length = len(bytes.fromhex(value))
+    except ValueError:
+        length = 0
+    return "" if length in (16, 24, 32) else "must be 32, 48 or 64 hexadecimal digits"

@@ -123,7 +123,7 @@ class World:
         """Start everything and wait until links are up."""
         for name, server in self.issuers.items():
             self.nursery.start_soon(self._serve_issuer, f"{name}:1", server)
-            self.nursery.start_soon(server.run_chargebacks)
+            self.nursery.start_soon(server.run_started)
         for number in range(workers):
             await self.start_worker(number)
         for client in self.clients.values():

@@ -119,4 +119,4 @@ def test_impossible_rules_are_refused(rule: FaultRule, problem: str) -> None:
 
 def test_every_kind_says_what_it_does() -> None:
     for kind, traits in KINDS.items():
-        assert set(traits) == {"booked", "answered", "delayed"}, kind
+        assert set(traits) == {"booked", "answered", "delayed", "optional"}, kind

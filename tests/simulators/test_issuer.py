@@ -11,8 +11,9 @@ from simulators.errors import SimulatorError
 from simulators.faults import FaultRule
 from simulators.issuer import Disconnect, Send
 from simulators.issuer.accounts import TEST_CARDS, AccountRule
-from simulators.issuer.core import CHECKS, REQUESTS
-from tests.simulators.samples import NOW, PAN, ZPK, about, issuer, request, standing, told
+from simulators.issuer.checks import CHECKS
+from simulators.issuer.core import REQUESTS
+from tests.simulators.samples import CVK, IMK, NOW, PAN, ZPK, about, chip_data, issuer, request, standing, told
 
 
 def test_an_authorization_holds_and_a_purchase_posts() -> None:
@@ -78,8 +79,11 @@ def test_well_known_cards_get_their_answer(pan: str, code: str) -> None:
 
 def test_each_check_has_its_answer() -> None:
     core = issuer(
+        cvk=CVK,
+        imk=IMK,
         pin_tries=1,
         account=(
+            AccountRule(pan="4111111111111111", max_amount_minor=900),
             AccountRule(pan="4000056655665556", balance_minor=5),
             AccountRule(pan="4000002500003155", currency="USD"),
             AccountRule(pan="4000002760003184", response_code="62"),
@@ -93,13 +97,19 @@ def test_each_check_has_its_answer() -> None:
         "account blocked": request(2, e2="4000002760003184"),
         "wrong PIN": request(3, e52=wrong_pin),
         "PIN tries exceeded": request(4, e52=wrong_pin),
+        "card expired": request(8, e14="2602"),
+        "wrong cryptogram": request(9, e55=chip_data()[:-2] + "FF"),
+        "transaction counter seen before": request(10, e55=chip_data(t82="1801")),
+        "wrong card value": request(11, e14="3012", e48="9203000"),
+        "over a limit": request(12, 901, e2="4111111111111111"),
         "currency not of this account": request(5, e2="4000002500003155"),
         "payment of zero": request(6, 0, "0200"),
         "not enough money": request(7, 6, e2="4000056655665556"),
     }
     assert set(cases) == set(CHECKS)
+    assert told(core, request(92, e55=chip_data())) == "00"
     answers = {name: told(core, message) for name, message in cases.items()}
-    assert answers == {**CHECKS, "account blocked": "62"}
+    assert answers == {**CHECKS, "account blocked": "62", "over a limit": "61"}
 
 
 def test_zero_may_be_authorized_to_verify_an_account() -> None:
@@ -217,7 +227,7 @@ def test_a_refund_is_a_line_of_its_own_and_gives_back() -> None:
 @pytest.mark.parametrize("mti", sorted(REQUESTS))
 def test_each_missing_element_is_a_format_error(mti: str) -> None:
     for number in REQUESTS[mti][0]:
-        message = about(request(1), 2, mti, e70="001")
+        message = about(request(1), 2, mti, e15="0304", e70="001")
         assert told(issuer(), message) != "30"
         del message.elements[number]
         assert told(issuer(), message) == "30", number

@@ -22,7 +22,7 @@ from simulators.control import ask_book
 from simulators.faults import FaultRule
 from simulators.issuer.accounts import AccountRule
 from simulators.issuer.scenario import IssuerScenario
-from simulators.issuer.server import serve_issuer
+from simulators.issuer.serve import serve_issuer
 from simulators.load import LoadConfig, run_load
 from simulators.load.lane import LaneConfig
 from simulators.load.mix import MixConfig

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -18,7 +20,7 @@ from simulators.errors import ControlError, Unanswered
 from simulators.faults import FaultRule
 from simulators.issuer.accounts import AccountRule
 from simulators.issuer.scenario import IssuerScenario
-from simulators.issuer.server import serve_issuer
+from simulators.issuer.serve import serve_issuer
 
 ZPK = bytes.fromhex("0123456789ABCDEFFEDCBA9876543210")
 CARD = Card("4242424242424242", pin="1234")
@@ -162,7 +164,7 @@ def test_a_chargeback_is_repeated_until_acknowledged(tmp_path: Path) -> None:
 
 def test_faults_are_set_and_cleared_while_it_runs(tmp_path: Path) -> None:
     async def script(client: AcquirerClient, control: Path) -> None:
-        def say(command: str, **arguments: object) -> list[dict[str, object]]:
+        def say(command: str, **arguments: Any) -> list[dict[str, Any]]:
             return ask(control, command, **arguments)
 
         rule = {"kind": "decline", "response_code": "61", "amount_minor": 777}
@@ -180,7 +182,7 @@ def test_faults_are_set_and_cleared_while_it_runs(tmp_path: Path) -> None:
         assert account["used"] == {"EUR": 777}
         for broken in ({"kind": "rain"}, {"kind": "delay"}, {"kind": "silence", "rate": 2.0}):
             with pytest.raises(ControlError):
-                await trio.to_thread.run_sync(lambda broken=broken: say("fault", rule=broken))
+                await trio.to_thread.run_sync(partial(say, "fault", rule=broken))
         with pytest.raises(ControlError, match="unknown command"):
             await trio.to_thread.run_sync(lambda: say("dance"))
 

@@ -1,0 +1,90 @@
+"""One connection of a simulated party: honest answers in one send, spoiled ones as their fault wants them.
+
+Encoded frames of the shell go in, bytes leave on the wire. A fault of framing lasts: after half a frame nothing more is
+sent on this connection.
+"""
+
+from __future__ import annotations
+
+import random
+
+import trio
+
+from messages.framing import Framing
+from simulators.wire import Wire
+
+MAX_HELD = 1_000  # frames that wait for the next one, or for slow bytes before them
+
+
+class Line:
+    """A wire with its faults.
+
+    Args:
+        nursery: where slow bytes leave from; ends with the connection.
+        lost: what the wire raises where the connection is gone.
+    """
+
+    def __init__(self, wire: Wire, nursery: trio.Nursery, lost: tuple[type[Exception], ...]) -> None:
+        self.wire = wire
+        self._nursery = nursery
+        self._lost = lost
+        self._silent = False
+        self._slow = False
+        self._behind: list[bytes] = []  # what waits until slow bytes are out
+        self._held: list[bytes] = []  # what leaves after the next frame
+
+    async def send(self, frames: bytes) -> None:
+        """Whole frames; what was held back leaves behind them. Errors as of `Wire.send`."""
+        if self._silent or not frames:
+            return
+        if self._held:
+            frames += b"".join(self._held)
+            self._held.clear()
+        if self._slow:
+            if len(self._behind) < MAX_HELD:
+                self._behind.append(frames)
+            return
+        await self.wire.send(frames)
+
+    async def send_half(self, frame: bytes) -> None:
+        """The first half of a frame, and nothing after it."""
+        await self.send(frame[: len(frame) // 2])
+        self._silent = True
+
+    def send_after_next(self, frame: bytes, delay_s: float) -> None:
+        """Hold a frame back until another has left, or for `delay_s`."""
+        if len(self._held) < MAX_HELD:
+            self._held.append(frame)
+            self._nursery.start_soon(self._release, delay_s)
+
+    def send_slowly(self, frame: bytes, delay_s: float) -> None:
+        """One byte a segment, over `delay_s`; what comes meanwhile waits."""
+        if self._slow:
+            self._behind.append(frame)
+            return
+        self._slow = True
+        self._nursery.start_soon(self._trickle, frame, delay_s)
+
+    async def _release(self, delay_s: float) -> None:
+        await trio.sleep(delay_s)
+        held, self._held = self._held, []
+        try:
+            await self.send(b"".join(held))
+        except self._lost:
+            return
+
+    async def _trickle(self, frame: bytes, delay_s: float) -> None:
+        try:
+            for at in range(len(frame)):
+                await self.wire.send(frame[at : at + 1])
+                await trio.sleep(delay_s / len(frame))
+            self._slow = False
+            behind, self._behind = self._behind, []
+            await self.send(b"".join(behind))
+        except self._lost:
+            return
+
+
+def garbage(frame: bytes, framing: Framing, source: random.Random) -> bytes:
+    """A frame of random bytes, as long as `frame`."""
+    return framing.encode(source.randbytes(max(1, len(frame) - len(framing.encode(b"")))))

@@ -1,0 +1,123 @@
+"""An issuer's totals of a business day: what it has booked for each acquirer and currency, as reconciliation counts it.
+
+The issuer's requests and advices add to them; reconciliation messages are checked against them, a network settles by
+them. A request that is undone counts as itself and as its reversal.
+
+Source: ISO 8583:1987 DE 74–77, 86–89, 97, 66.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+MAX_SUMS = 10_000  # days × acquirers × currencies; the oldest go first
+
+
+class Sums(msgspec.Struct):
+    """Numbers and amounts in minor units, all >= 0; `debits` is what cardholders paid."""
+
+    debits: int = 0
+    debits_minor: int = 0
+    debit_reversals: int = 0
+    debit_reversals_minor: int = 0
+    credits: int = 0
+    credits_minor: int = 0
+    credit_reversals: int = 0
+    credit_reversals_minor: int = 0
+
+    @property
+    def net_minor(self) -> int:
+        """Debits minus credits, reversals taken off."""
+        return self.debits_minor - self.debit_reversals_minor - self.credits_minor + self.credit_reversals_minor
+
+    def add(self, other: Sums) -> None:
+        for name in Sums.__struct_fields__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+    def elements(self) -> dict[int, str]:
+        """DE 74–77, 86–89 and 97."""
+        return {
+            74: f"{self.credits:010d}",
+            75: f"{self.credit_reversals:010d}",
+            76: f"{self.debits:010d}",
+            77: f"{self.debit_reversals:010d}",
+            86: f"{self.credits_minor:016d}",
+            87: f"{self.credit_reversals_minor:016d}",
+            88: f"{self.debits_minor:016d}",
+            89: f"{self.debit_reversals_minor:016d}",
+            97: f"{'C' if self.net_minor < 0 else 'D'}{abs(self.net_minor):016d}",
+        }
+
+    def agrees(self, elements: Mapping[int, str]) -> bool:
+        """Whether the totals in a reconciliation message come to the same.
+
+        A payment that one side never approved and the other took back again counts on one side only, and on it
+        twice: numbers and amounts are compared after reversals are taken off.
+        """
+        theirs = {number: int(elements.get(number, "0") or "0") for number in (74, 75, 76, 77, 86, 87, 88, 89)}
+        return (
+            theirs[76] - theirs[77] == self.debits - self.debit_reversals
+            and theirs[74] - theirs[75] == self.credits - self.credit_reversals
+            and theirs[88] - theirs[89] == self.debits_minor - self.debit_reversals_minor
+            and theirs[86] - theirs[87] == self.credits_minor - self.credit_reversals_minor
+        )
+
+
+class Totals:
+    """Sums by business day (MMDD), acquirer (DE 32) and currency (alphabetic).
+
+    Attributes:
+        day: the business day that is counted now; "" before the first cut-over.
+    """
+
+    def __init__(self) -> None:
+        self.day = ""
+        self._sums: dict[tuple[str, str, str], Sums] = {}
+
+    def debit(self, acquirer_id: str, currency: str, amount_minor: int) -> None:
+        sums = self._of(acquirer_id, currency)
+        sums.debits += 1
+        sums.debits_minor += amount_minor
+
+    def credit(self, acquirer_id: str, currency: str, amount_minor: int) -> None:
+        sums = self._of(acquirer_id, currency)
+        sums.credits += 1
+        sums.credits_minor += amount_minor
+
+    def reverse(self, acquirer_id: str, currency: str, posted_minor: int, *, whole: bool = True) -> None:
+        """Take `posted_minor` back: of a purchase where it is positive, of a refund where it is negative."""
+        sums = self._of(acquirer_id, currency)
+        if posted_minor > 0:
+            sums.debit_reversals += whole
+            sums.debit_reversals_minor += posted_minor
+        elif posted_minor < 0:
+            sums.credit_reversals += whole
+            sums.credit_reversals_minor -= posted_minor
+
+    def cut_over(self, day: str) -> None:
+        """What comes from now on belongs to `day`."""
+        self.day = day
+
+    def of(self, day: str, currency: str) -> Sums:
+        """The sums of a day and currency over all acquirers; those before the first cut-over for an unknown day."""
+        found = Sums()
+        days = {known for known, _, _ in self._sums}
+        for (known, _, held), sums in self._sums.items():
+            if held == currency and known == (day if day in days else ""):
+                found.add(sums)
+        return found
+
+    def rows(self) -> list[tuple[str, str, str, Sums]]:
+        """(day, acquirer, currency, sums), oldest first."""
+        return [(day, acquirer, currency, sums) for (day, acquirer, currency), sums in self._sums.items()]
+
+    def _of(self, acquirer_id: str, currency: str) -> Sums:
+        key = (self.day, acquirer_id.lstrip("0"), currency)
+        sums = self._sums.get(key)
+        if sums is None:
+            while len(self._sums) >= MAX_SUMS:
+                del self._sums[next(iter(self._sums))]
+            sums = self._sums[key] = Sums()
+        return sums
