@@ -106,6 +106,40 @@ def sim_issuer(
     run_process("issuer", config, state, name=name, scenario=scenario)
 
 
+@sim_app.command("acquirer")
+def sim_acquirer(
+    name: Annotated[str | None, typer.Argument(help="Name of an acquirer link of the configuration.")] = None,
+    scenario: Annotated[Path | None, typer.Option(help="Scenario file: cards, mix, pace, faults.")] = None,
+    replay: Annotated[Path | None, typer.Option(help="Send these messages: JSON or hex, one a line.")] = None,
+    count: Annotated[int | None, typer.Option(min=1, help="Requests at most.")] = None,
+    seconds: Annotated[float | None, typer.Option(min=0.01, help="Seconds at most.")] = None,
+    rate: Annotated[float | None, typer.Option(min=0, help="Requests a second; 0: as fast as answers come.")] = None,
+    concurrency: Annotated[int | None, typer.Option(min=1, help="Customers at the same time.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of cards, amounts and faults.")] = None,
+    book: Annotated[Path | None, typer.Option(help="Where its book goes.")] = None,
+    config: ConfigOption = None,
+    state: StateOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run an acquirer simulator: it replays a file, makes up a shop day, or load-tests."""
+    from functools import cache
+
+    from console.acquirer_command import AcquirerRun, run_acquirer
+
+    wanted = AcquirerRun(
+        name=name,
+        scenario=scenario,
+        replay=replay,
+        count=count,
+        seconds=seconds,
+        rate=rate,
+        concurrency=concurrency,
+        seed=seed,
+        book=book,
+    )
+    raise typer.Exit(run_acquirer(cache(lambda: load_running(config, state)), wanted, as_json))
+
+
 @app.command()
 def decode(
     message: SourceArgument = None,

@@ -64,6 +64,7 @@ KINDS: dict[str, frozenset[str]] = {
     "reconciliation": frozenset({"free", "advice"}),  # 0500, 0520
     "administrative": frozenset({"free", "advice"}),  # 0600, 0620
     "cut-over": frozenset({"free", "advice"}),  # 0800, DE 70 = 201
+    "other": frozenset({"free"}),  # anything else that is sent from a file
 }
 
 # Which answers end a message. Some do not end an advice or a reversal: the other side, or a key, was away just now.
@@ -222,7 +223,7 @@ def _shrinks(request: Request) -> None:
 def _captures(request: Request) -> None:
     original, amount = request.original, request.approved_minor
     assert original is not None
-    final = request.message.elements[60] == "F"
+    final = not request.message.elements.get(60, "F").startswith("P")
     original.held_minor = 0 if final else max(0, original.held_minor - amount)
     original.posted_minor += amount
 

@@ -91,6 +91,7 @@ class AcquirerClient:
         self._connected = trio.Event()
         self._waiters: dict[str, _Waiter] = {}
         self._nursery: trio.Nursery | None = None
+        self._reversing = 0  # late reversals that wait or are under way
 
     @property
     def connected(self) -> bool:
@@ -109,6 +110,11 @@ class AcquirerClient:
         with trio.move_on_after(timeout_s):
             await self._connected.wait()
         return self.connected
+
+    async def quiet(self) -> None:
+        """Wait until no late reversal waits or is under way."""
+        while self._reversing:  # noqa: ASYNC110 (at the end of a run)
+            await trio.sleep(FIRST_PAUSE_S)
 
     async def perform(self, request: Request) -> Request:
         """Send a request and do what an acquirer does until its end is known.
@@ -245,15 +251,17 @@ class AcquirerClient:
 
     async def _reverse_later(self, request: Request, delay_s: float) -> None:
         """Take back what may have been answered by now, as a terminal does that has printed no receipt."""
-        await trio.sleep(delay_s)
-        taken_back = request.state in (State.ASKED, State.APPROVED) and request.reversal is None
-        if not taken_back or request.open_changes or request.is_("free"):
-            return
-        reversal = self.acquirer.give_up(request, self.clock())
+        self._reversing += 1
         try:
-            await self._bring_to_its_end(reversal, reversal.message)
+            await trio.sleep(delay_s)
+            taken_back = request.state in (State.ASKED, State.APPROVED) and request.reversal is None
+            if taken_back and not request.open_changes and not request.is_("free"):
+                reversal = self.acquirer.give_up(request, self.clock())
+                await self._bring_to_its_end(reversal, reversal.message)
         except Unanswered as error:
             log.warning("unanswered", link=self.acquirer.profile.link, error=str(error))
+        finally:
+            self._reversing -= 1
 
     def _start(self, job: Callable[..., Awaitable[None]], *arguments: object) -> None:
         assert self._nursery is not None

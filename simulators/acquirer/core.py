@@ -24,7 +24,7 @@ from messages.money import numeric_currency
 from messages.mti import canonical_mti, is_response, repeat_mti, response_mti
 from messages.trace import trace_id
 from simulators.acquirer import till
-from simulators.acquirer.book import Event, Request, abandon, answered
+from simulators.acquirer.book import KINDS, Event, Request, abandon, answered
 from simulators.acquirer.profile import AcquirerProfile, Card
 from simulators.acquirer.till import Till
 from simulators.acquirer.totals import DayTotals
@@ -144,9 +144,6 @@ class Acquirer:
     def reversal(self, original: Request, now: datetime, *, advice: bool = False) -> Request:
         """Take back a request in full: 0400, or 0420 where nobody waits for the answer."""
         message = Message("0420" if advice else "0400", self._till.about(original.message, now))
-        if original.kind == "increment":
-            assert original.original is not None
-            original.original.open_changes += 1
         return self._change(message, "reversal", original, now)
 
     def reduction(self, original: Request, left_minor: int, now: datetime, *, advice: bool = False) -> Request:
@@ -208,9 +205,15 @@ class Acquirer:
         self._offers[pairing_key(message)] = offer
         return message
 
-    def adopt(self, message: Message, kind: str, now: datetime) -> Request:
-        """Take over a request that somebody else has built and sent (the load generator, a file)."""
-        return self._register(message, kind, None, now)
+    def adopt(self, message: Message, kind: str, now: datetime, original: Request | None = None) -> Request:
+        """Take over a request that somebody else has built (the load generator, a file); `kind` one of `KINDS`."""
+        if original is not None and "changes" in KINDS[kind]:
+            return self._change(message, kind, original, now)
+        return self._register(message, kind, original, now)
+
+    def numbers(self, now: datetime) -> dict[int, str]:
+        """DE 7, 11, 12, 13 and 37 of the next message."""
+        return self._till.numbers(now)
 
     # What happens then
 
@@ -293,6 +296,8 @@ class Acquirer:
         """A request that its original waits for."""
         request = self._register(message, kind, original, now)
         original.open_changes += 1
+        if kind == "reversal" and original.kind == "increment" and original.original is not None:
+            original.original.open_changes += 1  # the hold shrinks again
         return request
 
     def _register(self, message: Message, kind: str, original: Request | None, now: datetime) -> Request:
