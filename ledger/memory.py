@@ -130,6 +130,11 @@ class MemoryJournal:
         """What `cardswitch saf retry` does in PostgreSQL."""
         self._advices = dict(sorted([*self._advices.items(), (advice_id, self._parked.pop(advice_id))]))
 
+    def drop(self, advice_id: int) -> None:
+        """What `cardswitch saf drop` does in PostgreSQL."""
+        self._advices.pop(advice_id, None)
+        self._parked.pop(advice_id, None)
+
     async def backlog(self, link: str, limit: int) -> Backlog:
         """See `Journal.backlog`."""
         await self._enter()

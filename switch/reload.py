@@ -1,7 +1,7 @@
 """Reload: a worker takes routes, breakers, stand-ins, fraud rules and limits of stored advices from its file again.
 
-SIGHUP or a command on the control socket asks for it; `console/` gives the function that reads the file. All or nothing:
-a file with an error changes nothing. What cannot be changed in a running worker is named and left alone.
+SIGHUP or a command on the control socket asks for it; `console/` gives the function that reads the file. All or
+nothing: a file with an error changes nothing. What cannot be changed in a running worker is named and left alone.
 """
 
 from __future__ import annotations

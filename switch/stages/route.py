@@ -1,7 +1,7 @@
 """Stage 3: which issuer link, by the card's leading digits and what is asked.
 
-An identified `Request` goes in; its `route` is filled in, or a `Decline` comes out. Departs from the design's order: the
-intent names the issuer, because recovery must know from it where the reversal goes.
+An identified `Request` goes in; its `route` is filled in, or a `Decline` comes out. Departs from the design's order:
+the intent names the issuer, because recovery must know from it where the reversal goes.
 """
 
 from __future__ import annotations
