@@ -34,7 +34,7 @@ from switch.stages.answer import answer_message, told_by
 from switch.stages.identify import authenticate, identify
 from switch.stages.record import intent_of
 from switch.stages.request import Decline, Request
-from switch.stages.screen import WITH_CARD, given_trace_id, screen
+from switch.stages.screen import SIGNED_OFF, SUSPENDED, WITH_CARD, given_trace_id, screen
 
 log = structlog.get_logger("switch.pipeline")
 
@@ -43,7 +43,8 @@ OWN_DEADLINE_S = 10.0  # of requests that wait for our own books only
 MAX_REFUSED = 10_000  # keys kept of requests that were declined while the journal was away
 OVERLOADED = Decline("91", "overloaded")
 JOURNAL_AWAY = Decline("96", "journal_unavailable")
-HSM_AWAY, SIGNED_OFF = "hsm_unavailable", "signed_off"
+HSM_AWAY = "hsm_unavailable"
+NOT_NOW = frozenset({SIGNED_OFF, SUSPENDED})  # reasons that say nothing about what a repeat repeats
 
 
 class Unsaid(Exception):
@@ -111,11 +112,27 @@ class Pipeline:
         self.in_flight += 1
         self._nursery.start_soon(self._serve, request)
 
-    def refuse(self, port: AcquirerPort, session: Session, message: Message, frame: bytes, decline: Decline) -> None:
-        """Answer a message that goes no further: it could be read in part only, or there is no place for it."""
-        self._meters.count("declines", decline.reason)
+    def refuse(
+        self, port: AcquirerPort, session: Session, message: Message, frame: bytes, told: dict[int, str], reason: str
+    ) -> None:
+        """Answer a message that goes no further: it breaks a rule, could be read in part only, or is too much."""
+        self._meters.count("declines", reason)
         request = Request(port.link, session, message, frame, self._clock.now(), perf_counter())
-        self._send_plain(request, {39: decline.response_code})
+        if not session.mac.covers(message.mti):
+            self._send_plain(request, told)
+        elif not session.start(self._refuse, request, told):
+            self._meters.count("unanswered", "overloaded")
+
+    async def _refuse(self, request: Request, told: dict[int, str]) -> None:
+        """An answer that no stage has looked at, with a MAC."""
+        try:
+            payload = await request.session.mac.sealed(_plain(request, told))
+        except (HsmUnavailable, HsmRefused):
+            self._send_plain(request, told)
+        except MessagesError:
+            self._meters.count("unanswered", "not_expressible")
+        else:
+            request.session.send(payload, request.frame)
 
     async def _serve(self, request: Request) -> None:
         """One request, whatever happens."""
@@ -162,7 +179,7 @@ class Pipeline:
         # Without the HSM a card can still be declined for good; other requests, and what has no key, leave no trace.
         lasting = screened is None and decline is not None and decline.reason == HSM_AWAY and request.kind in WITH_CARD
         if decline is not None and not lasting:
-            if is_repeat(request.message.mti) and (decline.response_code == "96" or decline.reason == SIGNED_OFF):
+            if is_repeat(request.message.mti) and (decline.response_code == "96" or decline.reason in NOT_NOW):
                 raise Unsaid(decline.reason)  # what it repeats may be approved
             return self._declined(decline)
         if request.key in self._refused:
@@ -173,9 +190,11 @@ class Pipeline:
             intent = intent_of(request, self._deadline_s(request))
             begun = await self._journal.begin(intent)
         except JournalUnavailable:
+            self._online.unused(request)
             return self._refuse_key(request)
         self._recording.observe(perf_counter() - now)
         if not begun.fresh:
+            self._online.unused(request)
             known = await self._repeated(request, intent, begun)
             if lasting and request.link.mac_key and known[0][39] == "00":
                 raise Unsaid(HSM_AWAY)  # its MAC is not verified: no approval for whoever that is
@@ -257,11 +276,7 @@ class Pipeline:
     def _send_plain(self, request: Request, told: dict[int, str]) -> None:
         """An answer that no stage has looked at; without a MAC."""
         try:
-            link = request.link
-            trace = link.trace_element if link.trace_element in request.message.elements else None
-            trace_id = request.message.elements[trace] if trace is not None else ""
-            message = answer_message(request.message, told, trace, trace_id)
-            request.session.send(request.session.codec.encode(message), request.frame)
+            request.session.send(request.session.codec.encode(_plain(request, told)), request.frame)
         except MessagesError:
             self._meters.count("unanswered", "not_expressible")
 
@@ -314,6 +329,12 @@ class Pipeline:
                 elapsed_ms=round((perf_counter() - request.started) * 1000, 3),
             )
         )
+
+
+def _plain(request: Request, told: dict[int, str]) -> Message:
+    trace = request.link.trace_element
+    given = request.message.elements.get(trace) if trace is not None else None
+    return answer_message(request.message, told, trace if given is not None else None, given or "")
 
 
 StoredIntentOutcome = tuple[StoredIntent, Outcome]

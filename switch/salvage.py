@@ -1,7 +1,7 @@
-"""What can still be read of a message that the dialect does not accept.
+"""What can still be read of a message that the dialect does not accept, and what its sender is told about it.
 
 Bytes and the decoder's error go in; a `Message` with everything before the fault comes out, enough to answer with
-DE 39 = 30. Called by the acquirer port.
+DE 39 = 30 and the reason in DE 44. Called by the ends of links.
 """
 
 from __future__ import annotations
@@ -10,15 +10,20 @@ import re
 
 from messages.codec import Codec
 from messages.dialect import Dialect
-from messages.errors import DecodeError
+from messages.errors import DecodeError, RuleViolation
 from messages.header import bitmap_of, mti_size, read_header
 from messages.message import Message
 
+REASON = 44  # Source: ISO 8583:1987 DE 44, additional response data; that it tells what was wrong is ours
 _ELEMENT = re.compile(r"DE (\d+)")
+_FOREIGN = {"an": re.compile(r"[^A-Za-z0-9 ]+"), "ans": re.compile(r"[^ -~]+")}  # by the kind of DE 44
 
 
 def salvage(codec: Codec, dialect: Dialect, frame: bytes, error: DecodeError) -> Message | None:
-    """The message up to the element that `error` names; None where type, DE 7 or DE 11 cannot be had."""
+    """The message up to the element that `error` names, or all of it; None where type, DE 7 or DE 11 cannot be had."""
+    if isinstance(error, RuleViolation):
+        message = error.message
+        return message if 7 in message.elements and 11 in message.elements else None
     named = _ELEMENT.match(error.path)
     if named is None or error.offset is None:
         return None
@@ -31,3 +36,13 @@ def salvage(codec: Codec, dialect: Dialect, frame: bytes, error: DecodeError) ->
     except DecodeError:
         return None
     return message if 7 in message.elements and 11 in message.elements else None
+
+
+def reason_told(dialect: Dialect, error: DecodeError) -> dict[int, str]:
+    """DE 44 of the answer: what was wrong, as far as it has room; {} where the dialect has no such text."""
+    element = dialect.elements.get(REASON)
+    foreign = _FOREIGN.get(element.kind) if element is not None else None
+    if element is None or foreign is None:
+        return {}
+    text = " ".join(foreign.sub(" ", f"{error.path} {error.reason}").split())[: element.characters].rstrip()
+    return {REASON: text if element.length_kind else text.ljust(element.characters)}

@@ -11,9 +11,8 @@ import random
 from collections.abc import Callable
 
 from hsm.commands import Hsm
-from messages.errors import DecodeError
 from messages.message import Message
-from messages.mti import is_repeat, response_mti
+from messages.mti import is_repeat
 from switch.clock import Clock
 from switch.links.limits import OverLimit, Place
 from switch.links.link_end import LinkEnd
@@ -21,13 +20,9 @@ from switch.links.network import Network
 from switch.links.session import Session
 from switch.links.settings import AcquirerLink
 from switch.meters import Meters, known_code
-from switch.salvage import salvage
-from switch.stages.request import Decline
-
-UNDECODABLE, OVER_LIMIT = Decline("30", "undecodable"), Decline("91", "over_limit")
 
 Serve = Callable[["AcquirerPort", Session, Message, bytes], None]
-Refuse = Callable[["AcquirerPort", Session, Message, bytes, Decline], None]
+Refuse = Callable[["AcquirerPort", Session, Message, bytes, dict[int, str], str], None]
 
 
 class AcquirerPort(LinkEnd):
@@ -35,7 +30,7 @@ class AcquirerPort(LinkEnd):
 
     Args:
         serve: takes each request, and calls the session's `served` once it is over; must not wait.
-        refuse: answers a request that goes no further; must not wait.
+        refuse: answers a request that goes no further, with DE 39 and the like, for a reason; must not wait.
         on_up: called when a connection is ready for advices.
     """
 
@@ -90,19 +85,10 @@ class AcquirerPort(LinkEnd):
         if is_repeat(message.mti):  # what it repeats may be approved
             self._meters.count("unanswered", "overloaded")
         else:
-            self._refuse(self, session, message, frame, OVER_LIMIT)
+            self._refuse(self, session, message, frame, {39: "91"}, over.limit)
 
     def _late(self, message: Message) -> None:
         self._meters.count("late_answers", self.name, known_code(message.elements.get(39, "")))
 
-    def undecodable(self, session: Session, frame: bytes, error: DecodeError) -> None:
-        """Say so, and answer DE 39 = 30 where type, DE 7 and DE 11 could be read."""
-        super().undecodable(session, frame, error)
-        message = salvage(self.codec, self.dialect, frame, error)
-        if message is None:
-            return
-        try:
-            response_mti(message.mti)
-        except DecodeError:
-            return
-        self._refuse(self, session, message, frame, UNDECODABLE)
+    def _refused(self, session: Session, message: Message, frame: bytes, told: dict[int, str], reason: str) -> None:
+        self._refuse(self, session, message, frame, told, reason)

@@ -63,6 +63,10 @@ class IssuerLine(LinkEnd):
     def _served(self, session: Session, message: Message, frame: bytes) -> None:
         self._serve(self, session, message, frame)
 
+    def _refused(self, session: Session, message: Message, frame: bytes, told: dict[int, str], reason: str) -> None:
+        self._meters.count("unexpected", self.name)
+        self.reception.refuse(session, message, frame, told)
+
     def _late(self, message: Message) -> None:
         """Nobody waits any more. Whoever waited has decided REVERSED and stored the reversal with it, so a late
         approval needs no further word to the issuer: the reversal is sent already, once."""

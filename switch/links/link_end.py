@@ -14,9 +14,10 @@ import structlog
 from hsm.commands import Hsm
 from messages.codec import Codec
 from messages.dialect import load_dialect
-from messages.errors import DecodeError
+from messages.errors import DecodeError, RuleViolation
 from messages.mask import masked_hex_dump
 from messages.message import Message
+from messages.mti import is_response, response_mti
 from switch.clock import Clock
 from switch.links.connections import Connections
 from switch.links.limits import Gate
@@ -26,6 +27,7 @@ from switch.links.reception import Reception
 from switch.links.session import Session
 from switch.links.settings import AcquirerLink, IssuerLink
 from switch.meters import Meters
+from switch.salvage import reason_told, salvage
 
 log = structlog.get_logger("switch.links.link_end")
 
@@ -103,12 +105,24 @@ class LinkEnd:
         self.reception.arrived(session, message, frame)
 
     def undecodable(self, session: Session, frame: bytes, error: DecodeError) -> None:
-        """Say so, with a masked dump. The link stays: the framing is sound."""
+        """Say so, with a masked dump, and answer DE 39 = 30 where type, DE 7 and DE 11 could be read.
+
+        The link stays: the framing is sound.
+        """
         self._meters.count("undecodable", self.name)
         log.error(
             "undecodable", link=self.name, peer=session.peer, error=str(error), bytes=len(frame),
             dump=masked_hex_dump(frame),
         )  # fmt: skip
+        message = salvage(self.codec, self.dialect, frame, error)
+        if message is None or not _is_request(message.mti):
+            return
+        reason = "rule" if isinstance(error, RuleViolation) else "undecodable"
+        self._refused(session, message, frame, {39: "30", **reason_told(self.dialect, error)}, reason)
+
+    def _refused(self, session: Session, message: Message, frame: bytes, told: dict[int, str], reason: str) -> None:
+        """A request that goes no further."""
+        raise NotImplementedError
 
     def _served(self, session: Session, message: Message, frame: bytes) -> None:
         """A request that is no network management."""
@@ -117,3 +131,14 @@ class LinkEnd:
     def _late(self, message: Message) -> None:
         """An answer that nobody waits for."""
         raise NotImplementedError
+
+
+def _is_request(mti: str) -> bool:
+    """Whether there is an answer to it."""
+    try:
+        if is_response(mti):
+            return False
+        response_mti(mti)
+    except DecodeError:
+        return False
+    return True

@@ -123,12 +123,12 @@ def management_answer(request: Message, told: dict[int, str]) -> Message:
     return Message("0810" if request.mti[2] == "0" else "0830", elements)
 
 
-def refusal(request: Message, response_code: str) -> Message:
-    """The answer to a request of any type that is not looked at: what identifies it, and DE 39.
+def refusal(request: Message, told: dict[int, str]) -> Message:
+    """The answer to a request of any type that is not looked at: what identifies it, and what is told, DE 39 included.
 
     Raises:
         DecodeError: its type has no answer.
     """
     elements = {number: request.elements[number] for number in ECHOED if number in request.elements}
-    elements[39] = response_code
+    elements.update(told)
     return Message(response_mti(request.mti), elements)

@@ -85,11 +85,15 @@ class Reception:
         try:
             if reason not in (MISSING, WRONG) or is_response(message.mti):
                 return  # whoever waits for an answer still waits; a request will be repeated
-            told = refusal(message, "63")
+            told = refusal(message, {39: "63"})
         except DecodeError as error:
             self._undecodable(session, frame, error)
         else:
             await self._send(session, told, frame)
+
+    def refuse(self, session: Session, message: Message, frame: bytes, told: dict[int, str]) -> None:
+        """Answer a request that is not looked at, with DE 39 and the like; its type has an answer."""
+        self._start(session, self._send, session, refusal(message, told), frame)
 
     def _take(self, session: Session, message: Message, frame: bytes) -> None:
         try:

@@ -15,8 +15,10 @@ from messages.exchange import acquirer_key, parse_original_data, transmission_ti
 from messages.message import Message
 from messages.money import alpha_currency
 from messages.trace import is_trace_id, trace_id
+from switch.links.state import LinkState
 from switch.stages.request import Decline, Request
 
+SIGNED_OFF, SUSPENDED = "signed_off", "suspended"
 # MTI without its repeat digit → what it is; where it is a table, DE 3's first two digits decide.
 # Source: ISO 8583:1987 4.1 and DE 3 (00 goods and services, 01 cash, 20 returns).
 KINDS: dict[str, Kind | dict[str, Kind]] = {
@@ -39,6 +41,13 @@ MANDATORY: dict[Kind, tuple[int, ...]] = {
     Kind.CHARGEBACK: (4, 7, 11, 49, 90),
 }
 WITH_CARD = frozenset({Kind.AUTHORIZATION, Kind.PURCHASE, Kind.REFUND})
+# States of a link in which it has no requests served. One that drains has those served that were there before.
+OUT_OF_SERVICE: dict[LinkState, Decline] = {
+    LinkState.SIGNED_OFF: Decline("58", SIGNED_OFF),
+    LinkState.SUSPENDED_OFF: Decline("58", SIGNED_OFF),
+    LinkState.CLOSED: Decline("58", SIGNED_OFF),
+    LinkState.SUSPENDED: Decline("91", SUSPENDED),
+}
 # DE 60 of a capture: more will follow, or not.
 PARTIAL_CAPTURE = "P"
 
@@ -87,9 +96,7 @@ def _missing(request: Request, kind: Kind) -> Decline | None:
         return Decline("30", "element_missing", "DE 32 or DE 41 is needed")
     if kind in WITH_CARD and not 12 <= len(pan_of(request.message)) <= 19:
         return Decline("30", "element_missing", "DE 2 or DE 35 with 12–19 digits is needed")
-    if not request.session.carries_traffic:
-        return Decline("58", "signed_off", f"link {request.link.name} is {request.session.state}")
-    return None
+    return OUT_OF_SERVICE.get(request.session.state)
 
 
 def _read(request: Request, kind: Kind) -> Decline | None:

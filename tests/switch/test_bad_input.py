@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 import structlog
 import trio
 
 from messages.codec import Codec
-from messages.dialect import load_dialect
-from messages.errors import DecodeError
+from messages.dialect import Dialect, load_dialect
+from messages.errors import DecodeError, RuleViolation
 from messages.framing import framing
 from messages.message import Message
 from switch.links.network import Wire
-from switch.salvage import salvage
+from switch.salvage import reason_told, salvage
 from tests.simulation.world import World
 from tests.switch.desk import VISA, in_world, purchase, surrogate, told
 
@@ -76,6 +77,7 @@ def test_a_broken_element_is_answered_30_and_the_link_stays(events: list[structl
         answer = await raw(wire, broken)
         assert answer is not None
         assert (answer.mti, answer.elements[39], answer.elements[11]) == ("0210", "30", "000001")
+        assert answer.elements[44] == "DE 41 expected printable"  # all that it has room for
         good = await raw(wire, Codec(load_dialect("iso87-ascii")).encode(purchase("000002", de2=surrogate(world))))
         assert good is not None and good.elements[39] == "00"
         assert world.counted("undecodable", "gateway") == 1
@@ -143,10 +145,54 @@ def test_salvage_reads_up_to_the_fault_in_both_dialects() -> None:
         assert (message.mti, message.elements[7], message.elements[11]) == ("0200", "0314092653", "000001")
 
 
+def test_what_was_wrong_is_told_as_far_as_the_dialect_has_room() -> None:
+    dialect = load_dialect("iso87-ascii")
+    error = DecodeError("DE 4", 17, "expected 12 digits")
+    assert reason_told(dialect, error) == {44: "DE 4 expected 12 digits"}
+    element = dialect.elements[44]
+
+    def with_44(**changes: object) -> Dialect:
+        changed = {**dialect.elements, 44: msgspec.structs.replace(element, **changes)}
+        return msgspec.structs.replace(dialect, elements=changed)
+
+    other = DecodeError("55.9F26", 3, "expected 8 bytes; got 7")
+    assert reason_told(with_44(kind="an"), other) == {44: "55 9F26 expected 8 bytes"}
+    fixed = reason_told(with_44(length_kind=0), error)
+    assert fixed == {44: "DE 4 expected 12 digits  "}
+    assert reason_told(with_44(kind="n"), error) == {}
+    without = {number: element for number, element in dialect.elements.items() if number != 44}
+    assert reason_told(msgspec.structs.replace(dialect, elements=without), error) == {}
+
+
+def test_what_breaks_a_rule_is_salvaged_whole() -> None:
+    dialect = load_dialect("iso87-ascii")
+    for changes, salvaged in (({}, True), ({"de11": ""}, False)):
+        message = purchase(**changes)
+        error = RuleViolation("DE 49", "mandatory", message)
+        assert (salvage(Codec(dialect), dialect, b"", error) is message) is salvaged
+
+
+def test_what_an_issuer_starts_and_cannot_be_read_is_answered_30() -> None:
+    async def script(world: World) -> None:
+        server = world.issuers["beta"]
+        (line,) = server._lines
+        broken = server._codec.encode(Message("0422", {7: "0314092655", 11: "000777", 41: "TERM0001"}))[:-3]
+        heard: list[Message] = []
+        server.issuer.receive = lambda message, now: heard.append(message) or []  # type: ignore[method-assign,func-returns-value]
+        await line.wire.send(framing().encode(broken))
+        await trio.sleep(1.0)
+        assert [(message.mti, message.elements[39], message.elements[11]) for message in heard] == [
+            ("0432", "30", "000777")
+        ]
+        assert world.counted("undecodable", "beta") == 1
+
+    in_world(script)
+
+
 def test_an_unknown_message_from_an_issuer_is_answered_12() -> None:
     async def script(world: World) -> None:
         server = world.issuers["alpha"]
-        wire = server._wires[0]
+        wire = server._lines[0].wire
         await wire.send(framing().encode(server._sealing.encode(purchase(mti="0300"))))
         await trio.sleep(1.0)
         assert world.counted("unexpected", "alpha") == 1
