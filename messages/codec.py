@@ -3,9 +3,11 @@
 A set of elements that was seen a few times gets a function of its own, written and compiled by
 `decoder_source` and `encoder_source`; what is rare goes through the interpreter. Peers choose the sets, so
 the functions live in bounded caches, and a set has to come `COMPILE_AFTER` times before it is worth one:
-compiling costs as much as some twenty interpreted messages, and a peer that never repeats itself never gets it.
+compiling costs as much as some thirty interpreted messages, and a peer that never repeats itself never gets it.
 
-Both ways accept and refuse exactly the same. A refusal always comes from the interpreter, with the reason.
+Both ways accept and refuse exactly the same. A refusal always comes from the interpreter, with the reason. Messages
+with a bitmap among their elements (`Dialect.tertiary` is "element") are always decoded by it: which elements they have
+shows only on the way.
 """
 
 from __future__ import annotations
@@ -15,11 +17,12 @@ from typing import TypeVar
 
 from messages import decoder_source, encoder_source
 from messages.cache import BoundedCache
+from messages.charsets import latin, page_of, wire
 from messages.decoder_source import Decoder, compile_decoder
-from messages.dialect import Dialect
+from messages.dialect import Dialect, Element
 from messages.encoder_source import Encoder, compile_encoder
 from messages.errors import DecodeError, EncodeError
-from messages.header import bitmap_size, mti_size, read_header
+from messages.header import TERTIARY, announces_another, bitmap_size, mti_size, read_header
 from messages.interpreter import Interpreter
 from messages.message import Message
 
@@ -29,7 +32,7 @@ _Key = TypeVar("_Key")
 
 _MACS = (64, 128)  # a MAC is the last element, whichever of the two it is
 _MAC_BYTES = 8
-_LAST_OF_PRIMARY = 64  # elements above it need a second bitmap
+_LAST_OF_PRIMARY, _LAST_OF_SECONDARY = 64, 128  # elements above need another bitmap
 
 
 class Codec:
@@ -48,11 +51,13 @@ class Codec:
         self._seen_bitmaps: BoundedCache[bytes, int] = BoundedCache(4 * cache_size)
         self._seen_sets: BoundedCache[tuple[int, ...], int] = BoundedCache(4 * cache_size)
         self._macs: BoundedCache[bytes, tuple[int, int]] = BoundedCache(cache_size)
-        # Where the bitmaps are: they are the key of the decoders. The first byte says whether there are two.
+        # Where the bitmaps are: they are the key of the decoders. The first byte of one says whether another follows.
         self._at = mti_size(dialect)
-        self._one = slice(self._at, self._at + bitmap_size(dialect))
-        self._two = slice(self._at, self._at + 2 * bitmap_size(dialect))
-        self._last_of_one = 0x7F if dialect.bitmap_encoding == "binary" else ord("7")
+        self._size = bitmap_size(dialect)
+        self._another = announces_another(dialect)
+        one, two, self._three = (slice(self._at, self._at + count * self._size) for count in (1, 2, 3))
+        self._bitmaps = tuple(two if another else one for another in self._another)
+        self._tertiary = dialect.tertiary == "contiguous"
 
     def decode(self, data: bytes) -> Message:
         """Bytes of one frame → message.
@@ -61,13 +66,23 @@ class Codec:
             DecodeError: what is wrong, where, never the value.
         """
         try:
-            key = data[self._two if data[self._at] > self._last_of_one else self._one]
+            key = data[self._bitmaps[data[self._at]]]
+            if self._tertiary and len(key) > self._size and self._another[key[self._size]]:
+                key = data[self._three]
             message = self._decoders[key](data)
             if message is not None:
                 return message
         except decoder_source.REFUSALS:
             pass
         return self._decode_rare(data)
+
+    def partial(self, data: bytes) -> Message:
+        """As much of a message as stands before its first fault, so that it can be answered.
+
+        Raises:
+            DecodeError: not even type and bitmaps can be read.
+        """
+        return self._interpreter.partial(bytes(data))
 
     def encode(self, message: Message) -> bytes:
         """Message → bytes of one frame; bitmaps follow from its elements.
@@ -104,7 +119,7 @@ class Codec:
         if len(mac) == _MAC_BYTES:
             return covered, mac
         try:
-            return covered, a2b_hex(mac)
+            return covered, a2b_hex(latin(self._mac_page, mac))
         except ValueError:
             raise DecodeError("MAC", split, "expected 16 hexadecimal digits") from None
 
@@ -122,7 +137,9 @@ class Codec:
         if len(mac) != _MAC_BYTES:
             raise ValueError(f"a MAC has {_MAC_BYTES} bytes, got {len(mac)}")
         split = self._mac_offset(data)
-        return data[:split] + (mac if len(data) - split == _MAC_BYTES else mac.hex().upper().encode())
+        if len(data) - split == _MAC_BYTES:
+            return data[:split] + mac
+        return data[:split] + wire(self._mac_page, mac.hex().upper().encode())
 
     def offset(self, message: Message, number: int) -> int:
         """Where the value of one of its elements starts in the encoded message; a pad before it belongs to it.
@@ -137,42 +154,57 @@ class Codec:
         """
         elements = message.elements
         value = elements[number]
+        last = max(elements)
         up_to = {other: elements[other] for other in elements if other <= number}
         end = len(self.encode(Message(message.mti, up_to)))
-        if number <= _LAST_OF_PRIMARY < max(elements):
-            end += bitmap_size(self.dialect)  # the whole message has a second bitmap
-        encoding = self.dialect.elements[number].encoding
-        return end - (len(value) if encoding in ("ascii", "hex") else (len(value) + 1) // 2)
+        # The whole message has bitmaps that this one lacks.
+        if number <= _LAST_OF_PRIMARY < last:
+            end += self._size
+        if number <= _LAST_OF_SECONDARY < last and (self._tertiary or number > _LAST_OF_PRIMARY):
+            end += self._size
+        return end - _value_bytes(self.dialect.elements[number], value)
 
     @property
     def compiled(self) -> tuple[int, int]:
         """How many compiled decoders and encoders are kept now."""
         return self._decoders.entries, self._encoders.entries
 
+    @property
+    def _mac_page(self) -> str:
+        """The code page of a hexadecimal MAC."""
+        return next((page_of(self.dialect.elements[mac].encoding) for mac in _MACS if mac in self.dialect.elements), "")
+
     def _mac_offset(self, data: bytes) -> int:
         try:
-            key = data[self._two if data[self._at] > self._last_of_one else self._one]
+            key = data[self._bitmaps[data[self._at]]]
             units, end = self._macs[key]
         except (IndexError, KeyError):
-            key, units, end = self._mac_of(data)
-            self._macs.put(key, (units, end))
+            units, end = self._mac_of(data)
         split = len(data) - units
         if split < end:
             raise DecodeError("MAC", end, "the message ends before its MAC")
         return split
 
-    def _mac_of(self, data: bytes) -> tuple[bytes, int, int]:
-        """The bitmaps, how many bytes the MAC takes behind them, and where the elements start."""
+    def _mac_of(self, data: bytes) -> tuple[int, int]:
+        """How many bytes the MAC takes, and where the elements start; remembers it by the bitmaps."""
         header = read_header(self.dialect, data)
-        if not header.numbers or header.numbers[-1] not in _MACS:
+        inside = self.dialect.tertiary == "element" and TERTIARY in header.numbers
+        if not header.numbers or header.numbers[-1] not in _MACS or inside:
             raise DecodeError("MAC", None, "the last element is neither DE 64 nor DE 128")
         units = self.dialect.elements[header.numbers[-1]].wire_units
-        return bytes(data[self._at : header.end]), units, header.end
+        key = bytes(data[self._at : header.end])
+        if len(key) <= 2 * self._size:
+            self._macs.put(key, (units, header.end))
+        return units, header.end
 
     def _decode_rare(self, data: bytes) -> Message:
         data = bytes(data)
         message = self._interpreter.decode(data)
-        key = data[self._two if data[self._at] > self._last_of_one else self._one]
+        key = data[self._bitmaps[data[self._at]]]
+        if self.dialect.tertiary and len(key) > self._size and self._another[key[self._size]]:
+            if not self._tertiary:
+                return message  # what is in the bitmap among its elements, no key says
+            key = data[self._three]
         if key in self._decoders:
             raise DecodeError("message", None, "compiled code refuses what the interpreter accepts: a bug of ours")
         if _worth_compiling(self._seen_bitmaps, key):
@@ -187,6 +219,16 @@ class Codec:
         if _worth_compiling(self._seen_sets, key):
             self._encoders.put(key, compile_encoder(self.dialect, tuple(sorted(key))))
         return data
+
+
+def _value_bytes(element: Element, value: str) -> int:
+    """Bytes that the value takes on the wire, with its pad, without its length."""
+    size = len(value) if element.length_kind else element.characters
+    if element.encoding == "binary":
+        return size // 2
+    if element.encoding == "bcd":
+        return 1 + size // 2 if element.kind == "x+n" else (size + 1) // 2
+    return size
 
 
 def _worth_compiling(seen: BoundedCache[_Key, int], key: _Key) -> bool:

@@ -2,7 +2,7 @@
 
 Called by the codec for element sets that come again. What makes the result fast, each measured: values of
 one kind are joined and checked at once, as bytes; lengths come from tables; neighbours that are of one view
-on the wire (characters, or nibbles) become bytes together.
+on the wire (characters, or nibbles) become bytes together. What is rare is written by its `ElementCodec`.
 
 A generated function returns bytes, or None or raises one of `REFUSALS` for a message that the dialect
 cannot express. It gives no reason: the interpreter finds that once it is needed.
@@ -15,17 +15,23 @@ from collections.abc import Callable
 from operator import itemgetter
 from typing import Any
 
-from messages.decoder_source import is_text
+from messages.charsets import FROM_LATIN
+from messages.decoder_source import NIBBLES, PLAIN, view_of, written_out
 from messages.dialect import Dialect, Element
+from messages.element_codec import ElementCodec
+from messages.errors import EncodeError
 from messages.formats import CHECK_NAMES, CHECKS, SEVERAL
 from messages.generated import build
-from messages.header import bitmap_of
+from messages.header import TERTIARY, head_bitmaps
 from messages.lengths import scale, shown_table
 
 Encoder = Callable[[str, dict[int, str]], bytes | None]
 
-# Too long for its table, no hexadecimal digits or no ASCII, something that is no text.
-REFUSALS = (KeyError, IndexError, ValueError, TypeError, AttributeError)
+# Too long for its table, no hexadecimal digits or no ASCII, something that is no text, an element written by itself.
+REFUSALS = (KeyError, IndexError, ValueError, TypeError, AttributeError, EncodeError)
+
+_BYTES = "bytes"  # a run whose pieces are bytes already
+_NEVER_EMPTY = ("n", "z")
 
 
 def compile_encoder(dialect: Dialect, numbers: tuple[int, ...]) -> Encoder:
@@ -43,20 +49,27 @@ class _Writer:
         self.lines: list[str] = []
         self.checks: list[str] = []
         self.kinds: dict[str, list[str]] = {"n": ["mti"]}  # kind → values that are checked together
-        self.runs: list[tuple[bool, list[str]]] = []  # is it text, and its pieces
+        self.sizes: dict[int, list[str]] = {4: ["mti"]}  # size → values that must have it
+        self.runs: list[tuple[str, list[str]]] = []  # the view, and its pieces
 
     def function(self) -> Encoder:
         numbers = tuple(element.number for element in self.elements)
-        self.piece(self.dialect.mti_encoding == "ascii", "mti")
-        self.piece(self.dialect.bitmap_encoding == "hex", f'"{bitmap_of(numbers)}"')
-        for element in self.elements:
-            self.element(element)
+        head, inside = head_bitmaps(self.dialect, numbers)
+        bitmap_view = view_of(self.dialect.bitmap_encoding)
+        self.piece(view_of(self.dialect.mti_encoding), "mti")
+        self.piece(bitmap_view, f'"{head}"')
         self.pick()
-        self.lengths()
+        for element in self.elements:
+            if inside and element.number > TERTIARY:
+                self.piece(bitmap_view, f'"{inside}"')
+                inside = ""
+            self.element(element)
+        for size, values in self.sizes.items():
+            self.checks.append(" == ".join([*(f"len({value})" for value in values), str(size)]))
         for kind, values in self.kinds.items():
             self.check(kind, values)
         self.lines += [f"if not ({' and '.join(self.checks)}):", "    return None"]
-        self.lines.append(f"return {' + '.join(_as_bytes(text, pieces) for text, pieces in self.runs)}")
+        self.lines.append(f"return {' + '.join(self.as_bytes(view, pieces) for view, pieces in self.runs)}")
         source = ["def encode(mti, elements):", *(f"    {line}" for line in self.lines)]
         where = f"generated/{self.dialect.name}/encode/{'-'.join(map(str, numbers))}"
         return build("encode", where, source, self.names)
@@ -67,48 +80,53 @@ class _Writer:
             self.names["PICK"] = itemgetter(*(element.number for element in self.elements))
             self.lines.append(f"{', '.join(f'e{element.number}' for element in self.elements)} = PICK(elements)")
 
-    def lengths(self) -> None:
-        """All fixed lengths, those that must be equal in one comparison."""
-        sizes: dict[int, list[str]] = {4: ["mti"]}
-        for element in self.elements:
-            if not element.length_kind:
-                sizes.setdefault(element.characters, []).append(f"e{element.number}")
-        for size, values in sizes.items():
-            self.checks.append(" == ".join([*(f"len({value})" for value in values), str(size)]))
-
     def element(self, element: Element) -> None:
-        value = f"e{element.number}"
-        text = is_text(element)
+        value, view = f"e{element.number}", view_of(element.encoding)
+        if not written_out(element) or (element.fill and element.kind in ("b", "x+n")):
+            self.names[f"WRITE_{element.number}"] = ElementCodec(element).write
+            self.piece(_BYTES, f"WRITE_{element.number}({value})")
+            return
         if element.length_kind:
             table = f"LENGTH_{element.number}"
             self.names[table] = shown_table(
                 scale(element),
                 2 if element.encoding == "binary" else 1,
-                "" if text else "hex",
-                element.pad[-1] if element.pad.startswith("left ") else "",
+                "hex" if view == NIBBLES else "" if view == PLAIN else view,
+                element.pad[-1] if element.encoding == "bcd" and element.pad.startswith("left ") else "",
             )
-            self.piece(text, f"{table}[len({value})]")
+            self.piece(view, f"{table}[len({value})]")
+        else:
+            self.fixed(element, value)
         if element.kind != "b":
             self.kinds.setdefault(element.kind, []).append(value)
-        if element.encoding == "hex":
+        if element.kind == "b" and view != NIBBLES:
             self.checks.append(f"a2b_hex({value}) is not None")
-            self.piece(text, f"{value}.upper()")
+            self.piece(view, f"{value}.upper()")
         elif element.encoding == "bcd":
             self.bcd(element, f'{value}.replace("=", "D")' if element.kind == "z" else value)
         else:
-            self.piece(text, value)
+            self.piece(view, value)
+
+    def fixed(self, element: Element, value: str) -> None:
+        """A value of one length, filled where it may be shorter."""
+        if element.fill:
+            side, character = ("rjust" if element.fill.startswith("left") else "ljust"), element.fill[-1]
+            if element.kind in _NEVER_EMPTY:
+                self.lines += [f"if not {value}:", "    return None"]
+            self.lines.append(f"{value} = {value}.{side}({element.characters}, {character!r})")
+        self.sizes.setdefault(element.characters, []).append(value)
 
     def bcd(self, element: Element, value: str) -> None:
         """A value with the pad that makes its digits even; a left pad of variable length is in the table."""
         left, pad = element.pad.startswith("left"), element.pad[-1:]
         odd = not element.length_kind and element.max_length % 2 == 1
         if odd and left:
-            self.piece(False, f'"{pad}"')
-        self.piece(False, value)
+            self.piece(NIBBLES, f'"{pad}"')
+        self.piece(NIBBLES, value)
         if odd and not left:
-            self.piece(False, f'"{pad}"')
+            self.piece(NIBBLES, f'"{pad}"')
         elif element.length_kind and not left:
-            self.piece(False, f'("{pad}" if len(e{element.number}) & 1 else "")')
+            self.piece(NIBBLES, f'("{pad}" if len(e{element.number}) & 1 else "")')
 
     def check(self, kind: str, values: list[str]) -> None:
         """Demands that values are of a kind. Lengths are known to be right: joined is as good as one by one."""
@@ -124,19 +142,26 @@ class _Writer:
             raw = f"raw_{kind}"
         self.checks.append(CHECKS[kind].format(raw))
 
-    def piece(self, text: bool, expression: str) -> None:
-        """The next piece on the wire, as an expression of text."""
-        if self.runs and self.runs[-1][0] == text:
+    def piece(self, view: str, expression: str) -> None:
+        """The next piece on the wire, as an expression of text, or of bytes in a run of bytes."""
+        if self.runs and self.runs[-1][0] == view:
             self.runs[-1][1].append(expression)
         else:
-            self.runs.append((text, [expression]))
+            self.runs.append((view, [expression]))
+
+    def as_bytes(self, view: str, pieces: list[str]) -> str:
+        """A run as an expression of bytes."""
+        if view == _BYTES:
+            return " + ".join(pieces)
+        if view == NIBBLES:
+            return (
+                f'a2b_hex("".join(({", ".join(pieces)},)))'  # joined even if alone: a2b_hex takes bytes, join does not
+            )
+        if view == PLAIN:
+            return f'{_joined(pieces)}.encode("latin-1")'
+        self.names[f"FROM_{view}"] = FROM_LATIN[view]
+        return f'{_joined(pieces)}.encode("latin-1").translate(FROM_{view})'
 
 
 def _joined(pieces: list[str]) -> str:
     return pieces[0] if len(pieces) == 1 else f'"".join(({", ".join(pieces)}))'
-
-
-def _as_bytes(text: bool, pieces: list[str]) -> str:
-    if text:
-        return f'{_joined(pieces)}.encode("latin-1")'
-    return f'a2b_hex("".join(({", ".join(pieces)},)))'  # joined even if alone: a2b_hex takes bytes, join does not

@@ -1,22 +1,40 @@
-"""The head of a message: type and bitmaps, bytes in, numbers out; the first step of every decode path.
+"""The head of a message: type and bitmaps, bytes in, numbers out, and back; the first step of every decode path.
 
 pyiso8583 leaves room here (blanks inside a hexadecimal bitmap, letters in the type); this module does not.
 """
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterable
 
 import msgspec
 
+from messages.charsets import TO_LATIN, latin, page_of, wire
 from messages.dialect import Dialect
 from messages.errors import DecodeError
 
-_HEX = re.compile(rb"[0-9A-Fa-f]{16}")
+SECONDARY, TERTIARY = 1, 65  # the elements that announce another bitmap
+_BITS = 64  # of a bitmap
+_HEX = "0123456789ABCDEF"
+_HIGH = frozenset(b"89ABCDEFabcdef")  # hexadecimal digits whose highest bit is set
+
+# place of a digit in a bitmap → hexadecimal digit → the elements that it stands for
+_NIBBLES: tuple[dict[str, tuple[int, ...]], ...] = tuple(
+    {
+        digit: tuple(4 * place + bit + 1 for bit in range(4) if int(digit, 16) & 8 >> bit)
+        for digit in (*_HEX, *_HEX[10:].lower())
+    }
+    for place in range(3 * _BITS // 4)
+)
 
 
 class Header(msgspec.Struct, frozen=True):
-    """What stands before the first element; `numbers` ascending, without the bitmaps; `end` in bytes."""
+    """What stands before the first element.
+
+    Args:
+        numbers: ascending, without the bitmaps that stand here; a bitmap among the elements is one of them.
+        end: where the first element starts, bytes.
+    """
 
     mti: str
     numbers: tuple[int, ...]
@@ -33,6 +51,14 @@ def bitmap_size(dialect: Dialect) -> int:
     return 8 if dialect.bitmap_encoding == "binary" else 16
 
 
+def announces_another(dialect: Dialect) -> tuple[bool, ...]:
+    """First byte of a bitmap → whether its first bit is set."""
+    if dialect.bitmap_encoding == "binary":
+        return tuple(byte > 0x7F for byte in range(256))
+    page = page_of(dialect.bitmap_encoding)
+    return tuple((TO_LATIN[page][byte] if page else byte) in _HIGH for byte in range(256))
+
+
 def read_header(dialect: Dialect, data: bytes) -> Header:
     """Reads type and bitmaps.
 
@@ -41,47 +67,82 @@ def read_header(dialect: Dialect, data: bytes) -> Header:
     """
     at = mti_size(dialect)
     raw = data[:at]
-    mti = raw.hex() if dialect.mti_encoding == "bcd" else raw.decode("latin-1")
+    mti = raw.hex() if dialect.mti_encoding == "bcd" else latin(page_of(dialect.mti_encoding), raw).decode("latin-1")
     if len(mti) != 4 or not (mti.isascii() and mti.isdigit()):
         raise DecodeError("MTI", 0, "expected 4 digits")
-    bits = read_bitmap(dialect, data, at)
-    at += bitmap_size(dialect)
-    numbers = numbers_of(bits, 0)
-    if bits >> 63:
-        numbers = numbers[1:] + numbers_of(read_bitmap(dialect, data, at), 64)
-        at += bitmap_size(dialect)
+    size = bitmap_size(dialect)
+    numbers = read_bitmap(dialect, data, at, 0)
+    end = at + size
+    if numbers and numbers[0] == SECONDARY:
+        second = read_bitmap(dialect, data, end, 1)
+        end += size
+        if dialect.tertiary == "contiguous" and second and second[0] == TERTIARY:
+            second = second[1:] + read_bitmap(dialect, data, end, 2)
+            end += size
+        numbers[:1] = ()
+        numbers += second
+    known(dialect, numbers, at)
+    return Header(mti, tuple(numbers), end)
+
+
+def known(dialect: Dialect, numbers: Iterable[int], at: int) -> None:
+    """Refuses numbers that the dialect does not have; `at` is where the bitmap stands."""
+    elements, inside = dialect.elements, dialect.tertiary == "element"
     for number in numbers:
-        if number not in dialect.elements:
-            raise DecodeError("bitmap", mti_size(dialect), f"announces DE {number}, which {dialect.name} does not have")
-    return Header(mti, numbers, at)
+        if number not in elements and not (inside and number == TERTIARY):
+            raise DecodeError("bitmap", at, f"announces DE {number}, which {dialect.name} does not have")
 
 
-def read_bitmap(dialect: Dialect, data: bytes, at: int) -> int:
-    """One bitmap as a 64-bit integer, DE 1 the highest bit."""
+def read_bitmap(dialect: Dialect, data: bytes, at: int, which: int) -> list[int]:
+    """The numbers of one bitmap, ascending.
+
+    Args:
+        at: where it starts.
+        which: 0 for the primary, 1 for the secondary, 2 for the tertiary one.
+    """
     size = bitmap_size(dialect)
     raw = data[at : at + size]
     if len(raw) != size:
         raise DecodeError("bitmap", at, f"expected {size} bytes, got {len(raw)}")
-    if size == 8:
-        return int.from_bytes(raw, "big")
-    if _HEX.fullmatch(raw) is None:
-        raise DecodeError("bitmap", at, "expected 16 hexadecimal digits")
-    return int(raw, 16)
+    digits = raw.hex() if size == 8 else latin(page_of(dialect.bitmap_encoding), raw).decode("latin-1")
+    numbers: list[int] = []
+    try:
+        for place, digit in enumerate(digits, _BITS // 4 * which):
+            if digit != "0":
+                numbers += _NIBBLES[place][digit]
+    except KeyError:
+        raise DecodeError("bitmap", at, "expected 16 hexadecimal digits") from None
+    return numbers
 
 
-def numbers_of(bits: int, offset: int) -> tuple[int, ...]:
-    """The element numbers of one bitmap; `offset` is 0 for the primary, 64 for the secondary."""
-    numbers = []
-    while bits:
-        highest = bits.bit_length()
-        numbers.append(offset + 65 - highest)
-        bits ^= 1 << (highest - 1)
-    return tuple(numbers)
+def bitmap_of(numbers: Iterable[int]) -> str:
+    """Numbers (2 to 192) → the bitmaps they need, 16, 32 or 48 upper-case hexadecimal digits."""
+    bits = 0
+    for number in numbers:
+        bits |= 1 << (3 * _BITS - number)
+    if bits & ((1 << _BITS) - 1):
+        return f"{bits | 1 << (3 * _BITS - SECONDARY) | 1 << (3 * _BITS - TERTIARY):048X}"
+    bits >>= _BITS
+    if bits & ((1 << _BITS) - 1):
+        return f"{bits | 1 << (2 * _BITS - SECONDARY):032X}"
+    return f"{bits >> _BITS:016X}"
 
 
-def bitmap_of(numbers: tuple[int, ...]) -> str:
-    """Numbers (2 to 128) → the bitmaps they need, 16 or 32 upper-case hexadecimal digits."""
-    bits = sum(1 << (128 - number) for number in numbers)
-    if bits & ((1 << 64) - 1):
-        return f"{bits | 1 << 127:032X}"
-    return f"{bits >> 64:016X}"
+def head_bitmaps(dialect: Dialect, numbers: Iterable[int]) -> tuple[str, str]:
+    """The bitmaps of a message in hexadecimal: those at its head, and the one that is DE 65, "" where there is none."""
+    digits = bitmap_of(numbers)
+    return (digits[:32], digits[32:]) if dialect.tertiary == "element" else (digits, "")
+
+
+def bitmap_bytes(dialect: Dialect, digits: str) -> bytes:
+    """Bitmaps in hexadecimal → as they are on the wire."""
+    if dialect.bitmap_encoding == "binary":
+        return bytes.fromhex(digits)
+    return wire(page_of(dialect.bitmap_encoding), digits.encode("ascii"))
+
+
+def mti_bytes(dialect: Dialect, mti: str) -> bytes:
+    """A type of four digits → as it is on the wire."""
+    if dialect.mti_encoding == "bcd":
+        return bytes.fromhex(mti)
+    return wire(page_of(dialect.mti_encoding), mti.encode("ascii"))

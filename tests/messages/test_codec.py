@@ -121,7 +121,7 @@ def test_a_secondary_bitmap_without_bits_is_read() -> None:
         (ASCII.replace(b"16" + PAN.encode(), b"16" + PAN.encode()[:-1] + b"x"), "DE 2", 38),
         (ASCII.replace(b"000000001000", b"00000000100 "), "DE 4", 60),
         (ASCII.replace(b"TERM0001", b"TERM000\n"), "DE 41", ASCII.index(b"TERM0001")),
-        (ASCII.replace(b"018", b"017"), "DE 55", ASCII.index(b"9F27")),
+        (ASCII.replace(b"018", b"017"), "DE 55", ASCII.index(b"018")),
         (ASCII + b"0", "message", len(ASCII)),
         (ASCII[:-1], "DE 128", len(ASCII) - 16),
     ],
