@@ -27,7 +27,7 @@ from switch.wake import Signal
 log = structlog.get_logger("switch.advices")
 
 BATCH = 100
-LEASE_S = 5.0
+LEASE_S = 5.0  # on top of the time that an acknowledgement may take
 POLL_S = 1.0
 RETRY_CAP_S = 10.0
 LOOK_S = 5.0  # how often the backlog is counted
@@ -91,6 +91,11 @@ class AdviceSender:
         self._acknowledging: set[int] = set()
         self._slots = trio.CapacityLimiter(MAX_ACKNOWLEDGING)
 
+    @property
+    def full(self) -> bool:
+        """Whether more wait than `[saf] limit`, as counted last: nothing more should be added that can be declined."""
+        return self.seen.waiting > self.settings.limit
+
     def wake(self) -> None:
         """Something was stored, or the link has come up."""
         self._signal.set()
@@ -115,7 +120,7 @@ class AdviceSender:
             await trio.sleep(LOOK_S * self._rng.uniform(0.8, 1.2))
             try:
                 self.seen = await self._journal.backlog(self._to.name, self.settings.limit + 1)
-                await self._alarm("saf_limit", self.seen.waiting > self.settings.limit)
+                await self._alarm("saf_limit", self.full)
                 await self._alarm("saf_max_age", self.seen.oldest_s > self.settings.max_age_s)
             except JournalUnavailable:
                 pass
@@ -186,16 +191,23 @@ class AdviceSender:
             "advice_unacknowledged", link=self._to.name, advice_id=advice.advice_id, mti=advice.draft.mti,
             attempt=sent, trace_id=advice.trace_id, reason=str(error),
         )  # fmt: skip
-        await trio.sleep(min(RETRY_CAP_S, 0.1 * 2 ** min(sent, 10)) * self._rng.uniform(0.5, 1.0))
+        await self._pause(min(RETRY_CAP_S, 0.1 * 2 ** min(sent, 10)) * self._rng.uniform(0.5, 1.0))
+
+    async def _pause(self, seconds: float) -> None:
+        """Sleep without losing the lease: another worker would start to count from the first sending."""
+        while seconds > 0 and await self._leased():
+            nap = min(LEASE_S / 3, seconds)
+            seconds -= nap
+            await trio.sleep(nap)
 
     async def _leased(self) -> bool:
-        """Hold the lease for at least half its time more."""
+        """Hold the lease for longer than one acknowledgement may take."""
         now = trio.current_time()
-        if self._leased_until - now < LEASE_S / 2:
-            if not await self._journal.lease(self._lease, self._holder, LEASE_S):
+        if self._leased_until - now < self._timeout_s + LEASE_S / 2:
+            if not await self._journal.lease(self._lease, self._holder, self._timeout_s + LEASE_S):
                 self._leased_until = 0.0
                 return False
-            self._leased_until = now + LEASE_S
+            self._leased_until = now + self._timeout_s + LEASE_S
         return True
 
     async def _deliver(self, advice: Advice) -> str | None:

@@ -6,7 +6,7 @@ stand-in speaks for it, if it may.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from time import perf_counter
 
 import structlog
@@ -54,6 +54,7 @@ class Online:
         self._meters = meters
         self._decisions = decisions
         self._lines = lines
+        self.full: Callable[[str], bool] = lambda link: False  # whether a link has too many stored advices for more
         self._longest_s = max((line.link.deadline_s for line in lines.values()), default=0.0)
         self.choice = Choice((), (), lines, (), meters)
         self.use(config)
@@ -81,6 +82,11 @@ class Online:
                 return None
         return route(request, self.choice, now, now + self._longest_s)
 
+    def unused(self, request: Request) -> None:
+        """The request will not be sent over the link that was found for it."""
+        if request.route is not None:
+            self.choice.withdrawn(request.route)
+
     async def decide(self, request: Request, begun: Begun, decline: Decline | None) -> Outcome:
         """Authorization, purchase, refund: what the issuer says, unless we say no before.
 
@@ -89,6 +95,7 @@ class Online:
         """
         stored, taken = begun.stored, request.route
         if decline is not None or taken is None:
+            self.unused(request)
             return await self.decline(stored, decline or Decline("15", "no_route"))
         objection, note = self._objection(request, begun)
         if objection is not None:
@@ -164,9 +171,13 @@ class Online:
         return await self._decisions.stood_in(begun.stored, begun.original, told, verdict.reason, timed_out=True)
 
     async def _verdict(self, request: Request, begun: Begun, *, timed_out: bool) -> Verdict | None:
-        """What stand-in says; None where there is none for this issuer, or its negative list cannot be read."""
+        """What stand-in says; None where there is none for this issuer, it has not heard of what was said before for too
+        long, or its negative list cannot be read."""
         intent = begun.stored.intent
         if not self._stand_ins.speaks(intent.issuer, timed_out=timed_out):
+            return None
+        if self.full(intent.issuer):
+            self._meters.count("stand_ins", intent.issuer, "saf_limit")
             return None
         card = request.card
         facts = Facts(intent, begun.history, card.leading or card.bin, 52 in request.message.elements)
