@@ -198,9 +198,9 @@ class _Reader:
         odd = nibbles and not prefix_size and largest % 2 == 1
         if odd and not pad:
             entry.problem("max_len", f"{largest} nibbles need a left_pad or a right_pad")
-        if kind in ("n", "z") or (nibbles and pad):
+        if kind in ("n", "z") or (nibbles and pad):  # a pad makes sense for digits only, and tracks have them too
             return {
-                "kind": "z" if kind == "z" else "n",
+                "kind": "n" if kind == "n" else "z",
                 "encoding": "bcd",
                 "max_length": largest if nibbles else largest * 2,
                 "length_count": "" if nibbles else "bytes",
