@@ -171,8 +171,8 @@ class Online:
         return await self._decisions.stood_in(begun.stored, begun.original, told, verdict.reason, timed_out=True)
 
     async def _verdict(self, request: Request, begun: Begun, *, timed_out: bool) -> Verdict | None:
-        """What stand-in says; None where there is none for this issuer, it has not heard of what was said before for too
-        long, or its negative list cannot be read."""
+        """What stand-in says; None where there is none for this issuer, where too much of what was said before has not
+        reached it yet, or where its negative list cannot be read."""
         intent = begun.stored.intent
         if not self._stand_ins.speaks(intent.issuer, timed_out=timed_out):
             return None

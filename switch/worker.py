@@ -124,6 +124,7 @@ class Worker:
             )  # fmt: skip
         for sender in self.senders.values():
             sender.settings = self._config.saf
+        self.online.full = lambda link: self.senders[link].full
 
     def _key_exchanges(self, clock: Clock, rng: random.Random) -> dict[str, KeyExchange]:
         """One for each link that has keys to exchange."""
