@@ -134,7 +134,7 @@ def third(name: str, tertiary: str, mti: str, bitmap: str) -> Dialect:
     return parsed(f'name = "{name}"' + _THIRD.format(tertiary=f'tertiary = "{tertiary}"', mti=mti, bitmap=bitmap))
 
 
-SHIPPED = ("iso87-ascii", "iso87-bcd")
+SHIPPED = ("iso87-ascii", "iso87-bcd", "iso87-ebcdic", "iso93-ascii", "iso93-binary", "iso2003-ascii")
 DIALECTS: dict[str, Dialect] = {
     **{name: load_dialect(name) for name in SHIPPED},
     "mixed": parsed(MIXED),

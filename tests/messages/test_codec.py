@@ -8,10 +8,11 @@ import pytest
 
 from messages.codec import COMPILE_AFTER, Codec
 from messages.decoder_source import compile_decoder
-from messages.dialect import load_dialect
+from messages.dialect import Dialect, load_dialect
 from messages.errors import DecodeError, EncodeError
 from messages.interpreter import Interpreter
 from messages.message import Message
+from tests.messages.sample_dialects import DIALECTS, parsed, third
 
 PAN = "4242424242424242"
 
@@ -58,7 +59,17 @@ BCD = bytes.fromhex(
     + "0009" "9F2701809A03261122"
     + "0301" "A1B2C3D4E5F60718"
 )  # fmt: skip
-WIRES = {"iso87-ascii": ASCII, "iso87-bcd": BCD}
+EBCDIC = (
+    "0100".encode("cp037") + bytes.fromhex(BITMAPS)
+    + "164242424242424242".encode("cp037")
+    + "0000000000000010001234563012051".encode("cp037")
+    + "0512345".encode("cp037")
+    + "374242424242424242=30122010000000000000".encode("cp037")
+    + "00TERM0001978".encode("cp037") + bytes.fromhex("0123456789ABCDEF")
+    + "009".encode("cp037") + bytes.fromhex("9F2701809A03261122")
+    + "301".encode("cp037") + bytes.fromhex("A1B2C3D4E5F60718")
+)  # fmt: skip
+WIRES = {"iso87-ascii": ASCII, "iso87-bcd": BCD, "iso87-ebcdic": EBCDIC}
 every_dialect = pytest.mark.parametrize("name", WIRES)
 
 
@@ -253,7 +264,7 @@ def test_no_mac_where_there_is_none(name: str) -> None:
             codec.mac_input(ASCII[:-1] + b"g")
 
 
-@pytest.mark.parametrize("dialect", ["iso87-ascii", "iso87-bcd"])
+@pytest.mark.parametrize("dialect", ["iso87-ascii", "iso87-bcd", "iso87-ebcdic"])
 @pytest.mark.parametrize("pan", ["4" * 12, "4" * 13, PAN, "4" * 19])
 @pytest.mark.parametrize("last", [52, 64, 70, 128])
 def test_the_offset_of_a_value_is_where_it_stands(dialect: str, pan: str, last: int) -> None:
@@ -267,6 +278,89 @@ def test_the_offset_of_a_value_is_where_it_stands(dialect: str, pan: str, last: 
         for number in (2, 52):
             value = values[number]
             packed = known.elements[number].encoding in ("bcd", "binary")
-            raw = bytes.fromhex(value if len(value) % 2 == 0 else f"0{value}") if packed else value.encode()
+            text = value.encode("cp037" if dialect == "iso87-ebcdic" else "ascii")
+            raw = bytes.fromhex(value if len(value) % 2 == 0 else f"0{value}") if packed else text
             at = codec.offset(message, number)
             assert data[at : at + len(raw)] == raw
+
+
+THIRD = third("third", "contiguous", "ascii", "hex")
+INSIDE = third("third-inside", "element", "bcd", "binary")
+
+
+def test_a_third_bitmap_stands_behind_the_second_or_among_the_elements() -> None:
+    message = Message("0800", {3: "000000", 70: "301", 130: "12345", 192: "0102030405060708"})
+    behind = (
+        b"0800" + b"A000000000000000" + b"8400000000000000" + b"4000000000000001"
+        + b"000000" + b"301" + b"0512345" + b"0102030405060708"
+    )  # fmt: skip
+    among = (
+        bytes.fromhex("0800" + "A000000000000000" + "8400000000000000")
+        + b"000000" + bytes.fromhex("4000000000000001") + b"301" + b"0512345" + b"0102030405060708"
+    )  # fmt: skip
+    for dialect, data in ((THIRD, behind), (INSIDE, among)):
+        codec = Codec(dialect)
+        for _ in range(COMPILE_AFTER + 2):
+            assert codec.decode(data) == message
+            assert codec.encode(message) == data
+        assert codec.compiled == (0 if dialect is INSIDE else 1, 1)
+
+
+@pytest.mark.parametrize("dialect", [THIRD, INSIDE, third("third-ebcdic", "contiguous", "cp037", "ebcdic-hex")])
+@pytest.mark.parametrize("last", [3, 64, 66, 128, 150, 192])
+def test_offsets_know_all_three_bitmaps(dialect: Dialect, last: int) -> None:
+    values = {3: "123456", 48: "free text", 64: "1" * 16, 66: "7", 128: "2" * 16, 150: "abcd", 192: "3" * 16}
+    message = Message("0100", {number: value for number, value in values.items() if number <= last})
+    codec = Codec(dialect)
+    data = codec.encode(message)
+    for number, value in message.elements.items():
+        raw = value.encode("cp037") if dialect.elements[number].encoding == "cp037" else value.encode()
+        at = codec.offset(message, number)
+        assert data[at : at + len(raw)] == raw
+
+
+def test_the_third_bitmap_is_read_even_if_empty_and_checked_for_elements() -> None:
+    codec = Codec(THIRD)
+    head = b"0100" + b"A000000000000000" + b"8000000000000000"
+    assert codec.decode(head + b"0" * 16 + b"123456").elements == {3: "123456"}
+    with pytest.raises(DecodeError, match=r"bitmap at byte 4: announces DE 129, which third does not have"):
+        codec.decode(head + b"8" + b"0" * 15 + b"123456")
+    with pytest.raises(DecodeError, match=r"bitmap at byte 36: expected 16 bytes, got 3"):
+        codec.decode(head + b"000")
+
+
+def test_a_message_with_its_bitmap_among_the_elements_has_no_mac_at_its_end() -> None:
+    codec = Codec(INSIDE)
+    with pytest.raises(DecodeError, match="neither DE 64 nor DE 128"):
+        codec.mac_input(codec.encode(Message("0800", {3: "000000", 128: "00" * 8, 192: "00" * 8})))
+
+
+@pytest.mark.parametrize("mac", [64, 128])
+def test_a_mac_in_ebcdic_digits_is_read_and_replaced(mac: int) -> None:
+    codec = Codec(DIALECTS["ebcdic"] if mac == 128 else parsed(EBCDIC_MAC))
+    data = codec.encode(Message("0800", {3: "000000", mac: "A1B2C3D4E5F60718"}))
+    covered, value = codec.mac_input(data)
+    assert value == bytes.fromhex("A1B2C3D4E5F60718")
+    assert data == covered + "A1B2C3D4E5F60718".encode("cp037")
+    assert codec.decode(codec.replace_mac(data, b"\xab" * 8)).elements[mac] == "AB" * 8
+
+
+EBCDIC_MAC = """
+name = "ebcdic-mac"
+encoding = { mti = "cp500", bitmap = "ebcdic-hex", length = "cp037", n = "cp037", z = "cp037", text = "cp1047", \
+b = "ebcdic-hex" }
+[elements]
+3 = { format = "n 6" }
+64 = { format = "b 64" }
+"""
+
+
+def test_what_stands_before_a_fault_can_still_be_had() -> None:
+    codec = Codec(load_dialect("iso87-ascii"))
+    broken = ASCII.replace(b"TERM0001", b"TERM000\n")
+    partial = codec.partial(broken)
+    known = {number: value for number, value in AUTHORIZATION.elements.items() if number < 41}
+    assert partial == Message("0100", known)
+    assert codec.partial(ASCII) == AUTHORIZATION
+    with pytest.raises(DecodeError, match="bitmap"):
+        codec.partial(ASCII[:20])

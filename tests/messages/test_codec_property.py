@@ -78,7 +78,7 @@ def encode_interpreted(name: str, given: Message) -> bytes | None:
 
 
 @every_dialect
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_valid_messages_survive_every_way_there_and_back(name: str, seed: int) -> None:
     given = message(random.Random(seed), DIALECTS[name])
@@ -103,7 +103,7 @@ def test_pyiso8583_has_words_for_all_dialects_but_these() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in DIALECTS if expressible(name)])
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_pyiso8583_reads_and_writes_the_same(name: str, seed: int) -> None:
     dialect = DIALECTS[name]
@@ -136,7 +136,7 @@ def mutated(chance: random.Random, data: bytes) -> bytes:
 
 
 @every_dialect
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_compiled_code_and_interpreter_accept_and_refuse_the_same_bytes(name: str, seed: int) -> None:
     chance = random.Random(seed)
@@ -182,7 +182,7 @@ def spoiled(chance: random.Random, given: Message) -> Message:
 
 
 @every_dialect
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_compiled_code_and_interpreter_accept_and_refuse_the_same_messages(name: str, seed: int) -> None:
     chance = random.Random(seed)
@@ -193,14 +193,14 @@ def test_compiled_code_and_interpreter_accept_and_refuse_the_same_messages(name:
 
 
 @every_dialect
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(data=st.binary(max_size=80))
 def test_noise_is_refused_with_a_path_and_never_anything_else(name: str, data: bytes) -> None:
     assert decode_compiled(name, data) == decode_interpreted(name, data)
 
 
 @every_dialect
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_the_codec_answers_as_the_interpreter_before_and_after_compiling(name: str, seed: int) -> None:
     chance = random.Random(seed)

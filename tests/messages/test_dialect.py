@@ -7,19 +7,93 @@ from pathlib import Path
 
 import pytest
 
+from messages.composites.tree import build, parse
 from messages.dialect import Condition, load_dialect, parse_dialect
-from messages.dictionary.iso1987 import ELEMENT_NAMES, FORMATS
+from messages.dictionary import iso1987, iso1993, iso2003
 from messages.errors import SpecError
+from messages.mti import in_version
 
-every_dialect = pytest.mark.parametrize("name", ["iso87-ascii", "iso87-bcd"])
+SHIPPED = {
+    "iso87-ascii": iso1987,
+    "iso87-bcd": iso1987,
+    "iso87-ebcdic": iso1987,
+    "iso93-ascii": iso1993,
+    "iso93-binary": iso1993,
+    "iso2003-ascii": iso2003,
+}
+every_dialect = pytest.mark.parametrize("name", SHIPPED)
 
 
 @every_dialect
-def test_the_shipped_dialects_have_all_elements_of_1987(name: str) -> None:
-    dialect = load_dialect(name)
+def test_the_shipped_dialects_have_all_elements_of_their_version(name: str) -> None:
+    dialect, dictionary = load_dialect(name), SHIPPED[name]
+    assert dialect.name == name
+    assert f"iso{dialect.version}" == dictionary.__name__.rpartition(".")[2]
     assert list(dialect.elements) == [number for number in range(2, 129) if number != 65]
-    assert {number: element.format for number, element in dialect.elements.items()} == FORMATS
-    assert {number: element.name for number, element in dialect.elements.items()} == ELEMENT_NAMES
+    assert {number: element.name for number, element in dialect.elements.items()} == dictionary.ELEMENT_NAMES
+    formats = {number: element.format for number, element in dialect.elements.items()}
+    cut = {number for number, notation in dictionary.FORMATS.items() if formats[number] != notation}
+    for number in cut:  # two characters a byte: three or four digits of length cannot say more
+        assert dialect.elements[number].encoding == "hex"
+        assert formats[number] in ("b...499", "b....4999")
+    assert bool(cut) is (name in ("iso93-ascii", "iso2003-ascii"))
+
+
+@every_dialect
+def test_the_rules_of_the_shipped_dialects_are_about_their_own_types(name: str) -> None:
+    dialect = load_dialect(name)
+    digit = {"1987": "0", "1993": "1", "2003": "2"}[dialect.version]
+    assert set(dialect.rules) == {
+        in_version(mti, dialect.version)
+        for mti in (
+            *("0100", "0110", "0120", "0130", "0200", "0210", "0220", "0230", "0302", "0312"),
+            *("0400", "0410", "0420", "0430", "0422", "0432", "0500", "0510", "0520", "0530"),
+            *("0600", "0610", "0620", "0630", "0800", "0810", "0820", "0830"),
+        )
+    }
+    assert 11 in dialect.rules[f"{digit}100"].mandatory
+    assert 39 in dialect.rules[f"{digit}110"].mandatory
+    original = 90 if dialect.version == "1987" else 56
+    assert original in dialect.rules[f"{digit}420"].mandatory
+    assert dialect.identification == ("transmission" if dialect.version == "1987" else "local")
+
+
+# Element, its value, and its parts by path.
+_ORIGINAL_1993 = "110012345626112216450006400100"
+_INSIDES = [
+    ("iso87-ascii", 3, "003020", {"1": "00", "2": "30", "3": "20"}),
+    (
+        "iso87-bcd",
+        43,
+        f"{'CORNER SHOP':25}{'BERLIN':13}DE",
+        {"1": f"{'CORNER SHOP':25}", "2": f"{'BERLIN':13}", "3": "DE"},
+    ),
+    ("iso87-ebcdic", 48, "01003ABC02001X", {"01": "ABC", "02": "X"}),
+    ("iso87-ascii", 54, "0002978C0000000123450040978D000000000100", {"1.4": "C000000012345", "2.2": "40"}),
+    ("iso87-bcd", 55, "9F2701809A03261122", {"9F27": "80", "9A": "261122"}),
+    ("iso87-ascii", 90, "010012345611221544000000040010000000000000", {"1": "0100", "2": "123456", "4": "00000400100"}),
+    ("iso87-ascii", 95, f"{500:012}{0:012}C00000000D00000001", {"1": "000000000500", "4": "D00000001"}),
+    ("iso93-binary", 22, "A1010151134C", {"1": "A", "7": "5", "12": "C"}),
+    ("iso93-ascii", 30, f"{500:012}{400:012}", {"1": "000000000500", "2": "000000000400"}),
+    ("iso93-ascii", 46, "00978C0000001010000000C00000010978", {"1.3": "C00000010", "1.6": "978"}),
+    ("iso93-binary", 56, _ORIGINAL_1993, {"1": "1100", "3": "261122164500", "4": "400100"}),
+    ("iso2003-ascii", 4, "9782000000001000", {"1": "978", "2": "2", "3": "000000001000"}),
+    ("iso2003-ascii", 21, "10123456789ABCDE01WXYZ", {"2": "0123456789ABCDE", "4": "WXYZ"}),
+    ("iso2003-ascii", 22, "20000000040000000200000001000000", {"1": "20000000", "4": "01000000"}),
+    ("iso2003-ascii", 54, "00029782C000000012345", {"1.4": "2", "1.5": "C000000012345"}),
+    ("iso2003-ascii", 49, "710003ABCDEF7F00020102", {"71": "ABCDEF", "7F": "0102"}),
+]
+
+
+@pytest.mark.parametrize(("name", "number", "value", "parts"), _INSIDES)
+def test_elements_of_the_shipped_dialects_are_taken_apart(
+    name: str, number: int, value: str, parts: dict[str, str]
+) -> None:
+    element = load_dialect(name).elements[number]
+    tree = parse(element, value)
+    leaves = {path: node.value for path, node in tree.leaves()}
+    assert {path: leaves[path] for path in parts} == parts
+    assert build(element, tree) == value
 
 
 def test_elements_know_their_wire() -> None:
