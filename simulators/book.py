@@ -26,6 +26,7 @@ class BookLine(msgspec.Struct, frozen=True, kw_only=True):
         held_minor: what is still on hold, >= 0.
         posted_minor: what the cardholder has paid through this transaction: > 0 purchases, < 0 refunds.
         currency: ISO 4217 alphabetic.
+        member: in a network's book the issuer behind it; "" elsewhere.
         settled: False while the owner does not know the end yet (an acquirer that still repeats or reverses).
     """
 
@@ -35,6 +36,7 @@ class BookLine(msgspec.Struct, frozen=True, kw_only=True):
     held_minor: int
     posted_minor: int
     settled: bool = True
+    member: str = ""
 
 
 def write_book(path: Path, lines: Iterable[BookLine]) -> int:

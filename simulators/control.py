@@ -1,13 +1,13 @@
-"""The control socket of a simulated issuer: JSON lines over a unix socket.
+"""The control socket of a simulated issuer or network: JSON lines over a unix socket.
 
-One command a line in, result lines out, then a last line with "ok". Served inside the issuer's process; `ask` is the
+One command a line in, result lines out, then a last line with "ok". Served inside the simulator's process; `ask` is the
 blocking other end for the command line, tests and `prove`. Card numbers leave masked.
 """
 
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,13 +15,14 @@ from typing import Any, Protocol
 import msgspec
 import trio
 
+from messages.errors import MessagesError
 from messages.mask import mask_pan
 from messages.message import Message
 from simulators.book import BookLine
 from simulators.errors import ControlError, SimulatorError
-from simulators.faults import FaultRule
-from simulators.issuer.accounts import AccountRule
-from simulators.issuer.server import Core
+from simulators.faults import MAX_DELAY_S, FaultRule, answering_problems
+from simulators.issuer.accounts import AccountRule, account_problems
+from simulators.issuer.party import Party
 
 MAX_COMMAND_BYTES = 65_536
 LINES_AT_ONCE = 500
@@ -29,12 +30,20 @@ LINES_AT_ONCE = 500
 # command → what it takes besides "cmd", and what comes back.
 COMMANDS: dict[str, str] = {
     "book": "→ a line for each transaction (see simulators.book.BookLine)",
+    "totals": "→ a line for each business day, issuer, acquirer and currency (see SettlementLine)",
     "fault": "rule: a fault rule (see simulators.faults.FaultRule) → rules: how many there are now",
     "faults": "→ a line for each rule",
     "clear": "name: a rule's name, all without → cleared: how many",
     "chargeback": "reference: network key, RRN or trace id; amount_minor: all that is posted without → de7, stan",
+    "list-card": "pan; action: add, delete or inquire → response_code: of the switch, empty where it does not answer",
+    "manage": "what: sign-on, sign-off, cut-over or echo; day: MMDD that a cut-over opens → response_code",
+    "reconcile": "day: MMDD; currency: alphabetic → response_code",
     "exchange-key": "kind: pin or mac → done: whether the switch took a new key, kcv: of the key in force",
     "accounts": "→ a line for each card used, masked; set: an account rule, → accounts: how many",
+    "member": "name: an issuer behind a network; available: false lets the network answer for it → available",
+    "records": "→ a line for each administrative text",
+    "drop": "→ dropped: how many connections were closed",
+    "refuse": "seconds: no connection is taken for so long; listening: false closes the port → dropped",
     "stats": "→ counts of messages and faults",
 }
 
@@ -42,7 +51,10 @@ COMMANDS: dict[str, str] = {
 class Controlled(Protocol):
     """What a control socket controls: `simulators.issuer.server.IssuerServer`."""
 
-    issuer: Core
+    issuer: Party
+
+    @property
+    def connections(self) -> int: ...
 
     def refuse(self, seconds: float, *, listening: bool = True) -> None: ...
 
@@ -51,6 +63,8 @@ class Controlled(Protocol):
     def list_card(self, pan: str, action: str) -> Message: ...
 
     def manage(self, what: str, day: str = "") -> Message: ...
+
+    def reconcile(self, day: str, currency: str) -> Message: ...
 
     async def answer_of(self, message: Message, timeout_s: float = 10.0) -> str: ...
 
@@ -156,10 +170,9 @@ async def _converse(stream: trio.SocketStream, server: Controlled) -> None:
 async def _results(line: bytes, server: Controlled) -> AsyncIterator[bytes]:
     try:
         command = msgspec.json.decode(line, type=dict[str, Any])
-        if command.get("cmd") == "exchange-key":
-            kind = str(command.get("kind", ""))
-            done = await server.exchange_key(kind)
-            yield _last(ok=True, done=done, kcv=server.issuer.keys.check_value(kind))
+        starter = _STARTERS.get(str(command.get("cmd")))
+        if starter is not None:
+            yield _last(ok=True, **await starter(command, server))
             return
         handler = _HANDLERS.get(str(command.get("cmd")))
         if handler is None:
@@ -175,7 +188,7 @@ async def _results(line: bytes, server: Controlled) -> AsyncIterator[bytes]:
         if batch:
             yield b"\n".join(batch) + b"\n"
         yield _last(ok=True, **last)
-    except (SimulatorError, ValueError, msgspec.MsgspecError) as error:
+    except (SimulatorError, MessagesError, ValueError, msgspec.MsgspecError) as error:
         yield _last(error=str(error))
 
 
@@ -191,7 +204,10 @@ def _book(command: dict[str, Any], server: Controlled) -> Result:
 
 
 def _fault(command: dict[str, Any], server: Controlled) -> Result:
-    server.issuer.faults.add(msgspec.convert(command.get("rule"), FaultRule))
+    rule = msgspec.convert(command.get("rule"), FaultRule)
+    if problems := answering_problems(rule):
+        raise ValueError("; ".join(problems))
+    server.issuer.faults.add(rule)
     return (), {"rules": len(server.issuer.faults)}
 
 
@@ -212,7 +228,10 @@ def _chargeback(command: dict[str, Any], server: Controlled) -> Result:
 def _accounts(command: dict[str, Any], server: Controlled) -> Result:
     accounts = server.issuer.accounts
     if "set" in command:
-        accounts.set(msgspec.convert(command["set"], AccountRule))
+        rule = msgspec.convert(command["set"], AccountRule)
+        if problems := account_problems(rule):
+            raise ValueError("; ".join(problems))
+        accounts.set(rule)
         return (), {"accounts": len(accounts)}
     return (
         {
@@ -235,6 +254,64 @@ def _stats(command: dict[str, Any], server: Controlled) -> Result:
     }
 
 
+def _totals(command: dict[str, Any], server: Controlled) -> Result:
+    return server.issuer.settlement(), {}
+
+
+def _member(command: dict[str, Any], server: Controlled) -> Result:
+    available = msgspec.convert(command.get("available", True), bool)
+    server.issuer.set_available(str(command.get("name", "")), available)
+    return (), {"available": available}
+
+
+def _records(command: dict[str, Any], server: Controlled) -> Result:
+    return ({"text": record} for record in list(server.issuer.records)), {}
+
+
+def _drop(command: dict[str, Any], server: Controlled) -> Result:
+    dropped = server.connections
+    server.drop()
+    return (), {"dropped": dropped}
+
+
+def _refuse(command: dict[str, Any], server: Controlled) -> Result:
+    seconds = msgspec.convert(command.get("seconds"), float)
+    if not 0.0 <= seconds <= MAX_DELAY_S:
+        raise ValueError(f"seconds must be 0–{MAX_DELAY_S:.0f}")
+    dropped = server.connections
+    server.refuse(seconds, listening=msgspec.convert(command.get("listening", True), bool))
+    return (), {"dropped": dropped}
+
+
+async def _exchange_key(command: dict[str, Any], server: Controlled) -> dict[str, object]:
+    kind = str(command.get("kind", ""))
+    done = await server.exchange_key(kind)
+    return {"done": done, "kcv": server.issuer.keys.check_value(kind)}
+
+
+async def _list_card(command: dict[str, Any], server: Controlled) -> dict[str, object]:
+    message = server.list_card(str(command.get("pan", "")), str(command.get("action", "add")))
+    return {"response_code": await server.answer_of(message)}
+
+
+async def _manage(command: dict[str, Any], server: Controlled) -> dict[str, object]:
+    message = server.manage(str(command.get("what", "")), str(command.get("day", "")))
+    return {"response_code": await server.answer_of(message)}
+
+
+async def _reconcile(command: dict[str, Any], server: Controlled) -> dict[str, object]:
+    message = server.reconcile(str(command.get("day", "")), str(command.get("currency", "")))
+    return {"response_code": await server.answer_of(message)}
+
+
+# What waits for the switch, at most ten seconds.
+_STARTERS: dict[str, Callable[[dict[str, Any], Controlled], Awaitable[dict[str, object]]]] = {
+    "exchange-key": _exchange_key,
+    "list-card": _list_card,
+    "manage": _manage,
+    "reconcile": _reconcile,
+}
+
 _HANDLERS: dict[str, Callable[[dict[str, Any], Controlled], Result]] = {
     "book": _book,
     "fault": _fault,
@@ -243,4 +320,9 @@ _HANDLERS: dict[str, Callable[[dict[str, Any], Controlled], Result]] = {
     "chargeback": _chargeback,
     "accounts": _accounts,
     "stats": _stats,
+    "totals": _totals,
+    "member": _member,
+    "records": _records,
+    "drop": _drop,
+    "refuse": _refuse,
 }

@@ -53,13 +53,18 @@ def read_struct(table: object, kind: type[S], where: str, problems: list[str]) -
     return msgspec.convert(table, kind) if len(problems) == before else None
 
 
-def read_structs(rows: object, kind: type[S], where: str, problems: list[str]) -> list[tuple[int, S]]:
-    """A list of tables ([[where]]) as structs with their numbers from 1; those with problems are left out."""
+def read_structs(rows: object, kind: type[S], where: str, problems: list[str], within: str = "") -> list[tuple[int, S]]:
+    """A list of tables ([[where]]) as structs with their numbers from 1; those with problems are left out.
+
+    Args:
+        within: of which other table it is a part: "[[issuer]] 2 ".
+    """
     if not isinstance(rows, list):
-        problems.append(f"[[{where}]]: expected a list of tables")
+        problems.append(f"{within}[[{where}]]: expected a list of tables")
         return []
     found = [
-        (number, read_struct(row, kind, f"[[{where}]] {number}: ", problems)) for number, row in enumerate(rows, 1)
+        (number, read_struct(row, kind, f"{within}[[{where}]] {number}: ", problems))
+        for number, row in enumerate(rows, 1)
     ]
     return [(number, row) for number, row in found if row is not None]
 

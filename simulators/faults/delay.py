@@ -23,4 +23,16 @@ def draw_delay(rule: FaultRule, source: random.Random) -> float:
             delay_s = rule.delay_from_s + median_s * source.lognormvariate(0.0, rule.sigma)
         case "pareto":
             delay_s = rule.delay_from_s + median_s * source.paretovariate(rule.shape)
+        case "percentiles":
+            delay_s = _at_percentile(rule, source.uniform(0.0, 100.0))
     return min(max(0.0, delay_s), rule.cap_s or MAX_DELAY_S)
+
+
+def _at_percentile(rule: FaultRule, percent: float) -> float:
+    """The delay at a percentile, in a straight line between those that are given; the last one above it."""
+    below, delay_s = 0.0, rule.delay_from_s
+    for upper, upper_s in rule.percentiles:
+        if percent <= upper:
+            return delay_s + (upper_s - delay_s) * (percent - below) / (upper - below)
+        below, delay_s = upper, upper_s
+    return delay_s

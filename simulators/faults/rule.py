@@ -5,11 +5,13 @@ Scenario files and the control socket make rules, `simulators.faults.table` coun
 
 from __future__ import annotations
 
+import itertools
 from typing import Literal
 
 import msgspec
 
 MAX_DELAY_S = 3_600.0
+MAX_PERCENTILES = 100
 MAX_DIGITS = 11  # no rule holds a whole card number
 
 Kind = Literal[
@@ -17,7 +19,7 @@ Kind = Literal[
     "missing-mac", "reorder", "wrong-stan", "garbage", "half-frame", "byte-at-a-time", "refuse",
     "repeat", "late-reversal",
 ]  # fmt: skip
-Distribution = Literal["fixed", "uniform", "normal", "exponential", "lognormal", "pareto"]
+Distribution = Literal["fixed", "uniform", "normal", "exponential", "lognormal", "pareto", "percentiles"]
 
 
 def _kind(
@@ -70,6 +72,8 @@ class FaultRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         delay_from_s: the lower end, added to each draw of any other distribution than fixed.
         sigma: standard deviation: of the logarithm (lognormal), or in seconds (normal).
         shape: of the pareto distribution, > 0: the smaller, the longer its tail.
+        percentiles: of that distribution, as measured: [[50, 0.02], [95, 0.3], [100, 4.0]] has half of the delays
+            below 20 ms. Between two of them delays are spread evenly, from `delay_from_s` on.
         cap_s: no delay is longer; 0 for an hour.
         response_code: DE 39 of a decline.
         booked: overrides what `KINDS` says: False loses the request before the issuer has seen it.
@@ -94,10 +98,20 @@ class FaultRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     distribution: Distribution = "fixed"
     sigma: float = 0.5
     shape: float = 1.5
+    percentiles: tuple[tuple[float, float], ...] = ()
     cap_s: float = 0.0
     response_code: str = "05"
     booked: bool | None = None
     listening: bool = True
+
+
+def answering_problems(rule: FaultRule) -> list[str]:
+    """What is wrong with a rule for who answers, an issuer or a network, besides `fault_problems`."""
+    if rule.kind not in OF_ACQUIRERS:
+        return []
+    return [
+        f"a {rule.kind} is an acquirer's; issuers have {', '.join(kind for kind in KINDS if kind not in OF_ACQUIRERS)}"
+    ]
 
 
 def fault_problems(rule: FaultRule) -> list[str]:
@@ -121,6 +135,18 @@ def fault_problems(rule: FaultRule) -> list[str]:
     if rule.distribution == "uniform" and rule.delay_from_s > rule.delay_s:
         problems.append("delay_from_s must not be above delay_s")
     traits = KINDS[rule.kind]
-    if traits["delayed"] and not traits["optional"] and rule.delay_s == 0.0:
+    if rule.distribution == "percentiles":
+        problems += _percentile_problems(rule)
+    elif traits["delayed"] and not traits["optional"] and rule.delay_s == 0.0:
         problems.append(f"a {rule.kind} needs delay_s")
     return problems
+
+
+def _percentile_problems(rule: FaultRule) -> list[str]:
+    points = [(0.0, rule.delay_from_s), *rule.percentiles]
+    if not 1 <= len(rule.percentiles) <= MAX_PERCENTILES:
+        return [f"percentiles must be 1–{MAX_PERCENTILES} pairs of percent and seconds"]
+    rising = all(here[0] < there[0] and here[1] <= there[1] for here, there in itertools.pairwise(points))
+    if not rising or points[-1][0] > 100.0 or points[-1][1] > MAX_DELAY_S:
+        return [f"percentiles must rise from delay_from_s on, up to 100 and {MAX_DELAY_S:.0f} s"]
+    return []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date
+from typing import Protocol
 
 import msgspec
 
@@ -178,6 +179,15 @@ class Account:
             self._day, self._days_amount, self._days_count = today, {}, 0
         self._days_amount[currency] = self._days_amount.get(currency, 0) + amount_minor
         self._days_count += 1
+
+
+class Cards(Protocol):
+    """The accounts of a party: `Accounts`, or those of all issuers behind a network."""
+
+    def __len__(self) -> int: ...
+    def find(self, pan: str) -> Account | None: ...
+    def set(self, rule: AccountRule) -> None: ...
+    def items(self) -> list[tuple[str, Account]]: ...
 
 
 class Accounts:

@@ -1,10 +1,11 @@
-"""What an issuer's core wants done: messages to send and connections to close; the shell does it."""
+"""What a core wants done, messages to send and connections to close; the shell does it. And what faults make of it."""
 
 from __future__ import annotations
 
 import msgspec
 
 from messages.message import Message
+from simulators.faults import Fault
 
 
 class Send(msgspec.Struct, frozen=True, gc=False):
@@ -30,3 +31,25 @@ class Disconnect(msgspec.Struct, frozen=True):
 
 
 Action = Send | Disconnect
+
+
+def spoil(fault: Fault, answer: Message) -> list[Action]:
+    """What a fault makes of an answer."""
+    match fault.kind:
+        case "silence":
+            return []
+        case "disconnect-before":
+            return [Disconnect()]
+        case "disconnect-after":
+            return [Send(answer), Disconnect()]
+        case "refuse":
+            return [Disconnect(fault.delay_s, fault.listening)]
+        case "duplicate":
+            return [Send(answer), Send(answer)]
+        case "wrong-stan":
+            stan = f"{(int(answer.elements[11]) + 500_000) % 1_000_000:06d}"  # far from those under way
+            return [Send(Message(answer.mti, {**answer.elements, 11: stan}))]
+        case "wrong-mac" | "missing-mac" | "garbage" | "half-frame" | "byte-at-a-time" | "reorder":
+            return [Send(answer, fault.delay_s, fault.kind)]
+        case _:
+            return [Send(answer, fault.delay_s)]

@@ -16,35 +16,26 @@ from messages.exchange import network_key, parse_original_data
 from messages.message import Message
 from messages.money import alpha_currency
 from messages.mti import canonical_mti
-from simulators.issuer.accounts import Accounts
-from simulators.issuer.book import Entry, IssuerBook
-from simulators.issuer.money import REFUND
-from simulators.issuer.totals import Totals
+from simulators.issuer.book import Entry
+from simulators.issuer.money import REFUND, Place
 
 REPLACEMENT_DIGITS = 12  # of DE 95: the amount that is left of the transaction
 
 
 class Advices:
-    """The advices of one issuer; arguments as of `simulators.issuer.money.Money`.
+    """The advices of one issuer.
 
     Args:
         noticed: called with the name of what was noticed, for the counters.
     """
 
-    def __init__(
-        self,
-        link: str,
-        book: IssuerBook,
-        accounts: Accounts,
-        totals: Totals,
-        trace_id: Callable[[Message], str],
-        noticed: Callable[[str], None],
-    ) -> None:
-        self._link = link
-        self._book = book
-        self._accounts = accounts
-        self._totals = totals
-        self._trace_id = trace_id
+    def __init__(self, place: Place, noticed: Callable[[str], None]) -> None:
+        self._link = place.link
+        self._member = place.member
+        self._book = place.book
+        self._accounts = place.accounts
+        self._totals = place.totals
+        self._trace_id = place.trace_id
         self._noticed = noticed
 
     def advised(self, message: Message, mti: str) -> dict[int, str]:
@@ -60,7 +51,7 @@ class Advices:
             return {39: "30"}
         undone = entry is not None  # its reversal came first
         entry = Entry(key, mti, elements[7], elements[11], elements.get(32, ""), elements.get(37, ""))
-        entry.trace_id, entry.reversed = self._trace_id(message), undone
+        entry.trace_id, entry.reversed, entry.member = self._trace_id(message), undone, self._member
         entry.currency, entry.amount_minor = currency, amount
         entry.response_code = "12" if undone else elements.get(39, "00")
         if entry.approved:
@@ -161,7 +152,10 @@ class Advices:
         mti = canonical_mti(original.mti)
         key = network_key(self._link, mti, original.transmitted, original.stan)
         found = self._book.get(key)
-        return found or Entry(key, mti, original.transmitted, original.stan, original.acquirer_id)
+        if found is None:
+            found = Entry(key, mti, original.transmitted, original.stan, original.acquirer_id)
+            found.member = self._member
+        return found
 
 
 def _replacement(message: Message) -> int | None:

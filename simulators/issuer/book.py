@@ -42,6 +42,7 @@ class Entry(msgspec.Struct, eq=False, gc=False):
         chargeback: (DE 7, DE 11, amount) of one that the switch has not acknowledged.
         parent: key of the hold that an increment has made larger; "" for everything else.
         extra: further elements of its answer.
+        member: the issuer behind a network; "" without one.
         account: whose balance it uses; None after a restart, for an unknown card and for a tombstone.
     """
 
@@ -63,6 +64,7 @@ class Entry(msgspec.Struct, eq=False, gc=False):
     chargeback: tuple[str, str, int] | None = None
     parent: str = ""
     extra: tuple[tuple[int, str], ...] = ()
+    member: str = ""
     account: Account | None = None
 
     @property
@@ -103,6 +105,7 @@ class EntryRecord(msgspec.Struct, array_like=True):
     chargeback: tuple[str, str, int] | None
     parent: str = ""
     extra: tuple[tuple[int, str], ...] = ()
+    member: str = ""
 
 
 FIELDS = EntryRecord.__struct_fields__
@@ -195,6 +198,7 @@ class IssuerBook:
                     held_minor=entry.held_minor,
                     posted_minor=entry.posted_minor,
                     settled=entry.chargeback is None,
+                    member=entry.member,
                 )
 
     def drain_records(self) -> bytes:

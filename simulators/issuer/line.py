@@ -35,21 +35,14 @@ class Line:
 
     async def send(self, frames: bytes) -> None:
         """Whole frames; what was held back leaves behind them. Errors as of `Wire.send`."""
-        if self._silent or not frames:
-            return
-        if self._held:
-            frames += b"".join(self._held)
-            self._held.clear()
-        if self._slow:
-            if len(self._behind) < MAX_HELD:
-                self._behind.append(frames)
-            return
-        await self.wire.send(frames)
+        if frames and not self._silent:
+            await self._put(frames + self._taken())
 
     async def send_half(self, frame: bytes) -> None:
-        """The first half of a frame, and nothing after it."""
-        await self.send(frame[: len(frame) // 2])
-        self._silent = True
+        """The first half of a frame behind what was held back, and nothing after it."""
+        if not self._silent:
+            self._silent = True
+            await self._put(self._taken() + frame[: len(frame) // 2])
 
     def send_after_next(self, frame: bytes, delay_s: float) -> None:
         """Hold a frame back until another has left, or for `delay_s`."""
@@ -59,17 +52,35 @@ class Line:
 
     def send_slowly(self, frame: bytes, delay_s: float) -> None:
         """One byte a segment, over `delay_s`; what comes meanwhile waits."""
+        if self._silent:
+            return
         if self._slow:
-            self._behind.append(frame)
+            self._wait_behind(frame)
             return
         self._slow = True
         self._nursery.start_soon(self._trickle, frame, delay_s)
 
+    async def _put(self, data: bytes) -> None:
+        if self._slow:
+            self._wait_behind(data)
+        else:
+            await self.wire.send(data)
+
+    def _wait_behind(self, data: bytes) -> None:
+        if len(self._behind) < MAX_HELD:
+            self._behind.append(data)
+
+    def _taken(self) -> bytes:
+        """What was held back; it is held no more."""
+        if not self._held:
+            return b""
+        held, self._held = self._held, []
+        return b"".join(held)
+
     async def _release(self, delay_s: float) -> None:
         await trio.sleep(delay_s)
-        held, self._held = self._held, []
         try:
-            await self.send(b"".join(held))
+            await self.send(self._taken())
         except self._lost:
             return
 
@@ -80,7 +91,8 @@ class Line:
                 await trio.sleep(delay_s / len(frame))
             self._slow = False
             behind, self._behind = self._behind, []
-            await self.send(b"".join(behind))
+            if behind:
+                await self.wire.send(b"".join(behind))
         except self._lost:
             return
 

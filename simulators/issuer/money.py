@@ -12,6 +12,8 @@ import zlib
 from collections.abc import Callable
 from datetime import datetime
 
+import msgspec
+
 from messages.card import pan_of
 from messages.errors import DecodeError, MoneyError
 from messages.exchange import network_key, parse_original_data
@@ -31,29 +33,34 @@ INQUIRIES = ("30", "31")
 LEDGER_BALANCE, AVAILABLE, CASH, ORIGINAL_AMOUNT = "01", "02", "40", "57"
 
 
-class Money:
-    """The requests of one issuer.
+class Place(msgspec.Struct, frozen=True):
+    """Where an issuer books.
 
     Args:
         link: its link's name, in the keys of its book.
+        member: its name behind a network, "" without one.
         trace_id: reads the trace id of a message.
     """
 
-    def __init__(
-        self,
-        link: str,
-        book: IssuerBook,
-        accounts: Accounts,
-        checks: Checks,
-        totals: Totals,
-        trace_id: Callable[[Message], str],
-    ) -> None:
-        self._link = link
-        self._book = book
-        self._accounts = accounts
+    link: str
+    member: str
+    book: IssuerBook
+    accounts: Accounts
+    totals: Totals
+    trace_id: Callable[[Message], str]
+
+
+class Money:
+    """The requests of one issuer."""
+
+    def __init__(self, place: Place, checks: Checks) -> None:
+        self._link = place.link
+        self._member = place.member
+        self._book = place.book
+        self._accounts = place.accounts
+        self._totals = place.totals
+        self._trace_id = place.trace_id
         self._checks = checks
-        self._totals = totals
-        self._trace_id = trace_id
 
     def authorize(self, message: Message, mti: str, now: datetime, ruled: str = "") -> dict[int, str]:
         """0100: a hold, more of one, a verification or an inquiry; `ruled` is a DE 39 that a fault has decided."""
@@ -148,7 +155,7 @@ class Money:
     def _entry(self, key: str, mti: str, asked: Asked) -> Entry:
         elements = asked.message.elements
         entry = Entry(key, mti, elements[7], elements[11], elements.get(32, ""), elements.get(37, ""))
-        entry.trace_id = self._trace_id(asked.message)
+        entry.trace_id, entry.member = self._trace_id(asked.message), self._member
         entry.currency, entry.amount_minor = asked.currency, asked.amount_minor
         return entry
 

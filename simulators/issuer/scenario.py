@@ -5,11 +5,8 @@ A name without a path is looked up in specs/, so `cardswitch sim issuer scenario
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
-from importlib import resources
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -21,10 +18,12 @@ from messages.dialect import load_dialect
 from messages.errors import MessagesError
 from messages.framing import framing
 from simulators.errors import ScenarioError
-from simulators.faults import FaultRule, fault_problems
+from simulators.faults import FaultRule, answering_problems, fault_problems
 from simulators.issuer.accounts import AccountRule, account_problems, default_problems
+from simulators.scenario_table import read_struct, read_structs, read_table
 
-S = TypeVar("S")
+MAX_PREFIX = 11  # digits; a BIN, never a card
+MAX_ELEMENT = 128
 
 
 class LinkScenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -108,95 +107,121 @@ def load_scenario(name_or_path: str) -> IssuerScenario:
     Raises:
         ScenarioError: no such file, no TOML, or wrong content; lists everything that is wrong.
     """
-    source, text = _read(name_or_path)
-    try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ScenarioError(source, (str(error),)) from None
+    source, table = read_table(name_or_path)
     return scenario_from(table, source)
 
 
-def scenario_from(table: dict[str, Any], source: str = "scenario") -> IssuerScenario:
+def scenario_from(table: Mapping[str, Any], source: str = "scenario") -> IssuerScenario:
     """A parsed TOML table as a scenario; errors as in `load_scenario`."""
     problems: list[str] = []
-    accounts = _rows(table, "account", AccountRule, problems)
-    faults = _rows(table, "fault", FaultRule, problems)
-    rest = {key: value for key, value in table.items() if key not in ("account", "fault")}
-    scenario = IssuerScenario(name="")
-    try:
-        scenario = msgspec.convert(rest, IssuerScenario)
-    except msgspec.ValidationError as error:
-        problems.append(str(error))
-    else:
-        problems += _contradictions(scenario)
-    problems += [
-        f"[[account]] {number}: {problem}"
-        for number, rule in enumerate(accounts, 1)
-        for problem in account_problems(rule)
-    ]
-    problems += [
-        f"[[fault]] {number}: {problem}" for number, rule in enumerate(faults, 1) for problem in fault_problems(rule)
-    ]
+    parts = read_parts(table, problems)
+    rest = {key: value for key, value in table.items() if key not in PARTS}
+    scenario = read_struct(rest, IssuerScenario, "", problems)
+    # What is wrong by itself is said already; the rest is looked at together.
+    made = scenario or standing_for(IssuerScenario, rest)
+    problems += link_problems(made) + holder_problems(made)
     if problems:
         raise ScenarioError(source, tuple(problems))
-    return msgspec.structs.replace(scenario, account=accounts, fault=faults, party=scenario.party or scenario.name)
+    return msgspec.structs.replace(made, **parts, party=made.party or made.name)
 
 
-def _read(name_or_path: str) -> tuple[str, str]:
-    path = Path(name_or_path)
-    try:
-        if path.suffix == "" and path.name == name_or_path:
-            found = resources.files("specs") / f"{name_or_path}.toml"
-            return f"specs/{name_or_path}.toml", found.read_text("utf-8")
-        return str(path), path.read_text("utf-8")
-    except OSError as error:
-        raise ScenarioError(name_or_path, (error.strerror or "cannot be read",)) from None
-    except UnicodeDecodeError:
-        raise ScenarioError(name_or_path, ("not UTF-8",)) from None
+PARTS = ("default", "account", "fault")
+H = TypeVar("H", bound=msgspec.Struct)
 
 
-def _rows(table: dict[str, Any], name: str, kind: type[S], problems: list[str]) -> tuple[S, ...]:
-    rows = table.get(name, [])
-    if not isinstance(rows, list):
-        problems.append(f"[[{name}]]: expected a list of tables")
-        return ()
-    found = []
-    for number, row in enumerate(rows, 1):
+class Holder(Protocol):
+    """What has accounts: an issuer, or one behind a network."""
+
+    @property
+    def prefixes(self) -> tuple[str, ...]: ...
+    @property
+    def chip_scheme(self) -> str: ...
+    @property
+    def pin_tries(self) -> int: ...
+
+
+def read_parts(table: Mapping[str, Any], problems: list[str], within: str = "") -> dict[str, Any]:
+    """[default], [[account]] and [[fault]] of an issuer.
+
+    Args:
+        within: goes before each problem: "[[issuer]] 2 ".
+    """
+    parts: dict[str, Any] = {"fault": read_faults(table, problems, within)}
+    if "default" in table:
+        parts["default"] = read_struct(table["default"], AccountRule, f"{within}[default] ", problems)
+        problems += [f"{within}[default] {problem}" for problem in default_problems(parts["default"])]
+    accounts = read_structs(table.get("account", []), AccountRule, "account", problems, within)
+    for number, rule in accounts:
+        problems += [f"{within}[[account]] {number}: {problem}" for problem in account_problems(rule)]
+    parts["account"] = tuple(rule for _, rule in accounts)
+    return parts
+
+
+def read_faults(table: Mapping[str, Any], problems: list[str], within: str = "") -> tuple[FaultRule, ...]:
+    """[[fault]] of an issuer or a network."""
+    faults = read_structs(table.get("fault", []), FaultRule, "fault", problems, within)
+    for number, rule in faults:
+        found = fault_problems(rule) + answering_problems(rule)
+        problems += [f"{within}[[fault]] {number}: {problem}" for problem in found]
+    return tuple(rule for _, rule in faults)
+
+
+def standing_for(kind: type[H], table: Mapping[str, Any]) -> H:
+    """A scenario of those keys of a table that are right by themselves, so that the others can be looked at."""
+    fields = {field.name: field for field in msgspec.structs.fields(kind)}
+    good: dict[str, Any] = {"name": "?"}
+    for name, value in table.items():
         try:
-            found.append(msgspec.convert(row, kind))
-        except msgspec.ValidationError as error:
-            problems.append(f"[[{name}]] {number}: {error}")
-    return tuple(found)
+            good[name] = msgspec.convert(value, fields[name].type)
+        except (KeyError, msgspec.ValidationError):
+            continue
+    return kind(**good)
 
 
-def _contradictions(scenario: IssuerScenario) -> list[str]:
+def link_problems(scenario: LinkScenario) -> list[str]:
+    """What does not go together in the link of a scenario, one line each."""
     problems = []
     if not scenario.name or "|" in scenario.name:
-        problems.append("name must not be empty or contain '|'")
+        problems.append("name: must not be empty or contain '|'")
     for name, address in (("listen", scenario.listen), ("dial", scenario.dial)):
         try:
             if address:
                 address_of(address)
         except ValueError as error:
             problems.append(f"{name}: {error}")
-    try:
-        load_dialect(scenario.dialect)
-        framing(scenario.framing, scenario.max_frame)
-    except (MessagesError, OSError) as error:
-        problems.append(str(error))
-    problems += [f"prefix {prefix!r} must be digits" for prefix in scenario.prefixes if not prefix.isdecimal()]
+    for name, look in (
+        ("dialect", lambda: load_dialect(scenario.dialect)),
+        ("framing", lambda: framing(scenario.framing, scenario.max_frame)),
+    ):
+        try:
+            look()
+        except (MessagesError, OSError) as error:
+            problems.append(f"{name}: {error}")
     if scenario.pin_format not in FORMATS:
-        problems.append(f"pin_format must be one of {', '.join(map(str, FORMATS))}")
+        problems.append(f"pin_format: must be one of {', '.join(map(str, FORMATS))}")
     if scenario.mac_algorithm not in ALGORITHMS:
-        problems.append(f"mac_algorithm must be one of {', '.join(ALGORITHMS)}")
-    if scenario.chip_scheme not in SCHEMES:
-        problems.append(f"chip_scheme must be one of {', '.join(SCHEMES)}")
-    problems += [f"[default]: {problem}" for problem in default_problems(scenario.default)]
+        problems.append(f"mac_algorithm: must be one of {', '.join(ALGORITHMS)}")
     problems += [
         f"test_keys.{name}: {_key_problem(value)}" for name, value in scenario.test_keys.items() if _key_problem(value)
     ]
-    if scenario.pin_tries < 0 or scenario.max_connections < 1:
-        problems.append("pin_tries must be >= 0 and max_connections >= 1")
+    if scenario.max_connections < 1:
+        problems.append("max_connections: must be >= 1")
+    if not 0 <= scenario.trace_element <= MAX_ELEMENT:
+        problems.append(f"trace_element: must be 0–{MAX_ELEMENT}")
+    return problems
+
+
+def holder_problems(scenario: Holder, within: str = "") -> list[str]:
+    """What does not go together in the accounts of an issuer, one line each."""
+    problems = [
+        f"{within}prefixes: {prefix!r} must be 1–{MAX_PREFIX} digits"
+        for prefix in scenario.prefixes
+        if not (prefix.isascii() and prefix.isdigit() and len(prefix) <= MAX_PREFIX)
+    ]
+    if scenario.chip_scheme not in SCHEMES:
+        problems.append(f"{within}chip_scheme: must be one of {', '.join(SCHEMES)}")
+    if scenario.pin_tries < 0:
+        problems.append(f"{within}pin_tries: must be >= 0")
     return problems
 
 

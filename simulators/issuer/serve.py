@@ -162,6 +162,9 @@ async def _keep_dialling(server: IssuerServer, address: tuple[str, int]) -> None
         pause_s = FIRST_PAUSE_S
         await server.serve(wire)
         await trio.sleep(FIRST_PAUSE_S)
+        if not server.listening:  # a fault: the peer is to see nobody at all
+            await trio.sleep_until(server.refusing_until)
+            server.listening = True
 
 
 class BookFile:

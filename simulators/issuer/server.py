@@ -8,9 +8,8 @@ acknowledged.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Protocol
 
 import structlog
 import trio
@@ -21,14 +20,11 @@ from messages.errors import DecodeError, FrameError
 from messages.framing import framing
 from messages.message import Message
 from messages.mti import repeat_mti
-from simulators.book import BookLine
 from simulators.errors import WireLost
-from simulators.faults import Fault, FaultTable
-from simulators.issuer.accounts import Accounts
 from simulators.issuer.actions import Action, Disconnect, Send
 from simulators.issuer.line import Line, garbage
+from simulators.issuer.party import Party
 from simulators.issuer.scenario import LinkScenario
-from simulators.link_keys import LinkKeys
 from simulators.sealing import Sealing
 from simulators.wire import Wire
 
@@ -39,37 +35,6 @@ KEY_TIMEOUT_S = 2.0
 KEY_TRIES = 3
 
 log = structlog.get_logger("simulators.issuer")
-
-
-class Core(Protocol):
-    """Who answers: `simulators.issuer.core.Issuer`, `simulators.network.core.Network`."""
-
-    name: str
-    keys: LinkKeys
-    faults: FaultTable
-    stats: dict[str, int]
-    last_fault: Fault | None
-    signed_on: bool
-
-    @property
-    def transactions(self) -> int: ...
-    @property
-    def key_changes(self) -> list[tuple[str, str]]: ...
-    @property
-    def accounts(self) -> Accounts: ...
-
-    def receive(self, message: Message, now: datetime) -> list[Action]: ...
-    def refuse(self, message: Message) -> list[Action]: ...
-    def chargeback(self, reference: str, now: datetime, amount_minor: int | None = None) -> Message: ...
-    def list_card(self, pan: str, action: str, now: datetime) -> Message: ...
-    def manage(self, what: str, now: datetime, day: str = "") -> Message: ...
-    def key_change(self, kind: str, now: datetime) -> Message: ...
-    def open_messages(self) -> list[Message]: ...
-    def answer_code(self, message: Message) -> str: ...
-    def give_up(self, message: Message) -> None: ...
-    def drain_records(self) -> bytes: ...
-    def book(self) -> Iterator[BookLine]: ...
-    def trace_id(self, message: Message) -> str: ...
 
 
 class IssuerServer:
@@ -86,7 +51,7 @@ class IssuerServer:
 
     def __init__(
         self,
-        issuer: Core,
+        issuer: Party,
         scenario: LinkScenario,
         *,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -168,21 +133,27 @@ class IssuerServer:
                 await self._due.wait()
 
     def chargeback(self, reference: str, amount_minor: int | None = None) -> Message:
-        """Start a chargeback; `run_started` delivers it. Errors as in `Issuer.chargeback`."""
+        """Start a chargeback; `run_started` delivers it. Errors as in `Party.chargeback`."""
         message = self.issuer.chargeback(reference, self._clock(), amount_minor)
         self._record()
         self._due.set()
         return message
 
     def list_card(self, pan: str, action: str) -> Message:
-        """Tell the switch of a card on the negative list; see `Issuer.list_card`."""
+        """Tell the switch of a card on the negative list; see `Party.list_card`."""
         message = self.issuer.list_card(pan, action, self._clock())
         self._due.set()
         return message
 
     def manage(self, what: str, day: str = "") -> Message:
-        """Start network management; see `Issuer.manage`."""
+        """Start network management; see `Party.manage`."""
         message = self.issuer.manage(what, self._clock(), day)
+        self._due.set()
+        return message
+
+    def reconcile(self, day: str, currency: str) -> Message:
+        """Send the switch the totals of a day; see `Party.reconcile`."""
+        message = self.issuer.reconcile(day, currency, self._clock())
         self._due.set()
         return message
 
@@ -271,9 +242,15 @@ class IssuerServer:
             if not goes_on:
                 break
         self._record()
-        if answers:
-            await line.send(b"".join(answers))
+        await self._flush(line, answers)
         return goes_on
+
+    @staticmethod
+    async def _flush(line: Line, answers: list[bytes]) -> None:
+        if answers:
+            frames = b"".join(answers)
+            answers.clear()
+            await line.send(frames)
 
     async def _answer(self, action: Send, line: Line, nursery: trio.Nursery, answers: list[bytes]) -> None:
         """Send an answer as its fault wants it; an honest one joins the batch's `answers`."""
@@ -283,12 +260,13 @@ class IssuerServer:
             case "garbage":
                 answers.append(garbage(frame, self._framing, self._random))
             case "half-frame":
-                await line.send(b"".join(answers))
-                answers.clear()
+                await self._flush(line, answers)
                 await line.send_half(frame)
             case "reorder":
+                await self._flush(line, answers)  # what is in front of it already does not count as the next one
                 line.send_after_next(frame, action.delay_s)
             case "byte-at-a-time":
+                await self._flush(line, answers)
                 line.send_slowly(frame, action.delay_s)
             case _ if action.delay_s > 0 and self._delayed < MAX_DELAYED:
                 nursery.start_soon(self._send_later, line, frame, action.delay_s)

@@ -1,9 +1,9 @@
-"""What an issuer starts by itself: chargebacks, entries of its negative list, cut-over, sign-off, new keys.
+"""What a party starts by itself: chargebacks, entries of the negative list, totals, cut-over, sign-off, new keys.
 
 The core asks for messages, the shell sends each until its answer has come in here, at most so often. Chargebacks live
 in the book and outlast the process; everything else is kept here.
 
-Source: ISO 8583:1987 0422, 0302 (DE 91, 101), 0800 (DE 70: 001, 002, 201, 301).
+Source: ISO 8583:1987 0422, 0302 (DE 91, 101), 0520, 0800 (DE 70: 001, 002, 201, 301).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from messages.message import Message
 from messages.money import numeric_currency
 from simulators.errors import SimulatorError
 from simulators.issuer.book import Entry, IssuerBook
+from simulators.issuer.totals import Sums
 from simulators.link_keys import LinkKeys, Offer
 
 MAX_OPEN = 1_000  # waiting for an answer, chargebacks and others each
@@ -76,7 +77,15 @@ class Starter:
         """0800: `what` one of `MANAGEMENT`; `day` MMDD: what a cut-over opens. Raises SimulatorError."""
         if what not in MANAGEMENT:
             raise SimulatorError(f"network management knows {', '.join(MANAGEMENT)}")
+        if day and (len(day) != 4 or not (day.isascii() and day.isdigit())):
+            raise SimulatorError("a business day is MMDD")
         return self._start("0800", {**({15: day} if day else {}), 70: MANAGEMENT[what]}, now)
+
+    def reconcile(self, day: str, currency: str, sums: Sums, now: datetime) -> Message:
+        """0520: the totals of a business day (MMDD) in one currency. Raises SimulatorError, MoneyError."""
+        if len(day) != 4 or not (day.isascii() and day.isdigit()):
+            raise SimulatorError("a business day is MMDD")
+        return self._start("0520", {15: day, 49: numeric_currency(currency), **sums.elements()}, now)
 
     def key_change(self, kind: str, now: datetime) -> Message:
         """See `simulators.issuer.core.Issuer.key_change`."""

@@ -8,7 +8,7 @@ Source: ISO 8583:1987 DE 74–77, 86–89, 97, 66.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
@@ -65,6 +65,24 @@ class Sums(msgspec.Struct):
         )
 
 
+class SettlementLine(msgspec.Struct, frozen=True, kw_only=True):
+    """What an issuer owes for a business day: `net_minor` > 0; or gets back: < 0. The other fields as in `Sums`."""
+
+    day: str
+    issuer: str
+    acquirer_id: str
+    currency: str
+    debits: int
+    debits_minor: int
+    debit_reversals: int
+    debit_reversals_minor: int
+    credits: int
+    credits_minor: int
+    credit_reversals: int
+    credit_reversals_minor: int
+    net_minor: int
+
+
 class Totals:
     """Sums by business day (MMDD), acquirer (DE 32) and currency (alphabetic).
 
@@ -109,9 +127,17 @@ class Totals:
                 found.add(sums)
         return found
 
-    def rows(self) -> list[tuple[str, str, str, Sums]]:
-        """(day, acquirer, currency, sums), oldest first."""
-        return [(day, acquirer, currency, sums) for (day, acquirer, currency), sums in self._sums.items()]
+    def settlement(self, issuer: str) -> Iterator[SettlementLine]:
+        """A line for each day, acquirer and currency, oldest first."""
+        for (day, acquirer_id, currency), sums in list(self._sums.items()):
+            yield SettlementLine(
+                day=day,
+                issuer=issuer,
+                acquirer_id=acquirer_id,
+                currency=currency,
+                net_minor=sums.net_minor,
+                **msgspec.structs.asdict(sums),
+            )
 
     def _of(self, acquirer_id: str, currency: str) -> Sums:
         key = (self.day, acquirer_id.lstrip("0"), currency)

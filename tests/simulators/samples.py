@@ -9,6 +9,7 @@ from messages.message import Message
 from simulators.issuer import Issuer, Send
 from simulators.issuer.accounts import AccountRule
 from simulators.issuer.chip import Chip
+from simulators.issuer.party import Party
 from simulators.issuer.scenario import IssuerScenario
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
@@ -66,17 +67,17 @@ def about(original: Message, stan: int, mti: str, amount: int | None = None, **c
     return request(stan, amount if amount is not None else int(original.elements[4]), mti, e90=data, **changes)
 
 
-def answer(core: Issuer, message: Message) -> dict[int, str]:
+def answer(core: Party, message: Message) -> dict[int, str]:
     """Elements of the one answer."""
     [action] = core.receive(message, NOW)
     assert isinstance(action, Send)
     return action.message.elements
 
 
-def told(core: Issuer, message: Message) -> str:
+def told(core: Party, message: Message) -> str:
     """DE 39 of the one answer."""
     return answer(core, message)[39]
 
 
-def standing(core: Issuer) -> list[tuple[int, int]]:
+def standing(core: Party) -> list[tuple[int, int]]:
     return [(line.held_minor, line.posted_minor) for line in core.book()]
