@@ -19,6 +19,9 @@ from console.gateway_commands import gateway_app
 from console.hsm.commands import hsm_app
 from console.link_commands import link_app
 from console.options import ConfigOption, JsonOption, StateOption, load, load_running, run_process
+from console.route_commands import route_app
+from console.saf_commands import saf_app
+from console.spec_commands import spec_app
 from console.vault.commands import vault_app
 
 app = typer.Typer(
@@ -37,6 +40,9 @@ app.add_typer(hsm_app, name="hsm")
 app.add_typer(vault_app, name="vault")
 app.add_typer(gateway_app, name="gateway")
 app.add_typer(link_app, name="link")
+app.add_typer(route_app, name="route")
+app.add_typer(saf_app, name="saf")
+app.add_typer(spec_app, name="spec")
 app.add_typer(sim_app, name="sim")
 app.add_typer(ledger_app, name="ledger")
 app.add_typer(bench_app, name="bench")
@@ -81,6 +87,14 @@ def switch(
 ) -> None:
     """Run one switch worker."""
     run_process("switch", config, state, worker=worker)
+
+
+@app.command()
+def reload(config: ConfigOption = None, state: StateOption = None, as_json: JsonOption = False) -> None:
+    """Have running workers take routes, breakers, stand-ins, fraud rules and limits from their file again."""
+    from console.reload import run_reload
+
+    raise typer.Exit(run_reload(load_running(config, state), as_json))
 
 
 @app.command()

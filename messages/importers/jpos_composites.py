@@ -168,11 +168,8 @@ def _in_a_row(fields: _Fields, parts: _Parts, field: Field | None = None) -> Com
     }
     if not chosen:
         raise _FlatError("no fields")
-    shift = 1 if 0 in chosen else 0  # places count from 1
-    return Composite(
-        kind="positional",
-        parts={str(number + shift): parts.part(inner, number + shift) for number, inner in chosen.items()},
-    )
+    places = enumerate(chosen.values(), 1)  # whatever ids they have in jPOS
+    return Composite(kind="positional", parts={str(place): parts.part(inner, place) for place, inner in places})
 
 
 def _ctc(field: Field, fields: _Fields, parts: _Parts) -> Composite:
@@ -196,11 +193,11 @@ def _tagged_fields(field: Field, fields: _Fields, parts: _Parts) -> Composite:
             f"field {field.number}: {mapper or 'no tagMapper'} is Java code: its tags are kept without names",
         )
         return Composite(kind="tag-text", tag_size=tag_size, length_size=length_size)
-    named = {}
+    named: dict[str, Element] = {}
     for number, inner in sorted(fields.items()):
         if inner.name not in TAGGED or TAGGED[inner.name][0] != tag_size:
             raise _FlatError(f"{inner.java_class} among tags of {tag_size} characters")
-        digits, part = parts.tagged(inner, number)
+        digits, part = parts.tagged(inner, len(named) + 1)
         if digits != length_size:
             raise _FlatError(f"lengths of {digits} and {length_size} digits")
         if number < 10**tag_size:
@@ -211,12 +208,13 @@ def _tagged_fields(field: Field, fields: _Fields, parts: _Parts) -> Composite:
 def _tagged_sequence(field: Field, fields: _Fields, parts: _Parts) -> Composite:
     """TaggedSequencePackager: tokens are tags; one of # stands for all that are not named."""
     tag_size = len(field.node.attributes.get("token", ""))
-    named, sizes = {}, set()
-    for number, inner in sorted(fields.items()):
+    named: dict[str, Element] = {}
+    sizes = set()
+    for _, inner in sorted(fields.items()):
         if inner.name not in TAGGED or TAGGED[inner.name][0]:
             raise _FlatError(f"{inner.java_class} before its tags")
         token = inner.node.attributes.get("token", "")
-        digits, part = parts.tagged(inner, number + 1)
+        digits, part = parts.tagged(inner, len(named) + 1)
         sizes.add((len(token), digits))
         if token.strip("#"):
             named[token] = part

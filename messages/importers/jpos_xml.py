@@ -115,7 +115,9 @@ class _Reader:
             self.findings.problem(f"line {root.line}", 'the bitmap is missing: <isofield id="1" …>')
         elif field.name not in BITMAPS:
             self.findings.problem(
-                field.where, f"{field.java_class}: field 1 is the bitmap, one of {', '.join(sorted(BITMAPS))}"
+                field.where,
+                f"{field.java_class}: field 1 is the bitmap, one of {', '.join(sorted(BITMAPS))}; "
+                "where it is none, as in ANSI X9.2, messages are not those of ISO 8583",
             )
         elif field.length < 8:
             self.findings.problem(field.where, f"{field.java_class}: a bitmap has 8, 16 or 24 bytes")
@@ -162,6 +164,8 @@ class _Reader:
             self.findings.problem(field.where, f"{field.java_class}: a bitmap in the place of a field")
         elif field.name in NOTHING:
             self.findings.warning(field.where, f"DE {field.number} is left out: {field.java_class} has no bytes")
+        elif field.length == 0 and field.name in CLASSES and not CLASSES[field.name].digits + CLASSES[field.name].size:
+            self.findings.warning(field.where, f"DE {field.number} is left out: a length of 0 has no bytes")
         elif field.trim:
             self.findings.problem(field.where, 'trim="true": a fixed field that may be shorter has no end')
         elif field.name in FILLED:

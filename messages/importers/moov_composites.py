@@ -30,7 +30,7 @@ from messages.importers.moov_fields import (
 _TAG_KEYS = frozenset({
     "length", "enc", "padding", "sort", "skipUnknownTLVTags", "storeUnknownTLVTags", "prefUnknownTLV",
 })  # fmt: skip
-_TLV_LARGEST = 65_535
+_TAG_LARGEST = 255  # as the reader of dialect files has it: parts of chip data are names only
 _BITMAP_BYTES = 64
 
 
@@ -89,8 +89,7 @@ def _parts(subfields: Entry, version: str, depth: int) -> dict[str, Element | No
     """Key → part; None for one that has a problem."""
     parts: dict[str, Element | None] = {}
     for place, (key, entry) in enumerate(subfields.entries(), 1):
-        number = int(key) if key.isascii() and key.isdigit() and 0 < int(key[:9]) < 1000 else place
-        parts[key] = part(entry, number, version, depth)
+        parts[key] = part(entry, place, version, depth)
     return parts
 
 
@@ -133,7 +132,7 @@ def _by_bitmap(bitmap: Entry, parts: dict[str, Element | None]) -> Composite:
     for key, element in _whole(parts).items():
         if not (key.isascii() and key.isdigit() and len(key) < 4 and 1 <= int(key) <= (size or 0) * 8):
             raise _FlatError(f"their bitmap cannot announce {shown(key)}")
-        named[str(int(key))] = element
+        named[str(int(key))] = msgspec.structs.replace(element, number=int(key))
     return Composite(
         kind="bitmapped",
         parts=named,
@@ -163,8 +162,8 @@ def _ber_tlv(subfields: Entry, version: str, depth: int) -> Composite:
             name=" ".join(entry.text("description", "").split()),
             kind="b",
             encoding="binary",
-            length_kind=5,
-            max_length=_TLV_LARGEST,
+            length_kind=3,
+            max_length=_TAG_LARGEST,
             length_encoding="ascii",
         )
     return Composite(kind="ber-tlv", parts=named)

@@ -198,6 +198,11 @@ class _Reader:
         odd = nibbles and not prefix_size and largest % 2 == 1
         if odd and not pad:
             entry.problem("max_len", f"{largest} nibbles need a left_pad or a right_pad")
+        if kind in ("n", "z") and nibbles and prefix_size and not pad:
+            entry.warning(
+                "left_pad", "is missing: an odd number of digits, which pyiso8583 refuses, gets a zero in front"
+            )
+            pad = "left 0"
         if kind in ("n", "z") or (nibbles and pad):  # a pad makes sense for digits only, and tracks have them too
             return {
                 "kind": "n" if kind == "n" else "z",

@@ -72,7 +72,8 @@ def element(chance: random.Random, number: int, inside: bool = False) -> Element
         pad=pad,
         fill=fill,
     )
-    if length_kind and (not scale(made).allowed or scale(made).largest < size):
+    lengths = scale(made)
+    if length_kind and (lengths.largest < made.wire_units or lengths.said(made.wire_units) >= 10**length_kind):
         return element(chance, number, inside)  # the length cannot say as much as the element may have
     return made
 

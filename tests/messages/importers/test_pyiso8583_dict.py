@@ -8,6 +8,7 @@ from typing import Any
 
 import iso8583
 import iso8583.specs
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -77,7 +78,8 @@ def test_pyiso8583_reads_what_the_imported_dialect_writes(seed: int) -> None:
     element = imported(spec).elements[number]
     if not element.length_kind and element.kind == "b" and element.max_length == 0:
         return
-    text = value(chance, element)
+    padded = {"left_pad", "right_pad"} & set(spec[str(number)])
+    text = value(chance, element if padded else msgspec.structs.replace(element, pad=""))  # odd digits need a pad
     raw = ElementCodec(element).encode(text)
     theirs = as_theirs(spec, number, raw)
     assert theirs == (text.replace("=", "D") if element.encoding == "bcd" else text)
