@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any, cast
 
 import trio
 import trio.testing
 
+from hsm.commands import Hsm
 from messages.codec import Codec
 from messages.dialect import load_dialect
 from messages.framing import Framing, framing
 from messages.message import Message
 from messages.mti import response_mti
-from switch.links.network import Wire
+from switch.clock import TrioClock
+from switch.links.acquirer_port import AcquirerPort
+from switch.links.issuer_line import IssuerLine
+from switch.links.link_end import LinkEnd
+from switch.links.management import refusal
+from switch.links.memory_network import MemoryNetwork, Weather
+from switch.links.network import Network, Wire
+from switch.links.session import Session
+from switch.links.settings import AcquirerLink, IssuerLink
+from switch.meters import Meters
+
+NO_HSM = cast(Hsm, None)  # of links without keys
 
 
 def run(script: Callable[[], Awaitable[None]]) -> None:
@@ -65,3 +80,73 @@ def answer_to(request: Message, code: str = "00") -> Message:
     }
     kept[39] = code
     return Message(response_mti(request.mti), kept)
+
+
+class Desk:
+    """One worker's worth of links on a network in memory, with what their owners were told.
+
+    Attributes:
+        served: requests that `serve` got, with the session they came through and their frame.
+        refused: what `refuse` got: message, DE 39 and the like, reason.
+    """
+
+    def __init__(self, seed: int = 0, weather: Weather | None = None, network: Network | None = None) -> None:
+        self.rng = random.Random(seed)
+        self.memory = MemoryNetwork(random.Random(seed), weather)
+        self.network: Network = network or self.memory
+        self.meters = Meters()
+        self.clock = TrioClock(datetime(2026, 3, 14, 9, 26, 53, tzinfo=UTC))
+        self.served: list[tuple[Session, Message, bytes]] = []
+        self.refused: list[tuple[Message, dict[int, str], str]] = []
+        self.ups = 0
+
+    def port(self, **settings: Any) -> AcquirerPort:
+        """An acquirer link; it listens on "port:1" where nothing else is said."""
+        if "address" not in settings:
+            settings.setdefault("listen", "port:1")
+        link = AcquirerLink(name="pos", dialect=settings.pop("dialect", "iso87-ascii"), **settings)
+        return AcquirerPort(
+            link, self.network, self.clock, self.rng, NO_HSM, self.meters, self._serve, self._refuse, self._up
+        )
+
+    def line(self, **settings: Any) -> IssuerLine:
+        """An issuer link; it dials "issuer:1" where nothing else is said."""
+        if "listen" not in settings:
+            settings.setdefault("address", "issuer:1")
+        link = IssuerLink(name="alpha", dialect=settings.pop("dialect", "iso87-ascii"), **settings)
+        return IssuerLine(link, self.network, self.clock, self.rng, NO_HSM, self.meters, self._serve, self._up)
+
+    def _serve(self, end: LinkEnd, session: Session, message: Message, frame: bytes) -> None:
+        self.served.append((session, message, frame))
+
+    def _refuse(
+        self, end: LinkEnd, session: Session, message: Message, frame: bytes, told: dict[int, str], reason: str
+    ) -> None:
+        self.refused.append((message, told, reason))
+        session.send(session.codec.encode(refusal(message, told)), frame)
+
+    def _up(self) -> None:
+        self.ups += 1
+
+    def answer(self, place: int = 0, code: str = "00") -> None:
+        """Answer a request that was served, and give its place back."""
+        session, message, frame = self.served.pop(place)
+        session.send(session.codec.encode(answer_to(message, code)), frame)
+        session.served()
+
+
+def request(stan: int, mti: str = "0200") -> Message:
+    return Message(
+        mti, {3: "000000", 4: "000000001000", 7: "0314092653", 11: f"{stan:06d}", 32: "10001", 41: "TERM0001"}
+    )
+
+
+def management(code: str, stan: int = 1) -> Message:
+    return Message("0800", {7: "0314092653", 11: f"{stan:06d}", 70: code})
+
+
+async def until(true: Callable[[], object], within_s: float = 30.0) -> None:
+    """Return once something holds; on a clock that jumps this costs no time."""
+    with trio.fail_after(within_s):
+        while not true():  # noqa: ASYNC110 (tests look at states that have no event)
+            await trio.sleep(0.01)
