@@ -7,7 +7,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 # pytest workers: one a core, four at the most
 JOBS ?= $(shell n=$$(nproc); [ $$n -gt 4 ] && n=4; echo $$n)
 
-.PHONY: setup softhsm chromium demo test lint clean lock
+.PHONY: setup softhsm chromium demo test simulation lint clean lock
 
 setup: $(STAMP) softhsm
 
@@ -43,6 +43,11 @@ lint: setup
 
 test: setup chromium lint
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
+
+# 1,000 random fault scenarios in memory; SCENARIOS=5000 for more. `make test` plays 100.
+SCENARIOS ?= 1000
+simulation: setup
+	CARDSWITCH_SCENARIOS=$(SCENARIOS) $(BIN)/python -m pytest -q -n $(JOBS) tests/simulation/test_scenarios.py $(ARGS)
 
 lock:
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \

@@ -13,15 +13,18 @@ from simulators.book import BookLine
 from simulators.testing.acquirer import AcquirerSimulator, start_acquirer
 from simulators.testing.comparison import differences
 from simulators.testing.issuer import IssuerSimulator, start_issuer
+from simulators.testing.network import NetworkSimulator, start_network
 
 __all__ = [
     "AcquirerSimulator",
     "BookLine",
     "Card",
     "IssuerSimulator",
+    "NetworkSimulator",
     "Request",
     "State",
     "differences",
     "start_acquirer",
     "start_issuer",
+    "start_network",
 ]

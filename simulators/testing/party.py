@@ -17,6 +17,7 @@ from simulators.book import BookLine
 from simulators.errors import SimulatorError
 from simulators.faults import FaultRule, fault_problems
 from simulators.issuer.server import IssuerServer
+from simulators.issuer.totals import SettlementLine
 from simulators.testing.background import Background
 
 MAX_HEARD = 10_000  # messages kept; the oldest go first
@@ -89,6 +90,10 @@ class Party:
     def line(self, de7: str, stan: str) -> BookLine | None:
         """The line of the message with this DE 7 and DE 11; None where there is none."""
         return next((line for line in self.book() if line.key.split("|")[2:4] == [de7, stan]), None)
+
+    def settlement(self) -> list[SettlementLine]:
+        """Totals by business day, issuer, acquirer and currency."""
+        return self._background.do(lambda: list(self._server.issuer.settlement()))
 
     def chargeback(self, reference: str, amount_minor: int | None = None, timeout_s: float = 10.0) -> str:
         """Charge back a transaction (network key, RRN or trace id); returns DE 39 of the answer, "" for none."""

@@ -19,16 +19,18 @@ from messages.message import Message
 from simulators.acquirer import Acquirer, AcquirerProfile
 from simulators.acquirer.client import AcquirerClient
 from simulators.errors import WireLost
-from simulators.faults import FaultRule
+from simulators.faults import FaultRule, FaultTable
 from simulators.issuer import Issuer
 from simulators.issuer.accounts import AccountRule
 from simulators.issuer.scenario import IssuerScenario
 from simulators.issuer.server import IssuerServer
+from simulators.network import MemberScenario, Network, NetworkScenario
 from switch.clock import TrioClock
 from switch.config import SwitchConfig, switch_config
 from switch.errors import WireError
 from switch.links.memory_network import MemoryNetwork, Weather
 from switch.links.network import Wire
+from switch.links.settings import IssuerLink
 from switch.worker import Worker, run_worker
 
 START = datetime(2026, 3, 14, 9, 26, 53, tzinfo=UTC)
@@ -70,13 +72,20 @@ TABLE: dict[str, Any] = {
 }  # fmt: skip
 
 
+RICH = AccountRule(balance_minor=5_000_000)
+PREFIXES = {"alpha": ("4",), "beta": ("5",)}
+
+
 class World:
     """Everything that exists beside the acquirers' wishes.
 
     Args:
         seed: of every random choice.
         weather: on the way to each address.
-        faults: rules of each issuer, by its name.
+        faults: rules of each issuer, network and acquirer, by the name of its link.
+        prefixes: BINs of issuers, by name; () for any.
+        networks: issuers behind a network, by the name of its link; all others are issuers.
+        acquirers: links that have a client.
         keys: more than `KEYS`, or in place of those of the same name.
         ksn: where the terminal starts, on an acquirer link with a `ksn_element`.
     """
@@ -89,6 +98,9 @@ class World:
         config: SwitchConfig | None = None,
         weather: dict[str, Weather] | None = None,
         faults: dict[str, tuple[FaultRule, ...]] | None = None,
+        prefixes: dict[str, tuple[str, ...]] = PREFIXES,
+        networks: dict[str, tuple[MemberScenario, ...]] | None = None,
+        acquirers: tuple[str, ...] = ("pos", "gateway"),
         timeout_s: float = 5.0,
         keys: tuple[KeyConfig, ...] = (),
         ksn: bytes = b"",
@@ -100,20 +112,20 @@ class World:
         self._algorithms = {key.name: key.algorithm for key in configured.values()}
         self.ksn = ksn
         self.keys = software_keys(configured.values(), seed=seed)
-        self.hsm = SoftwareHsm(self.keys, seed=seed, parties=PARTIES, now=lambda: self.clock.now().timestamp())
+        parties = PARTIES | {key.name: key.party for key in keys if key.usage != "zmk"}
+        self.hsm = SoftwareHsm(self.keys, seed=seed, parties=parties, now=lambda: self.clock.now().timestamp())
         self.journal = MemoryJournal(self._journal_pause)
         self.journal_delay_s = (0.0, 0.004)
         self.network = MemoryNetwork(random.Random(self.rng.random()), weather=weather)
         self.nursery = nursery
         self.workers: dict[int, tuple[Worker, trio.CancelScope]] = {}
         self.every_worker: list[Worker] = []
+        rules = faults or {}
         self.issuers = {
-            name: self._issuer(name, prefix, faults or {}) for name, prefix in (("alpha", "4"), ("beta", "5"))
+            link.name: self._issuer(link, prefixes.get(link.name, ()), (networks or {}).get(link.name, ()), rules)
+            for link in self.config.issuers
         }
-        self.clients = {
-            "pos": self._client("pos", timeout_s),
-            "gateway": self._client("gateway", timeout_s),
-        }
+        self.clients = {name: self._client(name, timeout_s, rules.get(name, ())) for name in acquirers}
 
     def value(self, name: str) -> bytes:
         """A clear key as it was at the start; b"" for no name."""
@@ -157,10 +169,13 @@ class World:
 
     async def send_aside(self, client: AcquirerClient, message: Message, wait_s: float = 30.0) -> list[bytes]:
         """Send a message of an acquirer on a connection of its own and return the frames that come back."""
-        wire = await self.network.dial(f"{client.acquirer.profile.link}:1", 3.0)
-        decoder, frames = framing().decoder(), []
+        name = client.acquirer.profile.link
+        link = next(link for link in self.config.acquirers if link.name == name)
+        wire = await self.network.dial(f"{name}:1", 3.0)
+        form = framing(link.framing, link.max_frame)
+        decoder, frames = form.decoder(), []
         try:
-            await wire.send(framing().encode(client.acquirer.encode(message)))
+            await wire.send(form.encode(client.acquirer.encode(message)))
             with trio.move_on_after(wait_s):
                 while not frames and (data := await wire.receive()):
                     frames += decoder.receive(data)
@@ -175,29 +190,42 @@ class World:
     async def _journal_pause(self) -> None:
         await trio.sleep(self.rng.uniform(*self.journal_delay_s))
 
-    def _issuer(self, name: str, prefix: str, faults: dict[str, tuple[FaultRule, ...]]) -> IssuerServer:
-        link = next(link for link in self.config.issuers if link.name == name)
-        scenario = IssuerScenario(
-            name=name,
+    def _issuer(
+        self,
+        link: IssuerLink,
+        prefixes: tuple[str, ...],
+        members: tuple[MemberScenario, ...],
+        faults: dict[str, tuple[FaultRule, ...]],
+    ) -> IssuerServer:
+        kind = NetworkScenario if members else IssuerScenario
+        own: dict[str, Any] = {"issuer": members} if members else {"prefixes": prefixes, "default": RICH}
+        scenario = kind(
+            name=link.name,
             dialect=link.dialect,
+            framing=link.framing,
             pin_key=link.pin_key,
             pin_format=link.pin_format,
             mac_key=link.mac_key,
             mac_algorithm=self._algorithms.get(link.mac_key) or AES_CMAC,
             mac_management=link.mac_management,
-            prefixes=(prefix,),
-            default=AccountRule(balance_minor=5_000_000),
-            fault=faults.get(name, ()),
+            fault=faults.get(link.name, ()),
             seed=self.rng.getrandbits(32),
-            trace_element=63,
+            trace_element=link.trace_element or 0,
             log_messages=False,
+            **own,
         )
+        zmk = self.value(f"zmk-{link.name}") if f"zmk-{link.name}" in self.keys else b""
+        random_bytes = random.Random(self.rng.random()).randbytes
+        if isinstance(scenario, NetworkScenario):
+            known = {name: self.value(name) for name in scenario.key_names}
+            network = Network(scenario, known, zmk=zmk, random_bytes=random_bytes)
+            return IssuerServer(network, scenario, clock=self.clock.now, lost=LOST)
         issuer = Issuer(
             scenario,
             self.value(link.pin_key),
             mac_key=self.value(link.mac_key),
-            zmk=self.value(f"zmk-{name}"),
-            random_bytes=random.Random(self.rng.random()).randbytes,
+            zmk=zmk,
+            random_bytes=random_bytes,
         )
         return IssuerServer(issuer, scenario, clock=self.clock.now, lost=LOST)
 
@@ -207,12 +235,12 @@ class World:
             while True:
                 nursery.start_soon(server.serve, await acceptor.accept())
 
-    def _client(self, name: str, timeout_s: float) -> AcquirerClient:
+    def _client(self, name: str, timeout_s: float, faults: tuple[FaultRule, ...]) -> AcquirerClient:
         link = next(link for link in self.config.acquirers if link.name == name)
         profile = AcquirerProfile(
             link=name,
             dialect=link.dialect,
-            trace_element=63 if name == "gateway" else 0,
+            trace_element=link.trace_element or 0,
             pin_format=link.pin_format,
             ksn_element=link.ksn_element or 0,
             mac_algorithm=self._algorithms.get(link.mac_key) or AES_CMAC,
@@ -222,7 +250,7 @@ class World:
             profile,
             pin_key=self.value(link.pin_key),
             mac_key=self.value(link.mac_key),
-            zmk=self.value("zmk-pos") if link.mac_key else b"",
+            zmk=self.value(f"zmk-{name}") if link.mac_key else b"",
             ksn=self.ksn if link.ksn_element else b"",
             random_bytes=random.Random(self.rng.random()).randbytes,
         )
@@ -230,8 +258,16 @@ class World:
         async def connect() -> Wire:
             return await self.network.dial(f"{name}:1", 3.0)
 
+        seed = self.rng.getrandbits(32)
         return AcquirerClient(
-            acquirer, connect, clock=self.clock.now, timeout_s=timeout_s, lost=LOST, seed=self.rng.getrandbits(32)
+            acquirer,
+            connect,
+            framing_name=link.framing,
+            clock=self.clock.now,
+            timeout_s=timeout_s,
+            lost=LOST,
+            seed=seed,
+            faults=FaultTable(faults, seed),
         )
 
 

@@ -14,7 +14,7 @@ import trio
 from messages.exchange import pairing_key
 from simulators.errors import ScenarioError, SimulatorError, WireLost
 from simulators.issuer.scenario import IssuerScenario
-from simulators.testing import BookLine, Card, State, differences, start_acquirer, start_issuer
+from simulators.testing import BookLine, Card, State, differences, start_acquirer, start_issuer, start_network
 from simulators.testing.background import Background
 
 KEYS = {"zpk": "0123456789ABCDEFFEDCBA9876543210"}
@@ -113,6 +113,29 @@ def test_an_acquirer_may_be_the_one_that_listens() -> None:
             issuer.drop()
             issuer.wait_connected()
             assert acquirer.purchase(PAN, 100).response_code == "00"
+
+
+def test_a_network_has_issuers_behind_it_that_go_away() -> None:
+    members = [
+        {"name": "a4", "prefixes": ["4"], "default": {"balance_minor": 500}},
+        {"name": "b5", "prefixes": ["5"], "default": {"balance_minor": 500}, "stand_in_minor": 100},
+    ]
+    with (
+        start_network({"name": "net", "issuer": members}) as network,
+        start_acquirer(dial=network.address) as acquirer,
+    ):
+        first, second = PAN, "5555555555554444"
+        assert acquirer.purchase(first, 400).response_code == "00"
+        assert acquirer.purchase(second, 600).response_code == "51"
+        assert acquirer.purchase("378282246310005", 1).response_code == "15"
+        network.set_available("b5", False)
+        assert [acquirer.purchase(second, amount).response_code for amount in (100, 101)] == ["00", "91"]
+        assert differences(acquirer.book(), network.book()) == []
+        assert {(line.issuer, line.net_minor) for line in network.settlement()} == {("a4", 400), ("b5", 100)}
+        with pytest.raises(SimulatorError, match="no issuer 'c'"):
+            network.set_available("c", True)
+    with start_network() as network, start_acquirer(dial=network.address) as acquirer:
+        assert acquirer.purchase(PAN, 400).response_code == "00"
 
 
 def test_scenarios_may_be_files_tables_or_scenarios(tmp_path: Path) -> None:
