@@ -9,6 +9,14 @@ from simulators.faults.rule import MAX_DELAY_S, OPTIONAL_DELAY_S, FaultRule
 
 def draw_delay(rule: FaultRule, source: random.Random) -> float:
     """A delay of the rule's distribution, 0 … `cap_s` (an hour where there is none)."""
+    try:
+        delay_s = _drawn(rule, source)
+    except OverflowError:  # far out in a long tail
+        delay_s = MAX_DELAY_S
+    return min(max(0.0, delay_s), rule.cap_s or MAX_DELAY_S)
+
+
+def _drawn(rule: FaultRule, source: random.Random) -> float:
     median_s = rule.delay_s or OPTIONAL_DELAY_S.get(rule.kind, 0.0)
     match rule.distribution:
         case "fixed":
@@ -25,7 +33,7 @@ def draw_delay(rule: FaultRule, source: random.Random) -> float:
             delay_s = rule.delay_from_s + median_s * source.paretovariate(rule.shape)
         case "percentiles":
             delay_s = _at_percentile(rule, source.uniform(0.0, 100.0))
-    return min(max(0.0, delay_s), rule.cap_s or MAX_DELAY_S)
+    return delay_s
 
 
 def _at_percentile(rule: FaultRule, percent: float) -> float:

@@ -33,6 +33,11 @@ class Line:
         self._behind: list[bytes] = []  # what waits until slow bytes are out
         self._held: list[bytes] = []  # what leaves after the next frame
 
+    @property
+    def holding(self) -> bool:
+        """Whether a frame waits for the next one."""
+        return bool(self._held)
+
     async def send(self, frames: bytes) -> None:
         """Whole frames; what was held back leaves behind them. Errors as of `Wire.send`."""
         if frames and not self._silent:

@@ -235,6 +235,8 @@ class IssuerServer:
                         self.refuse(action.refuse_s, listening=action.listening)
                 else:
                     await self._answer(action, line, nursery, answers)
+                    if line.holding:  # what is held back leaves behind the next answer, not behind the batch
+                        await self._flush(line, answers)
                     if self._log_messages:
                         self._log_answer(message, action.message)
             if self.issuer.last_fault is not None:
