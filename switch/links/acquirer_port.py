@@ -19,6 +19,7 @@ from switch.links.link_end import LinkEnd
 from switch.links.network import Network
 from switch.links.session import Session
 from switch.links.settings import AcquirerLink
+from switch.links.state import LinkState
 from switch.meters import Meters, known_code
 
 Serve = Callable[["AcquirerPort", Session, Message, bytes], None]
@@ -60,6 +61,9 @@ class AcquirerPort(LinkEnd):
         return None
 
     def _served(self, session: Session, message: Message, frame: bytes) -> None:
+        if session.state is LinkState.DRAINING:
+            self._turn_away(session, message, frame, "draining")
+            return
         try:
             place = self.gate.ask()
         except OverLimit as over:
@@ -82,10 +86,13 @@ class AcquirerPort(LinkEnd):
 
     def _over_limit(self, session: Session, message: Message, frame: bytes, over: OverLimit) -> None:
         self._meters.count("over_limit", self.name, over.limit)
+        self._turn_away(session, message, frame, "overloaded")
+
+    def _turn_away(self, session: Session, message: Message, frame: bytes, reason: str) -> None:
         if is_repeat(message.mti):  # what it repeats may be approved
-            self._meters.count("unanswered", "overloaded")
+            self._meters.count("unanswered", reason)
         else:
-            self._refuse(self, session, message, frame, {39: "91"}, over.limit)
+            self._refuse(self, session, message, frame, {39: "91"}, reason)
 
     def _late(self, message: Message) -> None:
         self._meters.count("late_answers", self.name, known_code(message.elements.get(39, "")))

@@ -112,6 +112,62 @@ def test_a_draining_worker_finishes_what_it_has() -> None:
     in_world(script, faults={"alpha": (FaultRule(kind="delay", delay_s=2.0),)})
 
 
+def test_what_was_taken_before_a_worker_drains_still_goes_to_its_issuer() -> None:
+    """Also what had not got that far. What comes later is turned away at once, but for repeats."""
+
+    async def script(world: World) -> None:
+        worker = world.workers[0][0]
+        world.journal_delay_s = (0.5, 0.5)
+        answers: list[Message | None] = []
+
+        async def ask(message: Message) -> None:
+            answers.append(await told(world, message))
+
+        wire = await world.network.dial("gateway:1", 1.0)
+        codec = world.clients["gateway"].acquirer.codec
+        async with trio.open_nursery() as nursery:
+            for number in range(5):
+                nursery.start_soon(ask, purchase(f"{number + 1:06d}", de2=surrogate(world)))
+            await trio.sleep(0.1)
+            assert worker.pipeline.in_flight == 5 and worker.lines["alpha"].pending == 0
+            nursery.start_soon(worker.drain)
+            await trio.sleep(0.1)
+            for mti, stan in (("0201", "000007"), ("0200", "000006")):
+                late = purchase(stan, mti=mti, de2=surrogate(world))
+                await wire.send(framing().encode(codec.encode(late)))
+            decoder, frames = framing().decoder(), list[bytes]()
+            while data := await wire.receive():
+                frames += decoder.receive(data)
+        assert [a.elements[39] for a in answers if a is not None] == ["00"] * 5
+        assert [(m.elements[11], m.elements[39]) for m in map(codec.decode, frames)] == [("000006", "91")]
+        assert worker.meters.value("unanswered", "draining") == 1
+        assert len(world.issuers["alpha"].issuer.entries) == 5
+
+    in_world(script)
+
+
+def test_what_an_issuer_starts_while_a_worker_drains_is_left_to_its_repeat() -> None:
+    async def script(world: World) -> None:
+        worker = world.workers[0][0]
+        await told(world, purchase(de2=surrogate(world)))
+        server = world.issuers["alpha"]
+        world.journal_delay_s = (2.0, 2.0)
+
+        async def ask() -> None:
+            await told(world, purchase("000002", de2=surrogate(world)))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask)
+            await trio.sleep(0.5)
+            nursery.start_soon(worker.drain)
+            await trio.sleep(0.1)
+            server.chargeback(server.issuer.entries.entries()[0].key)
+        assert worker.meters.value("unanswered", "draining") >= 1
+        assert "0432" not in server.issuer.stats
+
+    in_world(script)
+
+
 def test_one_worker_sends_the_advices_of_a_link_in_their_order() -> None:
     async def script(world: World) -> None:
         await world.start_worker(1)
