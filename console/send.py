@@ -53,6 +53,7 @@ class Target(msgspec.Struct, frozen=True):
     mac_algorithm: str = ""
     mac_management: bool = False
     ksn_element: int = 0
+    header: str | int = ""
 
 
 def run_send(config: Config, request: Request, timeout_s: float, as_json: bool, unmasked: bool) -> None:
@@ -86,6 +87,10 @@ def target_of(config: Config, to: str, spec: str | None = None) -> Target:
             return Target(to, address_of(to), spec or "iso87-ascii")
         except ValueError as error:
             raise UsageError(f"--to: {error}", "give a link's name or host:port") from None
+    if link.dials or link.tls:
+        raise UsageError(
+            f"link {to} is dialled by the switch, or under TLS", "name one that listens without, or host:port"
+        )
     return Target(
         link.name,
         address_of(link.listen),
@@ -99,6 +104,7 @@ def target_of(config: Config, to: str, spec: str | None = None) -> Target:
         config.mac_algorithm(link.mac_key),
         link.mac_management,
         link.ksn_element or 0,
+        link.header,
     )
 
 
@@ -197,7 +203,7 @@ def _talk(connection: socket.socket, target: Target, acquirer: Acquirer, message
     from messages.mti import is_response
     from simulators.errors import MacError
 
-    frames = framing(target.framing, target.max_frame)
+    frames = framing(target.framing, target.max_frame, header=target.header)
     decoder = frames.decoder()
     wanted = pairing_key(message)
     connection.sendall(frames.encode(acquirer.encode(message)))
