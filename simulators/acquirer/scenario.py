@@ -19,6 +19,7 @@ from simulators.acquirer.faults import acquirer_fault_problems
 from simulators.acquirer.profile import AcquirerProfile, Card
 from simulators.errors import ScenarioError
 from simulators.faults import FaultRule, fault_problems
+from simulators.issuer.scenario import standing_for
 from simulators.load.population import population
 from simulators.scenario_table import read_struct, read_structs, read_table
 
@@ -210,7 +211,7 @@ def acquirer_scenario_from(table: Mapping[str, Any], source: str = "scenario") -
         problems += [f"[[fault]] {number}: {text}" for text in fault_problems(rule) + acquirer_fault_problems(rule)]
     parts["fault"] = tuple(rule for _, rule in faults)
     # What is wrong by itself is said already; the rest is looked at together.
-    scenario = msgspec.structs.replace(scenario or AcquirerScenario(name="?"), **parts)
+    scenario = msgspec.structs.replace(scenario or standing_for(AcquirerScenario, rest), **parts)
     problems += scenario_problems(scenario)
     if problems:
         raise ScenarioError(source, tuple(problems))
