@@ -8,13 +8,13 @@ What they refuse is looked at again by `_fault`, which finds the words: reasons 
 from __future__ import annotations
 
 from binascii import a2b_hex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from messages.charsets import TO_LATIN, page_of, wire
 from messages.dialect import Element
 from messages.errors import DecodeError, EncodeError
 from messages.formats import ALLOWED, CHECK_NAMES, PATTERNS, problem
-from messages.lengths import counted_in_bytes, decode_table, encode_table, prefix_size, said, scale
+from messages.lengths import Lengths, counted_in_bytes, decode_table, encode_table, prefix_size, said, scale
 
 Reader = Callable[[bytes, int], tuple[str, int]]
 Writer = Callable[[str], bytes]
@@ -384,7 +384,7 @@ def _writer(element: Element) -> Callable[[str], bytes | None]:
     return _text_writer(element)
 
 
-def _prefixes(element: Element) -> Sequence[bytes | None]:
+def _prefixes(element: Element) -> Lengths[bytes]:
     """What stands before a value of so many characters; None where it may not have that many."""
     if not element.length_kind:
         return tuple(b"" if count == element.characters else None for count in range(element.characters + 1))

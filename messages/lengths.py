@@ -1,8 +1,8 @@
 """Lengths before values, as look-up tables: one access instead of parsing and range checks.
 
 Called by `element_codec` and by the two source writers of the compiled codec. A length that the element does not allow
-is a KeyError or IndexError there, or a None that nothing can join. Lengths of four digits and more are computed
-instead, behind the same access: a table of a million entries would be a leak.
+is a KeyError or IndexError there, or a None that nothing can join. A table has a thousand entries at most; longer
+lengths are computed behind the same access: a table of a million entries would be a leak.
 
 A value is measured in units: digits in BCD, bytes on the wire in every other encoding. What the length on the wire
 counts may be something else (`Element.length_count`).
@@ -10,9 +10,9 @@ counts may be something else (`Element.length_count`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, Generic, TypeVar
+from typing import TypeVar
 
 import msgspec
 
@@ -23,6 +23,8 @@ _TABLE = 1000  # entries of a table at most
 _TABLES = 128  # different ones that are kept; a dialect has a dozen
 
 T = TypeVar("T", str, bytes)
+# Characters of a value → its length; None where no value may be that long.
+Lengths = tuple[T | None, ...] | dict[int, T | None]
 
 
 class Scale(msgspec.Struct, frozen=True):
@@ -127,10 +129,10 @@ def said(scale: Scale, raw: bytes) -> int | None:
 
 
 class _Read(dict[int | bytes, int]):
-    """Lengths that are too many for a table."""
+    """Lengths that are too many for a table: the usual ones are in it, the others are computed."""
 
-    def __init__(self, scale: Scale) -> None:
-        super().__init__()
+    def __init__(self, scale: Scale, usual: dict[int | bytes, int]) -> None:
+        super().__init__(usual)
         self._scale = scale
 
     def __missing__(self, key: int | bytes) -> int:
@@ -144,37 +146,34 @@ class _Read(dict[int | bytes, int]):
         raise KeyError("length")
 
 
-class _Written(Sequence[T | None], Generic[T]):
+class _Written(dict[int, T | None]):
     """The same the other way: characters of a value → its length, in the form that `show` gives."""
 
     def __init__(self, scale: Scale, per_unit: int, show: Callable[[int], T]) -> None:
+        super().__init__()
         self._scale, self._per_unit = scale, per_unit
         self._show: Callable[[int], T] = show
+        self.update((count, self[count]) for count in range(min(scale.largest * per_unit + 1, _TABLE)))
 
-    def __len__(self) -> int:
-        return self._scale.largest * self._per_unit + 1
-
-    def __getitem__(self, count: Any) -> Any:
-        if not isinstance(count, int) or not 0 <= count < len(self):
-            raise IndexError("length")
+    def __missing__(self, count: int) -> T | None:
         units, rest = divmod(count, self._per_unit)
+        if units > self._scale.largest:
+            raise IndexError("length")
         return None if rest or units not in self._scale.allowed else self._show(units)
 
 
 @lru_cache(maxsize=_TABLES)
 def decode_table(scale: Scale) -> dict[int | bytes, int]:
     """Prefix → units. A prefix of one byte is an int: that is what indexing bytes gives."""
-    if len(scale.allowed) > _TABLE:
-        return _Read(scale)
     table: dict[int | bytes, int] = {}
-    for units in scale.allowed:
+    for units in scale.allowed[:_TABLE]:
         raw = prefix(scale, units)
         table[raw[0] if len(raw) == 1 else raw] = units
-    return table
+    return table if len(scale.allowed) <= _TABLE else _Read(scale, table)
 
 
 @lru_cache(maxsize=_TABLES)
-def encode_table(scale: Scale, per_unit: int) -> Sequence[bytes | None]:
+def encode_table(scale: Scale, per_unit: int) -> Lengths[bytes]:
     """Characters of a value → its prefix; None where that many are not allowed, IndexError where they are too many.
 
     Args:
@@ -185,7 +184,7 @@ def encode_table(scale: Scale, per_unit: int) -> Sequence[bytes | None]:
 
 
 @lru_cache(maxsize=_TABLES)
-def shown_table(scale: Scale, per_unit: int, view: str, left_pad: str) -> Sequence[str | None]:
+def shown_table(scale: Scale, per_unit: int, view: str, left_pad: str) -> Lengths[str]:
     """The same as text to be joined with what becomes bytes together with it.
 
     Args:
@@ -203,6 +202,11 @@ def shown_table(scale: Scale, per_unit: int, view: str, left_pad: str) -> Sequen
     return _table(scale, per_unit, show)
 
 
-def _table(scale: Scale, per_unit: int, show: Callable[[int], T]) -> Sequence[T | None]:
-    written = _Written(scale, per_unit, show)
-    return written if len(scale.allowed) > _TABLE else tuple(written[count] for count in range(len(written)))
+def _table(scale: Scale, per_unit: int, show: Callable[[int], T]) -> Lengths[T]:
+    if len(scale.allowed) > _TABLE:
+        return _Written(scale, per_unit, show)
+    units = scale.allowed
+    shown: list[T | None] = [None] * (scale.largest * per_unit + 1)
+    for unit in units:
+        shown[unit * per_unit] = show(unit)
+    return tuple(shown)
