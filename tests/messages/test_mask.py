@@ -88,6 +88,46 @@ def test_card_data_is_never_among_what_is_shown() -> None:
     assert set(masked(Message("0100", elements)).values()) == {"*" * 8}
 
 
+# What is harmless in one version, and in another a card verification value, customer data or anybody's own.
+@pytest.mark.parametrize(
+    ("mti", "number", "value", "shown"),
+    [
+        ("0100", 49, "978", True),
+        ("2100", 49, "7100060102313233", False),  # DE 49 of 2003 has the card verification value
+        ("2100", 51, "710003DF0101", False),
+        ("2100", 43, "710003DF0101", False),
+        ("0100", 49, "7100060102313233", False),  # and if a peer says 1987
+        ("0100", 31, "C00000010", True),
+        ("1100", 31, "what acquirers like", False),
+        ("0100", 95, "000000000500".ljust(42, "0"), True),
+        ("1100", 95, "what issuers like", False),
+        ("0100", 12, "164500", True),
+        ("1100", 12, "261122164500", True),
+        ("2100", 12, "20261122164500", True),
+        ("0100", 12, "20261122164500", False),
+        ("1100", 22, "A1010151134C", True),
+        ("0100", 22, "A1010151134C", False),
+        ("2100", 22, "20000000040000000200000001000000", True),
+        ("1420", 56, "110012345626112216450006400100", True),
+        ("0420", 56, "free text", False),
+        ("0100", 1012, "261122164500", True),  # carried along by a message of 1987
+        ("0100", 1012, "20261122164500", True),
+        ("0100", 1024, "100", True),
+        ("0100", 1031, "what acquirers like", False),
+        ("0100", 1049, "7100060102313233", False),
+        ("1100", 1012, "261122164500", False),
+        ("0100", 130, "1", False),
+        ("0100", 192, "0102030405060708", False),
+        ("9100", 4, "000000001000", False),  # of no version that anybody knows
+        ("", 4, "000000001000", False),
+        ("0100", 4, "00000000100x", False),
+        ("0100", 44, "", True),  # nothing to hide
+    ],
+)
+def test_what_is_shown_depends_on_the_version_and_on_the_look(mti: str, number: int, value: str, shown: bool) -> None:
+    assert masked(Message(mti, {number: value}))[number] == (value if shown else "*" * min(len(value), 8))
+
+
 @given(number=st.integers(2, 200), before=st.text("0123456789 ABC", max_size=10))
 def test_the_card_number_of_a_message_is_masked_in_every_element(number: int, before: str) -> None:
     elements = {2: PAN, number: PAN if number == 2 else before + PAN}
