@@ -27,7 +27,7 @@ from messages.address import address_of
 from switch.config import FraudRule, Settings, SwitchConfig, switch_config
 from switch.errors import ConfigError as SwitchConfigError
 from switch.links.settings import AcquirerLink, IssuerLink
-from switch.routing.settings import Route
+from switch.routing.settings import BreakerSettings, Route, SafSettings, StandIn
 
 PACKAGED = "specs/cardswitch.toml"
 _LARGEST_FILE = 4 << 20
@@ -58,9 +58,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     Args:
         source: the file that it came from.
+        origin: the file that its user wrote, where `source` is what a supervisor made of it; a reload reads it again.
+        overridden: what the command line has decided instead: state, workers, ports.
     """
 
     source: str = ""
+    origin: str = ""
+    overridden: tuple[str, ...] = ()
     state: StateConfig = StateConfig()
     log: LogConfig = LogConfig()
     postgresql: PostgresqlConfig = PostgresqlConfig()
@@ -73,6 +77,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     key: tuple[KeyConfig, ...] = ()
     caller: tuple[CallerConfig, ...] = ()
     route: tuple[Route, ...] = ()
+    breaker: tuple[BreakerSettings, ...] = ()
+    stand_in: tuple[StandIn, ...] = ()
+    saf: SafSettings = SafSettings()
     fees: FeesConfig = FeesConfig()
     merchant: tuple[MerchantConfig, ...] = ()
     fraud: tuple[FraudRule, ...] = ()
@@ -132,6 +139,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             acquirers=self.acquirer,
             issuers=self.issuer,
             routes=self.route,
+            breakers=self.breaker,
+            stand_ins=self.stand_in,
+            saf=self.saf,
             fraud=self.fraud,
             fees=self.fees,
             merchants=self.merchant,
@@ -149,8 +159,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             "tokenizer.listen": address_of(self.tokenizer.listen),
             "gateway.listen": address_of(self.gateway.listen),
         }
-        for acquirer in self.acquirer:
-            found[f"acquirer[{acquirer.name}].listen"] = address_of(acquirer.listen)
+        links = [("acquirer", link) for link in self.acquirer] + [("issuer", link) for link in self.issuer]
+        found.update({f"{side}[{link.name}].listen": address_of(link.listen) for side, link in links if link.listen})
         if self.switch.metrics:
             host, port = address_of(self.switch.metrics)
             for worker in range(self.switch.workers):
@@ -159,7 +169,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     def simulated_listeners(self) -> dict[str, tuple[str, int]]:
         """The addresses that issuer simulators listen on, where cardswitch runs them."""
-        return {f"issuer[{link.name}].address": address_of(link.address) for link in self.issuer}
+        return {f"issuer[{link.name}].address": address_of(link.address) for link in self.issuer if link.dials}
 
 
 def load_config(file: Path | None = None, state: Path | None = None, workers: int | None = None) -> Config:
@@ -181,12 +191,20 @@ def load_config(file: Path | None = None, state: Path | None = None, workers: in
     if found:
         raise ConfigError(str(path), tuple(found))
     config = msgspec.convert(table, Config)
+    overridden = set(config.overridden)
     if state is not None:
         config = msgspec.structs.replace(config, state=StateConfig(str(state)))
+        overridden.add("state")
     if workers is not None:
         config = msgspec.structs.replace(config, switch=msgspec.structs.replace(config.switch, workers=workers))
-    directory = str(Path(config.state.directory).absolute())
-    return msgspec.structs.replace(config, source=str(path), state=StateConfig(directory))
+        overridden.add("workers")
+    return msgspec.structs.replace(
+        config,
+        source=str(path),
+        origin=config.origin or str(path.absolute()),
+        overridden=tuple(sorted(overridden)),
+        state=StateConfig(str(Path(config.state.directory).absolute())),
+    )
 
 
 def write_effective(config: Config, file: Path) -> None:
@@ -286,8 +304,11 @@ def _link_contradictions(config: Config) -> list[str]:
         found.append(f"gateway.link: there is no [[acquirer]] named {config.gateway.link!r}")
     elif not gateway.surrogate:
         found.append(f"acquirer[{gateway.name}].surrogate: must be true, the gateway has no card numbers")
+    if gateway is not None and (gateway.dials or gateway.tls or gateway.header or gateway.framing != "2-byte-be"):
+        found.append(
+            f"acquirer[{gateway.name}]: the gateway dials it, without TLS, header or another framing than 2-byte-be"
+        )
     for name, values in (
-        ("route", [route.prefix for route in config.route]),
         ("merchant", [merchant.id for merchant in config.merchant]),
         ("fraud", [rule.name for rule in config.fraud]),
     ):
@@ -330,7 +351,10 @@ def _resolved(table: dict[str, Any], path: Path) -> dict[str, Any]:
             table[section][name] = str(base / value)
     for section in ("acquirer", "issuer"):
         for link in table.get(section, []):
-            dialect = link.get("dialect", "")
-            if dialect.endswith(".toml") and not os.path.isabs(dialect):
-                link["dialect"] = str(base / dialect)
+            tls = link.get("tls") or {}
+            for place, name in ((link, "dialect"), (tls, "certificate"), (tls, "private_key"), (tls, "ca")):
+                value = place.get(name, "")
+                named = name == "dialect" and not value.endswith((".toml", ".xml", ".json"))  # one that comes with us
+                if value and not named and not os.path.isabs(value):
+                    place[name] = str(base / value)
     return table

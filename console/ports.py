@@ -52,18 +52,24 @@ def on_free_ports(config: Config, issuers: bool) -> Config:
     metrics = config.switch.metrics
     return replace(
         config,
+        overridden=tuple(sorted({*config.overridden, "ports"})),
         tokenizer=replace(config.tokenizer, listen=moved(config.tokenizer.listen), url=""),
         gateway=replace(config.gateway, listen=moved(config.gateway.listen), tokenizer_url=""),
-        acquirer=tuple(replace(link, listen=moved(link.listen)) for link in config.acquirer),
-        issuer=tuple(replace(link, address=moved(link.address)) for link in config.issuer)
-        if issuers
-        else config.issuer,
+        acquirer=tuple(replace(link, listen=moved(link.listen)) if link.listen else link for link in config.acquirer),
+        issuer=tuple(
+            replace(link, listen=moved(link.listen))
+            if link.listen
+            else replace(link, address=moved(link.address))
+            if issuers
+            else link
+            for link in config.issuer
+        ),
         switch=replace(config.switch, metrics=moved(metrics, config.switch.workers)) if metrics else config.switch,
     )
 
 
 def listening_sockets(config: Config) -> dict[str, socket.socket]:
-    """A listening socket for each acquirer link, by address.
+    """A listening socket for each link whose peer dials, by address.
 
     The supervisor holds them and each worker inherits them: a connection goes to whichever worker takes it, and while
     one is being started again, nobody who dials is turned away.
@@ -73,7 +79,10 @@ def listening_sockets(config: Config) -> dict[str, socket.socket]:
     from messages.address import address_of
 
     sockets: dict[str, socket.socket] = {}
-    for link in config.acquirer:
+    links = [("acquirer", link) for link in config.acquirer] + [("issuer", link) for link in config.issuer]
+    for side, link in links:
+        if not link.listen:
+            continue
         host, port = address_of(link.listen)
         try:
             sockets[link.listen] = socket.create_server(
@@ -83,7 +92,7 @@ def listening_sockets(config: Config) -> dict[str, socket.socket]:
             for taken in sockets.values():
                 taken.close()
             raise StartError(
-                f"acquirer[{link.name}] cannot listen on {link.listen}: {error.strerror}", "change the setting"
+                f"{side}[{link.name}] cannot listen on {link.listen}: {error.strerror}", "change the setting"
             ) from None
     return sockets
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from console.children import Event, State, Status
 from console.config import Config, masked_config
+from console.reload import reloading
 from console.supervisor import Ports, System
 
 if TYPE_CHECKING:
@@ -43,7 +44,10 @@ def run_up(config: Config, issuers: bool = True, ports: Ports = "configured") ->
 
     with stop_signals() as stopping:
         console.print(f"cardswitch: starting from {config.source}, state in {config.state.directory}")
-        with System.start(config, ports=ports, issuers=issuers, on_event=tell) as system:
+        with (
+            System.start(config, ports=ports, issuers=issuers, on_event=tell) as system,
+            reloading(system.config),
+        ):
             with suppress(KeyboardInterrupt):  # it runs: to be told to stop now is no interruption
                 print_addresses(console, system)
                 watch(console, system, stopping)

@@ -160,7 +160,41 @@ def test_contradictions_between_sections(tmp_path: Path, name: str) -> None:
 
 def test_the_same_route_twice_is_an_error(tmp_path: Path) -> None:
     found = problems_of(tmp_path, GOOD + '[[route]]\nprefix = "4"\nissuer = "alpha"\n')
-    assert found == ("route[4]: there are two of them",)
+    assert found == ("route 4: it has the same numbers and the same conditions as route 4",)
+
+
+def test_errors_of_routing_are_all_listed_with_those_of_type(tmp_path: Path) -> None:
+    sections = """
+[[route]]
+prefix = "51"
+issuer = "alpha"
+amount_from_minor = "much"
+colour = "red"
+[[route]]
+from = "400000"
+to = "399999"
+issuer = "alpha"
+currency = "euro"
+[[breaker]]
+ratio = 2
+open = 5.0
+[[stand_in]]
+issuer = "alpha"
+floor_minor = { eur = 1 }
+type = ["purchase"]
+[saf]
+repeat = 1
+limit = 0
+"""
+    found = problems_of(tmp_path, GOOD + sections)
+    text = "\n".join(found)
+    for part in (
+        "amount_from_minor", "colour: unknown setting", "ends before it begins", "'euro'", "ratio must be from 0 to 1",
+        "open: unknown setting", "floor_minor is a table", "type: unknown setting (is it 'types'?)",
+        "saf.repeat: unknown setting (is it 'repeats'?)", "limit must be > 0",
+    ):  # fmt: skip
+        assert part in text, (part, found)
+    assert len(found) == 10, found
 
 
 def test_broken_toml_and_missing_files_say_so(tmp_path: Path) -> None:

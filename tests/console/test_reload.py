@@ -1,0 +1,215 @@
+"""The configuration of a running system read again: what is taken, what needs a restart, and errors change nothing."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from console.config import Config, load_config, write_effective
+from console.errors import ConfigError, ConsoleError, UsageError
+from console.ports import on_free_ports
+from console.reload import RESTART, TAKEN, reload_workers, reloading, reread, run_reload, wanted_config
+from switch.errors import ConfigError as SwitchConfigError
+from switch.errors import ControlError
+from switch.reload import LEFT
+from switch.reload import TAKEN as OF_THE_SWITCH
+from tests.console.test_config import GOOD, write
+
+
+def running(tmp_path: Path, **overrides: Any) -> Config:
+    """The configuration as a process of the running system has it."""
+    config = load_config(write(tmp_path, GOOD), state=tmp_path / "state", **overrides)
+    file = tmp_path / "run" / "config.json"
+    write_effective(config, file)
+    return load_config(file)
+
+
+def change(tmp_path: Path, text: str) -> None:
+    (tmp_path / "cardswitch.toml").write_text(text)
+
+
+class Workers:
+    """Control sockets of workers."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, answers: dict[str, Any]) -> None:
+        self.answers = answers
+        self.asked: list[str] = []
+        monkeypatch.setattr("switch.control.ask", self.ask)
+
+    def ask(self, path: Path, command: str, timeout_s: float = 1.0, **arguments: str) -> list[dict[str, Any]]:
+        assert command == "reload"
+        self.asked.append(path.name)
+        answer = self.answers.get(path.name, ControlError("away", f"{path.name} is away"))
+        if isinstance(answer, Exception):
+            raise answer
+        return [answer]
+
+
+def taken(worker: int, *sections: str, restart: tuple[str, ...] = ()) -> dict[str, Any]:
+    return {"worker": worker, "taken": list(sections), "restart": list(restart)}
+
+
+def test_every_section_is_either_taken_or_needs_a_restart() -> None:
+    sections = {field.encode_name for field in msgspec.structs.fields(Config)} - {"source", "origin", "overridden"}
+    assert sections == {*RESTART, *TAKEN, *LEFT.values()}
+    assert set(TAKEN) == set(OF_THE_SWITCH.values())
+
+
+def test_a_process_of_a_running_system_knows_the_file_of_its_user(tmp_path: Path) -> None:
+    config = running(tmp_path)
+    assert config.source == str(tmp_path / "run" / "config.json")
+    assert config.origin == str(tmp_path / "cardswitch.toml")
+    assert config.overridden == ("state",)
+
+
+def test_nothing_has_changed(tmp_path: Path) -> None:
+    config = running(tmp_path)
+    found = reread(config)
+    assert (found.config, found.restart) == (config.switch_config(), ())
+
+
+def test_what_has_changed_is_read_and_what_needs_a_restart_is_named(tmp_path: Path) -> None:
+    config = running(tmp_path)
+    change(tmp_path, GOOD + '[[route]]\nprefix = "5"\nissuer = "alpha"\n[saf]\nlimit = 7\n[log]\nlevel = "debug"\n')
+    found = reread(config)
+    assert [route.prefix for route in found.config.routes] == ["4", "5"]
+    assert found.config.saf.limit == 7
+    assert found.restart == ("log",)
+
+
+def test_what_the_command_line_has_decided_stays(tmp_path: Path) -> None:
+    config = on_free_ports(running(tmp_path, workers=5), issuers=True)
+    assert config.overridden == ("ports", "state", "workers")
+    wanted = wanted_config(config)
+    for name in (*RESTART, *TAKEN, *LEFT.values()):
+        assert getattr(wanted, name) == getattr(config, name), name
+
+
+def test_other_ports_and_workers_in_the_file_need_a_restart(tmp_path: Path) -> None:
+    config = running(tmp_path)
+    change(tmp_path, GOOD.replace("127.0.0.1:6001", "127.0.0.1:6009") + "[switch]\nworkers = 4\n")
+    wanted = wanted_config(config)
+    assert wanted.issuer != config.issuer and wanted.switch.workers == 4
+
+
+def test_a_file_with_errors_is_refused_with_all_of_them(tmp_path: Path) -> None:
+    config = running(tmp_path)
+    change(tmp_path, GOOD + '[[route]]\nprefix = "x"\nissuer = "beta"\n[saf]\nlimit = 0\n')
+    with pytest.raises(SwitchConfigError) as caught:
+        reread(config)
+    assert len(caught.value.problems) == 3
+    (tmp_path / "cardswitch.toml").unlink()
+    with pytest.raises(SwitchConfigError, match="cannot be read"):
+        reread(config)
+    with pytest.raises(UsageError, match="cannot be read"):
+        reload_workers(config)
+
+
+def test_all_workers_are_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = running(tmp_path, workers=2)
+    workers = Workers(
+        monkeypatch,
+        {"switch-0.sock": taken(0, "route", "saf", restart=("log",)), "switch-1.sock": taken(1)},
+    )
+    assert run_reload(config, as_json=False) == 0
+    assert workers.asked == ["switch-0.sock", "switch-1.sock"]
+    assert capsys.readouterr().out.splitlines() == [
+        "worker 0: route, saf", "worker 1: nothing new", "changed too, but needs a restart: log",
+    ]  # fmt: skip
+    assert run_reload(config, as_json=True) == 0
+    assert json.loads(capsys.readouterr().out)["workers"][0]["taken"] == ["route", "saf"]
+
+
+def test_a_worker_that_is_away_is_told_and_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = running(tmp_path, workers=2)
+    Workers(monkeypatch, {"switch-1.sock": taken(1, "route")})
+    assert run_reload(config, as_json=False) == 1
+    out, err = capsys.readouterr()
+    assert out == "worker 1: route\n" and err == "cardswitch: switch-0.sock is away\n"
+
+
+def test_no_worker_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Workers(monkeypatch, {})
+    with pytest.raises(ConsoleError, match="no worker of the switch answers"):
+        run_reload(running(tmp_path), as_json=False)
+
+
+def test_an_error_in_the_file_reaches_no_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = running(tmp_path)
+    workers = Workers(monkeypatch, {"switch-0.sock": taken(0)})
+    change(tmp_path, GOOD + "[saf]\nlimit = 0\nrepeats = 0\n")
+    with pytest.raises(ConfigError) as caught:
+        run_reload(config, as_json=False)
+    assert len(caught.value.problems) == 2 and workers.asked == []
+
+
+def test_what_a_worker_refuses_is_listed_and_kept_out_of_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = running(tmp_path)
+    monkeypatch.setattr("console.supervisor.is_running", lambda state: True)
+    Workers(monkeypatch, {"switch-0.sock": ControlError("invalid", "route 5: no issuer\nroute 6: no issuer")})
+    with pytest.raises(ConfigError) as caught:
+        run_reload(config, as_json=False)
+    assert caught.value.problems == ("route 5: no issuer", "route 6: no issuer")
+    assert not (config.state_path / "run" / "config.json").exists()
+
+
+def test_a_worker_that_is_started_again_starts_with_what_was_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = on_free_ports(running(tmp_path), issuers=True)
+    monkeypatch.setattr("console.supervisor.is_running", lambda state: True)
+    Workers(monkeypatch, {"switch-0.sock": taken(0, "route")})
+    change(tmp_path, GOOD + '[[route]]\nprefix = "5"\nissuer = "alpha"\n[log]\nlevel = "debug"\n')
+    reload_workers(config)
+    again = load_config(config.state_path / "run" / "config.json")
+    assert [route.prefix for route in again.route] == ["4", "5"]
+    assert again.log.level == "info", "what needs a restart of all waits for it"
+    assert again.acquirer == config.acquirer
+    assert again.origin == config.origin and again.overridden == config.overridden
+
+
+def test_a_hangup_reloads_where_there_is_no_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = running(tmp_path)
+    workers = Workers(monkeypatch, {"switch-0.sock": taken(0, "route")})
+    done: list[str] = []
+    monkeypatch.setattr("threading.Thread", _inline(done))
+    former = signal.getsignal(signal.SIGHUP)
+    with reloading(config):
+        signal.raise_signal(signal.SIGHUP)
+        assert (workers.asked[0], done) == ("switch-0.sock", ["reload"])
+        change(tmp_path, "nonsense")
+        signal.raise_signal(signal.SIGHUP)  # a file with errors ends nothing
+    assert signal.getsignal(signal.SIGHUP) == former
+
+    class Terminal:
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr("sys.stdin", Terminal())
+    with reloading(config):
+        assert signal.getsignal(signal.SIGHUP) == former
+
+
+def _inline(done: list[str]) -> Any:
+    class Thread:
+        """Runs at once."""
+
+        def __init__(self, target: Any, name: str, daemon: bool) -> None:
+            self._target, self._name = target, name
+
+        def start(self) -> None:
+            self._target()
+            done.append(self._name)
+
+    return Thread
