@@ -11,7 +11,6 @@ import re
 from messages.codec import Codec
 from messages.dialect import Dialect
 from messages.errors import DecodeError, RuleViolation
-from messages.header import bitmap_of, mti_size, read_header
 from messages.message import Message
 
 REASON = 44  # Source: ISO 8583:1987 DE 44, additional response data; that it tells what was wrong is ours
@@ -24,15 +23,10 @@ def salvage(codec: Codec, dialect: Dialect, frame: bytes, error: DecodeError) ->
     if isinstance(error, RuleViolation):
         message = error.message
         return message if 7 in message.elements and 11 in message.elements else None
-    named = _ELEMENT.match(error.path)
-    if named is None or error.offset is None:
+    if _ELEMENT.match(error.path) is None or error.offset is None:
         return None
     try:
-        header = read_header(dialect, frame)
-        sound = tuple(number for number in header.numbers if number < int(named[1]))
-        bitmap = bitmap_of(sound)
-        head = bytes.fromhex(bitmap) if dialect.bitmap_encoding == "binary" else bitmap.encode()
-        message = codec.decode(frame[: mti_size(dialect)] + head + frame[header.end : error.offset])
+        message = codec.partial(frame)
     except DecodeError:
         return None
     return message if 7 in message.elements and 11 in message.elements else None

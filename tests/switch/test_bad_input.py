@@ -132,8 +132,8 @@ def test_a_wrong_or_missing_mac_is_63() -> None:
     in_world(script)
 
 
-def test_salvage_reads_up_to_the_fault_in_both_dialects() -> None:
-    for name in ("iso87-ascii", "iso87-bcd"):
+def test_salvage_reads_up_to_the_fault_in_every_dialect() -> None:
+    for name in ("iso87-ascii", "iso87-bcd", "iso87-ebcdic"):
         dialect = load_dialect(name)
         codec = Codec(dialect)
         payload = codec.encode(purchase())
