@@ -19,9 +19,8 @@ from simulators.acquirer.faults import acquirer_fault_problems
 from simulators.acquirer.profile import AcquirerProfile, Card
 from simulators.errors import ScenarioError
 from simulators.faults import FaultRule, fault_problems
-from simulators.issuer.scenario import standing_for
 from simulators.load.population import population
-from simulators.scenario_table import read_struct, read_structs, read_table
+from simulators.scenario_table import partial_struct, read_struct, read_structs, read_table
 
 MAX_COUNT, MAX_SECONDS, MAX_CONCURRENCY, MAX_CARDS = 1_000_000, 3_600.0, 5_000, 100_000
 # More than that is a load test, and goes to this machine only.
@@ -211,11 +210,13 @@ def acquirer_scenario_from(table: Mapping[str, Any], source: str = "scenario") -
         problems += [f"[[fault]] {number}: {text}" for text in fault_problems(rule) + acquirer_fault_problems(rule)]
     parts["fault"] = tuple(rule for _, rule in faults)
     # What is wrong by itself is said already; the rest is looked at together.
-    scenario = msgspec.structs.replace(scenario or standing_for(AcquirerScenario, rest), **parts)
-    problems += scenario_problems(scenario)
+    made = scenario or partial_struct(rest, AcquirerScenario, name="?")
+    assert made is not None
+    made = msgspec.structs.replace(made, **parts, party=made.party or made.name)
+    problems += scenario_problems(made)
     if problems:
         raise ScenarioError(source, tuple(problems))
-    return msgspec.structs.replace(scenario, party=scenario.party or scenario.name)
+    return made
 
 
 def scenario_problems(scenario: AcquirerScenario) -> list[str]:
