@@ -13,6 +13,7 @@ import msgspec
 from hsm.commands import Dispatch, Dispatched, Hsm, MacTemplate
 from ledger.journal import StoredIntent, network_stan
 from messages.card import pan_of
+from messages.charsets import TO_LATIN
 from messages.dialect import Element
 from messages.exchange import de7
 from messages.message import Message
@@ -24,7 +25,12 @@ from switch.stages.request import Decline, Request
 # Elements that go on to the issuer as they came. DE 2, 7, 11, 14, 35 and 52 have rules of their own.
 FORWARDED = (3, 4, 12, 13, 18, 22, 23, 25, 32, 33, 37, 41, 42, 43, 48, 49, 54, 55)
 # Encodings of DE 2 that the HSM can fill in, with the pad of an odd number of digits. See `MacTemplate`.
-PAN_ENCODINGS = {("ascii", ""): "ascii", ("bcd", "left 0"): "bcd"}
+PAN_ENCODINGS = {
+    ("ascii", ""): "ascii",
+    ("bcd", "left 0"): "bcd",
+    **{(page, ""): "ebcdic" for page in TO_LATIN},  # digits are the same in all of them
+}
+PIN_ENCODINGS = {"binary": False, "hex": True}  # of DE 52, and whether that is hexadecimal for the HSM
 KSN_BYTES = (10, 12)  # TDES DUKPT, AES DUKPT. Source: ANSI X9.24-1:2009 and X9.24-3:2017
 
 
@@ -143,6 +149,8 @@ def _template(request: Request, stored: StoredIntent, line: IssuerLine, session:
     encoding = _pan_encoding(known.get(2))
     if 14 not in request.message.elements or (hidden and encoding is None) or by_network_token(request):
         return None  # the vault may know an expiry date, and there is no hole for one
+    if 52 in request.message.elements and known[52].encoding not in PIN_ENCODINGS:
+        return None
     pan = "0" * len(request.card.masked_pan) if hidden else pan_of(request.message)
     pin = bytes(pin_block_bytes(line.link.pin_format)) if 52 in request.message.elements else b""
     message = issuer_message(request, stored, Dispatched(pan=pan, pin_block=pin), line.trace_element)
@@ -152,7 +160,7 @@ def _template(request: Request, stored: StoredIntent, line: IssuerLine, session:
         pan_at=_offset(session, message, 2) if hidden else -1,
         pan_encoding=encoding or "ascii",
         pin_at=_offset(session, message, 52) if pin else -1,
-        pin_hex=bool(pin) and known[52].encoding == "hex",
+        pin_hex=bool(pin) and PIN_ENCODINGS[known[52].encoding],
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -327,6 +329,33 @@ def test_pan_pin_and_mac_cost_one_command(issuer: str, digits: int) -> None:
             assert len(counted.of(Dispatch)) == 1 and counted.of(GenerateMac) == []
 
     in_world(script)
+
+
+def ebcdic_hex_pin(tmp_path: Path) -> str:
+    """A dialect whose DE 52 the HSM cannot fill in."""
+    file = tmp_path / "ebcdic.toml"
+    text = resources.files("specs").joinpath("iso87-ebcdic.toml").read_text("utf-8")
+    file.write_text(text.replace('52 = { format = "b 64"', '52 = { encoding = "ebcdic-hex", format = "b 64"'), "utf-8")
+    return str(file)
+
+
+@pytest.mark.parametrize("commands", [1, 2])
+def test_an_issuer_in_ebcdic_gets_pan_pin_and_mac_in_its_encoding(commands: int, tmp_path: Path) -> None:
+    dialect = "iso87-ebcdic" if commands == 1 else ebcdic_hex_pin(tmp_path)
+
+    async def script(world: World) -> None:
+        counted = Counted(world)
+        client = world.clients["pos"]
+        paid = await client.perform(
+            client.acquirer.purchase(Card(VISA.pan, pin="1234"), 1000, "EUR", world.clock.now())
+        )
+        assert paid.response_code == "00"
+        assert len(counted.of(GenerateMac, "zak-alpha")) == commands - 1
+        bought = await told(world, purchase(de2=surrogate(world)))
+        assert bought is not None and bought.elements[39] == "00"
+        assert len(counted.of(GenerateMac, "zak-alpha")) == commands - 1  # without a PIN both can be filled in
+
+    in_world(script, config=configured(alpha={"dialect": dialect}))
 
 
 @pytest.mark.parametrize("issuer", ["alpha", "beta"])
