@@ -22,6 +22,8 @@ RECEIVE_BYTES = 65536
 BACKLOG = 256
 COURTESY_S = 0.002  # a connection: how long a worker lets others take the next one
 COURTESY_MAX_S = 0.05
+# A peer whose machine is gone says nothing, and a link without echoes would keep its connection for ever.
+KEEPALIVE = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 15), (socket.TCP_KEEPCNT, 4))  # seconds, seconds, probes
 
 
 class Wire(Protocol):
@@ -67,6 +69,9 @@ class SocketWire:
 
     def __init__(self, sock: socket.socket, peer: str, closed: Callable[[], None] = lambda: None) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in KEEPALIVE:
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
         self.peer = peer
         self._sock = sock
         self._closed = closed
@@ -203,7 +208,10 @@ class SocketNetwork:
         with trio.move_on_after(timeout_s):
             try:
                 found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-                return await self._connect(found[0][0], found[0][4], address)
+                for family, _, _, _, target in found[:-1]:
+                    with suppress(OSError):
+                        return await self._connect(family, target, address)
+                return await self._connect(found[-1][0], found[-1][4], address)
             except OSError as error:
                 raise WireError(f"{address}: {error.strerror or error}") from error
         raise WireError(f"{address}: no connection within {timeout_s:g} s")

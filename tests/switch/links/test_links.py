@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 import trio
 
+from messages.codec import Codec
 from messages.exchange import de7
 from messages.framing import framing
 from messages.message import Message
 from simulators.acquirer import Card
 from simulators.faults import FaultRule
 from switch.config import switch_config
+from switch.errors import WireError
 from switch.health import HealthServer
-from switch.links.network import SocketNetwork
+from switch.links.network import Acceptor, SocketNetwork
+from switch.links.settings import AcquirerLink
 from switch.links.state import LinkState
+from switch.links.tls import TlsEnd
+from switch.links.tls_context import TlsSettings
 from switch.worker import run_worker
 from tests.simulation.world import TABLE, World
 from tests.switch.desk import NOW, in_world, purchase, surrogate, told
+from tests.switch.links.certificates import Certificate, Forge
+from tests.switch.links.peers import until
 
 
 def changed(section: str, **values: Any) -> Any:
@@ -298,3 +306,81 @@ def test_a_worker_on_real_sockets_serves_and_stops() -> None:
     event = msgspec.json.decode(b"".join(lines))
     assert (event["event"], event["trace_id"], event["response_code"]) == ("payment", "5ace" * 4, "00")
     assert event["masked_pan"] == "424242******4242"
+
+
+def test_a_stopping_worker_answers_all_that_it_has_taken_over_tls(tmp_path: Path) -> None:
+    """SIGTERM sets `stopping`: on real sockets, under TLS both ways, no answer is lost with its connection."""
+    forge = Forge(tmp_path)
+    switch, other = forge.make("switch"), forge.make("other")
+    answered: list[str] = []
+    count = 200
+
+    def tls(own: Certificate, peer: Certificate) -> dict[str, Any]:
+        return {"certificate": own.certificate, "private_key": own.private_key, "ca": peer.certificate}
+
+    async def acquirer(address: str, serving: trio.Event, codec: Codec) -> None:
+        end = TlsEnd(
+            AcquirerLink(name="x", address=address, dialect="iso87-ascii"),
+            msgspec.convert(tls(other, switch), TlsSettings),
+        )
+        wire = await end.secured(await SocketNetwork().dial(address, 1.0))
+        sent = [purchase(f"{stan:06d}", de4=f"{stan:012d}", de2=card) for stan in range(1, count + 1)]
+        await wire.send(b"".join(framing().encode(codec.encode(message)) for message in sent))
+        serving.set()
+        decoder = framing().decoder()
+        while data := await wire.receive():
+            answered.extend(codec.decode(frame).elements[39] for frame in decoder.receive(data))
+        wire.close()
+
+    async def main() -> None:
+        nonlocal card
+        async with trio.open_nursery() as nursery:
+            world = World(nursery, faults={"alpha": (FaultRule(kind="delay", delay_s=0.3),)})
+            card = surrogate(world)
+            network = SocketNetwork()
+            acceptor = await network.listen("127.0.0.1:0")
+            nursery.start_soon(_issue, nursery, world, acceptor)
+            table = {
+                **TABLE,
+                "acquirer": [
+                    {**TABLE["acquirer"][1], "listen": "127.0.0.1:0", "tls": tls(switch, other), "max_in_flight": 300}
+                ],
+                "issuer": [{**TABLE["issuer"][0], "address": acceptor.address, "connections": 2}],
+                "route": TABLE["route"][:1],
+                "fraud": [],
+            }
+            stopping, serving = trio.Event(), trio.Event()
+
+            async def work(*, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
+                await run_worker(
+                    switch_config(table), world.journal, world.hsm, network, clock=world.clock, stopping=stopping,
+                    write_events=lambda lines: None, task_status=task_status,
+                )  # fmt: skip
+                acceptor.close()
+                stopped.set()
+
+            stopped = trio.Event()
+            worker = await nursery.start(work)
+            await until(lambda: len(worker.lines["alpha"].sessions) == 2 and worker.lines["alpha"].session, 5.0)
+            async with trio.open_nursery() as asking:
+                codec = world.clients["gateway"].acquirer.codec
+                asking.start_soon(acquirer, worker.ports["gateway"].address, serving, codec)
+                await serving.wait()
+                await until(lambda: worker.pipeline.in_flight == count, 5.0)
+                stopping.set()
+            with trio.fail_after(5.0):
+                await stopped.wait()
+            assert len(world.issuers["alpha"].issuer.entries) == count
+            nursery.cancel_scope.cancel()
+
+    card = ""
+    trio.run(main)
+    assert answered == ["00"] * count
+
+
+async def _issue(nursery: trio.Nursery, world: World, acceptor: Acceptor) -> None:
+    try:
+        while True:
+            nursery.start_soon(world.issuers["alpha"].serve, await acceptor.accept())
+    except WireError:
+        return

@@ -79,6 +79,45 @@ def test_nobody_there(which: int) -> None:
     trio.run(script)
 
 
+def test_a_name_with_several_addresses_is_dialled_at_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def script() -> None:
+        network = SocketNetwork()
+        acceptor = await network.listen("127.0.0.1:0")
+        port = int(acceptor.address.rpartition(":")[2])
+        nobody = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.9", port))
+        there = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))
+        for found in ([nobody, there], [there, nobody]):
+
+            async def lookup(*arguments: object, found: object = found, **more: object) -> object:
+                await trio.lowlevel.checkpoint()
+                return found
+
+            monkeypatch.setattr(trio.socket, "getaddrinfo", lookup)
+            (await network.dial(f"host.example:{port}", 1.0)).close()
+            (await acceptor.accept()).close()
+        acceptor.close()
+        with pytest.raises(WireError, match="host.example"):
+            await network.dial(f"host.example:{port}", 1.0)
+
+    trio.run(script)
+
+
+def test_a_peer_whose_machine_is_gone_is_noticed() -> None:
+    async def script() -> None:
+        network = SocketNetwork()
+        acceptor = await network.listen("127.0.0.1:0")
+        near = await network.dial(acceptor.address, 1.0)
+        far = await acceptor.accept()
+        for wire in (near, far):
+            sock = wire._sock  # type: ignore[attr-defined]
+            assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 60
+            wire.close()
+        acceptor.close()
+
+    trio.run(script)
+
+
 def test_workers_share_a_port() -> None:
     async def script() -> None:
         network = SocketNetwork()
