@@ -96,7 +96,7 @@ def test_a_name_with_several_addresses_is_dialled_at_each(monkeypatch: pytest.Mo
             (await network.dial(f"host.example:{port}", 1.0)).close()
             (await acceptor.accept()).close()
         acceptor.close()
-        with pytest.raises(WireError, match="host.example"):
+        with pytest.raises(WireError, match=r"host\.example"):
             await network.dial(f"host.example:{port}", 1.0)
 
     trio.run(script)
