@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from hsm.algorithms.emv_schemes import SCHEMES
 from hsm.algorithms.mac import AES_CMAC, ALGORITHMS
 from hsm.algorithms.pinblock import FORMATS
 from messages.address import address_of
@@ -33,6 +34,8 @@ class CardRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     Args:
         pan: 12–19 digits. prefix: 8 digits instead, with `count` cards that are valid by Luhn.
         expiry: YYMM. pin: 4–12 digits; "" for none. icc_data, sequence, track2: as in `Card`.
+        chip_key: name of the issuer's master key for cryptograms (IMK-AC) among the test keys: the card has a chip and
+            makes true ones. chip_scheme: how it is used, one of `hsm.algorithms.emv_schemes.SCHEMES`.
         weight: how often it is used beside others.
     """
 
@@ -44,6 +47,8 @@ class CardRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     icc_data: str = ""
     sequence: str = ""
     track2: str = ""
+    chip_key: str = ""
+    chip_scheme: str = "emv-csk"
     weight: float = 1.0
 
     def __repr__(self) -> str:
@@ -237,6 +242,9 @@ def scenario_problems(scenario: AcquirerScenario) -> list[str]:
         problems.append(str(error))
     if scenario.pin_format not in FORMATS:
         problems.append(f"pin_format must be one of {', '.join(map(str, FORMATS))}")
+    for number, rule in enumerate(scenario.card, 1):
+        if rule.chip_key and rule.chip_key not in scenario.test_keys:
+            problems.append(f"[[card]] {number}: chip_key must be one of the test_keys")
     if scenario.mac_algorithm not in ALGORITHMS:
         problems.append(f"mac_algorithm must be one of {', '.join(ALGORITHMS)}")
     for name, value in scenario.test_keys.items():
@@ -337,6 +345,10 @@ def _card_problems(rule: CardRule) -> list[str]:
         problems.append("expiry must be YYMM")
     if rule.weight <= 0:
         problems.append("weight must be > 0")
+    if rule.chip_scheme not in SCHEMES:
+        problems.append(f"chip_scheme must be one of {', '.join(SCHEMES)}")
+    if rule.chip_key and (rule.icc_data or rule.track2):
+        problems.append("a card with a chip_key makes its own icc_data, and has no track2")
     if rule.icc_data and not _hex_bytes(rule.icc_data):
         problems.append("icc_data must be hexadecimal")
     return problems

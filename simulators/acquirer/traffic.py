@@ -13,10 +13,11 @@ from datetime import timedelta
 import trio
 
 from simulators.acquirer.book import Request, State
+from simulators.acquirer.chip import ChipCard
 from simulators.acquirer.client import AcquirerClient
 from simulators.acquirer.profile import Card
 from simulators.acquirer.report import Tally
-from simulators.acquirer.scenario import AcquirerScenario
+from simulators.acquirer.scenario import AcquirerScenario, CardRule
 from simulators.errors import Unanswered
 
 
@@ -41,6 +42,9 @@ class Traffic:
         self._progress = progress
         rules = [(rule, rule.cards()) for rule in scenario.card]
         self._cards = [card for _, cards in rules for card in cards]
+        self._chips = {
+            card.pan: _chip(scenario, rule, card) for rule, cards in rules if rule.chip_key for card in cards
+        }
         self._card_weights = [rule.weight / len(cards) for rule, cards in rules for _ in cards]
         self._steps: dict[str, Callable[[random.Random], Request]] = {
             "purchase": self._purchase,
@@ -155,16 +159,26 @@ class Traffic:
         [card] = dice.choices(self._cards, self._card_weights)
         return card, dice.randint(scenario.from_minor, scenario.to_minor), dice.choice(scenario.currencies)
 
+    def _chipped(self, card: Card, amount: int, currency: str, cash: int = 0) -> Card:
+        """The card as it is read for a payment: with a new cryptogram where it has a chip."""
+        chip = self._chips.get(card.pan)
+        return card if chip is None else chip.presented(amount, currency, self._client.clock(), cashback_minor=cash)
+
     def _purchase(self, dice: random.Random) -> Request:
-        return self._client.acquirer.purchase(*self._draw(dice), self._client.clock())
+        card, amount, currency = self._draw(dice)
+        card = self._chipped(card, amount, currency)
+        return self._client.acquirer.purchase(card, amount, currency, self._client.clock())
 
     def _cash_back(self, dice: random.Random) -> Request:
         card, amount, currency = self._draw(dice)
         cash = min(amount, max(1, dice.randint(1, max(1, self._scenario.cashback_minor))))
+        card = self._chipped(card, amount, currency, cash)
         return self._client.acquirer.purchase(card, amount, currency, self._client.clock(), cashback_minor=cash)
 
     def _pre_authorization(self, dice: random.Random) -> Request:
-        return self._client.acquirer.authorization(*self._draw(dice), self._client.clock())
+        card, amount, currency = self._draw(dice)
+        card = self._chipped(card, amount, currency)
+        return self._client.acquirer.authorization(card, amount, currency, self._client.clock())
 
     def _refund(self, dice: random.Random) -> Request:
         card, amount, currency = self._draw(dice)
@@ -203,6 +217,12 @@ class Traffic:
         """The card of an earlier request, without its PIN; None where only its stripe was read."""
         elements = request.message.elements
         return Card(elements[2], elements.get(14, "3012")) if 2 in elements else None
+
+
+def _chip(scenario: AcquirerScenario, rule: CardRule, card: Card) -> ChipCard:
+    return ChipCard(
+        card, bytes.fromhex(scenario.test_keys[rule.chip_key]), rule.chip_scheme, psn=rule.sequence[-2:] or "00"
+    )
 
 
 def _offline(card: Card) -> Card:

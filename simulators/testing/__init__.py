@@ -8,6 +8,7 @@ context managers; the fixtures of `simulators.pytest_plugin` are made of them. W
 from __future__ import annotations
 
 from simulators.acquirer.book import Request, State
+from simulators.acquirer.chip import ChipCard
 from simulators.acquirer.profile import Card
 from simulators.book import BookLine
 from simulators.testing.acquirer import AcquirerSimulator, start_acquirer
@@ -19,6 +20,7 @@ __all__ = [
     "AcquirerSimulator",
     "BookLine",
     "Card",
+    "ChipCard",
     "IssuerSimulator",
     "NetworkSimulator",
     "Request",

@@ -26,7 +26,7 @@ def block(page: Path, language: str, number: int = 0) -> str:
 
 def test_the_scenario_is_right() -> None:
     scenario = acquirer_scenario_from(tomllib.loads(block(ACQUIRER, "toml")))
-    assert (scenario.mix.balance_inquiry, len(scenario.card)) == (5, 2)
+    assert (scenario.mix.balance_inquiry, len(scenario.card)) == (5, 3)
 
 
 def test_the_file_of_messages_can_be_read() -> None:
