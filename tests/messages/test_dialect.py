@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -294,3 +295,28 @@ def test_what_is_no_file_or_no_toml_is_said(tmp_path: Path) -> None:
     file.write_bytes(b"\xff\xfe")
     with pytest.raises(SpecError, match="not UTF-8"):
         load_dialect(str(file))
+
+
+def pages() -> list[str]:
+    """The TOML of docs/dialects.md, each block by itself."""
+    text = (Path(__file__).parents[2] / "docs" / "dialects.md").read_text("utf-8")
+    return re.findall(r"^```toml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def test_what_the_page_shows_can_be_read() -> None:
+    whole, inside = (block for block in pages() if "[elements" in block)
+    terminals = parse_dialect(tomllib.loads(whole))
+    assert (terminals.name, terminals.elements[62].encoding, terminals.elements[62].length_size) == (
+        "terminals",
+        "cp500",
+        1,
+    )
+    assert set(terminals.rules) == {"0100", "0110"}
+    head = whole[: whole.index("[elements]")]
+    parts = {number: element.parts for number, element in parse_dialect(tomllib.loads(head + inside)).elements.items()}
+    assert {number: each.kind for number, each in parts.items() if each} == {
+        3: "positional",
+        48: "tag-text",
+        54: "positional",
+        55: "ber-tlv",
+    }
