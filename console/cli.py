@@ -21,6 +21,7 @@ from console.link_commands import link_app
 from console.options import ConfigOption, JsonOption, StateOption, load, load_running, run_process
 from console.route_commands import route_app
 from console.saf_commands import saf_app
+from console.sim_commands import sim_app
 from console.spec_commands import spec_app
 from console.vault.commands import vault_app
 
@@ -33,7 +34,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-sim_app = typer.Typer(help="Simulators for tests.", no_args_is_help=True)
 ledger_app = typer.Typer(help="The double-entry journal.", no_args_is_help=True)
 bench_app = typer.Typer(help="Measure this machine.", no_args_is_help=True)
 app.add_typer(hsm_app, name="hsm")
@@ -107,17 +107,6 @@ def tokenizer(config: ConfigOption = None, state: StateOption = None) -> None:
 def postgresql(config: ConfigOption = None, state: StateOption = None) -> None:
     """Run the embedded PostgreSQL (used by up)."""
     run_process("postgresql", config, state)
-
-
-@sim_app.command("issuer")
-def sim_issuer(
-    name: Annotated[str, typer.Argument(help="Name of an [[issuer]] in the configuration.")],
-    config: ConfigOption = None,
-    state: StateOption = None,
-    scenario: Annotated[Path | None, typer.Option(help="Scenario file: accounts, balances, faults.")] = None,
-) -> None:
-    """Run an issuer simulator with accounts, PINs and a book of its own."""
-    run_process("issuer", config, state, name=name, scenario=scenario)
 
 
 @sim_app.command("acquirer")

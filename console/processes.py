@@ -11,7 +11,6 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -22,8 +21,6 @@ from console.readiness import announce, follow_parent, inherited_sockets, is_sup
 
 if TYPE_CHECKING:
     import trio
-
-    from simulators.issuer.scenario import IssuerScenario
 
 SEAL_EVERY_S = 1.0
 
@@ -107,72 +104,10 @@ def run_hsm(config: Config, options: dict[str, Any]) -> None:
 
 
 def run_issuer(config: Config, options: dict[str, Any]) -> None:
-    """An issuer simulator with its control socket and a book that outlives it."""
-    from console.supervisor import control_socket
-    from hsm.keys.exchange import load_party_keys, load_party_zmk
-    from simulators.issuer.serve import serve_issuer
+    """An issuer or network simulator with its control socket and a book that outlives it."""
+    from console.sim_process import serve_on_link
 
-    scenario = issuer_scenario(config, options["name"], options.get("scenario"))
-    shared = bool(scenario.pin_key or scenario.mac_key)
-    keys = load_party_keys(config.exchange_path, scenario.party) if shared else {}
-    zmk = load_party_zmk(config.exchange_path, scenario.party) if shared else b""
-
-    async def serve() -> None:
-        await serve_issuer(
-            scenario,
-            keys=keys,
-            zmk=zmk,
-            control_path=control_socket(config, scenario.name),
-            book_path=issuer_book_path(config, scenario.name),
-            ready=lambda address: _announce_hot(),
-        )
-
-    _run_trio(serve)
-
-
-def issuer_scenario(config: Config, name: str, file: Path | None = None) -> IssuerScenario:
-    """The scenario of the simulated issuer `name`: the file, else specs/scenario-NAME.toml, else one made from the
-    configuration; address, dialect, framing and keys are always those of [[issuer]].
-
-    Raises: StartError for a name that is not in the configuration.
-    """
-    import msgspec
-
-    from simulators.errors import ScenarioError
-    from simulators.issuer.accounts import AccountRule
-    from simulators.issuer.scenario import IssuerScenario, load_scenario
-
-    link = config.issuer_link(name)
-    if link is None:
-        known = ", ".join(entry.name for entry in config.issuer)
-        raise StartError(f"there is no issuer {name!r}", f"use one of [[issuer]]: {known}")
-    prefixes = tuple(route.prefix for route in config.route if route.issuer == name)
-    scenario = IssuerScenario(name=name, prefixes=prefixes, default=AccountRule(balance_minor=1_000_000))
-    if file is not None:
-        scenario = load_scenario(str(file))
-    else:
-        try:
-            scenario = load_scenario(f"scenario-{name}")
-        except ScenarioError as error:
-            if "No such file" not in str(error):
-                raise
-    party = next((key.party for key in config.key if key.name in (link.pin_key, link.mac_key)), name)
-    return msgspec.structs.replace(
-        scenario,
-        name=name,
-        listen=link.address,
-        dialect=link.dialect,
-        framing=link.framing,
-        max_frame=link.max_frame,
-        party=party,
-        pin_key=link.pin_key,
-        pin_format=link.pin_format,
-        mac_key=link.mac_key,
-        mac_algorithm=config.mac_algorithm(link.mac_key),
-        mac_management=link.mac_management,
-        trace_element=link.trace_element or 0,
-        log_messages=scenario.log_messages and config.switch.payment_log,
-    )
+    run_trio(serve_on_link(config, options["name"], options.get("scenario"), _announce_hot))
 
 
 def run_switch(config: Config, options: dict[str, Any]) -> None:
@@ -264,11 +199,6 @@ def run_gateway(config: Config, options: dict[str, Any]) -> None:
     )
 
 
-def issuer_book_path(config: Config, name: str) -> Path:
-    """Where a simulated issuer keeps its book over restarts."""
-    return config.state_path / "issuers" / f"{name}.book"
-
-
 PROCESSES: dict[str, Callable[[Config, dict[str, Any]], None]] = {
     "postgresql": run_postgresql,
     "hsm": run_hsm,
@@ -288,7 +218,7 @@ def _announce_hot() -> None:
     announce()
 
 
-def _run_trio(serve: Callable[[], Any]) -> None:
+def run_trio(serve: Callable[[], Any]) -> None:
     """Run `serve` until SIGTERM or SIGINT, then cancel it."""
     import trio
 

@@ -6,8 +6,10 @@ against the ledger. Books travel as files of JSON lines.
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, TextIO
 
 import msgspec
 
@@ -51,6 +53,25 @@ def write_book(path: Path, lines: Iterable[BookLine]) -> int:
             count += 1
     unfinished.replace(path)
     return count
+
+
+def write_rows(file: TextIO, rows: Iterable[msgspec.Struct | dict[str, Any]], style: str) -> None:
+    """Write lines of a book, or of totals.
+
+    Args:
+        style: `jsonl`, or `csv` with a line of names first.
+    """
+    if style == "jsonl":
+        for row in rows:
+            file.write(msgspec.json.encode(row).decode() + "\n")
+        return
+    writer = None
+    for row in rows:
+        values = row if isinstance(row, dict) else msgspec.structs.asdict(row)
+        if writer is None:
+            writer = csv.DictWriter(file, fieldnames=list(values))
+            writer.writeheader()
+        writer.writerow(values)
 
 
 def read_book(path: Path) -> list[BookLine]:

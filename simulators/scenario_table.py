@@ -53,6 +53,26 @@ def read_struct(table: object, kind: type[S], where: str, problems: list[str]) -
     return msgspec.convert(table, kind) if len(problems) == before else None
 
 
+def partial_struct(table: object, kind: type[S], **standing: Any) -> S | None:
+    """A struct of those keys of a table that are right by themselves, so that they can be looked at together.
+
+    Args:
+        standing: stands for required fields that are missing or wrong; without it there is no struct then.
+    """
+    if not isinstance(table, dict):
+        return None
+    fields = {field.name: field for field in msgspec.structs.fields(kind)}
+    good: dict[str, Any] = dict(standing)
+    for name, value in table.items():
+        try:
+            good[name] = msgspec.convert(value, fields[name].type)
+        except (KeyError, msgspec.ValidationError):
+            continue
+    if any(field.required and name not in good for name, field in fields.items()):
+        return None
+    return kind(**good)
+
+
 def read_structs(rows: object, kind: type[S], where: str, problems: list[str], within: str = "") -> list[tuple[int, S]]:
     """A list of tables ([[where]]) as structs with their numbers from 1; those with problems are left out.
 

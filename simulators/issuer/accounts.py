@@ -90,8 +90,11 @@ class AccountRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 def account_problems(rule: AccountRule) -> list[str]:
     """What is wrong with a rule, one line each; for scenario files and the control socket."""
     problems = []
-    if bool(rule.pan) == bool(rule.prefix) or not (rule.pan or rule.prefix).isdecimal():
+    digits = rule.pan or rule.prefix
+    if bool(rule.pan) == bool(rule.prefix) or not (digits.isascii() and digits.isdigit()):
         problems.append("expected either pan or prefix, digits only")
+    elif rule.pan and not 12 <= len(rule.pan) <= 19:
+        problems.append("pan must have 12–19 digits")
     return problems + _field_problems(rule)
 
 

@@ -5,7 +5,7 @@ A name without a path is looked up in specs/, so `cardswitch sim issuer scenario
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -20,7 +20,7 @@ from messages.framing import framing
 from simulators.errors import ScenarioError
 from simulators.faults import FaultRule, answering_problems, fault_problems
 from simulators.issuer.accounts import AccountRule, account_problems, default_problems
-from simulators.scenario_table import read_struct, read_structs, read_table
+from simulators.scenario_table import partial_struct, read_struct, read_structs, read_table
 
 MAX_PREFIX = 11  # digits; a BIN, never a card
 MAX_ELEMENT = 128
@@ -116,9 +116,9 @@ def scenario_from(table: Mapping[str, Any], source: str = "scenario") -> IssuerS
     problems: list[str] = []
     parts = read_parts(table, problems)
     rest = {key: value for key, value in table.items() if key not in PARTS}
-    scenario = read_struct(rest, IssuerScenario, "", problems)
-    # What is wrong by itself is said already; the rest is looked at together.
-    made = scenario or standing_for(IssuerScenario, rest)
+    # What is wrong by itself is said at once; the rest is looked at together all the same.
+    made = read_struct(rest, IssuerScenario, "", problems) or partial_struct(rest, IssuerScenario, name="?")
+    assert made is not None
     problems += link_problems(made) + holder_problems(made)
     if problems:
         raise ScenarioError(source, tuple(problems))
@@ -126,7 +126,7 @@ def scenario_from(table: Mapping[str, Any], source: str = "scenario") -> IssuerS
 
 
 PARTS = ("default", "account", "fault")
-H = TypeVar("H", bound=msgspec.Struct)
+R = TypeVar("R", bound=msgspec.Struct)
 
 
 class Holder(Protocol):
@@ -149,33 +149,17 @@ def read_parts(table: Mapping[str, Any], problems: list[str], within: str = "") 
     parts: dict[str, Any] = {"fault": read_faults(table, problems, within)}
     if "default" in table:
         parts["default"] = read_struct(table["default"], AccountRule, f"{within}[default] ", problems)
-        problems += [f"{within}[default] {problem}" for problem in default_problems(parts["default"])]
-    accounts = read_structs(table.get("account", []), AccountRule, "account", problems, within)
-    for number, rule in accounts:
-        problems += [f"{within}[[account]] {number}: {problem}" for problem in account_problems(rule)]
-    parts["account"] = tuple(rule for _, rule in accounts)
+        rule = parts["default"] or partial_struct(table["default"], AccountRule)
+        problems += [f"{within}[default] {problem}" for problem in default_problems(rule)]
+    parts["account"] = _rows(table, "account", AccountRule, account_problems, problems, within)
     return parts
 
 
 def read_faults(table: Mapping[str, Any], problems: list[str], within: str = "") -> tuple[FaultRule, ...]:
     """[[fault]] of an issuer or a network."""
-    faults = read_structs(table.get("fault", []), FaultRule, "fault", problems, within)
-    for number, rule in faults:
-        found = fault_problems(rule) + answering_problems(rule)
-        problems += [f"{within}[[fault]] {number}: {problem}" for problem in found]
-    return tuple(rule for _, rule in faults)
-
-
-def standing_for(kind: type[H], table: Mapping[str, Any]) -> H:
-    """A scenario of those keys of a table that are right by themselves, so that the others can be looked at."""
-    fields = {field.name: field for field in msgspec.structs.fields(kind)}
-    good: dict[str, Any] = {"name": "?"}
-    for name, value in table.items():
-        try:
-            good[name] = msgspec.convert(value, fields[name].type)
-        except (KeyError, msgspec.ValidationError):
-            continue
-    return kind(**good)
+    return _rows(
+        table, "fault", FaultRule, lambda rule: fault_problems(rule) + answering_problems(rule), problems, within
+    )
 
 
 def link_problems(scenario: LinkScenario) -> list[str]:
@@ -223,6 +207,22 @@ def holder_problems(scenario: Holder, within: str = "") -> list[str]:
     if scenario.pin_tries < 0:
         problems.append(f"{within}pin_tries: must be >= 0")
     return problems
+
+
+def _rows(
+    table: Mapping[str, Any],
+    name: str,
+    kind: type[R],
+    look: Callable[[R], list[str]],
+    problems: list[str],
+    within: str,
+) -> tuple[R, ...]:
+    rows = table.get(name, [])
+    read = dict(read_structs(rows, kind, name, problems, within))
+    for number, row in enumerate(rows if isinstance(rows, list) else (), 1):
+        rule = read.get(number) or partial_struct(row, kind)
+        problems += [f"{within}[[{name}]] {number}: {problem}" for problem in (look(rule) if rule else ())]
+    return tuple(read.values())
 
 
 def _key_problem(value: str) -> str:

@@ -22,9 +22,8 @@ from simulators.issuer.scenario import (
     link_problems,
     read_faults,
     read_parts,
-    standing_for,
 )
-from simulators.scenario_table import read_struct, read_table
+from simulators.scenario_table import partial_struct, read_struct, read_table
 
 MAX_MEMBERS = 1_000
 
@@ -106,7 +105,8 @@ def network_scenario_from(table: Mapping[str, Any], source: str = "scenario") ->
     """A parsed TOML table as a scenario; errors as in `load_network_scenario`."""
     problems: list[str] = []
     rest = {key: value for key, value in table.items() if key not in ("issuer", "fault")}
-    scenario = read_struct(rest, NetworkScenario, "", problems) or standing_for(NetworkScenario, rest)
+    scenario = read_struct(rest, NetworkScenario, "", problems) or partial_struct(rest, NetworkScenario, name="?")
+    assert scenario is not None
     faults = read_faults(table, problems)
     members = _members(table.get("issuer", []), problems)
     problems += link_problems(scenario) + _set_problems(members)
@@ -127,8 +127,9 @@ def _members(rows: object, problems: list[str]) -> list[MemberScenario]:
             continue
         parts = read_parts(row, problems, within)
         rest = {key: value for key, value in row.items() if key not in PARTS}
-        member = read_struct(rest, MemberScenario, within, problems)
-        made = member or standing_for(MemberScenario, {"prefixes": (), **rest})
+        made = read_struct(rest, MemberScenario, within, problems)
+        made = made or partial_struct(rest, MemberScenario, name="?", prefixes=())
+        assert made is not None
         problems += holder_problems(made, within)
         if made.stand_in_minor < 0:
             problems.append(f"{within}stand_in_minor: must be >= 0")
