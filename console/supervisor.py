@@ -82,7 +82,8 @@ class System:
         Raises: StartError; nothing is left running then.
         """
         if state is not None:
-            config = msgspec.structs.replace(config, state=StateConfig(str(state.absolute())))
+            overridden = tuple(sorted({*config.overridden, "state"}))
+            config = msgspec.structs.replace(config, state=StateConfig(str(state.absolute())), overridden=overridden)
         lock = _locked(config)
         sockets: dict[str, socket.socket] = {}
         try:
