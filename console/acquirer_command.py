@@ -132,6 +132,8 @@ def _on_link(config: Config, name: str, scenario: AcquirerScenario) -> AcquirerS
     if link is None:
         known = ", ".join(entry.name for entry in config.acquirer)
         raise UsageError(f"there is no acquirer link {name!r}", f"use one of {known}")
+    if link.tls is not None:
+        raise UsageError(f"link {name} speaks TLS, simulators do not", "use a link without [acquirer.tls]")
     party = next((key.party for key in config.key if key.name in (link.pin_key, link.mac_key)), name)
     cards: tuple[CardRule, ...] = scenario.card
     if not link.pin_key:
@@ -140,10 +142,12 @@ def _on_link(config: Config, name: str, scenario: AcquirerScenario) -> AcquirerS
         scenario,
         name=name,
         dial=link.listen,
-        listen="",
+        listen=link.address,  # where the switch is the one that dials
         dialect=link.dialect,
         framing=link.framing,
         max_frame=link.max_frame,
+        header=link.header,
+        header_bytes=link.header_bytes,
         party=party,
         pin_key=link.pin_key,
         pin_format=link.pin_format,

@@ -50,7 +50,7 @@ class AcquirerClient:
     Args:
         acquirer: the core.
         connect: makes a connection; raises one of `lost` where it cannot.
-        framing_name, max_frame: as in `messages.framing`.
+        framing_name, max_frame, header, header_bytes: as in `messages.framing`.
         clock: the time of day, aware UTC.
         timeout_s: how long an answer may take before the request is repeated or reversed.
         attempts: messages sent for one request, repeats and reversals together, before `Unanswered`.
@@ -67,6 +67,8 @@ class AcquirerClient:
         *,
         framing_name: str = "2-byte-be",
         max_frame: int = 8192,
+        header: str | int = "",
+        header_bytes: bytes = b"",
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         timeout_s: float = 5.0,
         attempts: int = 100,
@@ -79,7 +81,7 @@ class AcquirerClient:
         self.clock = clock
         self.faults = faults
         self._connect = connect
-        self._framing = framing(framing_name, max_frame)
+        self._framing = framing(framing_name, max_frame, header=header, header_bytes=header_bytes)
         self._timeout_s = timeout_s
         self._attempts = attempts
         self._lost = lost
@@ -317,7 +319,7 @@ class AcquirerClient:
         while data := await line.wire.receive():
             for frame in decoder.receive(data):
                 for answer in self._received(frame):
-                    await line.send(self._framing.encode(self.acquirer.encode(answer)))
+                    await line.send(self._framing.encode(self.acquirer.encode(answer), frame))
 
     def _received(self, frame: bytes) -> tuple[Message, ...]:
         try:

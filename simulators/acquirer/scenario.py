@@ -115,6 +115,7 @@ class AcquirerScenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     Args:
         name: the link's name as the switch configures it; books carry it.
         dial: host:port of the switch. listen: host:port where the switch dials us; instead of `dial`.
+        header: "tpdu", "vap" or a number of bytes before each message; header_bytes: hexadecimal, of what we start.
         dialect, framing, max_frame, party, pin_key, pin_format, mac_key, mac_algorithm, mac_management, test_keys,
             trace_element, seed: as of an issuer's scenario. ksn, ksn_element: DUKPT, hexadecimal and the element.
         acquirer_id, terminal, merchant, mcc, place, country, repeats, first_stan: as in `AcquirerProfile`.
@@ -129,6 +130,8 @@ class AcquirerScenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     dialect: str = "iso87-ascii"
     framing: str = "2-byte-be"
     max_frame: int = 8192
+    header: str | int = ""
+    header_bytes: str = ""
     party: str = ""
     pin_key: str = ""
     pin_format: int = 0
@@ -237,9 +240,12 @@ def scenario_problems(scenario: AcquirerScenario) -> list[str]:
             problems.append(f"{name}: {error}")
     try:
         load_dialect(scenario.dialect)
-        framing(scenario.framing, scenario.max_frame)
+        start = bytes.fromhex(scenario.header_bytes)
+        framing(scenario.framing, scenario.max_frame, header=scenario.header, header_bytes=start)
     except (MessagesError, OSError) as error:
         problems.append(str(error))
+    except ValueError:
+        problems.append("header_bytes must be hexadecimal")
     if scenario.pin_format not in FORMATS:
         problems.append(f"pin_format must be one of {', '.join(map(str, FORMATS))}")
     for number, rule in enumerate(scenario.card, 1):

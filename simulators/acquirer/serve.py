@@ -69,6 +69,8 @@ async def open_scenario(
         connect,
         framing_name=scenario.framing,
         max_frame=scenario.max_frame,
+        header=scenario.header,
+        header_bytes=bytes.fromhex(scenario.header_bytes),
         timeout_s=scenario.timeout_s,
         attempts=scenario.attempts,
         seed=scenario.seed,

@@ -71,7 +71,7 @@ def wide_config(dice: random.Random) -> SwitchConfig:
     acquirers: list[dict[str, Any]] = [
         *TABLE["acquirer"],
         {
-            "name": "branch", "listen": "branch:1", "dialect": "iso87-bcd", "framing": "4-ascii",
+            "name": "branch", "listen": "branch:1", "dialect": "iso87-bcd", "framing": "4-byte-be", "header": "tpdu",
             "pin_key": "zpk-branch", "mac_key": "zak-branch", "mac_management": True, "trace_element": 63,
         },
         {"name": "abroad", "listen": "abroad:1", "dialect": dice.choice(ABROAD), "trace_element": 63},

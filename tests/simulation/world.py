@@ -14,7 +14,6 @@ from hsm.algorithms.mac import AES_CMAC
 from hsm.config import KeyConfig
 from hsm.software import SoftwareHsm, software_keys
 from ledger.memory import MemoryJournal
-from messages.framing import framing
 from messages.message import Message
 from simulators.acquirer import Acquirer, AcquirerProfile
 from simulators.acquirer.client import AcquirerClient
@@ -172,7 +171,7 @@ class World:
         name = client.acquirer.profile.link
         link = next(link for link in self.config.acquirers if link.name == name)
         wire = await self.network.dial(f"{name}:1", 3.0)
-        form = framing(link.framing, link.max_frame)
+        form = link.framed(client.acquirer.codec.dialect)
         decoder, frames = form.decoder(), []
         try:
             await wire.send(form.encode(client.acquirer.encode(message)))
@@ -263,6 +262,8 @@ class World:
             acquirer,
             connect,
             framing_name=link.framing,
+            header=link.header,
+            header_bytes=bytes.fromhex(link.header_bytes),
             clock=self.clock.now,
             timeout_s=timeout_s,
             lost=LOST,

@@ -223,6 +223,8 @@ count = 0
         ({"dial": "nowhere"}, "dial: expected host:port"),
         ({"dialect": "klingon"}, "klingon"),
         ({"framing": "smoke"}, "smoke"),
+        ({"header": "hat"}, "hat"),
+        ({"header_bytes": "zz"}, "header_bytes"),
         ({"pin_format": 9}, "pin_format"),
         ({"mac_algorithm": "CRC"}, "mac_algorithm"),
         ({"test_keys": {"zpk": "00"}}, "test_keys.zpk"),
