@@ -7,6 +7,10 @@ None of them ever carries the value that was refused: errors are logged, values 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from messages.message import Message
 
 
 class MessagesError(Exception):
@@ -31,6 +35,20 @@ class DecodeError(MessagesError):
     def __str__(self) -> str:
         where = self.path if self.offset is None else f"{self.path} at byte {self.offset}"
         return f"{where}: {self.reason}"
+
+
+class RuleViolation(DecodeError):
+    """A message that can be read, and lacks what the dialect's rules ask of its type.
+
+    Args:
+        path: the element that is wrong, numbered as the dialect numbers it: "DE 49".
+        reason: what was expected; never the value.
+        message: all of it, canonical, so that it can be answered.
+    """
+
+    def __init__(self, path: str, reason: str, message: Message) -> None:
+        super().__init__(path, None, reason)
+        self.message = message
 
 
 class EncodeError(MessagesError):

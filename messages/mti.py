@@ -32,6 +32,8 @@ FUNCTIONS = {
     "4": "notification",
     "5": "notification acknowledgement",
 }
+# Functions that only the version of 2003 has.
+_FUNCTIONS_2003 = {"6": "instruction", "7": "instruction acknowledgement"}
 ORIGINS = {
     "0": "acquirer",
     "1": "acquirer repeat",
@@ -43,11 +45,22 @@ ORIGINS = {
 
 # A function digit and the one that answers it. 0820 is a notification in all but name in ISO 8583:1987,
 # but hosts answer it with 0830, and so do we.
-_ANSWERS = {"0": "1", "2": "3", "4": "5"}
+_ANSWERS = {"0": "1", "2": "3", "4": "5", "6": "7"}
 _REPEATS = {"0": "1", "2": "3", "4": "5"}
 # Each type is asked for several times a message, and there are a handful; but a peer chooses it. Errors are not kept.
 MAX_TYPES = 256
 _ORIGINALS = {repeat: original for original, repeat in _REPEATS.items()}
+
+# Classes whose messages have another origin digit from 1993 on than in 1987: issuers' file updates (0302 → 1304),
+# administration (0600 → 1604) and network management (0800 → 1804) are nobody's own any more. The digits change places,
+# so that each indicator has exactly one counterpart. Reconciliation keeps its sides: 0500 → 1500.
+# Source: ISO 8583:1987 table 2, ISO 8583:1993 table 2, ISO 8583-1:2003 table 3.
+_ORIGIN_CHANGES: dict[str, dict[str, str]] = {
+    "3": {"2": "4", "3": "5", "4": "2", "5": "3"},
+    "6": {"0": "4", "1": "5", "4": "0", "5": "1"},
+    "8": {"0": "4", "1": "5", "4": "0", "5": "1"},
+}
+VERSION_DIGITS = {version: digit for digit, version in VERSIONS.items()}
 
 
 class Mti(msgspec.Struct, frozen=True):
@@ -71,7 +84,8 @@ def parse_mti(mti: str) -> Mti:
     """
     if len(mti) != 4 or not (mti.isascii() and mti.isdigit()):
         raise DecodeError("MTI", 0, "expected 4 digits")
-    parts = (("version", VERSIONS), ("class", CLASSES), ("function", FUNCTIONS), ("origin", ORIGINS))
+    functions = FUNCTIONS if mti[0] != "2" else FUNCTIONS | _FUNCTIONS_2003
+    parts = (("version", VERSIONS), ("class", CLASSES), ("function", functions), ("origin", ORIGINS))
     for index, (part, known) in enumerate(parts):
         if mti[index] not in known:
             raise DecodeError("MTI", index, f"unknown {part} digit")
@@ -126,10 +140,29 @@ def is_repeat(mti: str) -> bool:
     return parse_mti(mti).origin in _ORIGINALS
 
 
+@lru_cache(maxsize=MAX_TYPES)
+def in_version(mti: str, version: str) -> str:
+    """The counterpart of an indicator in another version: 0800 in 1993 is 1804, 2422 in 1987 is 0422.
+
+    Args:
+        mti: of any version.
+        version: "1987", "1993" or "2003".
+
+    Raises:
+        DecodeError: path "MTI": unknown.
+    """
+    parsed = parse_mti(mti)
+    digit = VERSION_DIGITS[version]
+    origin = parsed.origin
+    if (parsed.version == "0") is not (digit == "0"):
+        origin = _ORIGIN_CHANGES.get(parsed.message_class, {}).get(origin, origin)
+    return digit + parsed.message_class + parsed.function + origin
+
+
 def describe_mti(mti: str) -> str:
     """In words: "authorization request, acquirer (1987)"."""
     parsed = parse_mti(mti)
     return (
-        f"{CLASSES[parsed.message_class]} {FUNCTIONS[parsed.function]}, "
+        f"{CLASSES[parsed.message_class]} {(FUNCTIONS | _FUNCTIONS_2003)[parsed.function]}, "
         f"{ORIGINS[parsed.origin]} ({VERSIONS[parsed.version]})"
     )

@@ -1,1 +1,48 @@
-"""What elements and codes mean, by version of the standard; data, read by whatever shows or translates messages."""
+"""What elements and codes mean, by version of the standard; data, read by whatever shows or translates messages.
+
+`describe`, `element_name` and `element_format` answer for a version by its year; `messages.mti.describe_mti` does for
+message types, `messages.dictionary.emv` for tags of chip data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from messages.dictionary import iso1987, iso1993, iso2003
+
+_NAMES: dict[str, Mapping[int, str]] = {
+    "1987": iso1987.ELEMENT_NAMES,
+    "1993": iso1993.ELEMENT_NAMES,
+    "2003": iso2003.ELEMENT_NAMES,
+}
+_FORMATS: dict[str, Mapping[int, str]] = {
+    "1987": iso1987.FORMATS,
+    "1993": iso1993.FORMATS,
+    "2003": iso2003.FORMATS,
+}
+_DESCRIBE: dict[str, Callable[[int, str], str]] = {
+    "1987": iso1987.describe,
+    "1993": iso1993.describe,
+    "2003": iso2003.describe,
+}
+
+
+def describe(version: str, number: int, value: str) -> str:
+    """What the value of an element means, "" where it speaks for itself or is out of shape; never repeats the value.
+
+    Args:
+        version: "1987", "1993" or "2003".
+        number: data element, as that version numbers it.
+        value: as in a `Message`.
+    """
+    return _DESCRIBE[version](number, value)
+
+
+def element_name(version: str, number: int) -> str:
+    """What a version of the standard calls an element, "" for a number that it does not have."""
+    return _NAMES[version].get(number, "")
+
+
+def element_format(version: str, number: int) -> str:
+    """How a version of the standard writes an element: "n..19", "an 12", "b 64"; "" for a number it does not have."""
+    return _FORMATS[version].get(number, "")
