@@ -122,6 +122,7 @@ def link_scenario(config: Config, name: str, file: Path | None = None) -> Scenar
         dialect=link.dialect,
         framing=link.framing,
         max_frame=link.max_frame,
+        header=link.header,
         party=party,
         pin_key=link.pin_key,
         pin_format=link.pin_format,

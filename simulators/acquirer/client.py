@@ -205,7 +205,8 @@ class AcquirerClient:
     async def _send_badly(self, fault: Fault, line: Line, message: Message, request: Request | None) -> None:
         log.info("fault", link=self.acquirer.profile.link, mti=message.mti, fault=fault.name)
         spoiled = fault.kind if fault.kind in MAC_KINDS else ""
-        frame = self._framing.encode(self.acquirer.encode(message, spoiled=spoiled))
+        data = self.acquirer.encode(message, spoiled=spoiled)
+        frame = self._framing.encode(data)
         match fault.kind:
             case "silence":
                 return
@@ -220,7 +221,7 @@ class AcquirerClient:
             case "duplicate":
                 await line.send(frame + frame)
             case "garbage":
-                await line.send(garbage(frame, self._framing, self._random))
+                await line.send(self._framing.encode(garbage(len(data), self._random)))
             case "half-frame":
                 await line.send_half(frame)
                 self._start(self._close_later, line)

@@ -10,7 +10,7 @@ import random
 
 import trio
 
-from messages.framing import Framing
+from messages.framing import ETX, STX
 from simulators.wire import Wire
 
 MAX_HELD = 1_000  # frames that wait for the next one, or for slow bytes before them
@@ -102,6 +102,10 @@ class Line:
             return
 
 
-def garbage(frame: bytes, framing: Framing, source: random.Random) -> bytes:
-    """A frame of random bytes, as long as `frame`."""
-    return framing.encode(source.randbytes(max(1, len(frame) - len(framing.encode(b"")))))
+# A byte that ends a frame in some framings must not do so here: the frame is whole.
+_NO_FRAME_ENDS = bytes.maketrans(STX + ETX, b"~~")
+
+
+def garbage(size: int, source: random.Random) -> bytes:
+    """Random bytes in the place of a message of `size` bytes."""
+    return source.randbytes(size).translate(_NO_FRAME_ENDS)

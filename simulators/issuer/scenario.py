@@ -14,9 +14,9 @@ from hsm.algorithms.emv_schemes import SCHEMES
 from hsm.algorithms.mac import AES_CMAC, ALGORITHMS
 from hsm.algorithms.pinblock import FORMATS
 from messages.address import address_of
-from messages.dialect import load_dialect
-from messages.errors import MessagesError
-from messages.framing import framing
+from messages.dialect import Dialect, load_dialect
+from messages.errors import MessagesError, SpecError
+from messages.framing import Framing, framing
 from simulators.errors import ScenarioError
 from simulators.faults import FaultRule, answering_problems, fault_problems
 from simulators.issuer.accounts import AccountRule, account_problems, default_problems
@@ -33,7 +33,7 @@ class LinkScenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         name: the link's name as the switch configures it; books carry it.
         listen: host:port; port 0 takes a free one. dial: host:port of a switch that accepts; instead of `listen`.
         sign_on: send 0800 with DE 70 = 001 on each new connection.
-        dialect: name or path; framing: as in `messages.framing`.
+        dialect: name or path. framing, max_frame, header, header_bytes (hexadecimal): as in `messages.framing`.
         party: whose exported keys it uses; "" for `name`.
         pin_key: name of its zone PIN key; "" refuses requests with DE 52. pin_format: ISO 9564 format of the blocks.
         mac_key: name of its zone authentication key; "" for a link without MACs. mac_algorithm: one of
@@ -53,6 +53,8 @@ class LinkScenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     dialect: str = "iso87-ascii"
     framing: str = "2-byte-be"
     max_frame: int = 8192
+    header: str | int = ""
+    header_bytes: str = ""
     party: str = ""
     pin_key: str = ""
     pin_format: int = 0
@@ -65,6 +67,16 @@ class LinkScenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     trace_element: int = 0
     log_messages: bool = True
     max_connections: int = 256
+
+    def framed(self, dialect: Dialect) -> Framing:
+        """Its framing. Raises SpecError."""
+        try:
+            start = bytes.fromhex(self.header_bytes)
+        except ValueError:
+            raise SpecError("framing", ["header_bytes is no hexadecimal"]) from None
+        return framing(
+            self.framing, self.max_frame, header=self.header, header_bytes=start, keepalive=dialect.keepalive
+        )
 
     def keys(self, exchanged: Mapping[str, bytes]) -> dict[str, bytes]:
         """All keys by name: `exchanged` ones, and the test keys of the scenario over them."""
@@ -173,14 +185,15 @@ def link_problems(scenario: LinkScenario) -> list[str]:
                 address_of(address)
         except ValueError as error:
             problems.append(f"{name}: {error}")
-    for name, look in (
-        ("dialect", lambda: load_dialect(scenario.dialect)),
-        ("framing", lambda: framing(scenario.framing, scenario.max_frame)),
-    ):
-        try:
-            look()
-        except (MessagesError, OSError) as error:
-            problems.append(f"{name}: {error}")
+    try:
+        dialect = load_dialect(scenario.dialect)
+    except (MessagesError, OSError) as error:
+        problems.append(f"dialect: {error}")
+        dialect = load_dialect("iso87-ascii")
+    try:
+        scenario.framed(dialect)
+    except MessagesError as error:
+        problems.append(f"framing: {error}")
     if scenario.pin_format not in FORMATS:
         problems.append(f"pin_format: must be one of {', '.join(map(str, FORMATS))}")
     if scenario.mac_algorithm not in ALGORITHMS:

@@ -17,7 +17,6 @@ import trio
 from messages.codec import Codec
 from messages.dialect import load_dialect
 from messages.errors import DecodeError, FrameError
-from messages.framing import framing
 from messages.message import Message
 from messages.mti import repeat_mti
 from simulators.errors import WireLost
@@ -62,9 +61,10 @@ class IssuerServer:
         self.issuer = issuer
         self.refusing_until = -1.0  # trio's clock
         self.listening = True  # whether refused connections are taken at all
-        self._codec = Codec(load_dialect(scenario.dialect))
+        dialect = load_dialect(scenario.dialect)
+        self._codec = Codec(dialect)
         self._sealing = Sealing(self._codec, issuer.keys, management=scenario.mac_management)
-        self._framing = framing(scenario.framing, scenario.max_frame)
+        self._framing = scenario.framed(dialect)
         self._log_messages = scenario.log_messages
         self._max_connections = scenario.max_connections
         self._signs_on = scenario.sign_on
@@ -101,6 +101,7 @@ class IssuerServer:
                     if not await self._batch(decoder.receive(data), line, nursery):
                         reason = "closed by a fault"
                         break
+                    decoder.receive(b"")  # raises where whole frames came before a broken one
                 nursery.cancel_scope.cancel()
         except* FrameError as errors:
             reason = f"framing lost: {errors.exceptions[0]}"
@@ -234,7 +235,7 @@ class IssuerServer:
                     if action.refuse_s:
                         self.refuse(action.refuse_s, listening=action.listening)
                 else:
-                    await self._answer(action, line, nursery, answers)
+                    await self._answer(action, frame, line, nursery, answers)
                     if line.holding:  # what is held back leaves behind the next answer, not behind the batch
                         await self._flush(line, answers)
                     if self._log_messages:
@@ -254,13 +255,16 @@ class IssuerServer:
             answers.clear()
             await line.send(frames)
 
-    async def _answer(self, action: Send, line: Line, nursery: trio.Nursery, answers: list[bytes]) -> None:
+    async def _answer(
+        self, action: Send, answered: bytes, line: Line, nursery: trio.Nursery, answers: list[bytes]
+    ) -> None:
         """Send an answer as its fault wants it; an honest one joins the batch's `answers`."""
         spoiled = action.spoiled if action.spoiled in ("wrong-mac", "missing-mac") else ""
-        frame = self._framing.encode(self._sealing.encode(action.message, spoiled=spoiled))
+        data = self._sealing.encode(action.message, spoiled=spoiled)
+        frame = self._framing.encode(data, answered)
         match action.spoiled:
             case "garbage":
-                answers.append(garbage(frame, self._framing, self._random))
+                answers.append(self._framing.encode(garbage(len(data), self._random), answered))
             case "half-frame":
                 await self._flush(line, answers)
                 await line.send_half(frame)

@@ -69,9 +69,11 @@ class Peer:
 
     def say(self, *messages: Message, encode: Callable[[Message], bytes] = CODEC.encode) -> None:
         """Several messages in one segment; nothing where the connection is closed."""
-        if self.closed_at is not None:
-            return
-        self._feed.send_nowait(b"".join(FRAMES.encode(encode(message)) for message in messages))
+        self.feed(b"".join(FRAMES.encode(encode(message)) for message in messages))
+
+    def feed(self, data: bytes) -> None:
+        if self.closed_at is None:
+            self._feed.send_nowait(data)
 
     @property
     def bytes(self) -> bytes:
