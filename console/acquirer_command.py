@@ -6,6 +6,7 @@ where `cardswitch prove` finds it; without one everything is the scenario's, and
 
 from __future__ import annotations
 
+import random
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from simulators.acquirer.scenario import AcquirerScenario
 
 TEST_CARDS = ("42424242", "55555555")
-DEFAULT_CARDS = 1_000
+DEFAULT_CARDS, TEST_PIN = 1_000, "1234"
 
 
 class AcquirerRun(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,9 +83,9 @@ def _prepared(
     from simulators.acquirer.scenario import AcquirerScenario, CardRule, load_acquirer_scenario
     from simulators.errors import ScenarioError
 
-    scenario = AcquirerScenario(
-        name=wanted.name or "", card=tuple(CardRule(prefix=p, count=DEFAULT_CARDS) for p in TEST_CARDS)
-    )
+    # Whoever else sends on the link starts somewhere else: DE 7 and DE 11 together must not come twice.
+    cards = tuple(CardRule(prefix=prefix, count=DEFAULT_CARDS, pin=TEST_PIN) for prefix in TEST_CARDS)
+    scenario = AcquirerScenario(name=wanted.name or "", card=cards, first_stan=random.randrange(1, 900_000))
     if wanted.scenario is not None:
         try:
             scenario = load_acquirer_scenario(str(wanted.scenario))
