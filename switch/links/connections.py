@@ -228,15 +228,32 @@ class Connections:
         return await self._secured(await self._network.dial(self._link.address, self._link.dial_timeout_s))
 
     async def _accept(self, nursery: trio.Nursery) -> None:
-        assert self._acceptor is not None
+        """Take connections until drained; an address that is lost is taken again."""
+        attempt = 0
+        while not self._draining:  # the nursery waits for the sessions
+            try:
+                if self._acceptor is None:
+                    await self.listen()
+                    attempt = 0
+                await self._accept_all(nursery)
+            except WireError as error:
+                if not self._draining:
+                    log.error("address_lost", link=self._link.name, error=str(error))
+            except Exception:
+                self._meters.count("failures", "connections")
+                log.exception("accepting_failed", link=self._link.name)
+            if not self._draining:
+                await trio.sleep(self._backoff_s(attempt))
+                attempt = min(attempt + 1, MAX_DOUBLINGS)
+
+    async def _accept_all(self, nursery: trio.Nursery) -> None:
+        acceptor = self._acceptor
+        assert acceptor is not None
         try:
             while True:
                 while self._link.connections and len(self.sessions) + self._opening >= self._link.connections:
                     await self._one_less.wait()  # what comes meanwhile waits for us, or for another worker
-                try:
-                    wire = await self._acceptor.accept()
-                except WireError:
-                    return  # drained; nursery waits for the sessions
+                wire = await acceptor.accept()
                 if len(self.sessions) + self._opening >= self._link.max_connections:
                     self._meters.count("connections_refused", self._link.name, "too_many")
                     log.warning("too_many_connections", link=self._link.name, peer=wire.peer)
@@ -245,7 +262,8 @@ class Connections:
                     self._opening += 1
                     nursery.start_soon(self._accepted, wire)
         finally:
-            self._acceptor.close()
+            acceptor.close()
+            self._acceptor = None
 
     async def _accepted(self, wire: Wire) -> None:
         """A connection of the peer's, from the handshake to its end."""

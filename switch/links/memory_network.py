@@ -128,6 +128,12 @@ class MemoryAcceptor:
         self._waiting: deque[MemoryWire] = deque()
         self._arrived = Signal()
         self._closed = False
+        self._failure: Exception | None = None
+
+    def break_with(self, failure: Exception) -> None:
+        """Have `accept` raise."""
+        self._failure = failure
+        self._arrived.set()
 
     def offer(self, wire: MemoryWire) -> None:
         self._waiting.append(wire)
@@ -139,6 +145,8 @@ class MemoryAcceptor:
             if self._closed:
                 raise WireError(f"{self.address}: closed")
             await self._arrived.wait()
+            if self._failure is not None:
+                raise self._failure
         return self._waiting.popleft()
 
     def close(self) -> None:

@@ -159,9 +159,14 @@ class SocketAcceptor:
                     await trio.sleep(0.1)
                     continue
                 raise WireError(f"{self.address}: {error}") from error
-            sock.setblocking(False)
+            try:
+                sock.setblocking(False)
+                wire = SocketWire(sock, f"{peer[0]}:{peer[1]}", self._one_less)
+            except OSError:  # gone again already
+                sock.close()
+                continue
             self._open += 1
-            return SocketWire(sock, f"{peer[0]}:{peer[1]}", self._one_less)
+            return wire
 
     def _one_less(self) -> None:
         self._open -= 1

@@ -156,7 +156,7 @@ def test_connections_above_the_limit_are_closed() -> None:
             nursery.start_soon(port.run)
             wires = [await desk.memory.dial("port:1", 1.0) for _ in range(3)]
             assert await wires[2].receive() == b""
-            assert len(port.sessions) == 2
+            await until(lambda: len(port.sessions) == 2)
             assert desk.meters.value("connections_refused", "pos", "too_many") == 1
             wires[0].close()
             await until(lambda: len(port.sessions) == 1)
@@ -345,7 +345,7 @@ ERRORS: list[Exception] = [
 ]
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(
     seed=st.integers(0, 2**32),
     ways=st.lists(st.tuples(st.sampled_from(["dial", "wire", "end"]), st.integers(0, 20)), max_size=12),
@@ -370,7 +370,30 @@ def test_whatever_goes_wrong_in_a_connection_is_followed_by_another_dial(
         run(script)
 
 
-@settings(deadline=None)
+def test_an_address_that_is_lost_is_taken_again() -> None:
+    async def script() -> None:
+        desk = Desk()
+        port = desk.port(reconnect_s=1.0)
+        async with trio.open_nursery() as nursery:
+            await port.listen()
+            nursery.start_soon(port.run)
+            first = Peer(await desk.memory.dial("port:1", 1.0))
+            with capture_logs() as events:
+                for failure in (WireError("the descriptor is gone"), RuntimeError("a bug")):
+                    (acceptor,) = desk.memory._acceptors["port:1"]
+                    acceptor.break_with(failure)
+                    await trio.sleep(3.0)
+            errors = [event["event"] for event in events if event["log_level"] == "error"]
+            assert errors == ["address_lost", "accepting_failed"]
+            second = Peer(await desk.memory.dial("port:1", 1.0))
+            for peer in (first, second):  # connections that were there have noticed nothing
+                assert (await peer.asked(management("301"))) is not None
+            nursery.cancel_scope.cancel()
+
+    run(script)
+
+
+@settings(deadline=None, max_examples=50)
 @given(ways=st.lists(st.tuples(st.sampled_from(["wire", "end"]), st.integers(0, 20)), max_size=12))
 def test_whatever_goes_wrong_in_an_accepted_connection_the_next_is_taken(ways: list[tuple[str, int]]) -> None:
     async def script() -> None:
