@@ -21,6 +21,7 @@ from switch.links.issuer_line import IssuerLine
 from switch.meters import Meters
 from switch.routing.choice import NOT_FIT, Choice, Taken
 from switch.routing.stand_in import APPROVED, Facts, StandIns, Verdict, auth_code
+from switch.routing.table import RoutingTable
 from switch.stages.forward import Answered, Lost, NotSent, forward
 from switch.stages.fraud import FraudRules
 from switch.stages.request import Decline, Request
@@ -57,13 +58,17 @@ class Online:
         self.full: Callable[[str], bool] = lambda link: False  # whether a link has too many stored advices for more
         self._longest_s = max((line.link.deadline_s for line in lines.values()), default=0.0)
         self.choice = Choice((), (), lines, (), meters)
-        self.use(config)
+        self.use(config, RoutingTable(config.routes))
         self._forwarding, self._deciding = meters.stage("forward"), meters.stage("decide")
 
-    def use(self, config: SwitchConfig) -> None:
-        """Go on with other routes, breakers, stand-ins and fraud rules; what is under way keeps its link."""
+    def use(self, config: SwitchConfig, table: RoutingTable) -> None:
+        """Go on with other routes, breakers, stand-ins and fraud rules; what is under way keeps its link.
+
+        Args:
+            table: made of the configuration's routes; where there are very many, that takes seconds.
+        """
         self._stand_ins = StandIns(config.stand_ins)
-        self.choice.use(config.routes, config.breakers, self._stand_ins.issuers)
+        self.choice.use(table, config.breakers, self._stand_ins.issuers)
         self._fraud = FraudRules(config.fraud)
         finest = max(self.choice.table.digits, self._stand_ins.digits)
         self.leading = finest if finest > BIN_DIGITS else 0

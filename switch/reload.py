@@ -18,6 +18,7 @@ from switch.errors import ConfigError, SwitchError
 from switch.meters import Meters
 from switch.online import Online
 from switch.routing.settings import breaker_contradictions, routing_contradictions, stand_in_contradictions
+from switch.routing.table import RoutingTable
 
 log = structlog.get_logger("switch.reload")
 
@@ -91,8 +92,8 @@ class Reloader:
             raise ReloadRefused(("this worker has no configuration file",))
         async with self._lock:
             try:
-                reread = await trio.to_thread.run_sync(self._read)
-                done = self._take(reread)
+                reread, table = await trio.to_thread.run_sync(_read_whole, self._read)
+                done = self._take(reread, table)
             except ConfigError as error:
                 self._meters.count("reloads", "refused")
                 log.error("reload_refused", problems=list(error.problems))
@@ -101,7 +102,7 @@ class Reloader:
         log.info("reloaded", taken=list(done.taken), restart=list(done.restart))
         return done
 
-    def _take(self, reread: Reread) -> Reloaded:
+    def _take(self, reread: Reread, table: RoutingTable) -> Reloaded:
         wanted, present = reread.config, self._config
         problems = tuple(
             f"{problem} (of the links that run)"
@@ -116,7 +117,7 @@ class Reloader:
         changed = {name: getattr(wanted, name) for name in TAKEN if getattr(wanted, name) != getattr(present, name)}
         self._config = msgspec.structs.replace(present, **changed)
         if changed:
-            self._online.use(self._config)
+            self._online.use(self._config, table)
             for sender in self._senders.values():
                 sender.settings = self._config.saf
         taken = [TAKEN[name] for name in changed]
@@ -133,3 +134,9 @@ class Reloader:
         except Exception:
             self._meters.count("failures", "reload")
             log.exception("reload_failed")
+
+
+def _read_whole(read: Read) -> tuple[Reread, RoutingTable]:
+    """The file and its routing table, which takes seconds where there are very many routes: not in trio's thread."""
+    reread = read()
+    return reread, RoutingTable(reread.config.routes)

@@ -63,11 +63,11 @@ class Choice:
         self.breakers: dict[str, Breaker] = {}
         self._lines = lines
         self._meters = meters
-        self.use(routes, breakers, spoken_for)
+        self.use(RoutingTable(routes), breakers, spoken_for)
 
-    def use(self, routes: Iterable[Route], breakers: Iterable[BreakerSettings], spoken_for: Iterable[str]) -> None:
+    def use(self, table: RoutingTable, breakers: Iterable[BreakerSettings], spoken_for: Iterable[str]) -> None:
         """Go on with other settings; a breaker whose settings are the same keeps its state."""
-        self.table = RoutingTable(routes)
+        self.table = table
         self._spoken_for = frozenset(spoken_for)
         self._turns: dict[int, dict[str, int]] = {}  # by id of the rule: what each member has got beyond its share
         settings = {entry.issuer: entry for entry in breakers}

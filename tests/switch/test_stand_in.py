@@ -384,6 +384,25 @@ def test_a_purchase_of_ours_is_refunded_and_charged_back_by_the_issuer() -> None
     in_world(script, config=standing_in())
 
 
+def test_a_refund_is_stood_in_for_where_that_is_allowed_and_never_above_what_was_paid() -> None:
+    async def script(world: World) -> None:
+        client = world.clients["gateway"]
+        messages = heard(world, "alpha")
+        paid = await pay(world, 4000)
+        down(world, "alpha")
+        await trio.sleep(1.0)
+        card = Card(paid.message.elements[2])
+        first = await client.perform(client.acquirer.refund(card, 3000, world.clock.now(), paid))
+        second = await client.perform(client.acquirer.refund(card, 3000, world.clock.now(), paid))
+        assert (first.response_code, second.response_code) == ("00", "13")
+        await settled(world)
+        assert types(messages) == ["0200", "0220"]
+        assert posted(world) == 1000
+        assert differences(world) == []
+
+    in_world(script, config=standing_in(types=["refund"]))
+
+
 def test_a_repeat_of_what_stand_in_approved_gets_the_same_answer() -> None:
     async def script(world: World) -> None:
         client = world.clients["gateway"]

@@ -9,7 +9,7 @@ from switch.meters import Meters
 from switch.routing.breaker import Circuit
 from switch.routing.choice import CIRCUIT_OPEN, NOT_FIT, Choice, Taken
 from switch.routing.settings import BreakerSettings, Route
-from switch.routing.table import Asked
+from switch.routing.table import Asked, RoutingTable
 
 ASKED = Asked("0100", "000000", "EUR", 2500, "pos")
 
@@ -146,8 +146,8 @@ def test_a_reload_keeps_the_state_of_breakers_whose_settings_are_the_same() -> N
     desk = Desk(PRIMARY)
     for _ in range(2):
         desk.end(desk.take(), None)
-    desk.choice.use([Route(prefix="4", issuer="b")], [desk.breaker], ())
+    desk.choice.use(RoutingTable([Route(prefix="4", issuer="b")]), [desk.breaker], ())
     assert desk.choice.levels() == {"a": 2, "b": 0, "c": 0}
     assert desk.take().issuer == "b"
-    desk.choice.use([PRIMARY], [desk.breaker, BreakerSettings(issuer="a", failures=7)], ())
+    desk.choice.use(RoutingTable([PRIMARY]), [desk.breaker, BreakerSettings(issuer="a", failures=7)], ())
     assert desk.choice.levels() == {"a": 0, "b": 0, "c": 0}
