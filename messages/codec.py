@@ -3,7 +3,7 @@
 A set of elements that was seen a few times gets a function of its own, written and compiled by
 `decoder_source` and `encoder_source`; what is rare goes through the interpreter. Peers choose the sets, so
 the functions live in bounded caches, and a set has to come `COMPILE_AFTER` times before it is worth one:
-compiling costs as much as some thirty interpreted messages, and a peer that never repeats itself never gets it.
+compiling costs as much as some twenty-five interpreted messages, and a peer that never repeats itself never gets it.
 
 Both ways accept and refuse exactly the same. A refusal always comes from the interpreter, with the reason. Messages
 with a bitmap among their elements (`Dialect.tertiary` is "element") are always decoded by it: which elements they have
@@ -156,7 +156,7 @@ class Codec:
         value = elements[number]
         last = max(elements)
         up_to = {other: elements[other] for other in elements if other <= number}
-        end = len(self.encode(Message(message.mti, up_to)))
+        end = len(Codec.encode(self, Message(message.mti, up_to)))  # not that of a subclass, which may translate
         # The whole message has bitmaps that this one lacks.
         if number <= _LAST_OF_PRIMARY < last:
             end += self._size
