@@ -6,6 +6,7 @@ all of them log to a file where a supervisor runs them, to standard error otherw
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import signal
@@ -115,6 +116,7 @@ def run_switch(config: Config, options: dict[str, Any]) -> None:
     import trio
 
     from console.postgresql import LEDGER, resolve_dsn
+    from console.reload import reread
     from hsm.process import forbid_dumps
     from hsm.trio_client import open_hsm
     from ledger.writer import open_journal
@@ -135,6 +137,7 @@ def run_switch(config: Config, options: dict[str, Any]) -> None:
             trio.open_nursery() as nursery,
         ):
             await nursery.start(_set_on_signal, stopping)
+            hangups = await nursery.start(_hangups)
 
             async def work(task_status: trio.TaskStatus[Any] = trio.TASK_STATUS_IGNORED) -> None:
                 await run_worker(
@@ -146,12 +149,15 @@ def run_switch(config: Config, options: dict[str, Any]) -> None:
                     stopping=stopping,
                     control_path=config.worker_socket(number),
                     write_events=_event_writer(config, f"switch-{number}"),
+                    read=lambda: reread(config),
                     task_status=task_status,
                 )
                 nursery.cancel_scope.cancel()
 
-            await nursery.start(work)
+            worker = await nursery.start(work)
             _announce_hot()
+            async for _ in hangups:
+                await worker.reloader.on_signal()
 
     _trio_run(serve)
 
@@ -256,6 +262,18 @@ async def _set_on_signal(stopping: trio.Event, task_status: Any = None) -> None:
             task_status.started()
         async for _ in signals:
             stopping.set()
+
+
+async def _hangups(task_status: trio.TaskStatus[trio.MemoryReceiveChannel[int]]) -> None:
+    """Hand on each SIGHUP, from now on; one that comes while another waits is the same wish."""
+    import trio
+
+    sending, receiving = trio.open_memory_channel[int](1)
+    with trio.open_signal_receiver(signal.SIGHUP) as signals, sending:
+        task_status.started(receiving)
+        async for number in signals:
+            with contextlib.suppress(trio.WouldBlock):
+                sending.send_nowait(number)
 
 
 def _event_writer(config: Config, name: str) -> Callable[[bytes], object] | None:
