@@ -57,13 +57,13 @@ def message_from_json(text: str | bytes, dialect: Dialect | None = None) -> Mess
         plain = msgspec.json.decode(text, type=MessageJson)
     except msgspec.ValidationError as error:
         raise UsageError(f"message: {error}", _SHAPE) from None
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"message is not JSON: {error}", _SHAPE) from None
     last = 192 if dialect is not None and dialect.tertiary else 128
     elements: dict[int, str] = {}
     for name, value in plain.elements.items():
         if not (name.isascii() and name.isdigit() and len(name) < 4 and 2 <= int(name) <= last):
-            raise UsageError(f"message: there is no element {name[:20]!r}", f"elements are numbers from 2 to {last}")
+            raise UsageError(f"message: there is no element {name[:6]!r}", f"elements are numbers from 2 to {last}")
         number = int(name)
         if isinstance(value, str):
             elements[number] = value

@@ -11,6 +11,8 @@ import msgspec
 from messages.dialect import Dialect
 from messages.errors import SpecError
 
+_LONGEST = 500  # characters of a line
+
 
 class Imported(msgspec.Struct, frozen=True, kw_only=True):
     """A dialect from a foreign file.
@@ -45,12 +47,12 @@ class Findings:
         if len(self.problems) == self._MOST:
             self.problems.append("there are more problems, not shown")
         elif len(self.problems) < self._MOST:
-            self.problems.append(f"{where}: {text}" if where else text)
+            self.problems.append(_shown(f"{where}: {text}" if where else text))
 
     def warning(self, where: str, text: str) -> None:
         """Something that is left out and does not change bytes."""
         if len(self.warnings) < self._MOST:
-            self.warnings.append(f"{where}: {text}" if where else text)
+            self.warnings.append(_shown(f"{where}: {text}" if where else text))
 
     def stop(self) -> None:
         """Ends the import where there is a problem.
@@ -60,3 +62,9 @@ class Findings:
         """
         if self.problems:
             raise SpecError(self.source, self.problems)
+
+
+def _shown(text: str) -> str:
+    """A line for a terminal: names come from a file that somebody else wrote."""
+    text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+    return "".join(character if character.isprintable() else "?" for character in text)

@@ -6,8 +6,6 @@ the target does something new. What raises is put into the corpus when run from 
 later run starts with it.
 
     TARGET = Target("codec", run)
-    if __name__ == "__main__":
-        main(TARGET)
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,6 +25,7 @@ CORPUS = Path(__file__).parent / "corpus"
 _POOL = 512  # inputs that are mutated further, at most
 _LARGEST = 16_384  # bytes of an input
 _WORDS = 1_000  # different outcomes that are told apart
+_SHOWN = 10  # of them on the command line, the most frequent ones
 _STRANGE = (0x00, 0x01, 0x0A, 0x0D, 0x1F, 0x20, 0x30, 0x39, 0x3D, 0x41, 0x7F, 0x80, 0x81, 0x82, 0x9F, 0xC3, 0xF0, 0xFF)
 _LENGTHS = (b"0", b"00", b"99", b"999", b"-1", b"+1", b" 1", b"\x00\x00", b"\xff\xff", b"\x7f\xff\xff\xff", b"\x84")
 
@@ -144,20 +143,32 @@ def _run(target: Target, seed: int, data: bytes) -> str:
         raise Found(target.name, seed, data) from error
 
 
-def main(target: Target) -> None:
-    """Command line: runs for a while, says what came of it, keeps what raised."""
-    parser = argparse.ArgumentParser(description=f"Fuzzes {target.name}.")
-    parser.add_argument("--seconds", type=float, default=60.0)
+def main(targets: Sequence[Target]) -> None:
+    """Command line: runs targets for a while, says what came of each, keeps what raised."""
+    names = {target.name: target for target in targets}
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.fuzz", description="Runs fuzz targets, all or the named ones."
+    )
+    parser.add_argument("target", nargs="*", help=", ".join(names), metavar="NAME")
+    parser.add_argument("--seconds", type=float, default=60.0, help="how long each of them runs; 60")
     parser.add_argument("--seed", type=int, default=None, help="of the mutations; else a new one")
     options = parser.parse_args()
+    unknown = [name for name in options.target if name not in names]
+    if unknown:
+        parser.error(f"there is no target {unknown[0]}, there are {', '.join(names)}")
     seed = random.SystemRandom().randrange(2**32) if options.seed is None else options.seed
+    for name in options.target or names:
+        _run_and_tell(names[name], options.seconds, seed)
+
+
+def _run_and_tell(target: Target, seconds: float, seed: int) -> None:
     try:
-        outcomes = fuzz(target, options.seconds, seed)
+        outcomes = fuzz(target, seconds, seed)
     except Found as found:
         kept = CORPUS / target.name / f"found-{hashlib.sha256(found.data).hexdigest()[:12]}.hex"
         kept.write_text(found.data.hex() + "\n", encoding="ascii")
         traceback.print_exception(found)
         sys.exit(f"kept as {kept}")
-    print(f"seed {seed}: {outcomes.total()} inputs, {len(outcomes)} different outcomes")
-    for word, count in outcomes.most_common(40):
+    print(f"{target.name}, seed {seed}: {outcomes.total()} inputs, {len(outcomes)} different outcomes", flush=True)
+    for word, count in outcomes.most_common(_SHOWN):
         print(f"{count:9}  {word}")
