@@ -150,7 +150,9 @@ class Worker:
         gauge("in_flight", "Requests being served.", lambda: {"all": self.pipeline.in_flight})
         gauge("pending", "Requests waiting for an issuer.", lambda: {n: x.pending for n, x in self.lines.items()})
         links = {**self.lines, **self.ports}
-        gauge("link_up", "Links signed on.", lambda: {n: x.connections.carries_traffic for n, x in links.items()})
+        # Acquirers that dial may be away with good reason.
+        ours = {**self.lines, **{name: port for name, port in self.ports.items() if port.link.dials}}
+        gauge("link_up", "Links signed on.", lambda: {n: x.connections.carries_traffic for n, x in ours.items()})
         gauge("connections", "Connections.", lambda: {n: len(x.sessions) for n, x in links.items()})
         gauge("advice_backlog", "Advices seen waiting.", lambda: {n: x.backlog for n, x in self.senders.items()})
         seen = self.senders

@@ -7,8 +7,7 @@ serves, so either end may dial in either role. Nothing that a peer or the networ
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable
-from typing import NamedTuple
+from collections.abc import Callable
 
 import structlog
 import trio
@@ -19,7 +18,7 @@ from switch.clock import Clock
 from switch.errors import WireError
 from switch.links.limits import Gate
 from switch.links.mac import LinkMac
-from switch.links.management import AGREED, ECHO, asked, sign_off, sign_on, stans, watch
+from switch.links.management import AGREED, Ask, Told, echo, on_each, sign_off, sign_on, stans, watch
 from switch.links.network import Acceptor, Network, Wire
 from switch.links.session import Listener, Session
 from switch.links.settings import AcquirerLink, IssuerLink
@@ -31,24 +30,6 @@ from switch.wake import Signal
 log = structlog.get_logger("switch.links.connections")
 
 MAX_DOUBLINGS = 30
-
-
-class Told(NamedTuple):
-    """What a peer has answered to network management of ours on one connection.
-
-    Args:
-        code: DE 39; "" where no answer came.
-        elapsed_s: until then.
-        state: of the connection, now.
-    """
-
-    peer: str
-    code: str
-    elapsed_s: float
-    state: str
-
-
-Ask = Callable[[Session, str, Clock, float], Awaitable[str]]
 
 
 class Connections:
@@ -152,20 +133,10 @@ class Connections:
 
     async def echo(self) -> list[Told]:
         """Send an echo on every connection."""
-        return await self._on_each(_echo)
+        return await self._on_each(echo)
 
     async def _on_each(self, ask: Ask) -> list[Told]:
-        told: list[Told] = []
-
-        async def one(session: Session) -> None:
-            begun = trio.current_time()
-            code = await ask(session, next(self._numbers), self._clock, self._link.answer_s)
-            told.append(Told(session.peer, code, trio.current_time() - begun, str(session.state)))
-
-        async with trio.open_nursery() as nursery:
-            for session in self.sessions:
-                nursery.start_soon(one, session)
-        return told
+        return await on_each(self.sessions, ask, self._numbers, self._clock, self._link.answer_s)
 
     def reload_certificates(self) -> bool:
         """Take the TLS files as they are now, for the handshakes that come; False where they cannot be used."""
@@ -349,10 +320,6 @@ class Connections:
             self._meters.count("framing_lost", name)
         tell = log.warning if self._link.dials and not self._draining else log.info
         tell("disconnected", link=name, peer=session.peer, reason=session.close_reason)
-
-
-async def _echo(session: Session, stan: str, clock: Clock, timeout_s: float) -> str:
-    return await asked(session, ECHO, stan, clock, timeout_s)
 
 
 async def _run_to_the_end(session: Session, scope: trio.CancelScope) -> None:

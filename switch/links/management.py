@@ -9,7 +9,8 @@ Source: ISO 8583:1987 4.4.9 and DE 70 (001 sign-on, 002 sign-off, 101 key change
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import trio
 
@@ -70,6 +71,47 @@ async def sign_off(session: Session, stan: str, clock: Clock, timeout_s: float) 
     """Sign off; DE 39 of the answer as for `asked`. Whatever it is, the session carries no traffic from now on."""
     session.moved(LinkEvent.SIGNED_OFF)
     return await asked(session, SIGN_OFF, stan, clock, timeout_s)
+
+
+async def echo(session: Session, stan: str, clock: Clock, timeout_s: float) -> str:
+    """Send an echo; DE 39 of the answer as for `asked`."""
+    return await asked(session, ECHO, stan, clock, timeout_s)
+
+
+class Told(NamedTuple):
+    """What a peer has answered to network management of ours on one connection.
+
+    Args:
+        code: DE 39; "" where no answer came.
+        elapsed_s: until then.
+        state: of the connection, after that.
+    """
+
+    peer: str
+    code: str
+    elapsed_s: float
+    state: str
+
+
+Ask = Callable[[Session, str, Clock, float], Awaitable[str]]
+"""`sign_on`, `sign_off` or `echo`."""
+
+
+async def on_each(
+    sessions: Sequence[Session], ask: Ask, numbers: Iterator[str], clock: Clock, timeout_s: float
+) -> list[Told]:
+    """Ask on several connections at once."""
+    told: list[Told] = []
+
+    async def one(session: Session) -> None:
+        begun = trio.current_time()
+        code = await ask(session, next(numbers), clock, timeout_s)
+        told.append(Told(session.peer, code, trio.current_time() - begun, str(session.state)))
+
+    async with trio.open_nursery() as nursery:
+        for session in sessions:
+            nursery.start_soon(one, session)
+    return told
 
 
 async def watch(

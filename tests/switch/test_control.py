@@ -16,8 +16,8 @@ from hsm.key_commands import KeyInfo
 from hsm.keys.attributes import ROLES
 from switch.control import MAX_COMMAND_BYTES, ControlServer, ask
 from switch.errors import ControlError, KeyExchangeFailed
-from switch.links.connections import Told
 from switch.links.key_exchange import Exchanged
+from switch.links.management import Told
 from switch.links.state import LinkState
 
 KCV = "ABC123"

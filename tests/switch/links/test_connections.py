@@ -15,8 +15,9 @@ from structlog.testing import capture_logs
 from messages.framing import framing
 from switch.errors import WireError
 from switch.links.acquirer_port import AcquirerPort
-from switch.links.connections import Connections, Told
+from switch.links.connections import Connections
 from switch.links.issuer_line import IssuerLine
+from switch.links.management import Told
 from switch.links.memory_network import MemoryNetwork
 from switch.links.network import Wire
 from switch.links.state import LinkState
