@@ -56,7 +56,8 @@ class Codec:
         self._size = bitmap_size(dialect)
         self._another = announces_another(dialect)
         one, two, self._three = (slice(self._at, self._at + count * self._size) for count in (1, 2, 3))
-        self._bitmaps = tuple(two if another else one for another in self._another)
+        self._always_two = dialect.secondary == "always"
+        self._bitmaps = tuple(two if another or self._always_two else one for another in self._another)
         self._tertiary = dialect.tertiary == "contiguous"
 
     def decode(self, data: bytes) -> Message:
@@ -158,7 +159,7 @@ class Codec:
         up_to = {other: elements[other] for other in elements if other <= number}
         end = len(Codec.encode(self, Message(message.mti, up_to)))  # not that of a subclass, which may translate
         # The whole message has bitmaps that this one lacks.
-        if number <= _LAST_OF_PRIMARY < last:
+        if number <= _LAST_OF_PRIMARY < last and not self._always_two:
             end += self._size
         if number <= _LAST_OF_SECONDARY < last and (self._tertiary or number > _LAST_OF_PRIMARY):
             end += self._size

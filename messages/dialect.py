@@ -107,6 +107,7 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
         version: "1987", "1993" or "2003": which dictionary and codes its elements have.
         mti_encoding: "ascii", "bcd", "cp037", "cp500" or "cp1047".
         bitmap_encoding: "binary", "hex" (ASCII), or "ebcdic-hex", which "cp037", "cp500" and "cp1047" stand for too.
+        secondary: "announced" by bit 1 where it is there, or "always": both bitmaps in each message, bit 1 never set.
         tertiary: where the bitmap of elements 129–192 is: "" nowhere, "contiguous" right behind the second one,
             "element" as DE 65 in its place among the elements.
         identification: what names an earlier message beside DE 11 and DE 32: "transmission" DE 7, "local" DE 12.
@@ -119,6 +120,7 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     version: str = "1987"
     mti_encoding: str
     bitmap_encoding: str
+    secondary: str = "announced"
     tertiary: str = ""
     identification: str = "transmission"
     keepalive: bool = True

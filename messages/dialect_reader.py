@@ -16,6 +16,7 @@ from messages.errors import SpecError
 
 _MTI = (*TEXT, "bcd")
 _BITMAP = ("hex", "binary", "ebcdic-hex", *(page for page in TEXT if page != "ascii"))
+_SECONDARIES = ("announced", "always")
 _TERTIARY = ("", "contiguous", "element")
 _IDENTIFICATIONS = ("transmission", "local")
 # version → first digit of its MTIs, and what its elements are called
@@ -24,7 +25,7 @@ _VERSIONS: dict[str, tuple[str, Mapping[int, str]]] = {
     "1993": ("1", iso1993.ELEMENT_NAMES),
     "2003": ("2", iso2003.ELEMENT_NAMES),
 }
-_KEYS = {"name", "version", "tertiary", "identification", "keepalive", "encoding", "elements", "rules"}
+_KEYS = {"name", "version", "secondary", "tertiary", "identification", "keepalive", "encoding", "elements", "rules"}
 _PADS, _FILLS = ("pad_n", "pad_z"), ("fill_n", "fill_text")
 _SECONDARY, _TERTIARY_BITMAP = 1, 65
 _LAST, _LAST_OF_TERTIARY = 128, 192
@@ -57,6 +58,9 @@ class _Reader:
             problems.say("", "name is missing")
         version = problems.choice("version", table.get("version", "1987"), tuple(_VERSIONS))
         tertiary = problems.choice("tertiary", table.get("tertiary", ""), _TERTIARY)
+        secondary = problems.choice("secondary", table.get("secondary", "announced"), _SECONDARIES)
+        if secondary == "always" and tertiary:
+            problems.say("tertiary", 'cannot be announced where secondary = "always"')
         encoding = self.encoding(table.get("encoding"))
         elements = self.elements(table.get("elements"), encoding, version, tertiary)
         return Dialect(
@@ -64,6 +68,7 @@ class _Reader:
             version=version,
             mti_encoding=encoding["mti"],
             bitmap_encoding=encoding["bitmap"],
+            secondary=secondary,
             tertiary=tertiary,
             identification=problems.choice(
                 "identification", table.get("identification", "transmission"), _IDENTIFICATIONS

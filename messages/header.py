@@ -73,7 +73,10 @@ def read_header(dialect: Dialect, data: bytes) -> Header:
     size = bitmap_size(dialect)
     numbers = read_bitmap(dialect, data, at, 0)
     end = at + size
-    if numbers and numbers[0] == SECONDARY:
+    if dialect.secondary == "always":
+        numbers += read_bitmap(dialect, data, end, 1)
+        end += size
+    elif numbers and numbers[0] == SECONDARY:
         second = read_bitmap(dialect, data, end, 1)
         end += size
         if dialect.tertiary == "contiguous" and second and second[0] == TERTIARY:
@@ -130,6 +133,8 @@ def bitmap_of(numbers: Iterable[int]) -> str:
 
 def head_bitmaps(dialect: Dialect, numbers: Iterable[int]) -> tuple[str, str]:
     """The bitmaps of a message in hexadecimal: those at its head, and the one that is DE 65, "" where there is none."""
+    if dialect.secondary == "always":
+        return f"{sum(1 << (2 * _BITS - number) for number in numbers):032X}", ""
     digits = bitmap_of(numbers)
     return (digits[:32], digits[32:]) if dialect.tertiary == "element" else (digits, "")
 

@@ -30,6 +30,8 @@ def spec_of(dialect: Dialect) -> dict[str, dict[str, Any]]:
         for number, element in dialect.elements.items()
         if (lacking := lacking_in_pyiso8583(element))
     ]
+    if dialect.secondary == "always":
+        problems.append("secondary: pyiso8583 has no second bitmap that nothing announces")
     if dialect.tertiary == "element":
         problems.append("tertiary: pyiso8583 has no bitmap among the elements")
     if 65 in dialect.elements:

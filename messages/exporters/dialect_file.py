@@ -61,6 +61,8 @@ def text_of(dialect: Dialect, comment: str = "") -> str:
 
 def _head(dialect: Dialect) -> _Table:
     table: _Table = {"name": dialect.name, "version": dialect.version}
+    if dialect.secondary != "announced":
+        table["secondary"] = dialect.secondary
     if dialect.tertiary:
         table["tertiary"] = dialect.tertiary
     if dialect.identification != "transmission":

@@ -45,9 +45,10 @@ def export(dialect: Dialect) -> Exported:
         problems.append(f"bitmap: moov has none in {dialect.bitmap_encoding}")
     if dialect.tertiary == "element":
         problems.append("tertiary: moov has no bitmap among the elements")
+    size = 16 if dialect.secondary == "always" else 8
     fields: dict[str, _Plain] = {
         "0": _field("String", 4, "Message type indicator", _MTI[dialect.mti_encoding], "ASCII.Fixed"),
-        "1": _field("Bitmap", 8, "Bitmap", _BITMAPS.get(dialect.bitmap_encoding, ""), "ASCII.Fixed"),
+        "1": _field("Bitmap", size, "Bitmap", _BITMAPS.get(dialect.bitmap_encoding, ""), "ASCII.Fixed"),
     }
     for number, element in dialect.elements.items():
         if number == 65:

@@ -22,7 +22,7 @@ _TOP = frozenset({"name", "fields"})
 _NUMBER = re.compile(r"(?:Field)?0{0,2}([0-9]{1,3})")
 _MTI = {"ASCII": "ascii", "BCD": "bcd", "LBCD": "bcd", "EBCDIC": "cp500", "EBCDIC1047": "cp1047"}
 _BITMAPS = {"Binary": "binary", "HexToASCII": "hex"}
-_BITMAP_BYTES = 8
+_ONE_BITMAP, _TWO_BITMAPS = 8, 16  # bytes
 _LAST = 192
 _PRESENCE = (65, 129)
 _FIRST_OF_TERTIARY = 129
@@ -58,11 +58,12 @@ class _Reader:
         version = version_of(self.size(fields.get(39)))
         mti, bitmap = self.message_type(root, fields.get(0)), self.bitmap(root, fields.get(1))
         single = 1 in fields and fields[1].plain.get("disableAutoExpand") is True
+        both = 1 in fields and self.two_bitmaps(fields[1])
         elements = {}
         for number, entry in sorted(fields.items()):
-            if number in _PRESENCE:
+            if number in _PRESENCE and not both:
                 entry.warning("", "is left out: in moov's messages it is the bit that announces a bitmap")
-            elif number > 64 and single:
+            elif number > (_TWO_BITMAPS if both else _ONE_BITMAP) * 8 and (single or both):
                 entry.warning("", "is left out: there is no bitmap that can announce it")
             elif number > 1:
                 element = self.element(entry, number, version)
@@ -75,6 +76,7 @@ class _Reader:
             version=version,
             mti_encoding=mti,
             bitmap_encoding=bitmap,
+            secondary="always" if both else "announced",
             tertiary="contiguous" if elements and max(elements) >= _FIRST_OF_TERTIARY else "",
             identification="transmission" if version == "1987" else "local",
             elements=elements,
@@ -120,9 +122,15 @@ class _Reader:
         if encoding and encoding not in _BITMAPS:
             entry.problem("enc", f"{encoding}: a bitmap is one of {', '.join(_BITMAPS)}")
         size = entry.number("length", 0, 24, default=0)
-        if size not in (None, 0, _BITMAP_BYTES):
-            entry.problem("length", f"{size}: a bitmap that is not announced by the one before it has 8 bytes")
+        if size not in (None, 0, _ONE_BITMAP, _TWO_BITMAPS):
+            entry.problem("length", f"{size}: a bitmap has 8 bytes, or 16 that are always there")
         return _BITMAPS.get(encoding, "hex")
+
+    def two_bitmaps(self, entry: Entry) -> bool:
+        """Whether each message has both; the first versions, whose encodings end so, did not look at this length."""
+        encoding = entry.plain.get("enc")
+        old = isinstance(encoding, str) and encoding.endswith("Encoder")
+        return entry.plain.get("length") == _TWO_BITMAPS and not old
 
     def element(self, entry: Entry, number: int, version: str) -> Element | None:
         kind = entry.text("type", "")

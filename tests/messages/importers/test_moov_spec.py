@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from messages.codec import COMPILE_AFTER, Codec
 from messages.composites.tree import build, from_plain, parse
-from messages.dialect import Element, load_dialect
+from messages.dialect import Element, load_dialect, parse_dialect
 from messages.element_codec import ElementCodec
-from messages.errors import SpecError
+from messages.errors import DecodeError, SpecError
+from messages.exporters import export
+from messages.exporters.dialect_file import text_of
 from messages.importers import read, read_bytes
+from messages.message import Message
 
 SAMPLE = Path(__file__).parent / "samples" / "moov.json"
 TRACK1 = "B4242424242424242^DOE/J^25122010000000000"
@@ -84,7 +89,7 @@ def test_a_dialect_is_named_by_such_a_file() -> None:
     assert read(str(SAMPLE)).warnings == ()
 
 
-HEAD = {
+HEAD: dict[str, dict[str, Any]] = {
     "0": {"type": "String", "length": 4, "enc": "ASCII", "prefix": "ASCII.Fixed"},
     "1": {"type": "Bitmap", "enc": "HexToASCII", "prefix": "Hex.Fixed"},
 }
@@ -184,15 +189,53 @@ def test_an_inside_that_no_composite_says_travels_whole(name: str) -> None:
 def test_files_of_the_first_versions_have_other_names() -> None:
     old = {
         "Field000": {"type": "String", "length": 4, "enc": "asciiEncoder", "prefix": "ASCII.fixed"},
-        "Field001": {"type": "Bitmap", "length": 8, "enc": "hexEncoder", "prefix": "Hex.fixed"},
+        "Field001": {"type": "Bitmap", "length": 16, "enc": "hexEncoder", "prefix": "Hex.fixed"},
         "Field004": {
             "type": "String", "length": 12, "enc": "asciiEncoder", "prefix": "ASCII.fixed",
             "padding": {"type": "leftPadder", "pad": 48},
         },
     }  # fmt: skip
     dialect = read_bytes(json.dumps({"fields": old}).encode(), "old", "x.json").dialect
-    assert (dialect.name, dialect.bitmap_encoding) == ("old", "hex")
+    assert (dialect.name, dialect.bitmap_encoding, dialect.secondary) == ("old", "hex", "announced")
     assert ElementCodec(dialect.elements[4]).encode("7") == b"000000000007"
+
+
+def test_a_bitmap_of_16_bytes_is_always_there_and_announces_nothing() -> None:
+    """As moov packs it: 32 hexadecimal digits whatever elements there are, and DE 65 is an element as any other."""
+    one = {**NUMBER, "length": 1}
+    imported = read_bytes(spec(f1={**HEAD["1"], "length": 16}, f65=one, f70={**NUMBER, "length": 3}), "x", "x.json")
+    assert imported.warnings == ()
+    codec = Codec(imported.dialect)
+    for message, bitmaps in (
+        (Message("0800", {11: "000001"}), "00200000000000000000000000000000"),
+        (Message("0800", {11: "000001", 70: "301"}), "00200000000000000400000000000000"),
+        (Message("0800", {65: "1"}), "00000000000000008000000000000000"),
+    ):
+        expected = b"0800" + bitmaps.encode() + "".join(message.elements.values()).encode()
+        for _ in range(COMPILE_AFTER + 2):  # interpreted, then compiled
+            assert codec.encode(message) == expected
+            assert codec.decode(expected) == message
+        first, value = next(iter(message.elements.items()))
+        assert expected[codec.offset(message, first) :].startswith(value.encode())
+    assert codec.compiled == (3, 3)
+    for wrong in (b"08008020000000000000" + b"0" * 16 + b"000001", b"08000020000000000000000001", b"0800" + b"0" * 20):
+        with pytest.raises(DecodeError, match="bitmap"):
+            codec.decode(wrong)
+
+
+@pytest.mark.parametrize("to", ["moov", "file"])
+def test_such_a_bitmap_is_said_in_moov_and_in_a_file(to: str) -> None:
+    dialect = read_bytes(spec(f1={**HEAD["1"], "length": 16}), "x", "x.json").dialect
+    assert dialect.secondary == "always"
+    if to == "moov":
+        again = read_bytes(json.dumps(export(dialect, "moov").spec).encode(), "x", "x.json").dialect
+    else:
+        again = parse_dialect(tomllib.loads(text_of(dialect)))
+    assert again.secondary == "always"
+    with pytest.raises(SpecError, match="pyiso8583 has no second bitmap"):
+        export(dialect, "pyiso8583")
+    with pytest.raises(SpecError, match="tertiary: cannot be announced"):
+        parse_dialect(tomllib.loads('tertiary = "contiguous"\n' + text_of(dialect)))
 
 
 def test_what_is_not_read_is_told() -> None:
