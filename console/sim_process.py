@@ -113,6 +113,8 @@ def link_scenario(config: Config, name: str, file: Path | None = None) -> Scenar
     except ScenarioError as error:
         if file is not None or "No such file" not in str(error):
             raise ConfigError(error.source, error.problems) from None
+    if link.tls is not None and scenario.tls is None:
+        raise StartError(f"[[issuer]] {name} has tls, its simulator has no certificate", "give its scenario a [tls]")
     party = next((key.party for key in config.key if key.name in (link.pin_key, link.mac_key)), name)
     made: Scenario = msgspec.structs.replace(
         scenario,

@@ -21,6 +21,7 @@ from simulators.errors import ScenarioError
 from simulators.faults import FaultRule, answering_problems, fault_problems
 from simulators.issuer.accounts import AccountRule, account_problems, default_problems
 from simulators.scenario_table import partial_struct, read_struct, read_structs, read_table
+from simulators.tls import TlsScenario, tls_problems
 
 MAX_PREFIX = 11  # digits; a BIN, never a card
 MAX_ELEMENT = 128
@@ -33,6 +34,7 @@ class LinkScenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         name: the link's name as the switch configures it; books carry it.
         listen: host:port; port 0 takes a free one. dial: host:port of a switch that accepts; instead of `listen`.
         sign_on: send 0800 with DE 70 = 001 on each new connection.
+        tls: under the connections, see `simulators.tls`; none: no TLS.
         dialect: name or path. framing, max_frame, header, header_bytes (hexadecimal): as in `messages.framing`.
         party: whose exported keys it uses; "" for `name`.
         pin_key: name of its zone PIN key; "" refuses requests with DE 52. pin_format: ISO 9564 format of the blocks.
@@ -50,6 +52,7 @@ class LinkScenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     listen: str = "127.0.0.1:0"
     dial: str = ""
     sign_on: bool = False
+    tls: TlsScenario | None = None
     dialect: str = "iso87-ascii"
     framing: str = "2-byte-be"
     max_frame: int = 8192
@@ -194,6 +197,8 @@ def link_problems(scenario: LinkScenario) -> list[str]:
         scenario.framed(dialect)
     except MessagesError as error:
         problems.append(f"framing: {error}")
+    if scenario.tls is not None:
+        problems += [f"tls: {problem}" for problem in tls_problems(scenario.tls, serves=not scenario.dial)]
     if scenario.pin_format not in FORMATS:
         problems.append(f"pin_format: must be one of {', '.join(map(str, FORMATS))}")
     if scenario.mac_algorithm not in ALGORITHMS:

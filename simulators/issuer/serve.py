@@ -19,7 +19,8 @@ from simulators.issuer.book import IssuerBook, encode_entry
 from simulators.issuer.core import Issuer
 from simulators.issuer.scenario import IssuerScenario, LinkScenario
 from simulators.issuer.server import IssuerServer
-from simulators.wire import SocketListener, dial
+from simulators.tls import TlsWire, tls_context
+from simulators.wire import SocketListener, Wire, dial
 
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 2.0
@@ -99,15 +100,23 @@ async def serve_party(
     task_status: trio.TaskStatus[tuple[str, int]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Listen, or dial, and serve until cancelled; arguments and errors as of `serve_issuer`."""
+    context = None if scenario.tls is None else tls_context(scenario.tls, serves=not scenario.dial)
+
+    def secured(wire: Wire) -> Wire:
+        if context is None or scenario.tls is None:
+            return wire
+        name = scenario.tls.server_name or address_of(scenario.dial)[0] if scenario.dial else ""
+        return TlsWire(wire, context, server_name=name)
+
     async with trio.open_nursery() as nursery:
         nursery.start_soon(server.run_started)
         if control_path is not None:
             await nursery.start(serve_control, control_path, server)
         if scenario.dial:
             address = address_of(scenario.dial)
-            nursery.start_soon(_keep_dialling, server, address)
+            nursery.start_soon(_keep_dialling, server, address, secured)
         else:
-            address = await nursery.start(_keep_listening, server, address_of(scenario.listen))
+            address = await nursery.start(_keep_listening, server, address_of(scenario.listen), secured)
         log.info("open", issuer=scenario.name, address=f"{address[0]}:{address[1]}", dials=bool(scenario.dial))
         if ready is not None:
             ready(address)
@@ -117,6 +126,7 @@ async def serve_party(
 async def _keep_listening(
     server: IssuerServer,
     address: tuple[str, int],
+    secured: Callable[[Wire], Wire],
     *,
     task_status: trio.TaskStatus[tuple[str, int]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -127,7 +137,7 @@ async def _keep_listening(
     async with trio.open_nursery() as nursery:
         while True:
             try:
-                await _accept(server, listener, nursery)
+                await _accept(server, listener, secured, nursery)
             finally:
                 listener.close()
             await trio.sleep_until(server.refusing_until)
@@ -135,7 +145,9 @@ async def _keep_listening(
             listener = SocketListener(address)
 
 
-async def _accept(server: IssuerServer, listener: SocketListener, nursery: trio.Nursery) -> None:
+async def _accept(
+    server: IssuerServer, listener: SocketListener, secured: Callable[[Wire], Wire], nursery: trio.Nursery
+) -> None:
     """Serve connections until the server listens no more."""
 
     async def watch(scope: trio.CancelScope) -> None:
@@ -146,10 +158,10 @@ async def _accept(server: IssuerServer, listener: SocketListener, nursery: trio.
     async with trio.open_nursery() as watching:
         watching.start_soon(watch, watching.cancel_scope)
         while True:
-            nursery.start_soon(server.serve, await listener.accept())
+            nursery.start_soon(server.serve, secured(await listener.accept()))
 
 
-async def _keep_dialling(server: IssuerServer, address: tuple[str, int]) -> None:
+async def _keep_dialling(server: IssuerServer, address: tuple[str, int], secured: Callable[[Wire], Wire]) -> None:
     """Keep one connection to a switch that accepts."""
     pause_s = FIRST_PAUSE_S
     while True:
@@ -160,7 +172,7 @@ async def _keep_dialling(server: IssuerServer, address: tuple[str, int]) -> None
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
             continue
         pause_s = FIRST_PAUSE_S
-        await server.serve(wire)
+        await server.serve(secured(wire))
         await trio.sleep(FIRST_PAUSE_S)
         if not server.listening:  # a fault: the peer is to see nobody at all
             await trio.sleep_until(server.refusing_until)
