@@ -7,7 +7,6 @@ for it and the bytes can be made from them again; everything else stays the flat
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -26,12 +25,7 @@ _SHAPE = 'give {"mti": "0100", "elements": {"2": "…"}}'
 _STARS = 8
 _LONGEST_PAN_TEST = 8  # digits from which on a card number is looked for in other values
 
-# Elements that are harmless in 1987 and something else, or free text, in the later versions.
-_HIDDEN: dict[str, frozenset[int]] = {
-    "1987": frozenset(),
-    "1993": frozenset({31, 95}),
-    "2003": frozenset({18, 31, 43, 49, 50, 51, 66, 68, 69, 70, 71, 72, 95, *range(74, 93)}),
-}
+_FIRST_DIGITS = {"1987": "0", "1993": "1", "2003": "2"}  # of the types of each version
 
 
 class MessageJson(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -95,14 +89,19 @@ def as_plain(message: Message, unmasked: bool, dialect: Dialect | None = None) -
 def elements_of(message: Message, unmasked: bool = False, version: str = "1987") -> dict[int, str]:
     """Flat values by number, masked unless `unmasked`."""
     from messages.mask import masked
+    from messages.message import Message as Wire
 
     if unmasked:
         return dict(message.elements)
-    hidden = _HIDDEN[version]
-    return {
-        number: "*" * min(len(message.elements[number]), _STARS) if number in hidden else value
-        for number, value in masked(message).items()
-    }
+    shown = masked(message)
+    first = _FIRST_DIGITS[version]
+    if message.mti[:1] != first:  # a type of another version than its dialect: only what is harmless in both
+        other = masked(Wire(first + message.mti[1:], message.elements))
+        shown = {
+            number: value if other[number] == message.elements[number] else other[number]
+            for number, value in shown.items()
+        }
+    return shown
 
 
 def message_table(
@@ -113,6 +112,7 @@ def message_table(
     from rich.markup import escape
     from rich.table import Table
 
+    from messages.dictionary import element_name
     from messages.mti import describe_mti
 
     heading = f"{title + '  ' if title else ''}[bold]{escape(message.mti)}[/] {_described(describe_mti, message.mti)}"
@@ -125,7 +125,7 @@ def message_table(
     values = elements_of(message, unmasked, version)
     for number in sorted(values):
         element = dialect.elements.get(number) if dialect is not None else None
-        name = (element.name if element else "") or _words(version).ELEMENT_NAMES.get(number, "")
+        name = (element.name if element else "") or element_name(version, number)
         hidden = not unmasked and values[number] != message.elements[number]
         meaning = "" if hidden else _meaning(message, number, version)
         table.add_row(str(number), escape(name), escape(values[number]), escape(meaning))
@@ -192,16 +192,12 @@ def _part_name(element: Element, path: str) -> str:
     return part.name if part is not None and part is not element else ""
 
 
-def _words(version: str) -> ModuleType:
-    from messages.dictionary import iso1987, iso1993, iso2003
-
-    return {"1993": iso1993, "2003": iso2003}.get(version, iso1987)
-
-
 def _meaning(message: Message, number: int, version: str) -> str:
+    from messages.dictionary import describe
+
     if number == 4:
         return _amount(message.elements[4], message.elements.get(49, ""))
-    return str(_words(version).describe(number, message.elements[number]))
+    return describe(version, number, message.elements[number])
 
 
 def _described(describe: Callable[[str], str], value: str) -> str:

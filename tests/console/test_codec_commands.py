@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from console import cli, message_input
-from console.message_view import as_plain, message_from_json
+from console.message_view import as_plain, elements_of, message_from_json
 from messages.codec import Codec
 from messages.composites.tree import build
 from messages.dialect import Dialect, load_dialect
@@ -138,6 +138,13 @@ def test_parts_are_masked_by_tag_unless_asked(capsys: pytest.CaptureFixture[str]
     assert "Interchange" in table
     _, clear, _ = run(capsys, "decode", encoded.hex(), "--unmasked")
     assert "4242424242424242" in clear
+
+
+def test_what_one_version_has_for_harmless_is_hidden_where_the_dialect_is_of_another() -> None:
+    """DE 49 is a currency in 1987 and a card verification value in 2003."""
+    message = Message("0100", {4: "000000012300", 49: "123"})
+    assert elements_of(message)[49] == "123"
+    assert elements_of(message, version="2003") == {4: "000000012300", 49: "***"}
 
 
 def test_an_inside_that_is_out_of_shape_stays_flat(capsys: pytest.CaptureFixture[str]) -> None:
