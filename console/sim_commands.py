@@ -109,7 +109,8 @@ def sim_ask(
     """Talk to a running simulator: set faults, start chargebacks, cut over, drop connections. JSON lines out."""
     import msgspec
 
-    from simulators.control import COMMANDS, ask
+    from simulators.control import ask
+    from simulators.control_commands import COMMANDS
     from simulators.errors import ControlError
 
     if command == "help" or name is None:

@@ -10,7 +10,7 @@ from typing import get_args
 import msgspec
 import pytest
 
-from simulators.control import COMMANDS
+from simulators.control_commands import COMMANDS
 from simulators.faults import KINDS, FaultRule
 from simulators.faults.rule import Distribution
 from simulators.issuer.accounts import STATUSES, TEST_CARDS, AccountRule
