@@ -9,6 +9,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Callable
 from datetime import datetime
+from functools import lru_cache
 
 import msgspec
 
@@ -97,7 +98,7 @@ class Checks:
         """Is it the card, and its holder?"""
         elements = asked.message.elements
         expiry = elements.get(14) or _track_2(elements)[:4]
-        if expiry and (expiry < f"{asked.now:%y%m}" or account.rule.expiry not in ("", expiry)):
+        if expiry and (expiry < _month(asked.now.year, asked.now.month) or account.rule.expiry not in ("", expiry)):
             return "54"
         if 52 in elements:
             if self._pin_tries and account.wrong_pins >= self._pin_tries:
@@ -183,6 +184,12 @@ def keyed_card_value(message: Message) -> str:
             return text[at + 4 : at + 4 + size]
         at += 4 + size
     return ""
+
+
+@lru_cache(maxsize=24)
+def _month(year: int, month: int) -> str:
+    """YYMM; asked for each request, and strftime is slow."""
+    return f"{year % 100:02d}{month:02d}"
 
 
 def _track_2(elements: dict[int, str]) -> str:
