@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from hsm.commands import Hsm
-from messages.codec import Codec
+from messages.canonical import canonical_codec
 from messages.dialect import load_dialect
 from messages.errors import DecodeError, RuleViolation
 from messages.mask import masked_hex_dump
@@ -54,12 +54,13 @@ class LinkEnd:
     ) -> None:
         self.name = link.name
         self.dialect = load_dialect(link.dialect)
-        self.codec = Codec(self.dialect)
+        self.codec = canonical_codec(self.dialect, clock.now)
         self.mac = LinkMac(link.name, link.mac_key, link.mac_management, self.codec, hsm, meters)
         self.gate = Gate(link.max_in_flight, link.queue, link.queue_s, link.rate)
         self.reception = Reception(
             self.mac, meters, serve=self._served, late=self._late, undecodable=self.undecodable,
             managed=on_up, verify_requests=not takes,
+            echoes=any(rule.echo for rule in self.dialect.rules.values()),
         )  # fmt: skip
         self.connections = Connections(
             link, network, clock, rng, meters,

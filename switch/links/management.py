@@ -15,6 +15,7 @@ from typing import NamedTuple
 import trio
 
 from hsm.commands import HsmRefused, HsmUnavailable
+from messages import translation
 from messages.exchange import de7
 from messages.key_change import KEY_CHANGE
 from messages.message import Message
@@ -35,7 +36,7 @@ EFFECTS: dict[str, LinkEvent | None] = {
 }
 AGREED = "00"
 SOON_S = 0.001  # no use in sleeping less
-ECHOED = (7, 11, 32, 33, 41, 70)
+ECHOED = (7, 11, 32, 33, 41, 70, *translation.ECHOED)
 
 
 def stans() -> Iterator[str]:

@@ -16,6 +16,7 @@ from messages.errors import DecodeError, EncodeError
 from messages.exchange import pairing_key
 from messages.message import Message
 from messages.mti import is_response
+from messages.rules import echo_problem
 from switch.links.mac import MISSING, WRONG, LinkMac
 from switch.links.management import CUT_OVER, KEY_CHANGES, answer, refusal
 from switch.meters import Meters
@@ -37,6 +38,7 @@ class Reception:
         managed: called after each network management request.
         verify_requests: whether `serve` gets verified requests only; the pipeline verifies by itself, together with
             what else it asks of the HSM.
+        echoes: whether the dialect says what answers carry back.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Reception:
         undecodable: Callable[[Session, bytes, DecodeError], None],
         managed: Callable[[], None],
         verify_requests: bool,
+        echoes: bool = False,
     ) -> None:
         self.keys: KeyExchange | None = None  # takes the keys that the peer sends; None where there are none
         self._mac = mac
@@ -58,6 +61,7 @@ class Reception:
         self._undecodable = undecodable
         self._managed = managed
         self._verify_requests = verify_requests
+        self._echoes = echoes
 
     def arrived(self, session: Session, message: Message, frame: bytes) -> None:
         """Take one message; must not wait."""
@@ -98,14 +102,28 @@ class Reception:
     def _take(self, session: Session, message: Message, frame: bytes) -> None:
         try:
             if is_response(message.mti):
-                if not session.pending.answer(pairing_key(message), message):
-                    self._late(message)
+                self._answered(session, message)
             elif message.mti[1] == "8" and message.elements.get(70) != CUT_OVER:
                 self._manage(session, message, frame)
             else:
                 self._serve(session, message, frame)
         except DecodeError as error:
             self._undecodable(session, frame, error)
+
+    def _answered(self, session: Session, message: Message) -> None:
+        key = pairing_key(message)
+        if self._echoes:
+            request = session.pending.request(key)
+            problem = echo_problem(session.codec.dialect, request, message) if request is not None else None
+            if problem is not None:  # an answer to something else: whoever waits still waits
+                self._meters.count("answers_refused", self._mac.link)
+                log.error(
+                    "answer_refused", link=self._mac.link, peer=session.peer, mti=message.mti, element=problem.path,
+                    reason=problem.reason,
+                )  # fmt: skip
+                return
+        if not session.pending.answer(key, message):
+            self._late(message)
 
     def _manage(self, session: Session, message: Message, frame: bytes) -> None:
         if self.keys is not None and message.elements.get(70) in KEY_CHANGES:

@@ -136,9 +136,19 @@ class Desk:
 
 
 def request(stan: int, mti: str = "0200") -> Message:
-    return Message(
-        mti, {3: "000000", 4: "000000001000", 7: "0314092653", 11: f"{stan:06d}", 32: "10001", 41: "TERM0001"}
-    )
+    elements = {
+        2: "4242424242424242",
+        3: "000000",
+        4: "000000001000",
+        7: "0314092653",
+        11: f"{stan:06d}",
+        32: "10001",
+        41: "TERM0001",
+        49: "978",
+    }
+    if mti[1] == "4":
+        elements[90] = "0".ljust(42, "0")
+    return Message(mti, elements)
 
 
 def management(code: str, stan: int = 1) -> Message:
