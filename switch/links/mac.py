@@ -12,7 +12,6 @@ import structlog
 from hsm.commands import GenerateMac, Hsm, HsmRefused, HsmUnavailable, MacCheck, Screen
 from messages.codec import Codec
 from messages.errors import DecodeError
-from messages.header import read_header
 from messages.message import Message
 from switch.meters import Meters
 
@@ -37,7 +36,6 @@ class LinkMac:
         self.key = key
         self._management = management
         self._codec = codec
-        self._canonical = codec.dialect.version == "1987"
         self._hsm = hsm
         self._meters = meters
 
@@ -63,16 +61,14 @@ class LinkMac:
         encoded = self._codec.encode(self.with_mac(message))
         return encoded, self._codec.mac_input(encoded)[0]
 
-    def with_mac(self, message: Message) -> Message:
-        """The message with zeros for a MAC: in DE 64, or in DE 128 where it has elements above 64."""
-        element = 128 if self._last(message) > 64 else 64
-        return Message(message.mti, {**message.elements, element: NO_MAC})
+    @staticmethod
+    def with_mac(message: Message) -> Message:
+        """The message with zeros for a MAC: in DE 64, or in DE 128 where it has elements above 64.
 
-    def _last(self, message: Message) -> int:
-        """The highest element that it has on the wire; in other versions than ours that may be another than here."""
-        if self._canonical:
-            return max(message.elements)
-        return max(read_header(self._codec.dialect, self._codec.encode(message)).numbers, default=0)
+        The codec of another version puts it where it belongs there.
+        """
+        element = 128 if max(message.elements) > 64 else 64
+        return Message(message.mti, {**message.elements, element: NO_MAC})
 
     def check(self, message: Message, frame: bytes) -> MacCheck | None:
         """What the HSM has to verify about a message that was received; None where it has no MAC at its end."""
