@@ -59,6 +59,8 @@ class Gate:
     @property
     def full(self) -> bool:
         """Whether the next request would be refused: no place, and no place to wait for one, or the rate is used up."""
+        if self.in_flight < self._max_in_flight and not self._rate:  # nearly always
+            return False
         return not (self._has_place() and self._has_token())
 
     def ask(self) -> Place | None:
@@ -67,7 +69,7 @@ class Gate:
         Raises:
             OverLimit: the request is not let through.
         """
-        if not self._has_token():
+        if self._rate and not self._has_token():
             raise OverLimit(RATE, f"more than {self._rate:g} requests a second")
         free = self.in_flight < self._max_in_flight and not self._waiting
         if not free and len(self._waiting) >= self._max_waiting:
@@ -116,7 +118,8 @@ class Gate:
             self._waiting.popleft().resolve(None)
         else:
             self.in_flight -= 1
-        self._call_reader()
+        if self._readers:
+            self._call_reader()
 
     async def room(self) -> None:
         """Return once the next request would not be refused; who waits longest is first."""

@@ -149,27 +149,25 @@ class Session:
         if payload is None:
             payload = await self.mac.sealed(message)
         # Management keeps a full link alive, and advices have one sender, which waits for each.
-        if self._sends is None or message.mti[1] == "8" or message.mti[2] != "0":
-            return await self._exchanged(message, expires_at, payload)
-        place = self._sends.ask()
-        if place is not None:
-            await self._sends.wait(place, expires_at)
+        gate = self._sends if message.mti[1] != "8" and message.mti[2] == "0" else None
+        if gate is not None:
+            place = gate.ask()
+            if place is not None:
+                await gate.wait(place, expires_at)
         try:
-            return await self._exchanged(message, expires_at, payload)
-        finally:
-            self._sends.leave()
-
-    async def _exchanged(self, message: Message, expires_at: float, payload: bytes) -> Message:
-        key = pairing_key(message)
-        future = self.pending.open(key, expires_at, message)
-        if not self.send(payload):
-            self.pending.forget(key)
-            raise LinkUnavailable(f"{self.link}: connection closed")
-        try:
-            return await future.wait()
-        finally:
-            if not future.done:
+            key = pairing_key(message)
+            future = self.pending.open(key, expires_at, message)
+            if not self.send(payload):
                 self.pending.forget(key)
+                raise LinkUnavailable(f"{self.link}: connection closed")
+            try:
+                return await future.wait()
+            finally:
+                if not future.done:
+                    self.pending.forget(key)
+        finally:
+            if gate is not None:
+                gate.leave()
 
     def served(self) -> None:
         """A request that has entered `takes` is over."""
