@@ -71,10 +71,16 @@ class AcquirerLink(Link, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     ksn_element: int | None = None  # where the KSN is, if pin_key is a base derivation key
     surrogate: bool = False
+    partial_approvals: bool | None = None  # whether it takes DE 39 = 10; None: unless it has surrogates
     token_cryptogram_element: int | None = None  # where network tokens have their cryptogram, base64
     sign_on: bool = False  # whether we sign on
     echo_s: float | None = None  # 0: none; None: 30 where we dial, else none
     advice_timeout_s: float = 5.0
+
+    @property
+    def takes_partial(self) -> bool:
+        """Whether it takes an approval of less than it asked for; else that is undone at the issuer."""
+        return not self.surrogate if self.partial_approvals is None else self.partial_approvals
 
     @property
     def answer_s(self) -> float:
