@@ -10,8 +10,8 @@ import pytest
 from console.config import Config, load_config
 from console.errors import ConfigError, UsageError
 from console.ports import listening_sockets, on_free_ports
-from console.processes import issuer_scenario
 from console.send import target_of
+from console.sim_process import link_scenario
 from tests.console.test_config import GOOD
 from tests.switch.links.certificates import Forge
 
@@ -49,9 +49,9 @@ def test_two_links_on_one_port(tmp_path: Path) -> None:
 
 
 def test_a_simulated_issuer_dials_where_the_switch_listens(tmp_path: Path) -> None:
-    scenario = issuer_scenario(loaded(tmp_path, TURNED), "alpha")
+    scenario = link_scenario(loaded(tmp_path, TURNED), "alpha")
     assert (scenario.listen, scenario.dial) == ("", "127.0.0.1:6001")
-    scenario = issuer_scenario(loaded(tmp_path, GOOD), "alpha")
+    scenario = link_scenario(loaded(tmp_path, GOOD), "alpha")
     assert (scenario.listen, scenario.dial) == ("127.0.0.1:6001", "")
 
 
