@@ -10,11 +10,11 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 
 import msgspec
 
-from messages.codec import Codec
+from messages.canonical import canonical_codec
 from messages.dialect import load_dialect
 from messages.errors import DecodeError, MessagesError
 from messages.exchange import acquirer_key, pairing_key, parse_original_data, transmission_time
@@ -23,6 +23,7 @@ from messages.message import Message
 from messages.money import numeric_currency
 from messages.mti import canonical_mti, is_response, repeat_mti, response_mti
 from messages.trace import trace_id
+from messages.translation import ECHOED as CARRIED
 from simulators.acquirer import till
 from simulators.acquirer.book import KINDS, Event, Request, abandon, answered
 from simulators.acquirer.profile import AcquirerProfile, Card
@@ -34,7 +35,7 @@ from simulators.link_keys import LinkKeys, Offer, Terminal
 from simulators.sealing import Sealing
 
 MAX_REQUESTS = 1_000_000
-ECHOED = (3, 4, 7, 11, 32, 37, 41, 42, 49, 63, 70, 1012)  # in answers to what the switch starts
+ECHOED = (3, 4, 7, 11, 32, 37, 41, 42, 49, 63, 70, *CARRIED)  # in answers to what the switch starts
 SIGN_ON, SIGN_OFF, CUT_OVER, ECHO = "001", "002", "201", "301"
 
 
@@ -56,6 +57,7 @@ class Acquirer:
         zmk: the zone master key that keys are exchanged under; b"" where none are.
         ksn: key serial number that its terminal starts with, 10 bytes (TDES) or 12 (AES); b"" without DUKPT.
         random_bytes: for PIN blocks and keys; a seeded one where a run must be repeatable.
+        clock: the time of day, aware UTC; asked where a dialect's dates have a year.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class Acquirer:
         zmk: bytes = b"",
         ksn: bytes = b"",
         random_bytes: Callable[[int], bytes] = secrets.token_bytes,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.profile = profile
         self.keys = LinkKeys(
@@ -78,7 +81,7 @@ class Acquirer:
             terminal=Terminal(pin_key, ksn) if ksn else None,
             random_bytes=random_bytes,
         )
-        self.codec = Codec(load_dialect(profile.dialect))
+        self.codec = canonical_codec(load_dialect(profile.dialect), clock)
         self.requests: dict[str, Request] = {}
         self.totals = DayTotals()
         self.key_changes: list[tuple[str, str]] = []  # kind and DE 39 of each exchange that this side has started
@@ -147,8 +150,9 @@ class Acquirer:
         return self._change(message, "reversal", original, now)
 
     def reduction(self, original: Request, left_minor: int, now: datetime, *, advice: bool = False) -> Request:
-        """Take back a part of a hold: 0400 or 0420 with DE 95, which says what is left, > 0."""
+        """Take back a part of a hold: 0400 or 0420; DE 4 is what is held now, DE 95 what is left, > 0."""
         elements = self._till.about(original.message, now)
+        elements[4] = f"{max(original.held_minor, left_minor):012d}"
         elements[95] = till.replacement(left_minor)
         return self._change(Message("0420" if advice else "0400", elements), "reduction", original, now)
 

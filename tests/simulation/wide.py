@@ -53,6 +53,10 @@ NETWORKS = {
 }
 PREFIXES = {"beta": ("5",)}  # alternates have cards of others
 
+# What gamma and the acquirer abroad speak, at random.
+GAMMA = ("iso93-binary", "iso93-ascii", "iso87-ascii")
+ABROAD = ("iso93-ascii", "iso93-binary", "iso2003-ascii", "iso87-ebcdic")
+
 ONLINE = ("0100", "0200")
 ADVICES = ("0420", "0220", "0120")
 # Longest delays; the issuers' deadline is 3 s, acquirers wait 2 to 8 s.
@@ -142,7 +146,3 @@ def _acquirer_rule(dice: random.Random, kinds: tuple[str, ...]) -> FaultRule:
     kind: Any = dice.choice(kinds)
     mti = dice.choice([ONLINE, ("*",), ADVICES])
     return FaultRule(kind=kind, mti=mti, rate=dice.choice([0.02, 0.1]), delay_s=DELAYS_S.get(kind, 0.0))
-
-
-GAMMA = ("iso87-ascii",)
-ABROAD = ("iso87-ebcdic",)

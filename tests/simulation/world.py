@@ -111,7 +111,8 @@ class World:
         self._algorithms = {key.name: key.algorithm for key in configured.values()}
         self.ksn = ksn
         self.keys = software_keys(configured.values(), seed=seed)
-        parties = PARTIES | {key.name: key.party for key in keys if key.usage != "zmk"}
+        more = {key.name: key.party for key in keys if key.usage != "zmk" and f"zmk-{key.party}" in configured}
+        parties = PARTIES | more
         self.hsm = SoftwareHsm(self.keys, seed=seed, parties=parties, now=lambda: self.clock.now().timestamp())
         self.journal = MemoryJournal(self._journal_pause)
         self.journal_delay_s = (0.0, 0.004)
@@ -251,6 +252,7 @@ class World:
             mac_key=self.value(link.mac_key),
             zmk=self.value(f"zmk-{name}") if link.mac_key else b"",
             ksn=self.ksn if link.ksn_element else b"",
+            clock=self.clock.now,
             random_bytes=random.Random(self.rng.random()).randbytes,
         )
 
