@@ -13,6 +13,7 @@ import trio
 from ledger.book import LedgerLine
 from switch.meters import COUNTERS
 from tests.simulation.agreement import differences
+from tests.simulation.closing import close
 from tests.simulation.shop import Shop
 from tests.simulation.trouble import Trouble, calm
 from tests.simulation.wide import ACQUIRERS, KEYS, NETWORKS, PREFIXES, faults, weather, wide_config
@@ -56,10 +57,12 @@ def run_scenario(seed: int) -> Result:
                     nursery.start_soon(shop.customer, client)
             nursery.start_soon(shop.disputes)
         calm(world)
-        drained = await _drained(world)
+        problems = [*shop.problems, *await _drained(world)]
+        if not problems:
+            problems += [*await close(world), *await _drained(world)]
         found.append(
             Result(
-                [*shop.problems, *drained, *differences(world)],
+                [*problems, *differences(world)],
                 shop.events,
                 shop.approved,
                 shop.kinds,
