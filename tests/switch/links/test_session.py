@@ -21,6 +21,7 @@ from switch.links.acquirer_port import AcquirerPort
 from switch.links.issuer_line import IssuerLine
 from switch.links.limits import IN_FLIGHT, RATE, OverLimit
 from switch.links.memory_network import Weather
+from switch.links.network import SocketNetwork
 from switch.links.session import FULL_BYTES, MAX_OUTWARD_BYTES, STALLED_S
 from switch.links.state import LinkState
 from tests.switch.links.peers import Desk, Peer, management, request, run, until
@@ -399,3 +400,41 @@ def test_seeds_of_the_network_do_not_matter_to_frames() -> None:
             assert [message.elements[11] for _, message, _ in desk.served] == [f"{n:06d}" for n in range(1, 101)]
 
     run(script)
+
+
+def test_back_pressure_reaches_the_peer_on_real_sockets() -> None:
+    """What we do not read fills the buffers of both kernels, and then the peer's send waits."""
+
+    async def script() -> None:
+        desk = Desk(network=SocketNetwork())
+        total = 1_000_000  # messages, more than kernels hold
+        async with trio.open_nursery() as nursery:
+            port = desk.port(listen="127.0.0.1:0", max_in_flight=5)
+            await port.listen()
+            nursery.start_soon(port.run)
+            peer = Peer(await SocketNetwork().dial(port.address, 1.0))
+            frame = framing().encode(peer.codec.encode(request(1)))
+            sent = 0
+
+            async def flood() -> None:
+                nonlocal sent
+                while sent < total:
+                    await peer.wire.send(frame * 100)
+                    sent += 100
+
+            with trio.move_on_after(5.0) as scope:
+                nursery.start_soon(flood)
+                stood = -1
+                while stood != sent or not sent:
+                    stood = sent
+                    await trio.sleep(0.1)
+            assert not scope.cancelled_caught and sent < total
+            assert len(desk.served) == 5 and not desk.refused
+            for stan in range(50):  # it goes on as places become free
+                desk.answer()
+                await until(lambda: len(desk.served) == 5, 5.0)
+                assert (await peer.receive()).elements[39] == "00", stan
+            nursery.cancel_scope.cancel()
+        peer.wire.close()
+
+    trio.run(script)
