@@ -6,6 +6,7 @@ serves, so either end may dial in either role. Nothing that a peer or the networ
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
 
@@ -141,6 +142,11 @@ class Connections:
     def reload_certificates(self) -> bool:
         """Take the TLS files as they are now, for the handshakes that come; False where they cannot be used."""
         return self.tls is None or self.tls.reload()
+
+    def certificate_ends_s(self) -> float:
+        """Until our certificate ends; infinite where there is none."""
+        ends_at = self.tls.ends_at if self.tls is not None else None
+        return (ends_at - self._clock.now()).total_seconds() if ends_at is not None else math.inf
 
     def drain(self) -> None:
         """No new connection and no new request; what is in flight may end."""

@@ -28,7 +28,7 @@ from switch.worker import run_worker
 from tests.simulation.world import TABLE, World
 from tests.switch.desk import NOW, in_world, purchase, surrogate, told
 from tests.switch.links.certificates import Certificate, Forge
-from tests.switch.links.peers import until
+from tests.switch.links.peers import Peer, until
 
 
 def changed(section: str, **values: Any) -> Any:
@@ -376,6 +376,35 @@ def test_a_stopping_worker_answers_all_that_it_has_taken_over_tls(tmp_path: Path
     card = ""
     trio.run(main)
     assert answered == ["00"] * count
+
+
+def test_an_acquirer_that_we_dial_pays_as_any_other() -> None:
+    rows = [row if row["name"] != "gateway" else {**row, "listen": "", "address": "far:1"} for row in TABLE["acquirer"]]
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            world = World(nursery, config=switch_config({**TABLE, "acquirer": rows}), acquirers=("pos",))
+            acceptor = await world.network.listen("far:1")
+            await world.open(workers=1)
+            peer = Peer(await acceptor.accept())
+            for stan in ("000001", "000002"):
+                answer = await peer.asked(purchase(stan, de2=surrogate(world)))
+                assert answer is not None and (answer.mti, answer.elements[39]) == ("0210", "00")
+            # What goes to the acquirer goes there, too: a chargeback, as a stored advice.
+            server = world.issuers["alpha"]
+            server.chargeback(server.issuer.entries.entries()[0].key)  # type: ignore[attr-defined]
+            advice = await peer.receive()
+            assert advice is not None and advice.mti == "0422"
+            await peer.answer(advice)
+            await trio.sleep(5.0)
+            assert world.counted("advices_acknowledged", "gateway", "00") == 1
+            peer.wire.close()
+            again = Peer(await acceptor.accept())
+            answer = await again.asked(purchase("000003", de2=surrogate(world)))
+            assert answer is not None and answer.elements[39] == "00"
+            nursery.cancel_scope.cancel()
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
 async def _issue(nursery: trio.Nursery, world: World, acceptor: Acceptor) -> None:

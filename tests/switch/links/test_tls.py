@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import socket
 import ssl
@@ -21,7 +22,7 @@ from switch.links.network import SocketNetwork
 from switch.links.settings import AcquirerLink, IssuerLink, link_contradictions
 from switch.links.tls_context import TlsSettings
 from tests.switch.links.certificates import Certificate, Forge
-from tests.switch.links.peers import Desk, request, until
+from tests.switch.links.peers import Desk, request, run, until
 
 
 @pytest.fixture
@@ -328,6 +329,20 @@ def test_a_certificate_that_ends_soon_or_a_key_for_everybody_is_warned_of(forge:
     assert warned == {"certificate_ends_soon", "private_key_open"}
     assert port.connections.tls is not None and port.connections.tls.ends_at is not None
     assert soon.private_key in repr(events) and "PRIVATE KEY" not in repr(events)
+
+
+def test_how_long_a_certificate_is_good_for_is_told(forge: Forge) -> None:
+    own = forge.make("switch")
+
+    async def script() -> None:
+        desk = Desk()
+        port = desk.port(tls=files(own, require_client_certificate=False))
+        left = (own.made.not_valid_after_utc - desk.clock.now()).total_seconds()
+        assert port.connections.certificate_ends_s() == pytest.approx(left)
+        dials = desk.line(tls=files(None, own))
+        assert dials.connections.certificate_ends_s() == math.inf
+
+    run(script)
 
 
 def test_a_large_message_and_the_goodbye_pass_under_tls(forge: Forge) -> None:
