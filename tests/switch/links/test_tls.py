@@ -18,8 +18,9 @@ from structlog.testing import capture_logs
 
 from switch.errors import WireError
 from switch.links.acquirer_port import AcquirerPort
-from switch.links.network import SocketNetwork
+from switch.links.network import SocketNetwork, Wire
 from switch.links.settings import AcquirerLink, IssuerLink, link_contradictions
+from switch.links.tls import TlsEnd
 from switch.links.tls_context import TlsSettings
 from tests.switch.links.certificates import Certificate, Forge
 from tests.switch.links.peers import Desk, request, run, until
@@ -341,6 +342,71 @@ def test_how_long_a_certificate_is_good_for_is_told(forge: Forge) -> None:
         assert port.connections.certificate_ends_s() == pytest.approx(left)
         dials = desk.line(tls=files(None, own))
         assert dials.connections.certificate_ends_s() == math.inf
+
+    run(script)
+
+
+class Crumbs:
+    """A wire that gives what has come in small pieces."""
+
+    def __init__(self, wire: Wire, size: int) -> None:
+        self.peer = wire.peer
+        self._wire = wire
+        self._size = size
+        self._rest = b""
+
+    async def receive(self) -> bytes:
+        if not self._rest:
+            self._rest = await self._wire.receive()
+        piece, self._rest = self._rest[: self._size], self._rest[self._size :]
+        return piece
+
+    async def send(self, data: bytes) -> None:
+        await self._wire.send(data)
+
+    async def end(self) -> None:
+        await self._wire.end()
+
+    def close(self) -> None:
+        self._wire.close()
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_tls_is_the_same_in_any_chunking_and_the_end_is_seen(forge: Forge, size: int) -> None:
+    m = Mutual(forge)
+    near_link = AcquirerLink(name="near", address="switch.example:1", dialect="iso87-ascii")
+    far_link = AcquirerLink(name="far", listen="switch.example:1", dialect="iso87-ascii")
+
+    async def script() -> None:
+        network = Desk().memory
+        acceptor = await network.listen("switch.example:1")
+        ends: dict[str, Wire] = {}
+
+        async def shake(name: str, link: AcquirerLink, tls: TlsSettings, wire: Wire) -> None:
+            ends[name] = await TlsEnd(link, tls).secured(Crumbs(wire, size))
+
+        wire = await network.dial("switch.example:1", 1.0)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(shake, "near", near_link, files(m.acquirer, m.ours), wire)
+            nursery.start_soon(shake, "far", far_link, files(m.switch, m.theirs), await acceptor.accept())
+        blob = bytes(range(256)) * 50
+        for source, target in (("near", "far"), ("far", "near")):
+            await ends[source].send(blob)
+            got = b""
+            while len(got) < len(blob):
+                got += await ends[target].receive()
+            assert got == blob
+        await ends["near"].send(b"last words")
+        await ends["near"].end()
+        assert await ends["far"].receive() == b"last words"
+        assert await ends["far"].receive() == b""
+        await ends["far"].send(b"heard")  # the other direction is still open
+        got = b""
+        while len(got) < 5:
+            got += await ends["near"].receive()
+        assert got == b"heard"
+        await ends["far"].end()
+        assert await ends["near"].receive() == b""
 
     run(script)
 
