@@ -13,6 +13,7 @@ import trio
 from messages.framing import ETX, STX
 from simulators.wire import Wire
 
+SETTLE_S = 0.001
 MAX_HELD = 1_000  # frames that wait for the next one, or for slow bytes before them
 
 
@@ -30,6 +31,7 @@ class Line:
         self._lost = lost
         self._silent = False
         self._slow = False
+        self._leaving = 0  # sends that the wire has not taken yet
         self._behind: list[bytes] = []  # what waits until slow bytes are out
         self._held: list[bytes] = []  # what leaves after the next frame
 
@@ -47,6 +49,7 @@ class Line:
         """The first half of a frame behind what was held back, and nothing after it."""
         if not self._silent:
             self._silent = True
+            await self._settled()  # nothing may come behind the half
             await self._put(self._taken() + frame[: len(frame) // 2])
 
     def send_after_next(self, frame: bytes, delay_s: float) -> None:
@@ -69,7 +72,16 @@ class Line:
         if self._slow:
             self._wait_behind(data)
         else:
-            await self.wire.send(data)
+            self._leaving += 1
+            try:
+                await self.wire.send(data)
+            finally:
+                self._leaving -= 1
+
+    async def _settled(self) -> None:
+        """Wait until the wire has taken all sends: it may let one overtake another."""
+        while self._leaving:  # noqa: ASYNC110 (a fault, and seldom)
+            await trio.sleep(SETTLE_S)
 
     def _wait_behind(self, data: bytes) -> None:
         if len(self._behind) < MAX_HELD:
@@ -91,6 +103,7 @@ class Line:
 
     async def _trickle(self, frame: bytes, delay_s: float) -> None:
         try:
+            await self._settled()  # nothing may come between the bytes
             for at in range(len(frame)):
                 await self.wire.send(frame[at : at + 1])
                 await trio.sleep(delay_s / len(frame))

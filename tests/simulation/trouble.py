@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import random
+from datetime import timedelta
 
 import trio
 
 from simulators.errors import WireLost
 from simulators.network import Network
 from switch.errors import KeyExchangeFailed, WireError
-from tests.simulation.wide import KEYED
+from tests.simulation.wide import CARDS, KEYED
 from tests.simulation.world import World
 
 # What happens how often. The last two lose what a worker remembers of declines, and are left out where the same request
 # may arrive twice at once: that one is the acquirer's to reverse.
-TROUBLES = ("crash", "crash", "hsm", "slow journal", "cut", "key", "key", "sign-off", "refuse", "member away", "echo")
+TROUBLES = ("crash", "crash", "hsm", "slow journal", "cut", "key", "key", "sign-off", "refuse", "member away")
+TROUBLES += ("echo", "negative list", "issuer's day")
 FORGETFUL = ("journal", "answers")
 
 
@@ -29,6 +31,7 @@ class Trouble:
         self._world = world
         self._dice = dice
         self._ends_at = ends_at
+        self._days = 0
         self._troubles = (*TROUBLES, *FORGETFUL) if patient else TROUBLES
 
     async def run(self) -> None:
@@ -77,6 +80,13 @@ class Trouble:
                 server.refuse(dice.uniform(0.5, 5.0))
             case "echo":
                 server.manage("echo")
+            case "negative list":
+                server.list_card(dice.choice(CARDS), dice.choice(["add", "delete", "inquire"]))
+            case "issuer's day":
+                self._days += 1
+                day = f"{world.clock.now() + timedelta(days=self._days):%m%d}"
+                server.manage("cut-over", day)
+                server.reconcile(day, dice.choice(["EUR", "USD"]))
             case "member away":
                 for network in (held.issuer for held in world.issuers.values() if isinstance(held.issuer, Network)):
                     member = dice.choice(list(network.members))
