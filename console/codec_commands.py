@@ -30,6 +30,8 @@ __all__ = [
     "message_table",
 ]  # fmt: skip
 
+_MOST_ERRORS = 200  # of one file: with the wrong dialect each line is one
+
 
 class Form(NamedTuple):
     """How bytes are given and printed.
@@ -195,7 +197,10 @@ def _each(given: Iterator[_Given], show: Callable[[bytes], None]) -> int:
             if alone:
                 raise told from None
             failed += 1
-            _complain(told)
+            if failed <= _MOST_ERRORS:
+                _complain(told)
+            elif failed == _MOST_ERRORS + 1:
+                print("cardswitch: there are more, which are only counted", file=sys.stderr)
     if failed and count > 1:
         print(f"cardswitch: {failed} of {count} messages failed", file=sys.stderr)
     return 1 if failed else 0

@@ -18,6 +18,7 @@ from console.errors import UsageError
 LONGEST = 1 << 20  # bytes of one line, or of one message over several lines
 _NO_MESSAGE = ("no message given", "give it as an argument, a file, or on standard input")
 _BAR_EVERY = 256  # messages
+_BAR_FROM = 1 << 16  # bytes of a file: smaller ones are read at once
 
 
 def is_hex(text: str) -> bool:
@@ -125,7 +126,7 @@ def _opened(source: str | None, file: Path | None) -> Iterator[IO[bytes]]:
 def _bar(stream: IO[bytes]) -> Iterator[Callable[[IO[bytes]], None]]:
     """How far the file is read, on standard error; nothing where the messages themselves scroll by, or nobody looks."""
     size = _size(stream)
-    if not sys.stderr.isatty() or sys.stdout.isatty() or size < LONGEST >> 4:
+    if not sys.stderr.isatty() or sys.stdout.isatty() or size < _BAR_FROM:
         yield lambda stream: None
         return
     from rich.console import Console

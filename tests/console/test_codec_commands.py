@@ -106,6 +106,26 @@ def test_a_file_with_bad_lines_goes_on_and_ends_with_1(
     assert "4242424242424242" not in err
 
 
+def test_errors_of_a_file_have_a_limit(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "in").write_text("zz\n" * 500)
+    status, _, err = run(capsys, "decode", "--file", str(tmp_path / "in"))
+    assert status == 1
+    assert len(err.splitlines()) == 202
+    assert err.splitlines()[-1] == "cardswitch: 500 of 500 messages failed"
+
+
+def test_a_bar_shows_how_far_a_large_file_is_read(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoded: bytes
+) -> None:
+    (tmp_path / "in").write_text(f"{encoded.hex()}\n" * 600)
+    plain = run(capsys, "decode", "--file", str(tmp_path / "in"), "--json")
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    status, out, err = run(capsys, "decode", "--file", str(tmp_path / "in"), "--json")
+    assert (status, out) == plain[:2]
+    assert (plain[2], "messages" in err, "%" in err) == ("", True, True)
+
+
 def test_encode_reads_what_decode_printed_of_a_whole_file(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, encoded: bytes
 ) -> None:

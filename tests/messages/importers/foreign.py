@@ -145,6 +145,9 @@ def value(chance: random.Random, of: Element) -> str:
 
 def tree(chance: random.Random, parts: Composite) -> Tree:
     """Values for some of the parts, the first ones where they stand in a row."""
+    if parts.rows:
+        row = Composite(kind=parts.kind, parts=parts.parts)
+        return Tree(tuple(Node(key=str(place), value=tree(chance, row)) for place in range(1, chance.choice((2, 3)))))
     chosen = [key for key in parts.parts if parts.kind == "positional" or chance.random() < 0.7]
     if parts.kind == "ber-tlv":
         return Tree(tuple(Node(key=key, value=chance.randbytes(chance.randint(0, 5)).hex().upper()) for key in chosen))
