@@ -133,8 +133,8 @@ def _on_link(config: Config, name: str, scenario: AcquirerScenario) -> AcquirerS
     if link is None:
         known = ", ".join(entry.name for entry in config.acquirer)
         raise UsageError(f"there is no acquirer link {name!r}", f"use one of {known}")
-    if link.tls is not None:
-        raise UsageError(f"link {name} speaks TLS, simulators do not", "use a link without [acquirer.tls]")
+    if link.tls is not None and scenario.tls is None:
+        raise UsageError(f"link {name} speaks TLS", "give a --scenario with [tls]: ca, certificate and private_key")
     party = next((key.party for key in config.key if key.name in (link.pin_key, link.mac_key)), name)
     cards: tuple[CardRule, ...] = scenario.card
     if not link.pin_key:

@@ -22,6 +22,7 @@ from simulators.errors import ScenarioError
 from simulators.faults import FaultRule, fault_problems
 from simulators.load.population import population
 from simulators.scenario_table import partial_struct, read_struct, read_structs, read_table
+from simulators.tls import TlsScenario, tls_problems
 
 MAX_COUNT, MAX_SECONDS, MAX_CONCURRENCY, MAX_CARDS = 1_000_000, 3_600.0, 5_000, 100_000
 # More than that is a load test, and goes to this machine only.
@@ -115,6 +116,7 @@ class AcquirerScenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     Args:
         name: the link's name as the switch configures it; books carry it.
         dial: host:port of the switch. listen: host:port where the switch dials us; instead of `dial`.
+        tls: under the connections, see `simulators.tls`; none: no TLS.
         header: "tpdu", "vap" or a number of bytes before each message; header_bytes: hexadecimal, of what we start.
         dialect, framing, max_frame, party, pin_key, pin_format, mac_key, mac_algorithm, mac_management, test_keys,
             trace_element, seed: as of an issuer's scenario. ksn, ksn_element: DUKPT, hexadecimal and the element.
@@ -127,6 +129,7 @@ class AcquirerScenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     name: str
     dial: str = "127.0.0.1:5010"
     listen: str = ""
+    tls: TlsScenario | None = None
     dialect: str = "iso87-ascii"
     framing: str = "2-byte-be"
     max_frame: int = 8192
@@ -246,6 +249,8 @@ def scenario_problems(scenario: AcquirerScenario) -> list[str]:
         problems.append(str(error))
     except ValueError:
         problems.append("header_bytes must be hexadecimal")
+    if scenario.tls is not None:
+        problems += [f"tls: {problem}" for problem in tls_problems(scenario.tls, serves=bool(scenario.listen))]
     if scenario.pin_format not in FORMATS:
         problems.append(f"pin_format must be one of {', '.join(map(str, FORMATS))}")
     for number, rule in enumerate(scenario.card, 1):

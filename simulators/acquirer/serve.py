@@ -21,6 +21,7 @@ from simulators.acquirer.traffic import Traffic
 from simulators.book import write_book
 from simulators.errors import SimulatorError, Unanswered, WireLost
 from simulators.faults import FaultTable
+from simulators.tls import TlsWire, tls_context
 from simulators.wire import SocketListener, Wire, dial
 
 Progress = Callable[[int], None]
@@ -59,10 +60,13 @@ async def open_scenario(
     listener = SocketListener(address_of(scenario.listen)) if scenario.listen else None
     address = listener.address if listener is not None else address_of(scenario.dial)
 
+    under = None if scenario.tls is None else tls_context(scenario.tls, serves=listener is not None)
+
     async def connect() -> Wire:
-        if listener is not None:
-            return await listener.accept()
-        return await dial(address, scenario.timeout_s)
+        wire = await (dial(address, scenario.timeout_s) if listener is None else listener.accept())
+        if under is None or scenario.tls is None:
+            return wire
+        return TlsWire(wire, under, server_name=scenario.tls.server_name or ("" if listener else address[0]))
 
     client = AcquirerClient(
         acquirer,
