@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.fuzz import codec, composites, framing, importers, message_json
+from tests.fuzz import codec, composites, framing, importers, message_json, translation
 from tests.fuzz.driver import Target
 
 TARGETS: list[Target] = [
@@ -10,5 +10,6 @@ TARGETS: list[Target] = [
     codec.TARGET,
     composites.TARGET,
     message_json.TARGET,
+    translation.TARGET,
     *importers.TARGETS.values(),
 ]
