@@ -47,7 +47,7 @@ def run_scenario(seed: int) -> Result:
     issuers = tuple(link.name for link in config.issuers)
 
     async def script(world: World) -> None:
-        await world.open()
+        await world.open(workers=dice.choice([2, 2, 3]))
         ends_at = trio.current_time() + SHOPPING_S
         shop = Shop(world, dice, ends_at, impatient=impatient)
         async with trio.open_nursery() as nursery:

@@ -43,7 +43,7 @@ class Trouble:
         world, dice = self._world, self._dice
         match trouble:
             case "crash":
-                number = dice.randrange(2)
+                number = dice.choice(list(world.workers))
                 world.crash_worker(number)
                 await trio.sleep(dice.uniform(0.0, 4.0))
                 await world.start_worker(number)
