@@ -130,7 +130,7 @@ class Advices:
         if entry.reversed or entry.parent or not entry.approved:
             response_code = "12"
         elif entry.mti in ("0100", "0120"):
-            entry.move(min(left, entry.held_minor), entry.posted_minor)
+            entry.move(_left_of(entry, elements, left), entry.posted_minor)
         else:
             sign = -1 if entry.posted_minor < 0 else 1
             kept = sign * min(left, abs(entry.posted_minor))
@@ -156,6 +156,18 @@ class Advices:
             found = Entry(key, mti, original.transmitted, original.stan, original.acquirer_id)
             found.member = self._member
         return found
+
+
+def _left_of(entry: Entry, elements: dict[int, str], left: int) -> int:
+    """What a partial reversal leaves of a hold.
+
+    An increment that was approved while the reversal was on its way is not in its DE 95: the difference to DE 4 is what
+    the sender has given back.
+    """
+    before = elements.get(4, "")
+    if entry.grown and before.isdecimal():
+        return max(0, entry.held_minor - max(0, int(before) - left))
+    return min(left, entry.held_minor)
 
 
 def _replacement(message: Message) -> int | None:

@@ -21,7 +21,7 @@ CHANGES: dict[str, str] = {
     "increment": "hold grows; the increment has an entry of its own, without a line",
     "capture": "hold → posted; the rest of the hold ends with the final one",
     "reversal": "hold → 0; of a purchase or refund: posted → 0; of an increment: the hold shrinks by it",
-    "partial reversal": "hold, or what a purchase has posted, → what DE 95 says",
+    "partial reversal": "hold, or what a purchase has posted, → what DE 95 says; grown holds: less DE 4 − DE 95",
     "chargeback": "posted → cardholder",
 }
 
@@ -43,6 +43,7 @@ class Entry(msgspec.Struct, eq=False, gc=False):
         parent: key of the hold that an increment has made larger; "" for everything else.
         extra: further elements of its answer.
         member: the issuer behind a network; "" without one.
+        grown: whether an increment of it was ever approved.
         account: whose balance it uses; None after a restart, for an unknown card and for a tombstone.
     """
 
@@ -65,6 +66,7 @@ class Entry(msgspec.Struct, eq=False, gc=False):
     parent: str = ""
     extra: tuple[tuple[int, str], ...] = ()
     member: str = ""
+    grown: bool = False
     account: Account | None = None
 
     @property
@@ -106,6 +108,7 @@ class EntryRecord(msgspec.Struct, array_like=True):
     parent: str = ""
     extra: tuple[tuple[int, str], ...] = ()
     member: str = ""
+    grown: bool = False
 
 
 FIELDS = EntryRecord.__struct_fields__

@@ -15,6 +15,7 @@ from messages.key_change import BLOCK, KEY_CHANGE, offered_key
 from messages.message import Message
 from messages.money import alpha_currency
 from messages.mti import is_response, response_mti
+from messages.translation import ECHOED as LATER_ECHOED
 from simulators.errors import LinkKeyError
 from simulators.issuer.actions import Action, Send
 from simulators.issuer.started import Starter
@@ -25,8 +26,8 @@ MAX_RECORDS = 10_000  # texts kept; the oldest go first
 REPEATS_WITHIN = 100  # texts that a repeat is looked for among
 
 # Elements that an answer carries back unchanged where the request had them.
-# Source: ISO 8583:1987 table 4, "mandatory echo"; DE 63 by agreement (trace id); above 1000 what later versions add.
-ECHOED = (2, 3, 4, 7, 11, 12, 13, 15, 32, 37, 41, 42, 49, 63, 70, 1012)
+# Source: ISO 8583:1987 table 4, "mandatory echo"; DE 63 by agreement (trace id); what later versions add.
+ECHOED = (2, 3, 4, 7, 11, 12, 13, 15, 32, 37, 41, 42, 49, 63, 70, *LATER_ECHOED)
 CUT_OVER, SIGN_ON, SIGN_OFF = "201", "001", "002"
 IN_BALANCE, OUT_OF_BALANCE = "1", "2"
 

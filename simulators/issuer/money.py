@@ -103,10 +103,10 @@ class Money:
         parent = self._parent(message) if increment else None
         if reversed_before:
             entry.response_code = "12"
+        elif increment and (parent is None or parent.reversed or not parent.approved or not parent.held_minor):
+            entry.response_code = "12"  # there is no hold that could grow, whoever says otherwise
         elif ruled:
             entry.response_code = ruled
-        elif increment and (parent is None or parent.reversed or not parent.approved or not parent.held_minor):
-            entry.response_code = "12"  # there is no hold that could grow
         else:
             code = self._checks.judge(account, asked)
             entry.response_code = "51" if increment and code == "10" else code  # a hold grows in full or not at all
@@ -143,6 +143,7 @@ class Money:
         if parent is not None:
             entry.parent = parent.key
             entry.account = None  # the hold that has grown uses the balance
+            parent.grown = True
             parent.move(parent.held_minor + amount, parent.posted_minor)
             self._book.changed(parent)
         elif held:

@@ -14,9 +14,9 @@ from datetime import UTC, datetime
 import structlog
 import trio
 
-from messages.codec import Codec
+from messages.canonical import canonical_codec
 from messages.dialect import load_dialect
-from messages.errors import DecodeError, FrameError
+from messages.errors import DecodeError, EncodeError, FrameError, RuleViolation
 from messages.message import Message
 from messages.mti import repeat_mti
 from simulators.errors import WireLost
@@ -62,7 +62,7 @@ class IssuerServer:
         self.refusing_until = -1.0  # trio's clock
         self.listening = True  # whether refused connections are taken at all
         dialect = load_dialect(scenario.dialect)
-        self._codec = Codec(dialect)
+        self._codec = canonical_codec(dialect, clock)
         self._sealing = Sealing(self._codec, issuer.keys, management=scenario.mac_management)
         self._framing = scenario.framed(dialect)
         self._log_messages = scenario.log_messages
@@ -207,6 +207,10 @@ class IssuerServer:
             await line.send(self._framing.encode(self._sealing.encode(sent)))
         except self._lost:
             return False
+        except (EncodeError, FrameError) as error:
+            log.error("inexpressible", issuer=self.issuer.name, mti=sent.mti, error=str(error))
+            self.issuer.give_up(message)
+            return False
         log.info(
             "sent",
             issuer=self.issuer.name,
@@ -222,14 +226,17 @@ class IssuerServer:
         goes_on = True
         now = self._clock()
         for frame in frames:
+            violation = ""
             try:
                 message = self._codec.decode(frame)
+            except RuleViolation as error:
+                message, violation = error.message, str(error)
             except DecodeError as error:
                 log.warning(
                     "undecodable", issuer=self.issuer.name, peer=line.wire.peer, error=str(error), bytes=len(frame)
                 )
                 continue
-            for action in self._received(message, frame, now):
+            for action in self._received(message, frame, now, violation):
                 if isinstance(action, Disconnect):
                     goes_on = False
                     if action.refuse_s:
@@ -260,8 +267,13 @@ class IssuerServer:
     ) -> None:
         """Send an answer as its fault wants it; an honest one joins the batch's `answers`."""
         spoiled = action.spoiled if action.spoiled in ("wrong-mac", "missing-mac") else ""
-        data = self._sealing.encode(action.message, spoiled=spoiled)
-        frame = self._framing.encode(data, answered)
+        try:
+            data = self._sealing.encode(action.message, spoiled=spoiled)
+            frame = self._framing.encode(data, answered)
+        except (EncodeError, FrameError) as error:
+            # Booked as it is: the peer hears nothing and asks again, or reverses.
+            log.error("inexpressible", issuer=self.issuer.name, mti=action.message.mti, error=str(error))
+            return
         match action.spoiled:
             case "garbage":
                 answers.append(self._framing.encode(garbage(len(data), self._random), answered))
@@ -279,10 +291,13 @@ class IssuerServer:
             case _:
                 answers.append(frame)
 
-    def _received(self, message: Message, frame: bytes, now: datetime) -> list[Action]:
+    def _received(self, message: Message, frame: bytes, now: datetime, violation: str) -> list[Action]:
         if problem := self._sealing.problem(message, frame):
             log.warning("mac refused", issuer=self.issuer.name, mti=message.mti, problem=problem)
             return self.issuer.refuse(message)
+        if violation:
+            log.warning("malformed", issuer=self.issuer.name, mti=message.mti, problem=violation)
+            return self.issuer.malformed(message, violation)
         if self._heard is not None:
             self._heard(message)
         return self.issuer.receive(message, now)

@@ -82,6 +82,21 @@ def test_a_partial_reversal_leaves_what_de_95_says(mti: str, left: int, expected
     assert told(core, request(3, 10_000 - sum(expected))) == "00"
 
 
+def test_an_increment_that_overtakes_a_partial_reversal_stays_on_hold() -> None:
+    core = issuer()
+    held = request(1, 1_000)
+    told(core, held)
+    told(core, about(held, 2, "0100", 500))
+    assert (
+        told(core, about(held, 3, "0420", 1_000, e95=LEFT.format(300))) == "00"
+    )  # sent before the increment was known
+    assert standing(core) == [(800, 0)]
+    assert told(core, about(held, 4, "0420", 800, e95=LEFT.format(100))) == "00"  # and one that knows all
+    assert standing(core) == [(100, 0)]
+    assert told(core, about(held, 5, "0420", 50, e95=LEFT.format(80))) == "00"  # nothing grows by a reversal
+    assert standing(core) == [(100, 0)]
+
+
 def test_a_partial_reversal_of_a_refund() -> None:
     core = issuer()
     refund = request(1, 1_000, "0200", e3="200000")
@@ -126,7 +141,7 @@ def totals(**numbers: int) -> dict[int, str]:
     return {int(name[1:]): f"{value:0{10 if int(name[1:]) < 80 else 16}d}" for name, value in numbers.items()}
 
 
-def reconciliation(day: str, mti: str = "0500", currency: str = "978", **numbers: int) -> Message:
+def reconciliation(day: str, numbers: dict[str, int], mti: str = "0500", currency: str = "978") -> Message:
     return Message(mti, {7: "0304050607", 11: "000099", 15: day, 49: currency, **totals(**numbers)})
 
 
@@ -152,20 +167,20 @@ EUROS = {"d74": 1, "d75": 0, "d76": 4, "d77": 1, "d86": 200, "d87": 0, "d88": 2_
 
 @pytest.mark.parametrize("mti", ["0500", "0520", "0501", "0521"])
 def test_totals_that_agree_are_in_balance(mti: str) -> None:
-    given = answer(day_of_trade(), reconciliation("0304", mti, **EUROS))
+    given = answer(day_of_trade(), reconciliation("0304", EUROS, mti))
     assert (given[39], given[66]) == ("00", "1")
     assert set(given) & {74, 76, 88, 97} == set()
 
 
 def test_what_was_never_approved_there_may_be_missing_on_both_sides() -> None:
     core = day_of_trade()
-    assert answer(core, reconciliation("0304", **{**EUROS, "d76": 3, "d77": 0, "d88": 1_500, "d89": 0}))[66] == "1"
+    assert answer(core, reconciliation("0304", {**EUROS, "d76": 3, "d77": 0, "d88": 1_500, "d89": 0}))[66] == "1"
 
 
 @pytest.mark.parametrize("name", sorted(EUROS))
 def test_totals_that_differ_are_answered_with_the_right_ones(name: str) -> None:
     core = day_of_trade()
-    given = answer(core, reconciliation("0304", **{**EUROS, name: EUROS[name] + 1}))
+    given = answer(core, reconciliation("0304", {**EUROS, name: EUROS[name] + 1}))
     assert (given[39], given[66]) == ("00", "2")
     assert {f"d{number}": int(given[number]) for number in (74, 75, 76, 77, 86, 87, 88, 89)} == EUROS
     assert given[97] == "D" + f"{1_300:016d}"
@@ -174,18 +189,18 @@ def test_totals_that_differ_are_answered_with_the_right_ones(name: str) -> None:
 
 def test_each_currency_and_day_by_itself() -> None:
     core = day_of_trade()
-    assert answer(core, reconciliation("0304", currency="840", d76=1, d88=50))[66] == "1"
+    assert answer(core, reconciliation("0304", {"d76": 1, "d88": 50}, currency="840"))[66] == "1"
     told(core, Message("0800", {7: "0304230000", 11: "000097", 15: "0305", 70: "201"}))
     told(core, request(20, 40, "0200"))
-    assert answer(core, reconciliation("0305", d76=1, d88=40))[66] == "1"
-    assert answer(core, reconciliation("0304", **EUROS))[66] == "1"
-    assert told(core, reconciliation("0304", currency="000")) == "30"
+    assert answer(core, reconciliation("0305", {"d76": 1, "d88": 40}))[66] == "1"
+    assert answer(core, reconciliation("0304", EUROS))[66] == "1"
+    assert told(core, reconciliation("0304", {}, currency="000")) == "30"
 
 
 def test_the_day_before_the_first_cut_over_is_any_unknown_day() -> None:
     core = issuer()
     told(core, request(1, 700, "0200"))
-    assert answer(core, reconciliation("0304", d76=1, d88=700))[66] == "1"
+    assert answer(core, reconciliation("0304", {"d76": 1, "d88": 700}))[66] == "1"
 
 
 # Administration and management
@@ -296,12 +311,12 @@ def test_increments_parts_and_chip_answers_survive_a_restart() -> None:
     first = Issuer(scenario, book=IssuerBook("alpha", keep_records=True))
     held = request(1, 1_000)
     more = about(held, 2, "0100", 500)
-    for message in (held, more, about(held, 3, "0420", e95=LEFT.format(900))):
+    for message in (held, more, about(held, 3, "0420", 1_500, e95=LEFT.format(900))):
         assert told(first, message) == "00"
     book = IssuerBook("alpha")
     book.restore(first.drain_records())
     again = Issuer(scenario, book=book)
     assert standing(again) == standing(first) == [(900, 0)]
-    assert told(again, about(held, 3, "0421", e95=LEFT.format(900))) == "00"
+    assert told(again, about(held, 3, "0421", 1_500, e95=LEFT.format(900))) == "00"
     assert told(again, about(more, 4, "0420")) == "00"
     assert standing(again) == [(400, 0)]

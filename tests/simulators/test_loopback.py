@@ -24,6 +24,7 @@ from simulators.issuer.serve import serve_issuer
 
 ZPK = bytes.fromhex("0123456789ABCDEFFEDCBA9876543210")
 CARD = Card("4242424242424242", pin="1234")
+DIALECTS = ("iso87-ascii", "iso87-bcd", "iso87-ebcdic", "iso93-ascii", "iso93-binary", "iso2003-ascii")
 
 
 def scenario(**changes: object) -> IssuerScenario:
@@ -74,7 +75,7 @@ async def book_of(control: Path) -> list[tuple[int, int, bool]]:
     return [(line.held_minor, line.posted_minor, line.settled) for line in lines]
 
 
-@pytest.mark.parametrize("dialect", ["iso87-ascii", "iso87-bcd"])
+@pytest.mark.parametrize("dialect", DIALECTS)
 def test_a_shop_day_ends_in_equal_books(tmp_path: Path, dialect: str) -> None:
     async def script(client: AcquirerClient, control: Path) -> None:
         acquirer = client.acquirer
