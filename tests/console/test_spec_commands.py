@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from pathlib import Path
 
 import pytest
 
 from console import cli
+from console.config import load_config
 from messages.dialect import load_dialect
 
 SAMPLES = Path(__file__).parents[1] / "messages" / "importers" / "samples"
@@ -18,6 +21,18 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
     status = cli.run(["spec", *arguments])
     out, err = capsys.readouterr()
     return status, out, err
+
+
+def test_a_link_may_speak_a_packager(tmp_path: Path) -> None:
+    """The path is relative to the configuration."""
+    (tmp_path / "theirs").mkdir()
+    shutil.copy(SAMPLES / "jpos-nested.xml", tmp_path / "theirs" / "acquirer.xml")
+    ours = (Path(__file__).parents[2] / "specs" / "cardswitch.toml").read_text()
+    head, mark, rest = ours.partition("[[acquirer]]")
+    changed = re.sub(r'dialect = "[^"]*"', 'dialect = "theirs/acquirer.xml"', rest, count=1)
+    (tmp_path / "cardswitch.toml").write_text(head + mark + changed)
+    link = load_config(tmp_path / "cardswitch.toml", state=tmp_path / "state").acquirer[0]
+    assert load_dialect(link.dialect).name == "acquirer"
 
 
 def test_check_lists_what_is_wrong_with_each(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

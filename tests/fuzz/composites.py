@@ -12,6 +12,7 @@ from messages.composites.spec import Composite
 from messages.composites.tree import build, from_plain, parse
 from messages.dialect import Element
 from messages.errors import DecodeError, EncodeError, MessagesError
+from messages.formats import problem
 from tests.fuzz.driver import Target
 from tests.fuzz.outcome import decode_word, word
 from tests.messages.importers import foreign
@@ -63,6 +64,8 @@ def run(data: bytes) -> str:
         tree = parse(element, value)
     except DecodeError as error:
         return f"{_kind(element)}: {decode_word(error, raw)}"
+    if problem(element, value) is not None:
+        return f"{_kind(element)}: nothing that the codec lets through"
     assert build(element, tree) == value, "put together as something else"
     assert build(element, from_plain(json.loads(json.dumps(tree.to_plain())))) == value, "JSON gives other bytes"
     list(tree.leaves())
