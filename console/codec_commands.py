@@ -30,6 +30,7 @@ __all__ = [
     "message_table",
 ]  # fmt: skip
 
+_OTHER_BYTES = "hexadecimal has small letters there, or a bitmap stands there for nothing"
 _MOST_ERRORS = 200  # of one file: with the wrong dialect each line is one
 
 
@@ -103,6 +104,8 @@ def decode(
             fix = _FIX["raw"] if form.name == "raw" and given.endswith(b"\n") else "check the bytes and --spec"
             raise UsageError(f", dialect {spec}: {error}", fix) from None
         _print(codec, message, as_json, unmasked)
+        if as_json and unmasked and codec.encode(message) != data:
+            raise UsageError(" is read, but encode makes other bytes of it", _OTHER_BYTES)
 
     return _each(_given(source, file, form.looks, form.by_line), show)
 

@@ -106,6 +106,18 @@ def test_a_file_with_bad_lines_goes_on_and_ends_with_1(
     assert "4242424242424242" not in err
 
 
+def test_bytes_that_encode_would_not_make_are_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Hexadecimal in small letters is read, and written in capitals: the one way in which bytes are not unique."""
+    upper = b"0800" + b"0020000000000001" + b"000001" + b"0123456789ABCDEF"
+    lower = b"0800" + b"0020000000000001" + b"000001" + b"0123456789abcdef"
+    (tmp_path / "in").write_text(f"{upper.hex()}\n{lower.hex()}\n")
+    status, out, err = run(capsys, "decode", "--file", str(tmp_path / "in"), "--json", "--unmasked")
+    first, second = out.splitlines()
+    assert (status, first) == (1, second)
+    assert err.splitlines()[0].startswith("cardswitch: line 2 is read, but encode makes other bytes of it")
+    assert run(capsys, "decode", "--file", str(tmp_path / "in"), "--json")[0] == 0
+
+
 def test_errors_of_a_file_have_a_limit(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "in").write_text("zz\n" * 500)
     status, _, err = run(capsys, "decode", "--file", str(tmp_path / "in"))
