@@ -7,6 +7,8 @@ sent on this connection.
 from __future__ import annotations
 
 import random
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import trio
 
@@ -56,7 +58,7 @@ class Line:
         """Hold a frame back until another has left, or for `delay_s`."""
         if len(self._held) < MAX_HELD:
             self._held.append(frame)
-            self._nursery.start_soon(self._release, delay_s)
+            self._start(self._release, delay_s)
 
     def send_slowly(self, frame: bytes, delay_s: float) -> None:
         """One byte a segment, over `delay_s`; what comes meanwhile waits."""
@@ -66,7 +68,7 @@ class Line:
             self._wait_behind(frame)
             return
         self._slow = True
-        self._nursery.start_soon(self._trickle, frame, delay_s)
+        self._start(self._trickle, frame, delay_s)
 
     async def _put(self, data: bytes) -> None:
         if self._slow:
@@ -77,6 +79,10 @@ class Line:
                 await self.wire.send(data)
             finally:
                 self._leaving -= 1
+
+    def _start(self, job: Callable[..., Awaitable[None]], *arguments: object) -> None:
+        with suppress(RuntimeError):  # the nursery is closed: the connection has ended, and what was to be sent with it
+            self._nursery.start_soon(job, *arguments)
 
     async def _settled(self) -> None:
         """Wait until the wire has taken all sends: it may let one overtake another."""
