@@ -106,6 +106,11 @@ def _is_as_it_should(mti: str, number: int, value: str) -> bool:
     return shape is not None and len(value) <= shape[1] and PATTERNS[shape[0]][0].fullmatch(value) is not None
 
 
+def masked_text(text: str) -> str:
+    """Free text without what could be a card number."""
+    return _LONG_NUMBER.sub("*" * _STARS, text)
+
+
 def masked_hex_dump(data: bytes, limit: int = 512) -> str:
     """Bytes that are no message, for a log: their number, their type if it is one, and their shape.
 

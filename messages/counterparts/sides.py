@@ -1,0 +1,73 @@
+"""One message while it changes its version: what was given, what has been put; handed to each reader or writer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+
+from messages.errors import DecodeError, EncodeError
+from messages.exchange import transmission_time
+
+CARRIED = 1000  # what a later version says beyond 1987 stands under this and its number
+
+
+class Fault(Exception):
+    """A value that is none; the reason, never the value."""
+
+
+class Reading:
+    """One message of a later version while it becomes canonical.
+
+    Args:
+        mti: canonical. version: "1993" or "2003".
+        local: whether DE 12 names messages, not DE 7.
+        given: its elements. put: the canonical ones, filled by readers.
+    """
+
+    def __init__(self, mti: str, version: str, local: bool, given: Mapping[int, str]) -> None:
+        self.mti, self.version, self.local, self.given = mti, version, local, given
+        self.put: dict[int, str] = {}
+
+    def keep(self, number: int) -> None:
+        """What the element says beyond 1987 stays with the message."""
+        self.put[CARRIED + number] = self.given[number]
+
+
+class Writing:
+    """One canonical message while it becomes one of a later version.
+
+    Args:
+        mti: canonical.
+        given: its elements. put: those of the later version, filled by writers.
+    """
+
+    def __init__(
+        self, mti: str, version: str, local: bool, given: Mapping[int, str], now: Callable[[], datetime]
+    ) -> None:
+        self.mti, self.version, self.local, self.given, self.now = mti, version, local, given, now
+        self.put: dict[int, str] = {}
+        self.year_digits = 2 if version == "1993" else 4
+
+    def kept(self, number: int) -> str:
+        """What a peer of the same version has said; "" where there is nothing."""
+        return self.given.get(CARRIED + number, "")
+
+    def dated(self, path: str, month_day_time: str) -> str:
+        """MMDDhhmmss with a year before it: the one nearest to now.
+
+        Raises:
+            EncodeError: no such moment.
+        """
+        try:
+            year = transmission_time(month_day_time, self.now()).year
+        except DecodeError:
+            raise EncodeError(path, "there is no such date and time in any year") from None
+        return f"{year:04d}"[-self.year_digits :] + month_day_time
+
+
+Reader = Callable[[Reading, str], None]
+Writer = Callable[[Writing, str], None]
+
+
+def is_answer(mti: str) -> bool:
+    return mti[2] in "135"
