@@ -34,6 +34,7 @@ class Situation(StrEnum):
     """Where the original stands, or what is wrong with the request."""
 
     NEW = "new"  # needs no original
+    REFUSED = "refused"  # an advice says that it was declined elsewhere
     UNKNOWN = "unknown"  # the original is not in the journal
     UNDECIDED = "undecided"  # the original waits for its issuer
     DECLINED = "declined"
@@ -97,8 +98,10 @@ RULES: dict[tuple[Kind, Situation], Ruling] = {
     # authorization, purchase
     (_K.AUTHORIZATION, _S.NEW): Ruling("00", Event.AUTHORIZED, "authorize"),
     (_K.AUTHORIZATION, _S.ZERO): Ruling("00", None, "account_verification"),
+    (_K.AUTHORIZATION, _S.REFUSED): Ruling("00", None, "declined_elsewhere"),
     (_K.PURCHASE, _S.NEW): Ruling("00", Event.PURCHASED, "purchase"),
     (_K.PURCHASE, _S.ZERO): Ruling("13", None, "zero_amount"),
+    (_K.PURCHASE, _S.REFUSED): Ruling("00", None, "declined_elsewhere"),
     # balance inquiry
     (_K.INQUIRY, _S.NEW): Ruling("00", None, "inquiry"),
     # increment
@@ -134,6 +137,7 @@ RULES: dict[tuple[Kind, Situation], Ruling] = {
     (_K.REFUND, _S.CAPTURED): Ruling("00", Event.REFUNDED, "refund"),
     (_K.REFUND, _S.PURCHASED): Ruling("00", Event.REFUNDED, "refund"),
     (_K.REFUND, _S.NEW): Ruling("00", Event.REFUNDED, "unreferenced_refund"),
+    (_K.REFUND, _S.REFUSED): Ruling("00", None, "declined_elsewhere"),
     (_K.REFUND, _S.UNKNOWN): Ruling("25", None, "original_unknown"),
     (_K.REFUND, _S.UNDECIDED): Ruling("12", None, "original_undecided"),
     (_K.REFUND, _S.DECLINED): Ruling("12", None, "original_declined"),
@@ -205,6 +209,7 @@ def rule(
     hold_lifetime: timedelta = HOLD_LIFETIME,
     unreferenced_refunds: bool = False,
     increment: Original | None = None,
+    refused: bool = False,
 ) -> Ruling:
     """The row of `RULES` for a request.
 
@@ -215,7 +220,10 @@ def rule(
         age: how long ago the original was created; a hold older than `hold_lifetime` cannot be captured.
         unreferenced_refunds: whether a refund may come without any original.
         increment: the approved increment that a reversal names; `original` is then the authorization under it.
+        refused: an advice that tells of a decline; it is noted, and nothing comes of it.
     """
+    if refused:
+        return RULES[kind, Situation.REFUSED]
     if increment is not None:
         return RULES[kind, _increment_situation(kind, increment, original)]
     return RULES[kind, situation(kind, original, amount_minor, currency, age, hold_lifetime, unreferenced_refunds)]

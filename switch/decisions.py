@@ -27,14 +27,24 @@ from ledger.journal import (
     Outcome,
     StoredIntent,
     Verdict,
+    stated_elements,
 )
-from ledger.lifecycle import Event, Ruling, rule
+from ledger.lifecycle import RULES, Event, Ruling, Situation, rule
 from ledger.posting import postings
 from messages.exchange import transmission_time
 from switch.clock import Clock
-from switch.drafts import capture_draft, chargeback_draft, reversal_draft, stand_in_draft
+from switch.drafts import (
+    capture_draft,
+    chargeback_draft,
+    elsewhere_draft,
+    reduction_draft,
+    reversal_draft,
+    stand_in_draft,
+)
 from switch.errors import Undecided
+from switch.message_set import Way, way_of
 from switch.meters import Meters
+from switch.stages.answer import APPROVALS, PARTIAL
 from switch.stages.request import Decline
 from switch.wake import Future
 
@@ -45,16 +55,16 @@ RETRY_S = (0.05, 0.2, 0.5, 1.0)  # while the journal is away
 
 # DE 39 that approve in a way of their own: with identification, in part, VIP, update track 3.
 # Source: ISO 8583:1987 DE 39.
-OTHER_APPROVALS = frozenset({"08", "10", "11", "16"})
+OTHER_APPROVALS = frozenset({"08", PARTIAL, "11", "16"})
+IN_PART = frozenset({Kind.AUTHORIZATION, Kind.PURCHASE})  # kinds that may be approved in part
 
-# Which advice an approved change sends, and to whom.
-ADVISED = {
-    Event.CAPTURED: "issuer",
-    Event.VOIDED: "issuer",
-    Event.PURCHASE_REVERSED: "issuer",
-    Event.REFUND_REVERSED: "issuer",
-    Event.CHARGED_BACK: "acquirer",
-}
+VERIFIED = "85"  # approves a verification only
+# DE 39 of an advice that tells of an approval.
+NOTED = OTHER_APPROVALS | {"00"}
+DECLINED_ELSEWHERE = RULES[Kind.PURCHASE, Situation.REFUSED].reason
+
+# Events that undo what DE 90 names: its issuer gets a 0420.
+UNDONE = frozenset({Event.VOIDED, Event.PURCHASE_REVERSED, Event.REFUND_REVERSED, Event.INCREMENT_REVERSED})
 
 
 class Decisions:
@@ -117,9 +127,12 @@ class Decisions:
         )
 
     async def reverse(self, stored: StoredIntent, reason: str) -> Outcome:
-        """Decide REVERSED with DE 39 = 91 and the 0420 for the issuer, or follow the winner."""
+        """Decide REVERSED with DE 39 = 91 and the 0420 for the issuer, or follow the winner.
+
+        There is none where the issuer was never asked, or only for what it knows.
+        """
         advices: tuple[AdviceDraft, ...] = ()
-        if stored.intent.issuer:
+        if stored.intent.issuer and stored.intent.kind is not Kind.INQUIRY and way_of(stored.intent) is Way.ASK:
             advices = (reversal_draft(stored, self._clock.now(), stored.intent_id),)
         return await self._first(
             stored,
@@ -133,14 +146,25 @@ class Decisions:
         )
 
     async def answered(
-        self, stored: StoredIntent, original: Original | None, told: dict[int, str], reason: str
+        self,
+        stored: StoredIntent,
+        original: Original | None,
+        told: dict[int, str],
+        reason: str,
+        in_part: bool = False,
     ) -> Outcome:
-        """Decide what the issuer has said about an authorization, a purchase or a refund, or follow the winner."""
+        """Decide what the issuer has said about what it was asked, or follow the winner.
+
+        Args:
+            told: elements of the answer that the acquirer gets, DE 39 included.
+            in_part: whether the acquirer takes an approval of less than it asked for.
+        """
         code = told[39]
-        if code in OTHER_APPROVALS:
+        approved_minor = _approved_minor(stored.intent, told) if in_part and code == PARTIAL else None
+        if code in OTHER_APPROVALS and approved_minor is None:
             # An approval that nobody here can book as such must not stay in the issuer's book.
             return await self.reverse(stored, "approval_not_served")
-        if code != "00":
+        if code not in APPROVALS or (code == VERIFIED and stored.intent.amount_minor):
             declined = Outcome(
                 intent_id=stored.intent_id,
                 decision=Decision.DECLINED,
@@ -154,7 +178,7 @@ class Decisions:
             if ruling.response_code != "00":
                 # The original has changed while the issuer was asked: what it approved must be undone there.
                 return await self.reverse(stored, ruling.reason)
-            approved = self._outcome(stored, original, ruling)
+            approved = self._outcome(stored, original, ruling, approved_minor=approved_minor)
             decided = await self._decide(stored, _with_answer(approved, told, reason or ruling.reason))
             if decided.verdict is not Verdict.STALE:
                 return decided.outcome
@@ -197,10 +221,10 @@ class Decisions:
             return await self.reverse(stored, ruling.reason)
         return await self.decline(stored, Decline(ruling.response_code, ruling.reason))
 
-    # Changes of another intent: capture, reversal, chargeback
+    # What the books decide: changes of another intent, and what was decided elsewhere
 
     async def change(self, stored: StoredIntent, original: Original | None) -> Outcome:
-        """Decide a capture, a reversal or a chargeback, or follow the winner.
+        """Decide a capture, a reversal, a chargeback or an advice of what was decided elsewhere, or follow the winner.
 
         Args:
             original: as it came with the intent; read again where it has changed.
@@ -209,7 +233,9 @@ class Decisions:
             Undecided: the journal is away, or the original changed too often.
         """
         for _ in range(MAX_STALE):
-            ruling = self.ruling(stored.intent, original)
+            increment = original if _is_increment(stored.intent, original) else None
+            changed = original if increment is None else await self._hold_of(increment)
+            ruling = self.ruling(stored.intent, changed, increment)
             if ruling.close_original:
                 try:
                     original = await self._close(stored.intent, original)
@@ -217,15 +243,15 @@ class Decisions:
                     raise Undecided(approval=False) from error
                 if original is not None:
                     continue
-            outcome = self._outcome(stored, original, ruling)
+            outcome = self._outcome(stored, changed, ruling, increment=increment)
             decided = await self._decide(stored, outcome)
             if decided.verdict is not Verdict.STALE:
                 return decided.outcome
             original = await self._again(original)
         raise Undecided(approval=False)
 
-    def ruling(self, intent: Intent, original: Original | None) -> Ruling:
-        """What the lifecycle says to an intent as things stand."""
+    def ruling(self, intent: Intent, original: Original | None, increment: Original | None = None) -> Ruling:
+        """What the lifecycle says to an intent as things stand; `increment` as for `ledger.lifecycle.rule`."""
         age = self._clock.now() - (original.stored.intent.created_at if original else intent.created_at)
         return rule(
             intent.kind,
@@ -235,7 +261,25 @@ class Decisions:
             intent.final,
             age=age,
             unreferenced_refunds=self._unreferenced_refunds,
+            increment=increment,
+            refused=stated_elements(intent).get(39, "00") not in NOTED if intent.stated else False,
         )
+
+    async def decide(self, stored: StoredIntent, outcome: Outcome) -> Outcome:
+        """Decide what needs no ruling, or follow the winner.
+
+        Raises:
+            Undecided: the journal is away.
+        """
+        return await self._first(stored, outcome)
+
+    async def _hold_of(self, increment: Original) -> Original | None:
+        """The authorization under an approved increment, as it stands now."""
+        assert increment.outcome is not None and increment.outcome.original_id is not None
+        try:
+            return await self._journal.original(increment.outcome.original_id)
+        except JournalUnavailable as error:
+            raise Undecided(approval=False) from error
 
     async def _close(self, intent: Intent, original: Original | None) -> Original | None:
         """End an original that was reversed before its outcome, or before it arrived.
@@ -262,14 +306,32 @@ class Decisions:
         except JournalUnavailable as error:
             raise Undecided(approval=False) from error
 
-    def _outcome(self, stored: StoredIntent, original: Original | None, ruling: Ruling) -> Outcome:
+    def _outcome(
+        self,
+        stored: StoredIntent,
+        original: Original | None,
+        ruling: Ruling,
+        *,
+        approved_minor: int | None = None,
+        increment: Original | None = None,
+    ) -> Outcome:
+        """What a ruling makes of an intent.
+
+        Args:
+            original: what it changes.
+            approved_minor: what the issuer has approved, where that is less than was asked for.
+            increment: what it undoes, where that is an increment of `original`.
+        """
         intent = stored.intent
+        amount = intent.amount_minor if approved_minor is None else approved_minor
+        if ruling.reason == DECLINED_ELSEWHERE:
+            approved_minor = 0
         payment = original.stored.intent if original else intent
         approved = ruling.response_code == "00"
         booked = approved and ruling.event is not None
         lines = postings(
             ruling.event if approved else None,
-            amount_minor=intent.amount_minor,
+            amount_minor=amount if increment is None else increment.approved_minor,
             currency=intent.currency,
             issuer=intent.issuer,
             merchant=intent.merchant,
@@ -277,6 +339,7 @@ class Decisions:
             original=original,
             final=intent.final,
             international=self._international(payment),
+            cashback_minor=min(intent.cashback_minor, amount),
         )
         changes = booked and original is not None
         return Outcome(
@@ -285,9 +348,10 @@ class Decisions:
             response_code=ruling.response_code,
             reason=ruling.reason,
             postings=lines,
-            advices=_advices(stored, original, ruling.event) if approved else (),
+            advices=_advices(stored, increment or original, ruling.event) if approved else (),
             original_id=original.stored.intent_id if changes and original else None,
             original_seq=original.next_seq if changes and original else None,
+            amount_minor=approved_minor,
         )
 
     def _international(self, payment: Intent) -> bool:
@@ -346,27 +410,43 @@ def _moment(text: str, near: datetime) -> datetime:
 
 
 def _advices(stored: StoredIntent, original: Original | None, event: Event | None) -> tuple[AdviceDraft, ...]:
-    if event is None or event not in ADVISED or original is None:
+    """What an approved intent makes others know; `original` is what it changes, or undoes."""
+    if way_of(stored.intent) is Way.NOTE:
+        return (elsewhere_draft(stored),)
+    if event is None or original is None:
         return ()
     if event is Event.CAPTURED:
         return (capture_draft(stored, original.stored, original.outcome),)
+    if event is Event.REDUCED:
+        return (reduction_draft(stored, original),)
     if event is Event.CHARGED_BACK:
         return (chargeback_draft(stored, original.stored),)
-    return (reversal_draft(original.stored, stored.intent.created_at, stored.intent_id, original.outcome),)
+    if event in UNDONE:
+        return (reversal_draft(original.stored, stored.intent.created_at, stored.intent_id, original.outcome),)
+    return ()
+
+
+def _is_increment(intent: Intent, original: Original | None) -> bool:
+    """Whether a reversal names an approved increment: then the authorization under it is what changes."""
+    if intent.kind is not Kind.REVERSAL or original is None or original.outcome is None:
+        return False
+    return original.stored.intent.kind is Kind.INCREMENT and original.outcome.decision is Decision.APPROVED
+
+
+def _approved_minor(intent: Intent, told: dict[int, str]) -> int | None:
+    """DE 4 of an approval in part; None where it is none that can be booked."""
+    text = told.get(4, "")
+    amount = int(text) if text.isascii() and text.isdigit() else 0
+    return amount if intent.kind in IN_PART and 0 < amount <= intent.amount_minor else None
 
 
 def _with_answer(outcome: Outcome, told: dict[int, str], reason: str) -> Outcome:
-    return Outcome(
-        intent_id=outcome.intent_id,
-        decision=outcome.decision,
-        response_code=outcome.response_code,
+    return msgspec.structs.replace(
+        outcome,
+        response_code=told[39],
         auth_code=told.get(38, ""),
         reason=reason,
         answer=_without(told, 38, 39),
-        postings=outcome.postings,
-        advices=outcome.advices,
-        original_id=outcome.original_id,
-        original_seq=outcome.original_seq,
     )
 
 

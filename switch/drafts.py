@@ -8,9 +8,23 @@ from __future__ import annotations
 from datetime import datetime
 
 from ledger.book import issuer_mti
-from ledger.journal import STAND_IN, AdviceDraft, Decision, Intent, Outcome, StoredIntent, network_stan
+from ledger.journal import (
+    STAND_IN,
+    AdviceDraft,
+    Decision,
+    Intent,
+    Original,
+    Outcome,
+    StoredIntent,
+    network_stan,
+    stated_elements,
+)
+from ledger.lifecycle import standing
 from messages.exchange import de7, original_data
 from messages.money import numeric_currency
+
+CASH_PART = "40"  # amount type of DE 54
+NO_FEES = "C00000000C00000000"  # DE 95 behind its two amounts
 
 
 def reversal_draft(original: StoredIntent, at: datetime, caller_id: int, outcome: Outcome | None = None) -> AdviceDraft:
@@ -28,6 +42,22 @@ def reversal_draft(original: StoredIntent, at: datetime, caller_id: int, outcome
     return AdviceDraft(link=intent.issuer, mti="0420", elements=elements, token=intent.token)
 
 
+def reduction_draft(reduction: StoredIntent, original: Original) -> AdviceDraft:
+    """0420 with DE 95: of what was on hold, DE 4, only DE 95 stays. The difference is what counts: the issuer may have
+    approved an increment meanwhile that nobody here knows of yet."""
+    intent, paid = reduction.intent, original.stored.intent
+    elements = _common(paid, intent.created_at, reduction.intent_id)
+    elements[4] = f"{standing(original).held_minor:012d}"
+    elements[90] = as_sent_to_issuer(original.stored, original.outcome)
+    elements[95] = f"{intent.amount_minor:012d}{0:012d}{NO_FEES}"
+    return AdviceDraft(link=paid.issuer, mti="0420", elements=elements, token=paid.token)
+
+
+def elsewhere_draft(stored: StoredIntent) -> AdviceDraft:
+    """0120 or 0220: what the acquirer has decided by itself."""
+    return stand_in_draft(stored, {39: "00"} | stated_elements(stored.intent))
+
+
 def stand_in_draft(stored: StoredIntent, told: dict[int, str]) -> AdviceDraft:
     """0120 or 0220: what was decided in the issuer's place. It has the DE 7 and DE 11 that the request would have had.
 
@@ -41,6 +71,8 @@ def stand_in_draft(stored: StoredIntent, told: dict[int, str]) -> AdviceDraft:
         elements[12], elements[13] = intent.local_time[4:], intent.local_time[:4]
     if intent.mcc:
         elements[18] = intent.mcc
+    if intent.cashback_minor:
+        elements[54] = f"00{CASH_PART}{numeric_currency(intent.currency)}D{intent.cashback_minor:012d}"
     elements.update(told)
     mti = issuer_mti(intent.mti, Decision.APPROVED, STAND_IN)
     return AdviceDraft(link=intent.issuer, mti=mti, elements=elements, token=intent.token)

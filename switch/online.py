@@ -17,6 +17,7 @@ from ledger.journal import Begun, Journal, JournalUnavailable, Kind, Outcome, St
 from switch.clock import Clock
 from switch.config import SwitchConfig
 from switch.decisions import Decisions
+from switch.drafts import as_sent_to_issuer
 from switch.links.issuer_line import IssuerLine
 from switch.meters import Meters
 from switch.routing.choice import NOT_FIT, Choice, Taken
@@ -29,6 +30,7 @@ from switch.stages.route import route
 
 log = structlog.get_logger("switch.online")
 
+REFERRING = frozenset({Kind.REFUND, Kind.INCREMENT})  # to an earlier message of the same card
 BIN_DIGITS = 6  # of every card, without asking the HSM for more
 
 
@@ -93,7 +95,7 @@ class Online:
             self.choice.withdrawn(request.route)
 
     async def decide(self, request: Request, begun: Begun, decline: Decline | None) -> Outcome:
-        """Authorization, purchase, refund: what the issuer says, unless we say no before.
+        """What the issuer says to a request with a card, unless we say no before.
 
         Args:
             decline: what an earlier stage has found; it is recorded, so that a repeat cannot do better.
@@ -113,7 +115,7 @@ class Online:
     def _objection(self, request: Request, begun: Begun) -> tuple[Decline | None, str]:
         """What our own rules have against asking the issuer, and what they note."""
         intent = begun.stored.intent
-        if request.kind is Kind.REFUND:
+        if request.kind in REFERRING:
             ruling = self._decisions.ruling(intent, begun.original)
             if ruling.response_code != "00":
                 return Decline(ruling.response_code, ruling.reason), ""
@@ -128,6 +130,8 @@ class Online:
         """What the issuer says, or what its silence means."""
         at = perf_counter()
         stored, line = begun.stored, self._lines[taken.issuer]
+        if begun.original is not None and request.kind in REFERRING:
+            request.reference = as_sent_to_issuer(begun.original.stored, begun.original.outcome)
         left_s = (stored.intent.deadline_at - self._clock.now()).total_seconds()
         heard: Answered | NotSent | Lost | None = None
         try:
@@ -137,7 +141,9 @@ class Online:
         now = perf_counter()
         self._forwarding.observe(now - at)
         if isinstance(heard, Answered):
-            outcome = await self._decisions.answered(stored, begun.original, heard.told, note)
+            outcome = await self._decisions.answered(
+                stored, begun.original, heard.told, note, request.link.takes_partial
+            )
         elif isinstance(heard, NotSent):
             away = heard.decline.reason == NOT_FIT
             outcome = await (self._away(request, begun, heard.decline) if away else self.decline(stored, heard.decline))

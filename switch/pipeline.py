@@ -23,18 +23,20 @@ from messages.mti import is_repeat
 from switch.clock import Clock
 from switch.config import SwitchConfig
 from switch.decisions import Decisions
+from switch.desk import Desk
 from switch.errors import Undecided
 from switch.events import EventLog, PaymentEvent
 from switch.links.acquirer_port import AcquirerPort
 from switch.links.issuer_line import IssuerLine
 from switch.links.session import Session
+from switch.message_set import Way, way_of
 from switch.meters import Meters, known_code
 from switch.online import Online
-from switch.stages.answer import answer_message, told_by
+from switch.stages.answer import APPROVALS, answer_message, told_by
 from switch.stages.identify import authenticate, identify
-from switch.stages.record import intent_of
+from switch.stages.record import intent_of, same_request
 from switch.stages.request import Decline, Request
-from switch.stages.screen import SIGNED_OFF, SUSPENDED, WITH_CARD, given_trace_id, screen
+from switch.stages.screen import SIGNED_OFF, SUSPENDED, given_trace_id, screen
 
 log = structlog.get_logger("switch.pipeline")
 
@@ -60,6 +62,7 @@ class Pipeline:
 
     Args:
         online: asks issuers.
+        desk: decides what is no matter of money.
         lines: issuer links by name.
         nursery: where requests live; they outlast their connection.
         worker: this worker's name, for events.
@@ -76,6 +79,7 @@ class Pipeline:
         events: EventLog | None,
         decisions: Decisions,
         online: Online,
+        desk: Desk,
         lines: Mapping[str, IssuerLine],
         nursery: trio.Nursery,
         worker: str,
@@ -94,6 +98,7 @@ class Pipeline:
         self._worker = worker
         self._refused: dict[str, None] = {}
         self._online = online
+        self._desk = desk
         stage = meters.stage
         self._screening, self._identifying = stage("screen"), stage("identify")
         self._recording, self._answering, self._whole = stage("record"), stage("answer"), stage("total")
@@ -142,7 +147,7 @@ class Pipeline:
             self._whole.observe(perf_counter() - request.started)
             self._tell(request, told, outcome, repeat)
         except Undecided as undecided:
-            if undecided.approval or request.kind not in WITH_CARD:
+            if undecided.approval or request.way is not Way.ASK:
                 self._unanswered(request, "journal")
             else:
                 await self._late_decline(request)
@@ -177,7 +182,8 @@ class Pipeline:
         elif request.link.mac_key:
             decline = await authenticate(request, self._hsm) or decline
         # Without the HSM a card can still be declined for good; other requests, and what has no key, leave no trace.
-        lasting = screened is None and decline is not None and decline.reason == HSM_AWAY and request.kind in WITH_CARD
+        asks = request.way is Way.ASK
+        lasting = screened is None and decline is not None and decline.reason == HSM_AWAY and asks
         if decline is not None and not lasting:
             if is_repeat(request.message.mti) and (decline.response_code == "96" or decline.reason in NOT_NOW):
                 raise Unsaid(decline.reason)  # what it repeats may be approved
@@ -185,7 +191,7 @@ class Pipeline:
         if request.key in self._refused:
             return self._declined(JOURNAL_AWAY)
         try:
-            if decline is None and request.kind in WITH_CARD:
+            if decline is None and (asks or request.way is Way.NOTE):
                 decline = await self._online.route(request)
             intent = intent_of(request, self._deadline_s(request))
             begun = await self._journal.begin(intent)
@@ -196,14 +202,23 @@ class Pipeline:
         if not begun.fresh:
             self._online.unused(request)
             known = await self._repeated(request, intent, begun)
-            if lasting and request.link.mac_key and known[0][39] == "00":
+            if lasting and request.link.mac_key and known[0][39] in APPROVALS:
                 raise Unsaid(HSM_AWAY)  # its MAC is not verified: no approval for whoever that is
             return known
-        if request.kind in WITH_CARD:
+        if asks:
             outcome = await self._online.decide(request, begun, decline)
         else:
-            outcome = await self._decisions.change(begun.stored, begun.original)
+            self._online.unused(request)
+            outcome = await self._booked(begun, decline)
         return told_by(outcome), (begun.stored, outcome), False
+
+    async def _booked(self, begun: Begun, decline: Decline | None = None) -> Outcome:
+        """The outcome of a request that no issuer is asked about."""
+        if decline is not None:
+            return await self._online.decline(begun.stored, decline)
+        if way_of(begun.stored.intent) is Way.DESK:
+            return await self._desk.decide(begun.stored)
+        return await self._decisions.change(begun.stored, begun.original)
 
     async def _repeated(
         self, request: Request, intent: Intent, begun: Begun
@@ -213,15 +228,15 @@ class Pipeline:
         self._meters.count("repeats", request.link.name)
         if not given_trace_id(request.message, request.link.trace_element):
             request.trace_id = stored.intent.trace_id
-        if stored.intent.kind is not Kind.TOMBSTONE and not _same(stored.intent, intent):
+        if stored.intent.kind is not Kind.TOMBSTONE and not same_request(stored.intent, intent):
             return self._declined(Decline("94", "key_reused"))
         outcome = begun.outcome
         if outcome is None and stored.intent.kind is Kind.TOMBSTONE:
             outcome = await self._online.decline(stored, Decline("12", "reversed_before_arrival"))
-        elif outcome is None and stored.intent.kind in WITH_CARD:
+        elif outcome is None and way_of(stored.intent) is Way.ASK:
             outcome = await self._outcome_of(stored)
         elif outcome is None:
-            outcome = await self._decisions.change(stored, begun.original)
+            outcome = await self._booked(begun)
         return told_by(outcome), (stored, outcome), True
 
     async def _outcome_of(self, stored: StoredIntent) -> Outcome:
@@ -250,7 +265,7 @@ class Pipeline:
             raise Undecided(approval=True)
         if len(self._refused) >= MAX_REFUSED:
             del self._refused[next(iter(self._refused))]
-        if request.kind in WITH_CARD:
+        if request.way is Way.ASK:
             self._refused[request.key] = None
         return self._declined(JOURNAL_AWAY)
 
@@ -262,7 +277,7 @@ class Pipeline:
         try:
             payload = await mac.sealed(message, request.trace_id)
         except (HsmUnavailable, HsmRefused):
-            if told[39] == "00":
+            if told[39] in APPROVALS:
                 raise  # an approval never leaves without its MAC
             payload = codec.encode(message)
         except EncodeError as error:
@@ -293,7 +308,7 @@ class Pipeline:
         log.error("left_to_its_repeat", link=request.link.name, trace_id=request.trace_id, reason=reason)
 
     def _deadline_s(self, request: Request) -> float:
-        if request.route is None:
+        if request.route is None or request.way is not Way.ASK:
             return OWN_DEADLINE_S
         return self._lines[request.route.issuer].link.deadline_s
 
@@ -338,15 +353,3 @@ def _plain(request: Request, told: dict[int, str]) -> Message:
 
 
 StoredIntentOutcome = tuple[StoredIntent, Outcome]
-
-
-def _same(stored: Intent, repeated: Intent) -> bool:
-    """Whether a repeat asks for what its key stands for."""
-    return (
-        stored.kind is repeated.kind
-        and stored.amount_minor == repeated.amount_minor
-        and stored.currency == repeated.currency
-        and (stored.fingerprint == repeated.fingerprint or not stored.fingerprint or not repeated.fingerprint)
-        and stored.original_key == repeated.original_key
-        and stored.final is repeated.final
-    )

@@ -16,7 +16,9 @@ import trio
 from ledger.journal import Journal, JournalUnavailable, Kind, Outcome, StoredIntent
 from switch.clock import Clock
 from switch.decisions import Decisions
+from switch.desk import Desk
 from switch.errors import Undecided
+from switch.message_set import Way, way_of
 from switch.meters import Meters
 from switch.stages.request import Decline
 
@@ -37,6 +39,7 @@ class Recovery:
         self,
         journal: Journal,
         decisions: Decisions,
+        desk: Desk,
         clock: Clock,
         meters: Meters,
         rng: random.Random,
@@ -44,6 +47,7 @@ class Recovery:
     ) -> None:
         self._journal = journal
         self._decisions = decisions
+        self._desk = desk
         self._clock = clock
         self._meters = meters
         self._rng = rng
@@ -88,13 +92,13 @@ class Recovery:
         Raises:
             JournalUnavailable, Undecided: not now.
         """
-        match stored.intent.kind:
-            case Kind.AUTHORIZATION | Kind.INCREMENT | Kind.PURCHASE | Kind.REFUND | Kind.INQUIRY:
+        if stored.intent.kind is Kind.TOMBSTONE:
+            return await self._decisions.decline(stored, Decline("12", "reversed_before_arrival"))
+        match way_of(stored.intent):
+            case Way.ASK:
                 return await self._decisions.reverse(stored, "recovered")
-            case Kind.CAPTURE | Kind.REVERSAL | Kind.REDUCTION | Kind.CHARGEBACK:
+            case Way.DESK:
+                return await self._desk.decide(stored)
+            case Way.CHANGE | Way.NOTE:
                 begun = await self._journal.begin(stored.intent)
                 return await self._decisions.change(begun.stored, begun.original)
-            case Kind.TOMBSTONE:
-                return await self._decisions.decline(stored, Decline("12", "reversed_before_arrival"))
-            case Kind.FILE_UPDATE | Kind.RECONCILIATION | Kind.ADMINISTRATIVE | Kind.CUT_OVER:
-                return await self._decisions.decline(stored, Decline("96", "recovered"))

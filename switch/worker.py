@@ -22,13 +22,14 @@ from ledger.journal import Journal, JournalUnavailable
 from messages.address import address_of
 from messages.message import Message
 from switch.advices import AdviceSender
-from switch.chargebacks import Chargebacks
 from switch.clock import Clock, SystemClock
 from switch.config import SwitchConfig
 from switch.control import ControlServer
 from switch.decisions import Decisions
+from switch.desk import Desk
 from switch.events import EventLog
 from switch.health import HealthServer
+from switch.issuer_requests import MAX_UNDER_WAY, IssuerRequests
 from switch.links.acquirer_port import AcquirerPort
 from switch.links.issuer_line import IssuerLine
 from switch.links.key_exchange import KeyExchange, LinkKeyHsm
@@ -45,7 +46,6 @@ log = structlog.get_logger("switch.worker")
 
 READY_TIMEOUT_S = 2.0
 SWITCH_INTERVAL_S = 0.0005
-MAX_CHARGEBACKS = 200  # under way; more are left to their repeats
 
 
 class SwitchHsm(Hsm, LinkKeyHsm, Protocol):
@@ -78,7 +78,6 @@ class Worker:
         self._journal = journal
         self._hsm = hsm
         self._nursery = nursery
-        self._charging_back = 0
         self._draining = False
         self.events = EventLog(write_events, self.meters) if write_events is not None else None
         self.senders: dict[str, AdviceSender] = {}
@@ -86,8 +85,11 @@ class Worker:
         self.decisions = Decisions(
             journal, fees, clock, self.meters, self._advised, config.settings.unreferenced_refunds
         )
-        self.chargebacks = Chargebacks(journal, self.decisions, clock, self.meters, rng)
-        self.recovery = Recovery(journal, self.decisions, clock, self.meters, rng, config.settings.recovery_grace_s)
+        self.desk = Desk(journal, self.decisions, self.meters)
+        self.issuer_requests = IssuerRequests(journal, hsm, self.decisions, self.desk, clock, self.meters, rng)
+        self.recovery = Recovery(
+            journal, self.decisions, self.desk, clock, self.meters, rng, config.settings.recovery_grace_s
+        )
         self.lines = {
             link.name: IssuerLine(
                 link, network, clock, rng, hsm, self.meters, self._from_issuer, partial(self._advised, link.name)
@@ -96,8 +98,8 @@ class Worker:
         }
         self.online = Online(config, journal, hsm, clock, self.meters, self.decisions, self.lines)
         self.pipeline = Pipeline(
-            config, journal, hsm, clock, rng, self.meters, self.events, self.decisions, self.online, self.lines,
-            nursery, self.name,
+            config, journal, hsm, clock, rng, self.meters, self.events, self.decisions, self.online, self.desk,
+            self.lines, nursery, self.name,
         )  # fmt: skip
         self.ports = {
             link.name: AcquirerPort(
@@ -154,6 +156,8 @@ class Worker:
         ours = {**self.lines, **{name: port for name, port in self.ports.items() if port.link.dials}}
         gauge("link_up", "Links signed on.", lambda: {n: x.connections.carries_traffic for n, x in ours.items()})
         gauge("connections", "Connections.", lambda: {n: len(x.sessions) for n, x in links.items()})
+        ends = {n: x.connections.certificate_ends_s for n, x in links.items() if x.connections.tls is not None}
+        gauge("certificate_ends_seconds", "Until our certificate ends.", lambda: {n: s() for n, s in ends.items()})
         gauge("advice_backlog", "Advices seen waiting.", lambda: {n: x.backlog for n, x in self.senders.items()})
         seen = self.senders
         gauge("saf_waiting", "Stored advices waiting.", lambda: {n: x.seen.waiting for n, x in seen.items()})
@@ -167,20 +171,20 @@ class Worker:
             sender.wake()
 
     def _from_issuer(self, line: IssuerLine, session: Session, message: Message, frame: bytes) -> None:
-        if self._draining or self._charging_back >= MAX_CHARGEBACKS:
+        if self._draining or self.issuer_requests.under_way >= MAX_UNDER_WAY:
             self.meters.count("unanswered", "draining" if self._draining else "overloaded")
             return
-        self._charging_back += 1
-        self._nursery.start_soon(self._charge_back, line, session, message, frame)
+        self.issuer_requests.under_way += 1
+        self._nursery.start_soon(self._serve_issuer, line, session, message, frame)
 
-    async def _charge_back(self, line: IssuerLine, session: Session, message: Message, frame: bytes) -> None:
+    async def _serve_issuer(self, line: IssuerLine, session: Session, message: Message, frame: bytes) -> None:
         try:
-            await self.chargebacks.serve(line, session, message, frame)
+            await self.issuer_requests.serve(line, session, message, frame)
         except Exception:
-            self.meters.count("failures", "chargebacks")
-            log.exception("chargeback_failed", link=line.name)
+            self.meters.count("failures", "issuer_requests")
+            log.exception("issuer_request_failed", link=line.name)
         finally:
-            self._charging_back -= 1
+            self.issuer_requests.under_way -= 1
 
     def key_exchange_hours(self, name: str) -> float:
         """After how many hours the keys of a link are renewed; 0: never by themselves."""
@@ -219,7 +223,7 @@ class Worker:
     @property
     def _busy(self) -> bool:
         waiting = any(port.gate.waiting for port in self.ports.values())
-        return bool(waiting or self.pipeline.in_flight or self._charging_back)
+        return bool(waiting or self.pipeline.in_flight or self.issuer_requests.under_way)
 
     async def drain(self) -> None:
         """Take no new work, finish what is in flight, within `drain_s`; then say goodbye on all connections.

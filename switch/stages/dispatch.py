@@ -22,8 +22,9 @@ from switch.links.session import Session
 from switch.pin_rules import pin_block_bytes
 from switch.stages.request import Decline, Request
 
-# Elements that go on to the issuer as they came. DE 2, 7, 11, 14, 35 and 52 have rules of their own.
-FORWARDED = (3, 4, 12, 13, 18, 22, 23, 25, 32, 33, 37, 41, 42, 43, 48, 49, 54, 55)
+# Elements that go on to the issuer as they came; those above 1000 are what 1993 has there and 1987 has not. DE 2, 7,
+# 11, 14, 35, 52 and 90 have rules of their own.
+FORWARDED = (3, 4, 12, 13, 18, 22, 23, 25, 32, 33, 37, 41, 42, 43, 48, 49, 54, 55, 1012, 1022)
 # Encodings of DE 2 that the HSM can fill in, with the pad of an odd number of digits. See `MacTemplate`.
 PAN_ENCODINGS = {
     ("ascii", ""): "ascii",
@@ -91,6 +92,8 @@ def issuer_message(
     elements = {number: given[number] for number in FORWARDED if number in given}
     elements[7] = de7(intent.created_at)
     elements[11] = network_stan(stored.intent_id)
+    if request.reference:
+        elements[90] = request.reference
     if dispatched is None:
         elements[2] = pan_of(request.message)
         for number in (14, 35):

@@ -15,7 +15,8 @@ from ledger.journal import StoredIntent
 from messages.errors import EncodeError
 from switch.errors import ExchangeLost, LinkUnavailable
 from switch.links.issuer_line import IssuerLine
-from switch.stages.answer import FROM_ISSUER
+from switch.stages.answer import FROM_ISSUER, PARTIAL
+from switch.stages.chip_answer import may_be_kept
 from switch.stages.dispatch import dispatch
 from switch.stages.identify import refusal
 from switch.stages.request import Decline, Request
@@ -70,4 +71,9 @@ async def forward(
     elements = answer.elements
     if len(elements.get(39, "")) != 2:
         return Lost("the issuer's answer has no DE 39")
-    return Answered({number: elements[number] for number in FROM_ISSUER if number in elements})
+    told = {number: elements[number] for number in FROM_ISSUER if number in elements}
+    if told[39] == PARTIAL and 4 in elements:
+        told[4] = elements[4]
+    if 55 in told and not may_be_kept(told[55]):
+        del told[55]  # the answer is stored, and card data is not
+    return Answered(told)

@@ -1,10 +1,10 @@
-"""Stage 4: the request as a durable intent, free of card data."""
+"""Stage 4: the request as a durable intent, free of card data; and whether a repeat is one."""
 
 from __future__ import annotations
 
 from datetime import timedelta
 
-from ledger.journal import Intent
+from ledger.journal import Intent, state
 from switch.stages.request import Request
 
 
@@ -44,4 +44,21 @@ def intent_of(request: Request, deadline_s: float) -> Intent:
         card_country=request.route.country if request.route is not None else "",
         final=request.final,
         original_key=request.original_key,
+        cashback_minor=request.cashback_minor,
+        local_time=request.local_time,
+        stated=state(request.stated) if request.stated else "",
+    )
+
+
+def same_request(stored: Intent, repeated: Intent) -> bool:
+    """Whether a repeat asks for what its key stands for."""
+    return (
+        stored.kind is repeated.kind
+        and stored.amount_minor == repeated.amount_minor
+        and stored.currency == repeated.currency
+        and (stored.fingerprint == repeated.fingerprint or not stored.fingerprint or not repeated.fingerprint)
+        and stored.original_key == repeated.original_key
+        and stored.final is repeated.final
+        and stored.cashback_minor == repeated.cashback_minor
+        and stored.stated == repeated.stated
     )

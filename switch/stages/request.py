@@ -14,6 +14,7 @@ from messages.message import Message
 if TYPE_CHECKING:
     from switch.links.session import Session
     from switch.links.settings import AcquirerLink
+    from switch.message_set import Way
     from switch.routing.choice import Taken
 
 
@@ -33,26 +34,36 @@ class Request:
 
     `message` and `frame` hold card data: they live as long as the request is served and go nowhere else.
     Stages fill in the rest: `screen` everything up to `original_key`, `identify` the card, `route` the issuer.
+
+    Attributes:
+        way: who decides about it.
+        stated: what is kept with the intent besides, free of card data.
+        reference: DE 90 for the issuer, which knows the original by other numbers; "" for none.
     """
 
     __slots__ = (
         "amount_minor",
         "arrived_at",
         "card",
+        "cashback_minor",
         "currency",
         "final",
         "frame",
         "key",
         "kind",
         "link",
+        "local_time",
         "message",
         "mti",
         "original_key",
+        "reference",
         "route",
         "session",
         "started",
+        "stated",
         "trace_id",
         "transmitted_at",
+        "way",
     )
 
     def __init__(
@@ -66,13 +77,18 @@ class Request:
         self.started = started
         self.mti = message.mti
         self.kind: Kind | None = None
+        self.way: Way | None = None
         self.trace_id = ""
         self.transmitted_at = arrived_at
         self.key = ""
         self.amount_minor = 0
+        self.cashback_minor = 0
         self.currency = ""
+        self.local_time = ""
         self.final = True
+        self.stated: dict[int, str] = {}
         self.original_key: str | None = None
+        self.reference = ""
         self.card = NOTHING_SCREENED
         self.route: Taken | None = None
 

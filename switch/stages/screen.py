@@ -7,40 +7,32 @@ is awaited, nothing is written.
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
+from datetime import datetime
 
 from ledger.journal import Kind
 from messages.card import pan_of
-from messages.errors import DecodeError, MoneyError
+from messages.errors import DecodeError
 from messages.exchange import acquirer_key, parse_original_data, transmission_time
 from messages.message import Message
-from messages.money import alpha_currency
 from messages.trace import is_trace_id, trace_id
 from switch.links.state import LinkState
+from switch.message_set import (
+    ABOUT_MONEY,
+    FROM_ACQUIRERS,
+    OF_A_DAY,
+    SERVED,
+    WITH_CARD,
+    Form,
+    Way,
+    form_of,
+    missing_element,
+)
+from switch.stages.amounts import amounts_of, stated_of
 from switch.stages.request import Decline, Request
 
 SIGNED_OFF, SUSPENDED = "signed_off", "suspended"
-# MTI without its repeat digit → what it is; where it is a table, DE 3's first two digits decide.
-# Source: ISO 8583:1987 4.1 and DE 3 (00 goods and services, 01 cash, 20 returns).
-KINDS: dict[str, Kind | dict[str, Kind]] = {
-    "0100": Kind.AUTHORIZATION,
-    "0200": {"00": Kind.PURCHASE, "01": Kind.PURCHASE, "20": Kind.REFUND},
-    "0220": Kind.CAPTURE,
-    "0400": Kind.REVERSAL,
-    "0420": Kind.REVERSAL,
-}
-CANONICAL: dict[str, str] = {
-    mti: canonical for canonical in KINDS for mti in (canonical, canonical[:3] + str(int(canonical[3]) + 1))
-}
-# What must be there besides the card and who sends it (DE 32 or DE 41). DE 42: the ledger must know whom it owes.
-MANDATORY: dict[Kind, tuple[int, ...]] = {
-    Kind.AUTHORIZATION: (3, 4, 7, 11, 42, 49),
-    Kind.PURCHASE: (3, 4, 7, 11, 42, 49),
-    Kind.REFUND: (3, 4, 7, 11, 42, 49),
-    Kind.CAPTURE: (4, 7, 11, 49, 90),
-    Kind.REVERSAL: (7, 11, 90),
-    Kind.CHARGEBACK: (4, 7, 11, 49, 90),
-}
-WITH_CARD = frozenset({Kind.AUTHORIZATION, Kind.PURCHASE, Kind.REFUND})
+KINDS = FROM_ACQUIRERS
 # States of a link in which it has no requests served. One that drains has those served that were there before.
 OUT_OF_SERVICE: dict[LinkState, Decline] = {
     LinkState.SIGNED_OFF: Decline("58", SIGNED_OFF),
@@ -50,10 +42,11 @@ OUT_OF_SERVICE: dict[LinkState, Decline] = {
 }
 # DE 60 of a capture: more will follow, or not.
 PARTIAL_CAPTURE = "P"
+LOCAL_DIGITS = 10
 
 
 def screen(request: Request, rng: random.Random) -> Decline | None:
-    """Fill in kind, key, amount, currency, trace id and the original's key.
+    """Fill in kind, way, key, amounts, trace id, the original's key and what is stated.
 
     Args:
         rng: makes a trace id where the message carries none.
@@ -61,21 +54,15 @@ def screen(request: Request, rng: random.Random) -> Decline | None:
     message, link = request.message, request.link
     elements = message.elements
     request.trace_id = given_trace_id(message, link.trace_element) or trace_id(rng.getrandbits)
-    mti = CANONICAL.get(message.mti)
+    mti = SERVED.get(message.mti)
     if mti is None:
         return Decline("12", "unknown_mti", f"MTI {message.mti} is not served")
     request.mti = mti
-    kind = KINDS[mti]
-    if isinstance(kind, dict):
-        processing_code = elements.get(3)
-        if processing_code is None:
-            return Decline("30", "element_missing", "DE 3 is missing")
-        found = kind.get(processing_code[:2])
-        if found is None:
-            return Decline("12", "processing_code", "DE 3: the transaction type is not served")
-        kind = found
-    request.kind = kind
-    return _missing(request, kind) or _read(request, kind)
+    form = form_of(mti, elements, FROM_ACQUIRERS)
+    if isinstance(form, Decline):
+        return form
+    request.kind, request.way = form.kind, form.way
+    return _missing(request, form) or _read(request, form)
 
 
 def given_trace_id(message: Message, trace_element: int | None) -> str:
@@ -87,23 +74,23 @@ def given_trace_id(message: Message, trace_element: int | None) -> str:
     return given if is_trace_id(given) else ""
 
 
-def _missing(request: Request, kind: Kind) -> Decline | None:
+def _missing(request: Request, form: Form) -> Decline | None:
     elements = request.message.elements
-    for number in MANDATORY[kind]:
-        if number not in elements:
-            return Decline("30", "element_missing", f"DE {number} is missing")
-    if 32 not in elements and 41 not in elements:
+    decline = missing_element(form, elements)
+    if decline is not None:
+        return decline
+    if 32 not in elements and 41 not in elements and form.kind in ABOUT_MONEY:
         return Decline("30", "element_missing", "DE 32 or DE 41 is needed")
-    if kind in WITH_CARD and not 12 <= len(pan_of(request.message)) <= 19:
+    if form.kind in WITH_CARD and not 12 <= len(pan_of(request.message)) <= 19:
         return Decline("30", "element_missing", "DE 2 or DE 35 with 12–19 digits is needed")
     return OUT_OF_SERVICE.get(request.session.state)
 
 
-def _read(request: Request, kind: Kind) -> Decline | None:
+def _read(request: Request, form: Form) -> Decline | None:
     elements = request.message.elements
     link = request.link.name
     try:
-        request.transmitted_at = transmission_time(elements[7], request.arrived_at)
+        transmitted_at = transmission_time(elements[7], request.arrived_at)
         original_key = None
         if 90 in elements:
             original = parse_original_data(elements[90])
@@ -111,27 +98,42 @@ def _read(request: Request, kind: Kind) -> Decline | None:
             original_key = acquirer_key(
                 link, original.mti, at, original.stan, original.acquirer_id, elements.get(41, "").rstrip()
             )
+        request.transmitted_at = transmitted_at
+        if form.way is Way.DESK and form.kind in OF_A_DAY:
+            opened = business_day(elements, request.arrived_at)
+            request.transmitted_at = opened if form.kind is Kind.CUT_OVER else transmitted_at
     except DecodeError as error:
         return Decline("30", "element_invalid", str(error))
     request.original_key = original_key
     request.key = acquirer_key(
-        link, request.mti, request.transmitted_at, elements[11], elements.get(32, ""), elements.get(41, "").rstrip()
+        link, request.mti, transmitted_at, elements[11], elements.get(32, ""), elements.get(41, "").rstrip()
     )
-    return read_money(request, kind)
-
-
-def read_money(request: Request, kind: Kind) -> Decline | None:
-    elements = request.message.elements
-    amount = elements.get(4, "0")
-    if not (amount.isascii() and amount.isdigit()):
-        return Decline("13", "amount", "DE 4: expected digits")
-    request.amount_minor = int(amount)
-    if request.amount_minor == 0 and kind is not Kind.REVERSAL:
-        return Decline("13", "amount", "DE 4: must be above zero")
-    if 49 in elements:
-        try:
-            request.currency = alpha_currency(elements[49])
-        except MoneyError:
-            return Decline("30", "currency", "DE 49: no currency of ISO 4217")
+    amounts = amounts_of(form, elements)
+    if isinstance(amounts, Decline):
+        return amounts
+    request.amount_minor, request.currency = amounts.amount_minor, amounts.currency
+    request.cashback_minor = amounts.cashback_minor
+    request.local_time = local_time(elements)
     request.final = elements.get(60, "F").strip() != PARTIAL_CAPTURE
+    if form.stated:
+        request.stated = stated_of(form, elements)
     return None
+
+
+def business_day(elements: Mapping[int, str], now: datetime) -> datetime:
+    """Midnight, UTC, of the business day in DE 15; where there is none, of the day in DE 7.
+
+    Raises:
+        DecodeError: path "DE 15": no such day.
+    """
+    text = elements.get(15, elements[7][:4])
+    try:
+        return transmission_time(f"{text}000000", now)
+    except DecodeError as error:
+        raise DecodeError("DE 15", None, "expected a day, MMDD") from error
+
+
+def local_time(elements: Mapping[int, str]) -> str:
+    """DE 13 and 12 as MMDDhhmmss; "" where they are not whole."""
+    text = elements.get(13, "") + elements.get(12, "")
+    return text if len(text) == LOCAL_DIGITS else ""

@@ -186,9 +186,16 @@ def test_situation(kind: Kind, of: Original | None, amount_minor: int, currency:
 
 def test_every_row_is_reached_by_a_case() -> None:
     reached = {(kind, expected) for kind, _, _, _, expected in CASES}
-    special = {(kind, S.EXPIRED) for kind in (Kind.CAPTURE, Kind.INCREMENT)}  # these three in the tests below
+    special = {(kind, S.EXPIRED) for kind in (Kind.CAPTURE, Kind.INCREMENT)}  # these in the tests below
     special |= {(REFUND, S.NEW), (Kind.REVERSAL, S.INCREMENT)}
+    special |= {(kind, S.REFUSED) for kind in (AUTH, PURCHASE, REFUND)}
     assert set(RULES) == reached | special
+
+
+@pytest.mark.parametrize("kind", [AUTH, PURCHASE, REFUND])
+def test_what_was_declined_elsewhere_is_noted_and_books_nothing(kind: Kind) -> None:
+    ruling = rule(kind, None, 10_000, "EUR", refused=True)
+    assert (ruling.response_code, ruling.event, ruling.reason) == ("00", None, "declined_elsewhere")
 
 
 def test_a_hold_expires() -> None:

@@ -1,0 +1,146 @@
+"""What the switch decides by itself: totals, cut-overs, texts, the negative list. No money moves.
+
+Intents of acquirers and of issuers go in, outcomes come out; the pipeline, `switch.issuer_requests` and recovery call
+it. Everything that a decision needs is in the intent, so any worker can take it up.
+
+Source: ISO 8583:1987 DE 66, 74–77, 86–89, 97 (reconciliation), DE 91 (file update code), DE 39.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+
+import structlog
+
+from ledger.journal import (
+    CARD_BLOCKED,
+    CARD_UNBLOCKED,
+    Decision,
+    Intent,
+    Journal,
+    JournalUnavailable,
+    Kind,
+    Outcome,
+    StoredIntent,
+    Totals,
+    stated_elements,
+)
+from messages.exchange import transmission_time
+from switch.decisions import Decisions
+from switch.errors import Undecided
+from switch.meters import Meters
+
+log = structlog.get_logger("switch.desk")
+
+NEGATIVE_LIST = "NEGATIVE"
+ADD, DELETE, INQUIRE = "1", "3", "5"  # DE 91
+IN_BALANCE, OUT_OF_BALANCE = "1", "2"  # DE 66
+DONE, NOT_SERVED, NOT_ON_LIST, UNREADABLE = "00", "12", "25", "30"
+
+Ruled = tuple[str, str, dict[int, str]]  # DE 39, reason, other elements of the answer
+
+
+class Desk:
+    """The desk of one worker."""
+
+    def __init__(self, journal: Journal, decisions: Decisions, meters: Meters) -> None:
+        self._journal = journal
+        self._decisions = decisions
+        self._meters = meters
+        self._rulings: dict[Kind, Callable[[Intent, Mapping[int, str]], Awaitable[Ruled]]] = {
+            Kind.RECONCILIATION: self._reconciled,
+            Kind.ADMINISTRATIVE: self._noted,
+            Kind.CUT_OVER: self._cut_over,
+            Kind.FILE_UPDATE: self._listed,
+        }
+
+    async def decide(self, stored: StoredIntent) -> Outcome:
+        """Decide, or follow the winner.
+
+        Raises:
+            Undecided: the journal is away.
+        """
+        intent = stored.intent
+        try:
+            code, reason, answer = await self._rulings[intent.kind](intent, stated_elements(intent))
+        except JournalUnavailable as error:
+            raise Undecided(approval=False) from error
+        return await self._decisions.decide(
+            stored,
+            Outcome(
+                intent_id=stored.intent_id,
+                decision=Decision.APPROVED if code == DONE else Decision.DECLINED,
+                response_code=code,
+                reason=reason,
+                answer=answer,
+            ),
+        )
+
+    async def _reconciled(self, intent: Intent, stated: Mapping[int, str]) -> Ruled:
+        """Whether their totals of a business day are ours; where not, ours."""
+        day = transmission_time(f"{stated[15]}000000", intent.created_at)
+        ours = (await self._journal.totals(intent.link, day)).get(intent.currency, Totals())
+        try:
+            agrees = agree(ours, stated)
+        except ValueError:
+            return UNREADABLE, "totals_unreadable", {}
+        if agrees:
+            return DONE, "in_balance", {66: IN_BALANCE}
+        self._meters.count("out_of_balance", intent.link)
+        log.warning("out_of_balance", link=intent.link, day=stated[15], currency=intent.currency, ours=ours)
+        return DONE, "out_of_balance", {66: OUT_OF_BALANCE, **totals_elements(ours)}
+
+    async def _noted(self, intent: Intent, stated: Mapping[int, str]) -> Ruled:
+        log.info("administrative_message", link=intent.link, trace_id=intent.trace_id)
+        return DONE, "noted", {}
+
+    async def _cut_over(self, intent: Intent, stated: Mapping[int, str]) -> Ruled:
+        """The journal reads business days off the outcomes of cut-overs."""
+        log.info("cut_over", link=intent.link, business_day=f"{intent.transmitted_at:%Y-%m-%d}")
+        return DONE, "cut_over", {}
+
+    async def _listed(self, intent: Intent, stated: Mapping[int, str]) -> Ruled:
+        """The negative list of an issuer; doing again what is done already is no mistake."""
+        action = stated[91].strip()
+        if stated[101].strip() != NEGATIVE_LIST or action not in (ADD, DELETE, INQUIRE):
+            return NOT_SERVED, "file_or_action_unknown", {}
+        if action == ADD:
+            return DONE, CARD_BLOCKED, {}
+        if action == DELETE:
+            return DONE, CARD_UNBLOCKED, {}
+        listed = await self._journal.blocked(intent.fingerprint, intent.issuer)
+        return (DONE, "card_on_list", {}) if listed else (NOT_ON_LIST, "card_not_on_list", {})
+
+
+def agree(ours: Totals, stated: Mapping[int, str]) -> bool:
+    """Whether stated totals come to what ours do.
+
+    What was approved here, but given up and reversed there, counts with its reversal on one side and not at all on the
+    other; so numbers and amounts are compared with reversals taken off.
+
+    Raises:
+        ValueError: no numbers.
+    """
+    theirs = {number: int(stated.get(number) or "0") for number in totals_elements(ours) if number != 97}
+    return (
+        theirs[76] - theirs[77] == ours.debits - ours.debit_reversals
+        and theirs[74] - theirs[75] == ours.credits - ours.credit_reversals
+        and theirs[88] - theirs[89] == ours.debits_minor - ours.debit_reversals_minor
+        and theirs[86] - theirs[87] == ours.credits_minor - ours.credit_reversals_minor
+    )
+
+
+def totals_elements(totals: Totals) -> dict[int, str]:
+    """DE 74–77, 86–89 and 97 of a day's totals."""
+    net = totals.net_minor
+    return {
+        74: f"{totals.credits:010d}",
+        75: f"{totals.credit_reversals:010d}",
+        76: f"{totals.debits:010d}",
+        77: f"{totals.debit_reversals:010d}",
+        86: f"{totals.credits_minor:016d}",
+        87: f"{totals.credit_reversals_minor:016d}",
+        88: f"{totals.debits_minor:016d}",
+        89: f"{totals.debit_reversals_minor:016d}",
+        97: f"{'C' if net < 0 else 'D'}{abs(net):016d}",
+    }

@@ -1,0 +1,174 @@
+"""What an issuer starts: chargebacks, its negative list, totals, texts and cut-overs.
+
+Issuer lines hand in messages whose MAC is verified; each becomes a durable intent, `switch.decisions` or `switch.desk`
+decides it, and the answer goes back. A chargeback is passed on to its acquirer as a stored advice.
+
+Source: ISO 8583:1987 4.1, origin 2 (issuer); DE 90 with DE 7 and DE 11 as the issuer received them.
+"""
+
+from __future__ import annotations
+
+import random
+from datetime import datetime, timedelta
+
+import structlog
+
+from hsm.commands import Hsm, HsmRefused, HsmUnavailable, Screen, Screened
+from ledger.journal import Begun, Intent, Journal, JournalUnavailable, Kind, Outcome, state
+from messages.errors import DecodeError
+from messages.exchange import acquirer_key, parse_original_data, transmission_time
+from messages.message import Message
+from messages.trace import trace_id as new_trace_id
+from switch.clock import Clock
+from switch.decisions import Decisions
+from switch.desk import Desk
+from switch.errors import Undecided
+from switch.links.issuer_line import IssuerLine
+from switch.links.session import Session
+from switch.message_set import FROM_ISSUERS, OF_A_DAY, SERVED_FROM_ISSUERS, Form, Way, form_of, missing_element
+from switch.meters import Meters
+from switch.stages.amounts import amounts_of, stated_of
+from switch.stages.answer import answer_message, told_by
+from switch.stages.identify import refusal
+from switch.stages.record import same_request
+from switch.stages.request import NOTHING_SCREENED, Decline
+from switch.stages.screen import business_day, given_trace_id
+
+log = structlog.get_logger("switch.issuer_requests")
+
+DEADLINE_S = 10.0
+MAX_UNDER_WAY = 200  # in a worker; more are left to their repeats
+
+
+class IssuerRequests:
+    """Serves what issuers start, in one worker.
+
+    Attributes:
+        under_way: how many are being served.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        hsm: Hsm,
+        decisions: Decisions,
+        desk: Desk,
+        clock: Clock,
+        meters: Meters,
+        rng: random.Random,
+    ) -> None:
+        self.under_way = 0
+        self._journal = journal
+        self._hsm = hsm
+        self._decisions = decisions
+        self._desk = desk
+        self._clock = clock
+        self._meters = meters
+        self._rng = rng
+
+    async def serve(self, line: IssuerLine, session: Session, message: Message, frame: bytes) -> None:
+        """Answer one message, or leave it to its repeat where the truth cannot be known now."""
+        trace_id = given_trace_id(message, line.trace_element) or new_trace_id(self._rng.getrandbits)
+        try:
+            told, reason = await self._told(line, message, trace_id)
+        except Undecided:
+            self._meters.count("unanswered", "journal")
+            return
+        except JournalUnavailable:
+            told, reason = {39: "96"}, "journal_unavailable"
+        log.info(
+            "issuer_request", link=line.name, mti=message.mti, trace_id=trace_id, stan=message.elements.get(11, ""),
+            response_code=told[39], reason=reason,
+        )  # fmt: skip
+        try:
+            answered = answer_message(message, told, line.trace_element, trace_id)
+            session.send(await session.mac.sealed(answered, trace_id), frame)
+        except (HsmRefused, HsmUnavailable):
+            self._meters.count("unanswered", "mac")  # it is booked; the issuer's repeat gets the stored answer
+
+    async def _told(self, line: IssuerLine, message: Message, trace_id: str) -> tuple[dict[int, str], str]:
+        """What the issuer is told, and why."""
+        mti = SERVED_FROM_ISSUERS.get(message.mti)
+        if mti is None:
+            self._meters.count("unexpected", line.name)
+            return {39: "12"}, "unknown_mti"
+        form = form_of(mti, message.elements, FROM_ISSUERS)
+        if isinstance(form, Decline):
+            return {39: form.response_code}, form.reason
+        missing = missing_element(form, message.elements)
+        if missing is not None:
+            return {39: missing.response_code}, missing.reason
+        card = await self._card(form, message, trace_id)
+        if isinstance(card, Decline):
+            return {39: card.response_code}, card.reason
+        intent = self._intent(line, mti, form, message, card, trace_id)
+        if isinstance(intent, Decline):
+            return {39: intent.response_code}, intent.reason
+        begun = await self._journal.begin(intent)
+        if not begun.fresh and not same_request(begun.stored.intent, intent):
+            return {39: "94"}, "key_reused"
+        outcome = await self._outcome(begun, form)
+        return told_by(outcome), outcome.reason
+
+    async def _outcome(self, begun: Begun, form: Form) -> Outcome:
+        if begun.outcome is not None:
+            return begun.outcome
+        if form.way is Way.DESK:
+            return await self._desk.decide(begun.stored)
+        return await self._decisions.change(begun.stored, begun.original)
+
+    async def _card(self, form: Form, message: Message, trace_id: str) -> Screened | Decline:
+        """The reference of the card that an entry of a list is about."""
+        if form.kind is not Kind.FILE_UPDATE:
+            return NOTHING_SCREENED
+        try:
+            return await self._hsm.screen(Screen(pan=message.elements[2], trace_id=trace_id))
+        except HsmRefused as refused:
+            return refusal(refused)
+        except HsmUnavailable:
+            return Decline("96", "hsm_unavailable")
+
+    def _intent(
+        self, line: IssuerLine, mti: str, form: Form, message: Message, card: Screened, trace_id: str
+    ) -> Intent | Decline:
+        elements = message.elements
+        now = self._clock.now()
+        amounts = amounts_of(form, elements)
+        if isinstance(amounts, Decline):
+            return amounts
+        try:
+            sent_at = transmission_time(elements[7], now)
+            day = business_day(elements, now) if form.kind in OF_A_DAY else sent_at
+            reference = _reference(line, elements[90], now) if form.kind is Kind.CHARGEBACK else None
+        except DecodeError as error:
+            return Decline("30", "element_invalid", str(error))
+        acquirer_id, terminal = elements.get(32, ""), elements.get(41, "").rstrip()
+        return Intent(
+            key=acquirer_key(line.name, message.mti, sent_at, elements[11], acquirer_id, terminal),
+            kind=form.kind,
+            link=line.name,
+            mti=mti,
+            processing_code=elements.get(3, ""),
+            transmitted_at=day if form.kind is Kind.CUT_OVER else sent_at,
+            created_at=now,
+            deadline_at=now + timedelta(seconds=DEADLINE_S),
+            trace_id=trace_id,
+            token=card.token,
+            fingerprint=card.fingerprint,
+            masked_pan=card.masked_pan,
+            amount_minor=amounts.amount_minor,
+            currency=amounts.currency,
+            acquirer_id=acquirer_id,
+            terminal=terminal,
+            rrn=elements.get(37, "").strip(),
+            stan=elements[11],
+            issuer=line.name,
+            stated=state(stated_of(form, elements)),
+            original_reference=reference,
+        )
+
+
+def _reference(line: IssuerLine, de90: str, now: datetime) -> tuple[str, datetime, str]:
+    """The payment that an issuer names: by the link, DE 7 and DE 11 of the message that it got."""
+    original = parse_original_data(de90)
+    return line.name, transmission_time(original.transmitted, now), original.stan

@@ -1,0 +1,83 @@
+"""What a message says about money, and what of it is kept: amounts, currency, cash-back, stated elements.
+
+A message's form and elements go in, `Amounts` or a `Decline` come out. Called by screening and for what issuers start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from ledger.journal import Kind
+from messages.errors import MoneyError
+from messages.mask import masked_text
+from messages.money import alpha_currency
+from switch.message_set import REPLACEMENT_DIGITS, VERIFY, WITH_CASH, Form
+from switch.stages.request import Decline
+
+# Parts of DE 54: account type 2, amount type 2, currency 3, sign 1, amount 12. Source: ISO 8583:1987 DE 54.
+PART, TYPE, CURRENCY, VALUE = 20, slice(2, 4), slice(4, 7), slice(8, 20)
+CASH_PART = "40"
+TEXT = 48
+# An administrative text may say anything, so it is kept up to so many characters and without long numbers.
+MAX_TEXT = 500
+
+
+class Amounts(msgspec.Struct, frozen=True, gc=False):
+    """`amount_minor` >= 0 in minor units of `currency` ("" where not said); `cashback_minor` is a part of it."""
+
+    amount_minor: int
+    currency: str
+    cashback_minor: int = 0
+
+
+def amounts_of(form: Form, elements: Mapping[int, str]) -> Amounts | Decline:
+    """DE 4, 49, 54 and 95 of a message."""
+    text = elements.get(95, "")[:REPLACEMENT_DIGITS] if form.in_part else elements.get(4, "0")
+    if not (text.isascii() and text.isdigit()):
+        return Decline("13", "amount", f"DE {95 if form.in_part else 4}: expected digits")
+    amount = int(text)
+    code = elements.get(3, "")[:2]
+    if form.kind is Kind.INQUIRY:
+        amount = 0
+    elif amount == 0 and not form.zero:
+        return Decline("13", "amount", "DE 4: must be above zero")
+    elif amount and code == VERIFY and form.kind is Kind.AUTHORIZATION:
+        return Decline("13", "amount", "DE 4: a verification has none")
+    currency = ""
+    if 49 in elements:
+        try:
+            currency = alpha_currency(elements[49])
+        except MoneyError:
+            return Decline("30", "currency", "DE 49: no currency of ISO 4217")
+    if code == WITH_CASH and 54 in elements:
+        return _with_cash(amount, currency, elements)
+    return Amounts(amount, currency)
+
+
+def _with_cash(amount_minor: int, currency: str, elements: Mapping[int, str]) -> Amounts | Decline:
+    text = elements[54]
+    cash = 0
+    for at in range(0, len(text), PART):
+        part = text[at : at + PART]
+        value = part[VALUE]
+        if len(value) != 12 or not (value.isascii() and value.isdigit()):
+            return Decline("30", "element_invalid", "DE 54: parts of 20 characters are expected")
+        if part[TYPE] == CASH_PART:
+            if part[CURRENCY] != elements.get(49):
+                return Decline("13", "amount", "DE 54: the cash is in another currency")
+            cash += int(value)
+    if cash > amount_minor:
+        return Decline("13", "amount", "DE 54: more cash than DE 4")
+    return Amounts(amount_minor, currency, cash)
+
+
+def stated_of(form: Form, elements: Mapping[int, str]) -> dict[int, str]:
+    """The elements that are kept with the intent, free of card data."""
+    if not form.stated:
+        return {}
+    kept = {number: elements[number] for number in form.stated if number in elements}
+    if TEXT in kept:
+        kept[TEXT] = masked_text(kept[TEXT][:MAX_TEXT])
+    return kept
