@@ -129,6 +129,22 @@ def parsed(text: str) -> Dialect:
     return parse_dialect(tomllib.loads(text))
 
 
+# Both bitmaps in each message, and nothing that says so.
+ALWAYS_TWO = """
+name = "always-two"
+secondary = "always"
+encoding = { mti = "ascii", bitmap = "hex", length = "ascii", n = "ascii", z = "ascii", text = "ascii", b = "binary" }
+[elements]
+2 = { format = "n..19" }
+3 = { format = "n 6" }
+48 = { format = "ans...99" }
+64 = { format = "b 64" }
+65 = { format = "n 1" }
+70 = { format = "n 3" }
+128 = { format = "b 64" }
+"""
+
+
 def third(name: str, tertiary: str, mti: str, bitmap: str) -> Dialect:
     """A dialect with three bitmaps."""
     return parsed(f'name = "{name}"' + _THIRD.format(tertiary=f'tertiary = "{tertiary}"', mti=mti, bitmap=bitmap))
@@ -141,6 +157,7 @@ DIALECTS: dict[str, Dialect] = {
     "ebcdic": parsed(EBCDIC),
     "beyond": parsed(BEYOND),
     "filled": parsed(FILLED),
+    "always-two": parsed(ALWAYS_TWO),
     "third": third("third", "contiguous", "ascii", "hex"),
     "third-ebcdic": third("third-ebcdic", "contiguous", "cp037", "ebcdic-hex"),
     "third-inside": third("third-inside", "element", "bcd", "binary"),

@@ -306,15 +306,20 @@ def test_a_third_bitmap_stands_behind_the_second_or_among_the_elements() -> None
         assert codec.compiled == (0 if dialect is INSIDE else 1, 1)
 
 
-@pytest.mark.parametrize("dialect", [THIRD, INSIDE, third("third-ebcdic", "contiguous", "cp037", "ebcdic-hex")])
+@pytest.mark.parametrize(
+    "dialect",
+    [THIRD, INSIDE, third("third-ebcdic", "contiguous", "cp037", "ebcdic-hex"), DIALECTS["always-two"]],
+    ids=lambda dialect: dialect.name,
+)
 @pytest.mark.parametrize("last", [3, 64, 66, 128, 150, 192])
 def test_offsets_know_all_three_bitmaps(dialect: Dialect, last: int) -> None:
     values = {3: "123456", 48: "free text", 64: "1" * 16, 66: "7", 128: "2" * 16, 150: "abcd", 192: "3" * 16}
-    message = Message("0100", {number: value for number, value in values.items() if number <= last})
+    known = {number: value for number, value in values.items() if number <= last and number in dialect.elements}
+    message = Message("0100", known)
     codec = Codec(dialect)
     data = codec.encode(message)
     for number, value in message.elements.items():
-        raw = value.encode("cp037") if dialect.elements[number].encoding == "cp037" else value.encode()
+        raw = bytes.fromhex(value) if dialect.elements[number].encoding == "binary" else value.encode()
         at = codec.offset(message, number)
         assert data[at : at + len(raw)] == raw
 
