@@ -21,6 +21,7 @@ from messages.message import Message
 from messages.mti import repeat_mti
 from simulators.errors import WireLost
 from simulators.issuer.actions import Action, Disconnect, Send
+from simulators.issuer.desk import ECHOED
 from simulators.issuer.line import Line, garbage
 from simulators.issuer.party import Party
 from simulators.issuer.scenario import LinkScenario
@@ -32,6 +33,7 @@ STARTED_TIMEOUT_S = 3.0
 STARTED_TRIES = 20  # of everything but chargebacks, which are sent until they are answered
 KEY_TIMEOUT_S = 2.0
 KEY_TRIES = 3
+BARE = frozenset({*ECHOED, 38, 39})  # of an answer, where its dialect has no room for the rest
 
 log = structlog.get_logger("simulators.issuer")
 
@@ -267,12 +269,8 @@ class IssuerServer:
     ) -> None:
         """Send an answer as its fault wants it; an honest one joins the batch's `answers`."""
         spoiled = action.spoiled if action.spoiled in ("wrong-mac", "missing-mac") else ""
-        try:
-            data = self._sealing.encode(action.message, spoiled=spoiled)
-            frame = self._framing.encode(data, answered)
-        except (EncodeError, FrameError) as error:
-            # Booked as it is: the peer hears nothing and asks again, or reverses.
-            log.error("inexpressible", issuer=self.issuer.name, mti=action.message.mti, error=str(error))
+        data, frame = self._expressed(action.message, spoiled, answered)
+        if not frame:
             return
         match action.spoiled:
             case "garbage":
@@ -290,6 +288,21 @@ class IssuerServer:
                 nursery.start_soon(self._send_later, line, frame, action.delay_s)
             case _:
                 answers.append(frame)
+
+    def _expressed(self, message: Message, spoiled: str, answered: bytes) -> tuple[bytes, bytes]:
+        """An answer as message and frame, without what there is no room for in dialect or frame; b"" where none goes.
+
+        It is booked as it is: a peer that hears nothing asks again, or reverses.
+        """
+        problem = ""
+        for said in (message, Message(message.mti, {n: v for n, v in message.elements.items() if n in BARE})):
+            try:
+                data = self._sealing.encode(said, spoiled=spoiled)
+                return data, self._framing.encode(data, answered)
+            except (EncodeError, FrameError) as error:
+                problem = problem or str(error)
+        log.error("inexpressible", issuer=self.issuer.name, mti=message.mti, error=problem)
+        return b"", b""
 
     def _received(self, message: Message, frame: bytes, now: datetime, violation: str) -> list[Action]:
         if problem := self._sealing.problem(message, frame):

@@ -79,7 +79,7 @@ DAY: dict[str, Message] = {
         "0520", {7: "0304050607", 11: "000094", 12: "050607", 13: "0304", 15: "0304", 32: "10001", 49: "978", **TOTALS}
     ),
 }
-# Totals have no place in the dialect of 2003 yet: docs/translation.md.
+# Totals of 1987 have no counterpart in 2003, whose totals are composites: `messages.translation`.
 WITHOUT_TOTALS = frozenset({"iso2003-ascii"})
 COMPARED = (2, 3, 4, 11, 37, 38, 39, 54, 55, 74, 76, 86, 88)
 

@@ -179,3 +179,22 @@ def test_dropped_connections_may_come_again() -> None:
             nursery.cancel_scope.cancel()
 
     assert played(script).closed_at == 0.0
+
+
+@pytest.mark.parametrize(("max_frame", "said"), [(8_192, {74, 76, 88, 97}), (150, set()), (44, None)])
+def test_what_there_is_no_room_for_is_left_out_of_an_answer(max_frame: int, said: set[int] | None) -> None:
+    """Totals that differ are answered with the right ones, where a frame can hold them."""
+
+    async def script(peer: Peer, server: IssuerServer) -> None:
+        server.issuer.receive(request(1, 500, "0200"), NOW)
+        asked = Message("0500", {7: "0304050607", 11: "000009", 15: "0304", 49: "978"})
+        peer.feed(FRAMES.encode(CODEC.encode(asked)))
+        await trio.sleep(1)
+
+    peer = played(script, max_frame=max_frame)
+    if said is None:
+        assert peer.messages == []
+    else:
+        [answer] = peer.messages
+        assert answer.elements[39] == "00"
+        assert set(answer.elements) & {74, 76, 88, 97} == said
