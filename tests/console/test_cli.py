@@ -7,13 +7,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from console import cli
 
 ROOT = Path(__file__).parents[2]
-MESSAGE = {
+MESSAGE: dict[str, Any] = {
     "mti": "0100",
     "elements": {
         "2": "4242424242424242",
