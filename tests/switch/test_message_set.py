@@ -1,0 +1,408 @@
+"""Each form of a message that the switch serves, on a whole switch in memory: its answer, its repeat, the books."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+import trio
+
+from ledger.journal import Decision, Kind
+from messages.message import Message
+from messages.mti import repeat_mti, response_mti
+from simulators.acquirer.core import Request
+from simulators.faults import FaultRule
+from simulators.issuer.accounts import AccountRule
+from switch.message_set import FROM_ACQUIRERS, FROM_ISSUERS, SERVED, SERVED_FROM_ISSUERS, Form, form_of
+from tests.simulation.agreement import differences
+from tests.simulation.world import World
+from tests.switch.desk import NOW, VISA, in_world, told
+
+TODAY = f"{NOW:%m%d}"
+Sample = Callable[[World], Awaitable[Request]]
+
+
+class Till:
+    """The acquirer `pos` of a world, with the clock filled in."""
+
+    def __init__(self, world: World) -> None:
+        self.client = world.clients["pos"]
+        self.shop = self.client.acquirer
+        self.now = world.clock.now
+
+    async def held(self, amount_minor: int = 5_000) -> Request:
+        return await self.client.perform(self.shop.authorization(VISA, amount_minor, "EUR", self.now()))
+
+    async def paid(self, amount_minor: int = 5_000) -> Request:
+        return await self.client.perform(self.shop.purchase(VISA, amount_minor, "EUR", self.now()))
+
+    async def done(self, request: Request) -> Request:
+        return await self.client.perform(request)
+
+
+async def _authorization(world: World) -> Request:
+    return await Till(world).held()
+
+
+async def _increment(world: World) -> Request:
+    till = Till(world)
+    return await till.done(till.shop.increment(await till.held(), VISA, 2_000, till.now()))
+
+
+async def _verification(world: World) -> Request:
+    till = Till(world)
+    request = till.shop.verification(VISA, "EUR", till.now())
+    request.message.elements[3] = "330000"
+    return await till.done(request)
+
+
+async def _inquiry(world: World) -> Request:
+    till = Till(world)
+    return await till.done(till.shop.inquiry(VISA, "EUR", till.now()))
+
+
+async def _financial_inquiry(world: World) -> Request:
+    till = Till(world)
+    request = till.shop.inquiry(VISA, "EUR", till.now())
+    return await till.done(till.shop.adopt(Message("0200", request.message.elements), "inquiry", till.now()))
+
+
+async def _hold_advice(world: World) -> Request:
+    till = Till(world)
+    return await till.done(till.shop.advice(VISA, 3_000, "EUR", till.now(), hold=True))
+
+
+async def _purchase(world: World) -> Request:
+    till = Till(world)
+    return await till.done(till.shop.purchase(VISA, 5_000, "EUR", till.now(), cashback_minor=2_000))
+
+
+async def _refund(world: World) -> Request:
+    till = Till(world)
+    return await till.done(till.shop.refund(VISA, 1_000, till.now(), await till.paid()))
+
+
+async def _refund_advice(world: World) -> Request:
+    till = Till(world)
+    paid = await till.paid()
+    made = till.shop.refund(VISA, 1_000, till.now(), paid)
+    del till.shop.requests[made.key]  # it is sent as an advice
+    message = Message("0220", {**made.message.elements, 39: "00"})
+    return await till.done(till.shop.adopt(message, "refund", till.now(), paid))
+
+
+async def _capture(world: World) -> Request:
+    till = Till(world)
+    return await till.done(till.shop.capture(await till.held(), 2_000, till.now(), final=False))
+
+
+async def _purchase_advice(world: World) -> Request:
+    till = Till(world)
+    return await till.done(till.shop.advice(VISA, 3_000, "EUR", till.now()))
+
+
+def _reversal(mti: str) -> Sample:
+    async def sample(world: World) -> Request:
+        till = Till(world)
+        return await till.done(till.shop.reversal(await till.held(), till.now(), advice=mti == "0420"))
+
+    return sample
+
+
+def _reduction(mti: str) -> Sample:
+    async def sample(world: World) -> Request:
+        till = Till(world)
+        return await till.done(till.shop.reduction(await till.held(), 2_000, till.now(), advice=mti == "0420"))
+
+    return sample
+
+
+def _reconciliation(mti: str) -> Sample:
+    async def sample(world: World) -> Request:
+        till = Till(world)
+        await till.paid()
+        return await till.done(till.shop.reconciliation("EUR", till.now(), day=TODAY, advice=mti == "0520"))
+
+    return sample
+
+
+def _text(mti: str) -> Sample:
+    async def sample(world: World) -> Request:
+        till = Till(world)
+        return await till.done(till.shop.administrative("printer is out of paper", till.now(), advice=mti == "0620"))
+
+    return sample
+
+
+def _cut_over(mti: str) -> Sample:
+    async def sample(world: World) -> Request:
+        till = Till(world)
+        request = till.shop.cut_over(TODAY, till.now())
+        if mti != request.message.mti:
+            request = till.shop.adopt(
+                Message(mti, till.shop.cut_over(TODAY, till.now()).message.elements), "cut-over", NOW
+            )
+        return await till.done(request)
+
+    return sample
+
+
+SAMPLES: dict[tuple[str, Kind, int], Sample] = {
+    ("0100", Kind.AUTHORIZATION, 0): _authorization,
+    ("0100", Kind.INCREMENT, 1): _increment,
+    ("0100", Kind.AUTHORIZATION, 2): _verification,
+    ("0100", Kind.INQUIRY, 3): _inquiry,
+    ("0120", Kind.AUTHORIZATION, 0): _hold_advice,
+    ("0200", Kind.PURCHASE, 0): _purchase,
+    ("0200", Kind.REFUND, 1): _refund,
+    ("0200", Kind.INQUIRY, 2): _financial_inquiry,
+    ("0220", Kind.REFUND, 0): _refund_advice,
+    ("0220", Kind.CAPTURE, 1): _capture,
+    ("0220", Kind.PURCHASE, 2): _purchase_advice,
+    **{(mti, Kind.REDUCTION, 0): _reduction(mti) for mti in ("0400", "0420")},
+    **{(mti, Kind.REVERSAL, 1): _reversal(mti) for mti in ("0400", "0420")},
+    **{(mti, Kind.RECONCILIATION, 0): _reconciliation(mti) for mti in ("0500", "0520")},
+    **{(mti, Kind.ADMINISTRATIVE, 0): _text(mti) for mti in ("0600", "0620")},
+    **{(mti, Kind.CUT_OVER, 0): _cut_over(mti) for mti in ("0800", "0820")},
+}
+
+
+def test_every_form_of_the_message_set_has_a_sample() -> None:
+    forms = {(mti, form.kind, place) for mti, rows in FROM_ACQUIRERS.items() for place, form in enumerate(rows)}
+    assert forms == set(SAMPLES)
+
+
+@pytest.mark.parametrize("key", SAMPLES, ids=lambda key: f"{key[0]}-{key[1]}-{key[2]}")
+def test_a_form_is_approved_once_and_answered_again_from_what_is_stored(key: tuple[str, Kind, int]) -> None:
+    mti, kind, place = key
+
+    async def script(world: World) -> None:
+        request = await SAMPLES[key](world)
+        message = request.message
+        assert message.mti == mti
+        form = form_of(mti, message.elements, FROM_ACQUIRERS)
+        assert form is FROM_ACQUIRERS[mti][place]
+        assert request.response_code in ("00", "85"), request.response_code
+        await trio.sleep(5.0)
+        before = (len(world.journal._intents), len(world.journal._outcomes), world.journal.postings())
+        stored = [i for i in world.journal._intents.values() if i.kind is kind and i.mti == mti]
+        assert len(stored) == 1
+        original = await told(world, message, "pos")
+        repeat = await told(world, Message(repeat_mti(mti), message.elements), "pos")
+        assert original is not None and repeat is not None
+        assert original.mti == repeat.mti == response_mti(mti)
+        macs = (64, 128)
+        assert _without(original, macs) == _without(repeat, macs)
+        assert original.elements[39] == request.response_code
+        await trio.sleep(5.0)
+        after = (len(world.journal._intents), len(world.journal._outcomes), world.journal.postings())
+        assert after == before, "a repeat books nothing"
+        assert differences(world) == []
+
+    in_world(script)
+
+
+def _without(message: Message, numbers: tuple[int, ...]) -> dict[int, str]:
+    return {number: value for number, value in message.elements.items() if number not in numbers}
+
+
+@pytest.mark.parametrize("key", SAMPLES, ids=lambda key: f"{key[0]}-{key[1]}-{key[2]}")
+def test_a_stored_answer_outlives_the_worker_that_gave_it(key: tuple[str, Kind, int]) -> None:
+    async def script(world: World) -> None:
+        request = await SAMPLES[key](world)
+        first = await told(world, request.message, "pos")
+        world.crash_worker(0)
+        await world.start_worker(0)
+        await trio.sleep(5.0)
+        again = await told(world, request.message, "pos")
+        assert first is not None and again is not None
+        assert first.elements == again.elements
+
+    in_world(script)
+
+
+def test_each_mandatory_element_is_asked_for_by_its_number() -> None:
+    for mti, forms in FROM_ACQUIRERS.items():
+        for form in forms:
+            assert {7, 11} <= set(form.mandatory), f"{mti} {form.name}: nothing to pair the answer by"
+    for mti, forms in FROM_ISSUERS.items():
+        for form in forms:
+            assert {7, 11} <= set(form.mandatory), f"{mti} {form.name}"
+
+
+def test_repeats_are_served_as_what_they_repeat() -> None:
+    for served in (SERVED, SERVED_FROM_ISSUERS):
+        for mti, original in served.items():
+            assert mti == original or mti == repeat_mti(original)
+
+
+# Partial approvals
+
+
+def test_a_partial_approval_is_booked_with_what_was_approved_and_the_rest_is_never_there() -> None:
+    async def script(world: World) -> None:
+        till = Till(world)
+        world.issuers["alpha"].issuer.accounts.set(AccountRule(pan=VISA.pan, balance_minor=3_000, partial=True))
+        held = await till.held(5_000)
+        assert held.response_code == "10"
+        assert held.held_minor == 3_000
+        over = await till.done(till.shop.capture(held, 3_001, till.now()))
+        assert over.response_code == "13"
+        await till.done(till.shop.capture(held, 3_000, till.now()))
+        await trio.sleep(5.0)
+        assert differences(world) == []
+
+    in_world(script)
+
+
+# Races and rules between messages
+
+
+def test_an_increment_grows_the_hold_and_its_reversal_shrinks_it_again() -> None:
+    async def script(world: World) -> None:
+        till = Till(world)
+        held = await till.held(5_000)
+        grown = await till.done(till.shop.increment(held, VISA, 2_000, till.now()))
+        assert held.held_minor == 7_000
+        await till.done(till.shop.reversal(grown, till.now()))
+        assert held.held_minor == 5_000
+        await trio.sleep(5.0)
+        assert differences(world) == []
+
+    in_world(script)
+
+
+def test_an_increment_that_the_issuer_approves_late_is_reversed_and_the_hold_stays() -> None:
+    rule = FaultRule(kind="late", name="late", amount_minor=2_000, delay_s=4.0, count=1)
+
+    async def script(world: World) -> None:
+        till = Till(world)
+        held = await till.held(5_000)
+        late = await till.done(till.shop.increment(held, VISA, 2_000, till.now()))
+        assert late.response_code != "00"
+        await trio.sleep(20.0)
+        assert held.held_minor == 5_000
+        assert world.counted("advices_sent", "alpha", "0420") == 1
+        assert differences(world) == []
+
+    in_world(script, faults={"alpha": (rule,)})
+
+
+def test_an_inquiry_that_nobody_answers_is_91_and_nothing_is_reversed() -> None:
+    rule = FaultRule(kind="silence", name="dead", mti=("0100",), count=1)
+
+    async def script(world: World) -> None:
+        till = Till(world)
+        inquiry = till.shop.inquiry(VISA, "EUR", till.now())
+        answer = await told(world, inquiry.message, "pos")
+        assert answer is not None and answer.elements[39] == "91"
+        await trio.sleep(10.0)
+        assert world.counted("advices_sent", "alpha", "0420") == 0
+
+    in_world(script, faults={"alpha": (rule,)})
+
+
+def test_an_advice_of_a_decline_is_noted_and_moves_no_money() -> None:
+    async def script(world: World) -> None:
+        till = Till(world)
+        made = till.shop.advice(VISA, 3_000, "EUR", till.now())
+        made.message.elements[39] = "05"
+        answer = await told(world, made.message, "pos")
+        assert answer is not None and answer.elements[39] == "00"
+        (outcome,) = world.journal._outcomes.values()
+        assert (outcome.decision, outcome.reason) == (Decision.APPROVED, "declined_elsewhere")
+        assert world.journal.postings() == []
+
+    in_world(script)
+
+
+# What issuers start
+
+
+async def _answer(world: World, message: Message) -> str:
+    return await world.issuers["alpha"].answer_of(message)
+
+
+async def _chargeback(world: World) -> str:
+    till = Till(world)
+    paid = await till.paid(2_500)
+    server = world.issuers["alpha"]
+    message = server.chargeback(server.issuer.entries.entries()[0].key, 1_000)
+    code = await _answer(world, message)
+    await trio.sleep(5.0)
+    assert paid.posted_minor == 1_500
+    return code
+
+
+async def _file_update(world: World) -> str:
+    return await _answer(world, world.issuers["alpha"].list_card(VISA.pan, "add"))
+
+
+async def _issuers_totals(world: World) -> str:
+    await Till(world).paid(2_500)
+    return await _answer(world, world.issuers["alpha"].reconcile(TODAY, "EUR"))
+
+
+async def _issuers_day(world: World) -> str:
+    return await _answer(world, world.issuers["alpha"].manage("cut-over", TODAY))
+
+
+def test_an_issuers_requests_are_served_and_durable() -> None:
+    async def script(world: World) -> None:
+        assert await _chargeback(world) == "00"
+        assert await _file_update(world) == "00"
+        assert await _issuers_day(world) == "00"
+        assert await _issuers_totals(world) == "00"
+        kinds = [intent.kind for intent in world.journal._intents.values() if intent.link == "alpha"]
+        assert kinds == [Kind.CHARGEBACK, Kind.FILE_UPDATE, Kind.CUT_OVER, Kind.RECONCILIATION]
+        assert all(number in world.journal._outcomes for number in world.journal._intents)
+        assert differences(world) == []
+
+    in_world(script)
+
+
+def test_the_negative_list_is_added_to_asked_and_taken_from() -> None:
+    async def script(world: World) -> None:
+        server = world.issuers["alpha"]
+        assert await _answer(world, server.list_card(VISA.pan, "inquire")) == "25"
+        assert await _answer(world, server.list_card(VISA.pan, "add")) == "00"
+        assert await _answer(world, server.list_card(VISA.pan, "add")) == "00", "twice is once"
+        assert await _answer(world, server.list_card(VISA.pan, "inquire")) == "00"
+        fingerprint = next(i.fingerprint for i in world.journal._intents.values() if i.kind is Kind.FILE_UPDATE)
+        assert await world.journal.blocked(fingerprint, "alpha")
+        assert not await world.journal.blocked(fingerprint, "beta"), "a list is its issuer's own"
+        assert await _answer(world, server.list_card(VISA.pan, "delete")) == "00"
+        assert not await world.journal.blocked(fingerprint, "alpha")
+
+    in_world(script)
+
+
+def test_totals_that_differ_are_told_with_ours() -> None:
+    async def script(world: World) -> None:
+        till = Till(world)
+        await till.paid(2_500)
+        request = till.shop.reconciliation("EUR", till.now(), day=TODAY)
+        right = await told(world, request.message, "pos")
+        wrong = till.shop.reconciliation("EUR", till.now(), day=TODAY)
+        wrong.message.elements[88] = f"{2_501:016d}"
+        answer = await told(world, wrong.message, "pos")
+        assert right is not None and answer is not None
+        assert (right.elements[39], right.elements[66]) == ("00", "1")
+        assert (answer.elements[39], answer.elements[66]) == ("00", "2")
+        assert int(answer.elements[88]) == 2_500
+
+    in_world(script)
+
+
+def test_forms_are_told_apart_by_what_they_have() -> None:
+    def found(mti: str, elements: dict[int, str]) -> Kind | str:
+        form = form_of(mti, elements, FROM_ACQUIRERS)
+        return form.kind if isinstance(form, Form) else form.reason
+
+    assert found("0400", {90: "0" * 42, 95: "0" * 42}) is Kind.REVERSAL, "nothing is left: all of it"
+    assert found("0400", {90: "0" * 42, 95: "000000000100" + "0" * 30}) is Kind.REDUCTION
+    assert found("0220", {3: "000000"}) is Kind.PURCHASE
+    assert found("0220", {90: "0" * 42}) is Kind.CAPTURE
+    assert found("0100", {3: "000000", 90: "0" * 42}) is Kind.INCREMENT
+    assert found("0200", {3: "990000"}) == "processing_code"
+    assert found("0200", {}) == "element_missing"
