@@ -170,7 +170,8 @@ class MemoryJournal:
         for intent_id in reversed(self._outcomes):  # in the order of their decision
             intent, outcome = self._intents[intent_id], self._outcomes[intent_id]
             told = intent.kind is Kind.FILE_UPDATE and (intent.fingerprint, intent.issuer) == (fingerprint, issuer)
-            if told and outcome.reason in (CARD_BLOCKED, CARD_UNBLOCKED):
+            done = outcome.decision is Decision.APPROVED and outcome.reason in (CARD_BLOCKED, CARD_UNBLOCKED)
+            if told and done:
                 return outcome.reason == CARD_BLOCKED
         return False
 
