@@ -346,3 +346,13 @@ def _measure(original: Original, amount_minor: int, currency: str, left_minor: i
     if amount_minor <= 0:
         return Situation.ZERO
     return Situation.TOO_MUCH if amount_minor > left_minor else None
+
+
+def rules_table(kind: Kind) -> str:
+    """The rows of `RULES` for a kind in Markdown."""
+    lines = ["| the original | DE 39 | reason | books |", "|---|---|---|---|"]
+    for (of, stands), ruling in RULES.items():
+        if of is kind:
+            booked = "ends the original" if ruling.close_original else f"{ruling.event or '–'}"
+            lines.append(f"| {stands.replace('_', ' ')} | {ruling.response_code} | `{ruling.reason}` | {booked} |")
+    return "\n".join(lines)

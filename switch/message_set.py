@@ -269,3 +269,25 @@ REPLACEMENT_DIGITS = 12  # of DE 95: the amount of the transaction that is left.
 def leaves_something(elements: Mapping[int, str]) -> bool:
     """Whether DE 95 leaves something of a transaction; one of zeros reverses all of it."""
     return bool(elements.get(95, "")[:REPLACEMENT_DIGITS].strip("0 "))
+
+
+def forms_table(forms: Mapping[str, tuple[Form, ...]]) -> str:
+    """`FROM_ACQUIRERS` or `FROM_ISSUERS` in Markdown: a row a form, those of types with the same forms in one."""
+    types: dict[tuple[Form, ...], list[str]] = {}
+    for mti, rows in forms.items():
+        types.setdefault(rows, []).append(mti)
+    lines = ["| type | DE 3 | what it is | must have, DE | decided by |", "|---|---|---|---|---|"]
+    for rows, names in types.items():
+        for form in rows:
+            codes = ", ".join(f"{code}…" for code in form.codes)
+            needed = ", ".join(str(number) for number in form.mandatory)
+            lines.append(f"| {', '.join(names)} | {codes} | {form.name} | {needed} | {_DECIDED_BY[form.way]} |")
+    return "\n".join(lines)
+
+
+_DECIDED_BY = {
+    Way.ASK: "its issuer",
+    Way.NOTE: "whoever sends it; the issuer gets it as a stored advice",
+    Way.CHANGE: "the books; who must know gets a stored advice",
+    Way.DESK: "the switch",
+}

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 import trio
 
 from ledger.journal import Decision, Kind
+from ledger.lifecycle import HOLD_LIFETIME, rules_table
 from messages.message import Message
 from messages.mti import repeat_mti, response_mti
 from simulators.acquirer.core import Request
 from simulators.faults import FaultRule
 from simulators.issuer.accounts import AccountRule
-from switch.message_set import FROM_ACQUIRERS, FROM_ISSUERS, SERVED, SERVED_FROM_ISSUERS, Form, form_of
+from switch.message_set import FROM_ACQUIRERS, FROM_ISSUERS, SERVED, SERVED_FROM_ISSUERS, Form, form_of, forms_table
 from tests.simulation.agreement import differences
 from tests.simulation.world import World
 from tests.switch.desk import NOW, VISA, in_world, told
@@ -406,3 +408,12 @@ def test_forms_are_told_apart_by_what_they_have() -> None:
     assert found("0100", {3: "000000", 90: "0" * 42}) is Kind.INCREMENT
     assert found("0200", {3: "990000"}) == "processing_code"
     assert found("0200", {}) == "element_missing"
+
+
+def test_the_page_shows_the_tables() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "messages.md").read_text("utf-8")
+    assert forms_table(FROM_ACQUIRERS) in page
+    assert forms_table(FROM_ISSUERS) in page
+    shown = (Kind.CAPTURE, Kind.INCREMENT, Kind.REFUND, Kind.REVERSAL, Kind.REDUCTION, Kind.CHARGEBACK)
+    assert all(rules_table(kind) in page for kind in shown)
+    assert f"grow for {HOLD_LIFETIME.days} days" in page
