@@ -202,7 +202,7 @@ def from_canonical(message: Message, dialect: Dialect, now: Callable[[], datetim
     """
     version, known = dialect.version, dialect.elements
     same, writers, dropped = SAME[version], WRITERS[version], DROPPED[version]
-    writing = Writing(message.mti, version, dialect.identification == "local", message.elements, now)
+    writing = Writing(message.mti, version, dialect.identification == "local", message.elements, now, known)
     put, given = writing.put, message.elements
     later = []
     for number, value in given.items():

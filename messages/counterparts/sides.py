@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
+from messages.dialect import Element
 from messages.errors import DecodeError, EncodeError
 from messages.exchange import transmission_time
+from messages.formats import problem
 
 CARRIED = 1000  # what a later version says beyond 1987 stands under this and its number
 
@@ -39,18 +41,28 @@ class Writing:
     Args:
         mti: canonical.
         given: its elements. put: those of the later version, filled by writers.
+        known: elements of the dialect.
     """
 
     def __init__(
-        self, mti: str, version: str, local: bool, given: Mapping[int, str], now: Callable[[], datetime]
+        self,
+        mti: str,
+        version: str,
+        local: bool,
+        given: Mapping[int, str],
+        now: Callable[[], datetime],
+        known: Mapping[int, Element],
     ) -> None:
+        self.known = known
         self.mti, self.version, self.local, self.given, self.now = mti, version, local, given, now
         self.put: dict[int, str] = {}
         self.year_digits = 2 if version == "1993" else 4
 
     def kept(self, number: int) -> str:
-        """What a peer of the same version has said; "" where there is nothing."""
-        return self.given.get(CARRIED + number, "")
+        """What a peer of the same version has said; "" where there is nothing, or another version's."""
+        value = self.given.get(CARRIED + number, "")
+        element = self.known.get(number)
+        return value if value and element is not None and problem(element, value) is None else ""
 
     def dated(self, path: str, month_day_time: str) -> str:
         """MMDDhhmmss with a year before it: the one nearest to now.

@@ -11,8 +11,8 @@ from messages.message import Message
 from messages.mti import response_mti
 
 # Elements that an answer carries back unchanged where the request had them.
-# Source: ISO 8583:1987 table 4, ISO 8583:1993 table 3, "mandatory echo"; 1012 is DE 12 of 1993.
-ECHOED = (2, 3, 4, 7, 11, 12, 13, 15, 32, 33, 37, 41, 42, 49, 70, 90, 1012)
+# Source: ISO 8583:1987 table 4, ISO 8583:1993 table 3, "mandatory echo"; 1011, 1012: DE 11 and 12 of later versions.
+ECHOED = (2, 3, 4, 7, 11, 12, 13, 15, 32, 33, 37, 41, 42, 49, 70, 90, 1011, 1012)
 # Elements of an issuer's answer that the acquirer gets; the rest is between the issuer and us.
 FROM_ISSUER = (38, 39, 54, 55)
 PARTIAL = "10"  # DE 39: approved, but less than was asked for; DE 4 has how much
