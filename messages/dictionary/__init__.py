@@ -26,6 +26,8 @@ _DESCRIBE: dict[str, Callable[[int, str], str]] = {
     "2003": iso2003.describe,
 }
 
+_PROCESSING_CODE = 3
+
 
 def describe(version: str, number: int, value: str) -> str:
     """What the value of an element means, "" where it speaks for itself or is out of shape; never repeats the value.
@@ -35,6 +37,8 @@ def describe(version: str, number: int, value: str) -> str:
         number: data element, as that version numbers it.
         value: as in a `Message`.
     """
+    if number == _PROCESSING_CODE:  # one list of codes in all versions
+        version = "1987"
     return _DESCRIBE[version](number, value)
 
 

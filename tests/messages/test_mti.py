@@ -5,7 +5,17 @@ from __future__ import annotations
 import pytest
 
 from messages.errors import DecodeError
-from messages.mti import Mti, canonical_mti, describe_mti, is_repeat, is_response, parse_mti, repeat_mti, response_mti
+from messages.mti import (
+    Mti,
+    canonical_mti,
+    describe_mti,
+    in_version,
+    is_repeat,
+    is_response,
+    parse_mti,
+    repeat_mti,
+    response_mti,
+)
 
 
 @pytest.mark.parametrize(
@@ -64,3 +74,28 @@ def test_in_words() -> None:
     assert str(parse_mti("0422")) == "0422"
     assert describe_mti("0100") == "authorization request, acquirer (1987)"
     assert describe_mti("1432") == "reversal or chargeback advice response, issuer (1993)"
+
+
+COUNTERPARTS = {
+    "0100": ("1100", "2100"),
+    "0201": ("1201", "2201"),
+    "0302": ("1304", "2304"),
+    "0422": ("1422", "2422"),
+    "0432": ("1432", "2432"),
+    "0520": ("1520", "2520"),
+    "0600": ("1604", "2604"),
+    "0620": ("1624", "2624"),
+    "0640": ("1644", "2644"),
+    "0810": ("1814", "2814"),
+    "0801": ("1805", "2805"),
+}
+
+
+@pytest.mark.parametrize("mti", sorted(COUNTERPARTS))
+def test_each_indicator_has_one_counterpart_a_version(mti: str) -> None:
+    later = dict(zip(("1993", "2003"), COUNTERPARTS[mti], strict=True))
+    for version, counterpart in later.items():
+        assert in_version(mti, version) == counterpart
+        assert in_version(counterpart, "1987") == mti
+        assert in_version(counterpart, version) == counterpart
+        assert in_version(later["1993"], version) == counterpart
