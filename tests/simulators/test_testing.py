@@ -130,6 +130,9 @@ def test_a_network_has_issuers_behind_it_that_go_away() -> None:
         assert acquirer.purchase("378282246310005", 1).response_code == "15"
         network.set_available("b5", False)
         assert [acquirer.purchase(second, amount).response_code for amount in (100, 101)] == ["00", "91"]
+        elements = {2: second, 3: "000000", 4: "000000000009", 32: "10001", 41: "TERM0001", 49: "978"}
+        unknown = acquirer.send("0100", {**elements, 90: "0100" + "9" * 38})
+        assert unknown.response_code == "12", "there is no hold that could grow"
         assert differences(acquirer.book(), network.book()) == []
         assert {(line.issuer, line.net_minor) for line in network.settlement()} == {("a4", 400), ("b5", 100)}
         with pytest.raises(SimulatorError, match="no issuer 'c'"):
