@@ -119,7 +119,7 @@ def place() -> Iterator[Place]:
     config = replace(
         config,
         acquirer=(*config.acquirer, acquirer),
-        issuer=(replace(alpha, listen=alpha.address, address="", echo_s=2.0), *others),
+        issuer=(replace(alpha, listen=alpha.address, address="", echo_s=2.0, deadline_s=5.0), *others),
     )
     try:
         with System.start(config, state, ports="free", longest_pause_s=0.5) as system:
@@ -190,7 +190,7 @@ def test_new_certificates_are_taken_without_a_dropped_connection(place: Place) -
 
 
 def test_a_worker_that_is_told_to_stop_answers_what_it_has(place: Place) -> None:
-    ask(place.system.control_socket("alpha"), "fault", rule={"kind": "delay", "delay_s": 0.5, "count": 30})
+    ask(place.system.control_socket("alpha"), "fault", rule={"kind": "delay", "delay_s": 2.0, "count": 30})
     pid = place.system.pid("switch-0")
     with place.connection() as line:
         for _ in range(30):

@@ -137,6 +137,12 @@ def test_a_worker_is_ready_while_one_issuer_is_left(shop: Shop) -> None:
         assert httpx.get(url, trust_env=False, timeout=10).status_code == 200
     shop.system.wait_child("issuer-beta", other_than=pid)
     shop.until_approved(Card("5555555555554444"), 1_502)
+    # Of both workers: the next test pays through whichever has the gateway's connection.
+    deadline = time.monotonic() + 20
+    up = ("cardswitch_link_up", frozenset({("link", "beta")}))
+    while samples(shop.system).get(up) != shop.system.config.switch.workers:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def test_series_by_link_stage_and_reason_grow_with_traffic(shop: Shop, merchant: Merchant) -> None:
