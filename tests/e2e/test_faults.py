@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
+import urllib.request
 
 import pytest
 
 from console.process_table import descendants
 from messages.message import Message
+from messages.mti import repeat_mti
 from simulators.acquirer import Card
+from simulators.acquirer.book import Request
 from tests.e2e.shop import Shop
 from tests.e2e.terminal import utcnow
 
@@ -44,6 +48,79 @@ def test_a_repeat_on_another_connection_and_worker_waits_for_the_outcome(shop: S
     assert shop.pos.answer_of(request).elements[39] == "00"
     assert shop.standing(request) == (0, 2_101)
     shop.agree()
+
+
+def answer_bytes(shop: Shop, request: Request, *, repeated: bool = False) -> bytes:
+    """What the switch sends for a request, as bytes; told to the acquirer, too."""
+    mti = repeat_mti(request.message.mti) if repeated else request.message.mti
+    shop.pos.send(Message(mti, request.message.elements))
+    data = shop.pos.receive_raw()
+    shop.pos.acquirer.receive(shop.pos.acquirer.decode(data), utcnow())
+    return data
+
+
+def test_the_stored_answer_outlives_all_workers_and_each_of_them_gives_it(shop: Shop) -> None:
+    paid = shop.pos.acquirer.purchase(VISA, 2_110, "EUR", utcnow())
+    held = shop.pos.acquirer.authorization(MASTERCARD, 2_111, "EUR", utcnow())
+    first = [answer_bytes(shop, paid), answer_bytes(shop, held)]
+    back = shop.pos.acquirer.reversal(held, utcnow(), advice=True)
+    first.append(answer_bytes(shop, back))
+    workers = [f"switch-{number}" for number in range(shop.system.config.switch.workers)]
+    dead = {name: shop.system.pid(name) for name in workers}
+    for pid in dead.values():
+        os.kill(pid, signal.SIGKILL)
+    for name, pid in dead.items():
+        shop.system.wait_child(name, other_than=pid)
+    for stopped in workers:  # the other one answers; none has anything in memory
+        pid = shop.system.pid(stopped)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            again = None
+            while again is None:  # the kernel may give a new connection to the one that sleeps
+                shop.pos.reconnect()
+                shop.pos.timeout_s = 1.0
+                try:
+                    again = [answer_bytes(shop, request, repeated=True) for request in (paid, held, back)]
+                except (TimeoutError, ConnectionError):
+                    continue
+        finally:
+            shop.pos.timeout_s = 10.0
+            os.kill(pid, signal.SIGCONT)
+        assert again == first
+    assert [shop.standing(request) for request in (paid, held)] == [(0, 2_110), (0, 0)]
+    shop.agree(timeout_s=20)
+
+
+def sent(shop: Shop, mti: str) -> int:
+    """How many stored advices of this type all workers have sent to alpha."""
+    total = 0
+    for name, url in shop.system.addresses().items():
+        if name.startswith("metrics"):
+            with urllib.request.urlopen(url, timeout=5) as page:
+                lines = page.read().decode().splitlines()
+            total += sum(
+                int(float(line.rsplit(" ", 1)[1]))
+                for line in lines
+                if "advices_sent" in line and '"alpha"' in line and f'"{mti}"' in line
+            )
+    return total
+
+
+def test_the_reversal_is_stored_before_the_answer_leaves_and_repeated_as_0421(shop: Shop) -> None:
+    before = sent(shop, "0420"), sent(shop, "0421")
+    for mti in ("0200", "0420"):
+        shop.fault("alpha", kind="silence", name=f"dead {mti}", mti=[mti], amount_minor=2_210, count=1, booked=False)
+    request, answer = shop.pos.buy(VISA, 2_210)
+    assert answer.elements[39] == "91"
+    advices = shop.sql(
+        """SELECT a.mti, a.link FROM ledger.intents i JOIN ledger.outcomes o ON o.intent_id = i.id
+             JOIN ledger.advices a ON a.intent_id = o.intent_id WHERE i.key = $1""",
+        request.key,
+    )
+    assert advices == [{"mti": "0420", "link": "alpha"}], "it was there when the answer came"
+    shop.agree(timeout_s=20)
+    assert shop.acknowledgements(request) == ["00"]
+    assert (sent(shop, "0420"), sent(shop, "0421")) == (before[0] + 1, before[1] + 1)
 
 
 def test_a_silent_issuer_is_answered_for_and_reversed_until_it_acknowledges(shop: Shop) -> None:
@@ -110,6 +187,40 @@ def test_bytes_that_are_no_message_do_not_cost_the_link(shop: Shop) -> None:
     shop.pos.send_raw(whole[:60])  # header and DE 2, then cut off
     _, answer = shop.pos.buy(VISA, 2_701)
     assert answer.elements[39] == "00"
+    shop.agree()
+
+
+def undecodable(shop: Shop) -> list[dict[str, object]]:
+    """The error events of both workers about bytes that are no message."""
+    lines: list[dict[str, object]] = []
+    for number in range(shop.system.config.switch.workers):
+        text = (shop.system.config.log_path / f"switch-{number}.jsonl").read_text()
+        lines += [json.loads(line) for line in text.splitlines() if '"undecodable"' in line]
+    return lines
+
+
+def test_bytes_that_are_no_message_are_told_without_a_card_number_and_answered_where_a_header_was(shop: Shop) -> None:
+    before = len(undecodable(shop))
+    request = shop.stranger().purchase(VISA, 2_710, "EUR", utcnow())
+    whole = shop.pos.acquirer.encode(request.message)
+    spoiled = whole.replace(request.message.elements[49].encode(), b"9\xff9", 1)  # what comes after DE 7 and DE 11
+    assert spoiled != whole
+    shop.pos.send_raw(spoiled)
+    answer = shop.pos.acquirer.codec.decode(shop.pos.receive_raw())
+    assert (answer.mti, answer.elements[39]) == ("0210", "30")
+    assert answer.elements[11] == request.message.elements[11]
+    shop.pos.send_raw(b"4242424242424242=30121011234567890000")
+    assert shop.pos.buy(VISA, 2_711)[1].elements[39] == "00", "the connection stays"
+    deadline = time.monotonic() + 5
+    while len(events := undecodable(shop)[before:]) < 2:
+        assert time.monotonic() < deadline, "there is no event"
+        time.sleep(0.1)
+    assert len(events) == 2
+    for event in events:
+        assert event["link"] == "pos" and event["dump"] and event["error"]
+        text = json.dumps(event)
+        assert VISA.pan not in text and VISA.pan.encode().hex() not in text and "424242" not in text
+    assert shop.entries(request) == []
     shop.agree()
 
 
