@@ -116,7 +116,7 @@ def masked_hex_dump(data: bytes, limit: int = 512) -> str:
 
     Nothing in unknown bytes is proven harmless, the bitmap included: where the type is wrong, the bytes
     behind it may be a card number. So only a valid message type is shown; of all else only the class of
-    each byte: 9 a digit, a a letter, . other printable, x the rest (BCD and binary data).
+    each byte: n a digit, a a letter, . other printable, x the rest (BCD and binary data).
 
     Args:
         data: anything.
@@ -142,7 +142,7 @@ def _known_mti(data: bytes) -> str:
 
 def _class(byte: int) -> str:
     if 0x30 <= byte <= 0x39:
-        return "9"
+        return "n"  # not a digit: a log masks long runs of those
     if 0x41 <= byte <= 0x5A or 0x61 <= byte <= 0x7A:
         return "a"
     return "." if 0x20 <= byte < 0x7F else "x"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import time
 import urllib.request
@@ -143,6 +144,26 @@ def test_a_late_approval_is_reversed_once(shop: Shop) -> None:
     assert shop.acknowledgements(request) == ["00"]
 
 
+def test_what_the_death_of_all_workers_leaves_without_an_outcome_is_reversed_at_its_issuer(shop: Shop) -> None:
+    shop.fault("alpha", kind="delay", name="slow", amount_minor=2_310, delay_s=0.9, count=1)
+    request = shop.pos.acquirer.purchase(VISA, 2_310, "EUR", utcnow())
+    dead = {name: shop.system.pid(name) for name in ("switch-0", "switch-1")}
+    shop.pos.send(request.message)
+    open_intents = "SELECT i.id FROM ledger.intents i LEFT JOIN ledger.outcomes o ON o.intent_id = i.id"
+    while not shop.sql(f"{open_intents} WHERE i.key = $1 AND o.intent_id IS NULL", request.key):
+        time.sleep(0.02)
+    time.sleep(0.3)  # the issuer has it, and thinks
+    for pid in dead.values():
+        os.kill(pid, signal.SIGKILL)
+    for name, pid in dead.items():
+        shop.system.wait_child(name, other_than=pid)
+    shop.pos.reconnect()
+    assert shop.pos.repeat(request).elements[39] != "00"
+    shop.agree(timeout_s=20)
+    assert shop.acknowledgements(request) == ["00"]
+    assert shop.standing(request) == (0, 0)
+
+
 def test_an_issuer_that_is_down_is_declined_at_once_and_comes_back(shop: Shop) -> None:
     pid = shop.system.pid("issuer-beta")
     os.kill(pid, signal.SIGKILL)
@@ -217,7 +238,10 @@ def test_bytes_that_are_no_message_are_told_without_a_card_number_and_answered_w
         time.sleep(0.1)
     assert len(events) == 2
     for event in events:
-        assert event["link"] == "pos" and event["dump"] and event["error"]
+        assert event["link"] == "pos" and event["error"]
+        assert re.match(r"\d+ bytes(, MTI 0200)?\n0000  [na.x ]+", str(event["dump"])), (
+            "the class of each byte, no more"
+        )
         text = json.dumps(event)
         assert VISA.pan not in text and VISA.pan.encode().hex() not in text and "424242" not in text
     assert shop.entries(request) == []

@@ -235,6 +235,29 @@ def test_a_chargeback_reaches_an_acquirer_of_another_version(shop: Shop, west: S
     at.agree()
 
 
+@pytest.mark.parametrize("side", [0, 1], ids=["87 to 93", "93 to 87"])
+def test_a_silent_issuer_of_another_version_is_reversed(shop: Shop, west: Shop, side: int) -> None:
+    at, card = either(shop, west)[side]
+    at.fault(("alpha", "beta")[side], kind="silence", amount_minor=2_600, count=1)
+    request, answer = at.pos.buy(card, 2_600)
+    assert answer.elements[39] == "91"
+    at.agree(timeout_s=20)
+    assert at.acknowledgements(request) == ["00"]
+    assert at.standing(request) == (0, 0)
+
+
+def test_an_acquirer_of_1993_hears_904_for_what_cannot_be_read(west: Shop) -> None:
+    request = west.stranger().purchase(MASTERCARD, 2_700, "EUR", utcnow())
+    whole = west.pos.acquirer.codec.encode(request.message)
+    west.pos.send_raw(whole[:-4])
+    data = west.pos.receive_raw()
+    assert data[:4] == b"1210" and b"904" in data
+    assert west.pos.acquirer.codec.decode(data).elements[39] == "30"
+    assert west.pos.buy(MASTERCARD, 2_701)[1].elements[39] == "00", "the connection stays"
+    assert west.entries(request) == []
+    west.agree()
+
+
 # The message set
 
 

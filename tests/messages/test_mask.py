@@ -184,7 +184,7 @@ def test_a_dump_is_bounded() -> None:
     dump = masked_hex_dump(b"A1. \x00" * 1000, limit=64)
     assert dump.splitlines() == [
         "5000 bytes",
-        "0000  a9..xa9. .xa9..xa 9..xa9.. xa9..xa9",
-        "0020  ..xa9..x a9..xa9. .xa9..xa 9..xa9..",
+        "0000  an..xan. .xan..xa n..xan.. xan..xan",
+        "0020  ..xan..x an..xan. .xan..xa n..xan..",
         "… 4936 more",
     ]
