@@ -321,7 +321,7 @@ def test_an_alternate_is_asked_while_an_issuer_is_signed_off(shop: Shop) -> None
     shop.command("link", "sign-off", "beta", "--json")
     try:
         request, answer = shop.pos.buy(EITHER, 3_001)
-        assert answer.elements[39] == "00"
+        assert answer.elements[39] == "00" and answer.elements[38].isdigit(), "alpha itself, no stand-in for it"
         assert shop.standing(request) == (0, 3_001)
         assert shop.pos.buy(MASTERCARD, 3_002)[1].elements[39] == "91", "no alternate, no stand-in"
     finally:
@@ -341,6 +341,7 @@ def test_an_alternate_is_asked_while_a_circuit_is_open(shop: Shop) -> None:
             break
         silent.append(request)
     assert code == "00" and len(silent) == 2
+    assert answer.elements[38].isdigit(), "alpha itself, no stand-in for it"
     assert shop.standing(request) == (0, 3_100)
     ask(shop.system.control_socket("beta"), "clear")
     shop.agree(timeout_s=20)
