@@ -104,6 +104,23 @@ def test_a_message_without_a_pos(system: System, shop: Shop, shell: dict[str, st
     shop.agree()
 
 
+def test_a_jpos_packager_reads_a_message(shell: dict[str, str], tmp_path: Path) -> None:
+    (block,) = blocks("Bring your jPOS packager", "sh")
+    done = subprocess.run(
+        ["sh", "-euc", block], capture_output=True, text=True, timeout=60, env=shell, cwd=tmp_path, check=True
+    )
+    assert "packager.xml" in done.stdout
+    assert re.search(r"^ *41 .* TERM0001", done.stdout, re.MULTILINE), done.stdout
+    assert re.search(r"^ *11 .* 000042", done.stdout, re.MULTILINE), done.stdout
+
+
+def test_the_scenario_of_the_readme_is_checked(shell: dict[str, str], tmp_path: Path) -> None:
+    (block,) = blocks("Test your issuer integration", "sh")
+    subprocess.run(["sh", "-euc", block], timeout=60, env=shell, cwd=tmp_path, check=True)
+    scenario = load_scenario(str(tmp_path / "night.toml"))
+    assert [fault.kind for fault in scenario.fault] == ["late", "half-frame"]
+
+
 def test_an_acquirer_unwraps_its_keys_and_makes_pin_block_and_mac(system: System) -> None:
     (code,) = blocks("Keys", "python", "docs/acquirer.md")
     names: dict[str, Any] = {}
