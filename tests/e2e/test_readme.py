@@ -175,6 +175,14 @@ def test_links_between_documents_lead_somewhere() -> None:
             assert (file.parent / link).exists(), f"{file.name}: {link}"
 
 
+def test_files_that_documents_name_are_there() -> None:
+    rooms = "messages|switch|ledger|hsm|simulators|console|gateway|specs|tests"
+    of_a_state = {"hsm/keys.json", "hsm/pin", "hsm/backup/", "specs/scenario-NAME.toml"}
+    for file in (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")):
+        for name in set(re.findall(rf"`((?:{rooms})/[\w/*.-]*)`", file.read_text("utf-8"))) - of_a_state:
+            assert any(ROOT.glob(name.rstrip("/"))), f"{file.name}: {name}"
+
+
 def found(pattern: str, text: str) -> str:
     match = re.search(pattern, text, re.MULTILINE)
     assert match, text
