@@ -98,13 +98,17 @@ class Gate:
 
     async def wait(self, place: Place, expires_at: float) -> None:
         """The rest of `enter`, where `ask` gave a place in the queue."""
+        taken = False
         try:
             with trio.move_on_at(min(expires_at, trio.current_time() + self._queue_s)):
                 await place.wait()
+                taken = True
                 return
         finally:
             if not place.done:
                 self.give_up(place)
+            elif not taken:
+                self.leave()  # it was given in the moment in which the waiting was cancelled
         raise OverLimit(WAITED, "no place became free in time")
 
     def give_up(self, place: Place) -> None:
@@ -129,11 +133,15 @@ class Gate:
                 continue
             turn: Place = Future()
             self._readers.append(turn)
+            called = False
             try:
                 await turn.wait()
+                called = True
             finally:
                 if not turn.done:
                     self._readers.remove(turn)
+                elif not called:
+                    self._call_reader()  # its turn came in the moment in which it was cancelled
         self._call_reader()  # what is read next may be no request, and take no place
 
     def _call_reader(self) -> None:

@@ -176,3 +176,43 @@ def test_a_reader_that_goes_takes_nobody_with_it() -> None:
             gate.leave()
 
     run(script)
+
+
+def test_a_place_that_comes_in_the_moment_of_giving_up_is_given_back() -> None:
+    async def script() -> None:
+        gate = Gate(1, queue=1, queue_s=10.0)
+        assert await entered(gate) == ""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(entered, gate)
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+            gate.leave()  # the one who waits is cancelled already, and has not run since
+        assert gate.in_flight == 0
+        assert await entered(gate) == ""
+
+    run(script)
+
+
+def test_a_turn_that_comes_in_the_moment_of_giving_up_goes_to_the_next_reader() -> None:
+    async def script() -> None:
+        gate, read = Gate(1), list[str]()
+
+        async def second() -> None:
+            await gate.room()
+            read.append("second")
+
+        assert await entered(gate) == ""
+        async with trio.open_nursery() as others:
+            async with trio.open_nursery() as first:
+                first.start_soon(gate.room)
+                await trio.testing.wait_all_tasks_blocked()
+                others.start_soon(second)
+                await trio.testing.wait_all_tasks_blocked()
+                first.cancel_scope.cancel()
+                gate.leave()
+            with trio.move_on_after(1.0):
+                await trio.sleep(0.5)
+            others.cancel_scope.cancel()
+        assert read == ["second"]
+
+    run(script)
