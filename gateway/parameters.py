@@ -23,6 +23,11 @@ _MAX_DEPTH = 6
 _KEY = re.compile(r"([^\[\]]+)((?:\[[^\[\]]*\])*)")
 _CARD_NAMES = frozenset({"number", "cvc", "cvc2", "cvv", "cvv2", "pan", "track_data", "track1", "track2"})
 _LONG_DIGITS = re.compile(r"\d(?:[ -]?\d){11,}")
+# Of 500 random UUIDs one has digits in a row that would pass for a card's, and merchants' clients send one with each
+# request. Source: RFC 9562, 4 (groups, variant, version).
+_UUID = re.compile(
+    r"(?<![0-9A-Za-z-])[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[1-8][0-9A-Fa-f]{3}-[89ABab][0-9A-Fa-f]{3}-[0-9A-Fa-f]{12}(?![0-9A-Za-z-])"
+)
 _SHORTEST_PAN, _LONGEST_PAN = 12, 19
 _USUAL_PANS = (15, 16)  # digits of nearly all cards, for numbers with an expiry date or a code right behind
 
@@ -176,9 +181,10 @@ def _leaves(value: Any, path: tuple[str, ...], depth: int) -> Iterator[tuple[tup
 def _holds_card_number(text: str) -> bool:
     """Whether a number that could be a card's stands in `text`: 12-19 digits, a known brand, a right check digit.
 
-    It may be written in groups, and more digits may follow: people paste "4242 4242 4242 4242 12/31 123".
+    It may be written in groups, and more digits may follow: people paste "4242 4242 4242 4242 12/31 123". A UUID is no
+    card number.
     """
-    return any(_card_in(match.group()) for match in _LONG_DIGITS.finditer(text))
+    return any(_card_in(match.group()) for match in _LONG_DIGITS.finditer(_UUID.sub("x", text)))
 
 
 def _card_in(run: str) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 import re
 import time
+import uuid
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlencode
@@ -139,6 +141,22 @@ def test_the_search_for_card_numbers_takes_time_by_length_alone(group: str) -> N
     before = time.process_time()
     parameters._holds_card_number(text)
     assert time.process_time() - before < 1.0
+
+
+def test_a_uuid_is_no_card_number_however_many_digits_it_has() -> None:
+    """The official clients send one with each request."""
+    holds = parameters._holds_card_number
+    inside = "42424242-4242-4242-8424-000000000000"
+    assert plainly_holds_card_number(inside)
+    assert not holds(inside)
+    assert not holds(f"order {inside}, again")
+    numbers = random.Random(8)
+    made = [str(uuid.UUID(int=numbers.getrandbits(128), version=4)) for _ in range(20_000)]
+    assert any(map(plainly_holds_card_number, made)), "some of them would pass for a card"
+    assert not any(map(holds, made))
+    assert holds(f"{inside} 4242424242424242"), "what stands beside it is looked at"
+    assert holds("4242-4242-4242-4242"), "groups of a card are no UUID"
+    assert holds(f"{inside}-42"), "nor is what goes on behind it"
 
 
 def test_metadata_limits() -> None:
