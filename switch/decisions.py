@@ -161,10 +161,11 @@ class Decisions:
         """
         code = told[39]
         approved_minor = _approved_minor(stored.intent, told) if in_part and code == PARTIAL else None
-        if code in OTHER_APPROVALS and approved_minor is None:
+        verified = code == VERIFIED and stored.intent.amount_minor > 0  # acquirers take it for an approval
+        if verified or (code in OTHER_APPROVALS and approved_minor is None):
             # An approval that nobody here can book as such must not stay in the issuer's book.
             return await self.reverse(stored, "approval_not_served")
-        if code not in APPROVALS or (code == VERIFIED and stored.intent.amount_minor):
+        if code not in APPROVALS:
             declined = Outcome(
                 intent_id=stored.intent_id,
                 decision=Decision.DECLINED,

@@ -91,6 +91,19 @@ def test_an_approval_of_another_kind_is_undone_at_the_issuer() -> None:
     in_world(script)
 
 
+def test_a_verification_code_for_money_is_no_answer_that_anybody_hears() -> None:
+    """85 reads as an approval at acquirers, and nothing would be booked for it."""
+
+    async def script(world: World) -> None:
+        worker = world.workers[0][0]
+        begun = await world.journal.begin(intent(key="gateway|0200|20260314092653|000001|1", issuer="alpha"))
+        outcome = await worker.decisions.answered(begun.stored, None, {39: "85"}, "")
+        assert (outcome.decision, outcome.response_code) == (Decision.REVERSED, "91")
+        assert [advice.mti for advice in outcome.advices] == ["0420"]
+
+    in_world(script)
+
+
 def test_a_reversal_on_one_worker_beats_the_answer_on_another() -> None:
     async def script(world: World) -> None:
         request = purchase(de2=surrogate(world))
