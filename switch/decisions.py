@@ -233,6 +233,8 @@ class Decisions:
         Raises:
             Undecided: the journal is away, or the original changed too often.
         """
+        if way_of(stored.intent) is Way.NOTE and not stored.intent.issuer:
+            return await self.decline(stored, Decline("15", "no_route"))  # nobody to book it with, or to tell
         for _ in range(MAX_STALE):
             increment = original if _is_increment(stored.intent, original) else None
             changed = original if increment is None else await self._hold_of(increment)

@@ -104,6 +104,17 @@ def test_a_verification_code_for_money_is_no_answer_that_anybody_hears() -> None
     in_world(script)
 
 
+def test_an_advice_without_a_route_is_not_booked_by_its_repeat_or_by_recovery_either() -> None:
+    async def script(world: World) -> None:
+        worker = world.workers[0][0]
+        begun = await world.journal.begin(intent(key="gateway|0220|20260314092653|000001|1", mti="0220", issuer=""))
+        outcome = await worker.decisions.change(begun.stored, None)
+        assert (outcome.decision, outcome.response_code, outcome.advices) == (Decision.DECLINED, "15", ())
+        assert world.journal.postings() == []
+
+    in_world(script)
+
+
 def test_a_reversal_on_one_worker_beats_the_answer_on_another() -> None:
     async def script(world: World) -> None:
         request = purchase(de2=surrogate(world))
