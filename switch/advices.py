@@ -42,6 +42,10 @@ class _Unacknowledged(Exception):
     """The other end did not answer an advice, or wants to see it again later."""
 
 
+class _Inexpressible(Exception):
+    """The link's dialect cannot carry an advice: it will not leave before somebody mends that."""
+
+
 class Destination(Protocol):
     """A link that advices can go to."""
 
@@ -164,6 +168,10 @@ class AdviceSender:
             for advice in waiting:
                 try:
                     code = await self._deliver(advice)
+                except _Inexpressible as error:
+                    await self._park(advice, f"not expressible: {error}")
+                    last = 0
+                    break
                 except _Unacknowledged as error:
                     await self._failed(advice, error)
                     last = 0  # look again: an operator may have dropped it, or had one before it sent again
@@ -179,19 +187,23 @@ class AdviceSender:
         """Wait before it is sent again, or put it aside where it was sent often enough."""
         sent = self._sent[1]
         if sent > self.settings.repeats:
-            await self._journal.park(advice.advice_id, f"worker {self._holder}", f"sent {sent} times: {error}")
-            self._sent = (0, 0)
-            self._meters.count("advices_parked", self._to.name)
-            log.critical(
-                "advice_parked", link=self._to.name, advice_id=advice.advice_id, mti=advice.draft.mti, sent=sent,
-                trace_id=advice.trace_id, reason=str(error),
-            )  # fmt: skip
+            await self._park(advice, f"sent {sent} times: {error}")
             return
         log.warning(
             "advice_unacknowledged", link=self._to.name, advice_id=advice.advice_id, mti=advice.draft.mti,
             attempt=sent, trace_id=advice.trace_id, reason=str(error),
         )  # fmt: skip
         await self._pause(min(RETRY_CAP_S, 0.1 * 2 ** min(sent, 10)) * self._rng.uniform(0.5, 1.0))
+
+    async def _park(self, advice: Advice, reason: str) -> None:
+        """Put one aside for an operator: what it says about money is not lost, and those behind it go on."""
+        sent, self._sent = self._sent[1], (0, 0)
+        await self._journal.park(advice.advice_id, f"worker {self._holder}", reason)
+        self._meters.count("advices_parked", self._to.name)
+        log.critical(
+            "advice_parked", link=self._to.name, advice_id=advice.advice_id, mti=advice.draft.mti, sent=sent,
+            trace_id=advice.trace_id, reason=reason,
+        )  # fmt: skip
 
     async def _pause(self, seconds: float) -> None:
         """Sleep without losing the lease: another worker would start to count from the first sending."""
@@ -215,6 +227,7 @@ class AdviceSender:
 
         Raises:
             _Unacknowledged: it may have arrived; it is to be sent again.
+            _Inexpressible: it cannot be sent.
         """
         session = self._to.session
         if session is None or not await self._leased():
@@ -235,8 +248,7 @@ class AdviceSender:
             return None
         except EncodeError as error:
             self._meters.count("failures", "advice_encoding")
-            log.critical("advice_not_expressible", link=self._to.name, advice_id=advice.advice_id, error=str(error))
-            return "30"
+            raise _Inexpressible(str(error)) from error
         except ExchangeLost as lost:
             raise _Unacknowledged(str(lost)) from lost
         code = answer.elements.get(39, "")

@@ -8,10 +8,11 @@ import pytest
 import structlog
 import trio
 
-from ledger.journal import Decision
+from ledger.journal import AdviceDraft, Decision, Outcome
 from messages.message import Message
 from simulators.acquirer import Card
 from simulators.faults import FaultRule
+from tests.ledger.samples import intent
 from tests.simulation.agreement import differences
 from tests.simulation.world import World
 from tests.switch.desk import in_world, surrogate
@@ -116,6 +117,28 @@ def test_after_its_repeats_it_is_parked_and_the_others_go_on(repeats: int) -> No
         assert differences(world) == []
 
     in_world(script, config=configured(saf={"repeats": repeats}))
+
+
+def test_one_that_the_dialect_cannot_carry_is_put_aside_and_the_others_go_on() -> None:
+    async def script(world: World) -> None:
+        begun = await world.journal.begin(intent(link="pos", issuer="alpha", created_at=world.clock.now()))
+        spoiled = AdviceDraft("alpha", "0420", {4: "no digits", 7: "0314092653", 11: "000001"}, "")
+        await world.journal.decide(
+            Outcome(
+                intent_id=begun.stored.intent_id,
+                decision=Decision.DECLINED,
+                response_code="91",
+                advices=(spoiled,),
+            )
+        )
+        await timed_out(world, 100)
+        await trio.sleep(10.0)
+        (parked,) = world.journal._parked.values()
+        assert parked.draft == spoiled, "what it says about money is not lost"
+        assert world.counted("failures", "advice_encoding") == 1
+        assert await waiting(world) == 0
+
+    in_world(script)
 
 
 def test_one_that_an_operator_drops_holds_up_nobody_any_more() -> None:
