@@ -17,6 +17,8 @@ import msgspec
 # `Outcome.reason` of an approval that was given in the issuer's place, and of file updates that changed something.
 STAND_IN = "stand_in"
 CARD_BLOCKED, CARD_UNBLOCKED = "card_blocked", "card_unblocked"
+# An advice told of a decline: it is approved as an advice, and counts nowhere.
+DECLINED_ELSEWHERE = "declined_elsewhere"
 
 
 class Kind(StrEnum):

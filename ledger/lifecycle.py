@@ -11,7 +11,7 @@ from enum import StrEnum
 
 import msgspec
 
-from ledger.journal import Decision, Kind, Original
+from ledger.journal import DECLINED_ELSEWHERE, Decision, Kind, Original
 
 
 class Event(StrEnum):
@@ -98,10 +98,10 @@ RULES: dict[tuple[Kind, Situation], Ruling] = {
     # authorization, purchase
     (_K.AUTHORIZATION, _S.NEW): Ruling("00", Event.AUTHORIZED, "authorize"),
     (_K.AUTHORIZATION, _S.ZERO): Ruling("00", None, "account_verification"),
-    (_K.AUTHORIZATION, _S.REFUSED): Ruling("00", None, "declined_elsewhere"),
+    (_K.AUTHORIZATION, _S.REFUSED): Ruling("00", None, DECLINED_ELSEWHERE),
     (_K.PURCHASE, _S.NEW): Ruling("00", Event.PURCHASED, "purchase"),
     (_K.PURCHASE, _S.ZERO): Ruling("13", None, "zero_amount"),
-    (_K.PURCHASE, _S.REFUSED): Ruling("00", None, "declined_elsewhere"),
+    (_K.PURCHASE, _S.REFUSED): Ruling("00", None, DECLINED_ELSEWHERE),
     # balance inquiry
     (_K.INQUIRY, _S.NEW): Ruling("00", None, "inquiry"),
     # increment
@@ -137,7 +137,7 @@ RULES: dict[tuple[Kind, Situation], Ruling] = {
     (_K.REFUND, _S.CAPTURED): Ruling("00", Event.REFUNDED, "refund"),
     (_K.REFUND, _S.PURCHASED): Ruling("00", Event.REFUNDED, "refund"),
     (_K.REFUND, _S.NEW): Ruling("00", Event.REFUNDED, "unreferenced_refund"),
-    (_K.REFUND, _S.REFUSED): Ruling("00", None, "declined_elsewhere"),
+    (_K.REFUND, _S.REFUSED): Ruling("00", None, DECLINED_ELSEWHERE),
     (_K.REFUND, _S.UNKNOWN): Ruling("25", None, "original_unknown"),
     (_K.REFUND, _S.UNDECIDED): Ruling("12", None, "original_undecided"),
     (_K.REFUND, _S.DECLINED): Ruling("12", None, "original_declined"),

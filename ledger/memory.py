@@ -19,6 +19,7 @@ from ledger.errors import PostingError, RowRefused
 from ledger.journal import (
     CARD_BLOCKED,
     CARD_UNBLOCKED,
+    DECLINED_ELSEWHERE,
     Advice,
     AdviceDraft,
     Backlog,
@@ -201,7 +202,8 @@ class MemoryJournal:
         intent, outcome = self._intents[intent_id], self._outcomes[intent_id]
         original = self._original(outcome.original_id)
         paid = original.stored.intent if original is not None else intent
-        if outcome.decision is not Decision.APPROVED or link not in (intent.link, intent.issuer or paid.issuer):
+        approved = outcome.decision is Decision.APPROVED and outcome.reason != DECLINED_ELSEWHERE
+        if not approved or link not in (intent.link, intent.issuer or paid.issuer):
             return None
         if intent.kind is Kind.REVERSAL and original is not None:
             what = {Kind.PURCHASE: "debit_reversals", Kind.REFUND: "credit_reversals"}.get(paid.kind)

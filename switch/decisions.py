@@ -15,6 +15,7 @@ import trio
 
 from ledger.config import FeeTable
 from ledger.journal import (
+    DECLINED_ELSEWHERE,
     STAND_IN,
     AdviceDraft,
     Decided,
@@ -29,7 +30,7 @@ from ledger.journal import (
     Verdict,
     stated_elements,
 )
-from ledger.lifecycle import RULES, Event, Ruling, Situation, rule
+from ledger.lifecycle import Event, Ruling, rule
 from ledger.posting import postings
 from messages.exchange import transmission_time
 from switch.clock import Clock
@@ -61,7 +62,6 @@ IN_PART = frozenset({Kind.AUTHORIZATION, Kind.PURCHASE})  # kinds that may be ap
 VERIFIED = "85"  # approves a verification only
 # DE 39 of an advice that tells of an approval.
 NOTED = OTHER_APPROVALS | {"00"}
-DECLINED_ELSEWHERE = RULES[Kind.PURCHASE, Situation.REFUSED].reason
 
 # Events that undo what DE 90 names: its issuer gets a 0420.
 UNDONE = frozenset({Event.VOIDED, Event.PURCHASE_REVERSED, Event.REFUND_REVERSED, Event.INCREMENT_REVERSED})

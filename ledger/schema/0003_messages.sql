@@ -61,6 +61,7 @@ CREATE FUNCTION ledger.totals(p_link text, p_after bigint, p_before bigint) RETU
               LEFT JOIN ledger.intents oi ON oi.id = o.original_id
               LEFT JOIN ledger.outcomes oo ON oo.intent_id = o.original_id
              WHERE o.seq > p_after AND o.seq < p_before AND o.decision = 'approved'
+               AND o.reason <> 'declined_elsewhere'
                AND i.kind IN ('purchase', 'capture', 'refund', 'reversal')
                AND p_link IN (i.link, COALESCE(NULLIF(i.issuer, ''), oi.issuer))) c
      WHERE c.what IS NOT NULL

@@ -79,5 +79,5 @@ def stated_of(form: Form, elements: Mapping[int, str]) -> dict[int, str]:
         return {}
     kept = {number: elements[number] for number in form.stated if number in elements}
     if TEXT in kept:
-        kept[TEXT] = masked_text(kept[TEXT][:MAX_TEXT])
+        kept[TEXT] = masked_text(kept[TEXT])[:MAX_TEXT]  # masked whole: a cut could leave the head of a number
     return kept

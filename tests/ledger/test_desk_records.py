@@ -9,7 +9,17 @@ from typing import Any
 import trio
 
 from console.postgresql import LEDGER
-from ledger.journal import CARD_BLOCKED, CARD_UNBLOCKED, Decision, Intent, Journal, Kind, Totals, state
+from ledger.journal import (
+    CARD_BLOCKED,
+    CARD_UNBLOCKED,
+    DECLINED_ELSEWHERE,
+    Decision,
+    Intent,
+    Journal,
+    Kind,
+    Totals,
+    state,
+)
 from ledger.memory import MemoryJournal
 from ledger.writer import open_journal
 from tests.conftest import Database
@@ -105,6 +115,7 @@ def test_totals_count_money_and_its_reversals_by_side(run: Run) -> None:
         await decided(journal, intent(kind=Kind.PURCHASE, amount_minor=900), response_code="10", amount_minor=400)
         await decided(journal, intent(kind=Kind.PURCHASE), decision=Decision.DECLINED, response_code="51")
         await decided(journal, intent(kind=Kind.PURCHASE), decision=Decision.REVERSED, response_code="91")
+        await decided(journal, intent(kind=Kind.PURCHASE, mti="0220"), reason=DECLINED_ELSEWHERE, amount_minor=0)
         expected = Totals(
             debits=3, debits_minor=1_500 + 700 + 400, debit_reversals=1, debit_reversals_minor=700,
             credits=1, credits_minor=300,

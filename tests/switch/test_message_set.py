@@ -16,6 +16,7 @@ from simulators.acquirer.core import Request
 from simulators.faults import FaultRule
 from simulators.issuer.accounts import AccountRule
 from switch.message_set import FROM_ACQUIRERS, FROM_ISSUERS, SERVED, SERVED_FROM_ISSUERS, Form, form_of, forms_table
+from switch.stages.amounts import stated_of
 from tests.simulation.agreement import differences
 from tests.simulation.world import World
 from tests.switch.desk import NOW, VISA, in_world, told
@@ -394,6 +395,13 @@ def test_totals_that_differ_are_told_with_ours() -> None:
         assert int(answer.elements[88]) == 2_500
 
     in_world(script)
+
+
+def test_a_text_keeps_no_part_of_a_long_number() -> None:
+    form = FROM_ACQUIRERS["0600"][0]
+    for before in range(480, 502):
+        kept = stated_of(form, {48: "x" * before + " 4111111111111111 "})[48]
+        assert "411" not in kept and len(kept) <= 500
 
 
 def test_forms_are_told_apart_by_what_they_have() -> None:
