@@ -14,6 +14,7 @@ import pytest
 import stripe
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stripe._api_requestor import _generate_idempotency_key
 from stripe._encode import _api_encode
 
 from gateway import parameters, shapes
@@ -146,16 +147,18 @@ def test_the_search_for_card_numbers_takes_time_by_length_alone(group: str) -> N
 def test_a_uuid_is_no_card_number_however_many_digits_it_has() -> None:
     """The official clients send one with each request."""
     holds = parameters._holds_card_number
-    inside = "42424242-4242-4242-8424-000000000000"
+    inside = "42424242-4242-4242-0000-00000000000a"
     assert plainly_holds_card_number(inside)
     assert not holds(inside)
     assert not holds(f"order {inside}, again")
     numbers = random.Random(8)
-    made = [str(uuid.UUID(int=numbers.getrandbits(128), version=4)) for _ in range(20_000)]
+    made = [str(uuid.UUID(int=numbers.getrandbits(128))) for _ in range(20_000)]
+    assert parameters._UUID.fullmatch(_generate_idempotency_key()), "the official client's look the same"
     assert any(map(plainly_holds_card_number, made)), "some of them would pass for a card"
     assert not any(map(holds, made))
     assert holds(f"{inside} 4242424242424242"), "what stands beside it is looked at"
     assert holds("4242-4242-4242-4242"), "groups of a card are no UUID"
+    assert holds("42424242-4242-4242-0000-000000000000"), "nor are digits alone"
     assert holds(f"{inside}-42"), "nor is what goes on behind it"
 
 
