@@ -17,10 +17,10 @@ from functools import partial
 from messages.counterparts import amounts, functions, parties, times
 from messages.counterparts.sides import CARRIED, Fault, Reader, Reading, Writer, Writing
 from messages.dialect import Dialect
-from messages.errors import EncodeError
+from messages.errors import DecodeError, EncodeError
 from messages.formats import problem
 from messages.message import Message
-from messages.mti import in_version
+from messages.mti import VERSION_DIGITS, VERSIONS, in_version
 
 CARRIED_FROM = CARRIED  # numbers from here on are later versions' own
 # What an answer has to carry back besides the elements of 1987, so that its peer finds its own numbers in it.
@@ -168,9 +168,12 @@ def to_canonical(message: Message, dialect: Dialect) -> tuple[Message, tuple[str
         under 1000 and its number.
 
     Raises:
-        DecodeError: path "MTI": a type that has no counterpart.
+        DecodeError: path "MTI": a type that has no counterpart, or one of another version than the dialect's: its
+            elements would be read by the wrong numbers, and no rule would look after it.
     """
     mti = in_version(message.mti, "1987")
+    if message.mti[0] != VERSION_DIGITS[dialect.version]:
+        raise DecodeError("MTI", 0, f"is of {VERSIONS[message.mti[0]]}, and the dialect of {dialect.version}")
     same, readers = SAME[dialect.version], READERS[dialect.version]
     reading = Reading(mti, dialect.version, dialect.identification == "local", message.elements)
     put, fault = reading.put, None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from messages.counterparts.sides import Fault, Reader, Reading, Writer, Writing
+from messages.counterparts.sides import Fault, Reader, Reading, Writer, Writing, is_answer
 from messages.errors import EncodeError, MoneyError
 from messages.money import alpha_currency, currency_exponent, numeric_currency
 
@@ -25,38 +25,52 @@ def read_currency(number: int) -> Reader:
     return read
 
 
+def is_reversal(mti: str) -> bool:
+    """Whether a canonical type is a reversal; chargebacks are of the same class."""
+    return mti[1] == "4" and mti[3] not in "23"
+
+
+def was(de30: str) -> str:
+    """The amount of the transaction in DE 30 of any later version, without the currency of 2003."""
+    return de30[: len(de30) // 2][-_AMOUNT:]
+
+
 def read_original_amounts(reading: Reading, value: str) -> None:
     """DE 30 of a reversal: DE 4 is what remains, DE 95 of 1987. Source: inferred from ISO 8583:1993 DE 30."""
     given = reading.given
     amount = given.get(4, "")
     width = len(value) // 2
     whole = value[:width] == amount and given.get(24) != _IN_PART
-    if reading.mti[1] != "4" or reading.mti[3] in "23" or value[:width] == "0" * width or whole:
+    echoed = not amount and is_answer(reading.mti)
+    if not is_reversal(reading.mti) or not was(value).strip("0") or whole or echoed:
         reading.keep(30)
         return
     if not amount:
         raise Fault("says what an amount was, and DE 4 is missing")
     remaining = (amount[-_AMOUNT:], given.get(5, "0" * _AMOUNT)[-_AMOUNT:])
     reading.put[95] = "".join(remaining) + _NO_FEES
-    reading.put[4] = value[:width][-_AMOUNT:]
+    reading.put[4] = was(value)
     settled = value[width:][-_AMOUNT:]
     if settled.strip("0"):
         reading.put[5] = settled
+        if width > _AMOUNT:
+            reading.put[50] = value[width:][:3]
 
 
 def write_replacement(writing: Writing, value: str) -> None:
     given = writing.given
     if 4 not in given:
         raise EncodeError("DE 95", "says what remains of an amount, and DE 4 is missing")
-    was = (given[4], given.get(5, "0" * _AMOUNT))
+    first = (given[4], given.get(5, "0" * _AMOUNT))
+    writing.put.pop(5, None)  # it says what it was, as DE 4 does in 1987
     remains = value[:_AMOUNT], value[_AMOUNT : 2 * _AMOUNT]
     if writing.version == "1993":
-        writing.put[4], writing.put[30] = remains[0], "".join(was)
+        writing.put[4], writing.put[30] = remains[0], "".join(first)
         if remains[1].strip("0"):
             writing.put[5] = remains[1]
         return
     head, settled = _money_head(writing, 4), _money_head(writing, 5) if 5 in given else "0000"
-    writing.put[4], writing.put[30] = head + remains[0], head + was[0] + settled + was[1]
+    writing.put[4], writing.put[30] = head + remains[0], head + first[0] + settled + first[1]
     if remains[1].strip("0"):
         writing.put[5] = settled + remains[1]
 
@@ -77,7 +91,7 @@ def read_amount(number: int) -> Reader:
 
 def write_amount(number: int) -> Writer:
     def write(writing: Writing, value: str) -> None:
-        if number not in writing.put:
+        if number not in writing.put and not (number == 5 and 95 in writing.given):  # DE 95 says it then
             writing.put[number] = _money_head(writing, number) + value
 
     return write

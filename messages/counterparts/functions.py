@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from messages.counterparts.sides import Reading, Writing
+from messages.counterparts.amounts import is_reversal, was
+from messages.counterparts.sides import Fault, Reading, Writing, is_answer
 from messages.dictionary.actions import action_code, response_code
 from messages.dictionary.iso2003 import action_2003
 from messages.errors import EncodeError
@@ -18,13 +19,22 @@ FUNCTIONS = {
     "0100": "100", "0120": "100", "0200": "200", "0220": "200", "0400": "400", "0420": "400", "0422": "450",
     "0500": "500", "0520": "500", "0600": "680", "0620": "680", "0700": "700", "0720": "700",
 }  # fmt: skip
-_INQUIRY, _OF_AUTHORIZATION, _OF_AUTHORIZATION_PART, _PARTIAL_REVERSAL = "108", "201", "202", "401"
+_INQUIRY, _INCREMENT, _OF_AUTHORIZATION, _OF_AUTHORIZATION_PART, _PARTIAL_REVERSAL = "108", "106", "201", "202", "401"
+# Representments (1220): 1987 has no type for them, and taken for a purchase they would be booked once more.
+REPRESENTMENTS = frozenset({"205", "282"})
 # DE 25 of reversals that come without a reason, as those of 1987 do: unspecified.
 REASONS = {"0400": "4001", "0420": "4001"}
 
 
 def read_function(reading: Reading, value: str) -> None:
+    """DE 24; a function that would become another one in 1987 is a fault, since it would be booked as that."""
     reading.keep(24)
+    if is_answer(reading.mti):
+        pass  # what it answers is known by its request
+    elif reading.mti[1] == "2" and value in REPRESENTMENTS:
+        raise Fault("is a representment, which 1987 does not have")
+    elif value == _PARTIAL_REVERSAL and is_reversal(reading.mti) and not was(reading.given.get(30, "")).strip("0"):
+        raise Fault("is a reversal in part, and DE 30 does not say what the amount was")
     if reading.mti[1] == "8" and value in MANAGEMENT_BACK:
         reading.put[70] = MANAGEMENT_BACK[value]
     elif reading.mti[1] == "3" and value in FILE_ACTIONS_BACK:
@@ -55,6 +65,8 @@ def write_function(writing: Writing) -> None:
         function = FUNCTIONS[mti]
         if mti in ("0100", "0120") and given.get(3, "").startswith("3"):
             function = _INQUIRY
+        elif mti in ("0100", "0120") and 90 in given:
+            function = _INCREMENT
         elif mti == "0220" and 90 in given:
             function = _OF_AUTHORIZATION_PART if given.get(60) == "P" else _OF_AUTHORIZATION
         elif mti in ("0400", "0420") and 95 in given:
