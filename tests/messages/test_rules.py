@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from messages.dialect import Condition, MessageRule, load_dialect
@@ -66,3 +67,37 @@ def test_an_answer_carries_back_what_its_request_had(name: str) -> None:
     asked = Message("0100", {number: REQUEST.elements[number] for number in (7, 11, 32)})
     assert echo_problem(dialect, asked, none) is None  # nothing to carry back
     assert echo_problem(dialect, REQUEST, Message("xxxx", {})) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "path"), [("iso87-ascii", "DE 7"), ("iso93-ascii", "DE 11"), ("iso2003-ascii", "DE 11")]
+)
+def test_what_is_wrong_is_told_without_what_is_there(name: str, path: str) -> None:
+    dialect = load_dialect(name)
+    mti = {"1987": "0100", "1993": "1100", "2003": "2100"}[dialect.version]
+    said = Rules(dialect.rules).problem(Message(mti, {2: "4242424242424242", 3: "000000", 52: "1122334455667788"}))
+    assert said is not None and said.path == path
+    assert not any(value in said.reason for value in ("4242", "000000", "1122"))
+    echoed = echo_problem(dialect, REQUEST, Message("0110", {**ANSWER.elements, 41: "SECRET42"}))
+    assert echoed is not None and "SECRET" not in echoed.reason and "TERM" not in echoed.reason
+
+
+def test_institutions_are_the_same_with_zeros_before_them_and_nothing_else_is() -> None:
+    rules = {"0110": MessageRule(echo=(32, 37))}
+    dialect = msgspec.structs.replace(load_dialect("iso87-ascii"), rules=rules)
+    asked = Message("0100", {32: "00400100", 37: "000000000042"})
+    assert echo_problem(dialect, asked, Message("0110", {32: "400100", 37: "000000000042"})) is None
+    problem = echo_problem(dialect, asked, Message("0110", {32: "400101", 37: "000000000042"}))
+    assert problem is not None and problem.path == "DE 32"
+    problem = echo_problem(dialect, asked, Message("0110", {32: "400100", 37: "42"}))
+    assert problem is not None and problem.path == "DE 37"
+
+
+def test_an_echo_is_named_as_its_dialect_numbers_it() -> None:
+    dialect = msgspec.structs.replace(load_dialect("iso93-ascii"), rules={"1430": MessageRule(echo=(12, 56))})
+    original = "0100000041112520590000000400100" + "0" * 11
+    asked = Message("0421", {7: "1125210000", 11: "000001", 90: original})
+    assert echo_problem(dialect, asked, Message("0430", {7: "1125210000", 90: original})) is None
+    for wrong, path in (({7: "1125210001", 90: original}, "DE 12"), ({7: "1125210000"}, "DE 56")):
+        problem = echo_problem(dialect, asked, Message("0430", wrong))
+        assert problem is not None and problem.path == path
