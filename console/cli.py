@@ -177,7 +177,7 @@ def encode(
 @app.command()
 def send(
     message: Annotated[str | None, typer.Argument(help="The message as JSON, a file, or - (stdin).")] = None,
-    to: Annotated[str, typer.Option("--to", help="An [[acquirer]] link's name, or host:port.")] = "pos",
+    to: Annotated[str, typer.Option("--to", help=r"An [\[acquirer]] link's name, or host:port.")] = "pos",
     mti: Annotated[str | None, typer.Option(help="MTI, instead of JSON.")] = None,
     element: Annotated[list[str] | None, typer.Option("--set", help="NUMBER=VALUE; repeatable.")] = None,
     spec: Annotated[str | None, typer.Option("--spec", "-s", help="Dialect, where --to is an address.")] = None,

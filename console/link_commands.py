@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 link_app = typer.Typer(
     help="Links of the running switch: state, suspend and resume, network management, keys.", no_args_is_help=True
 )
-LinkName = Annotated[str, typer.Argument(help="An [[acquirer]] or [[issuer]].")]
+LinkName = Annotated[str, typer.Argument(help=r"An [\[acquirer]] or [\[issuer]].")]
 
 # What a worker says that another worker may do better: the connection is at that one, or it is busy starting.
 ELSEWHERE = frozenset({"link_down", "away"})

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 sim_app = typer.Typer(help="Simulators for tests.", no_args_is_help=True)
 
-LinkName = Annotated[str | None, typer.Argument(help="Name of an [[issuer]] of the configuration.")]
+LinkName = Annotated[str | None, typer.Argument(help=r"Name of an [\[issuer]] of the configuration.")]
 ScenarioOption = Annotated[Path | None, typer.Option(help="Scenario file: accounts, balances, faults.")]
 ListenOption = Annotated[str | None, typer.Option(help="host:port, instead of the scenario's.")]
 DialOption = Annotated[str | None, typer.Option(help="host:port of a switch that accepts.")]
@@ -73,7 +73,7 @@ def sim_check(
 
 @sim_app.command("book")
 def sim_book(
-    name: Annotated[str | None, typer.Argument(help="Name of a simulated [[issuer]]; all of them without.")] = None,
+    name: Annotated[str | None, typer.Argument(help=r"Name of a simulated [\[issuer]]; all of them without.")] = None,
     format_: Annotated[Literal["jsonl", "csv"], typer.Option("--format", help="How lines are written.")] = "jsonl",
     totals: Annotated[bool, typer.Option("--totals", help="Settlement totals instead of transactions.")] = False,
     file: Annotated[Path | None, typer.Option(help="A book file, of an issuer, a network or an acquirer.")] = None,
@@ -99,7 +99,7 @@ def sim_book(
 
 @sim_app.command("ask")
 def sim_ask(
-    name: Annotated[str | None, typer.Argument(help="Name of a simulated [[issuer]]; - with --socket.")] = None,
+    name: Annotated[str | None, typer.Argument(help=r"Name of a simulated [\[issuer]]; - with --socket.")] = None,
     command: Annotated[str, typer.Argument(help="stats, fault, chargeback, manage, …; help lists them.")] = "help",
     arguments: Annotated[list[str] | None, typer.Argument(help="KEY=VALUE; a value may be JSON.")] = None,
     socket: SocketOption = None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -145,6 +146,12 @@ def test_every_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert [name for name in wanted if name not in out] == []
     for name in wanted:
         assert run(capsys, name, "--help")[0] == 0
+
+
+@pytest.mark.parametrize("command", ["send", "link suspend", "sim issuer", "sim book", "sim ask"])
+def test_help_shows_the_names_of_sections(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    out = run(capsys, *command.split(), "--help")[1]
+    assert re.search(r"\[\[(acquirer|issuer)\]\]", out), out
 
 
 def test_doctor_lists_checks_and_mends(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
