@@ -14,7 +14,7 @@ import structlog
 import trio
 
 from messages.codec import Codec
-from messages.errors import DecodeError, FrameError
+from messages.errors import DecodeError, EncodeError, FrameError
 from messages.exchange import pairing_key
 from messages.framing import Framing
 from messages.message import Message
@@ -143,7 +143,7 @@ class Session:
         Raises:
             LinkUnavailable: nothing has left; OverLimit among them.
             ExchangeLost: the request may have left; no answer will come.
-            EncodeError: the dialect cannot carry the message; nothing has left.
+            EncodeError: the dialect or the framing cannot carry the message; nothing has left.
             HsmRefused, HsmUnavailable: there is no MAC for it; nothing has left.
         """
         if payload is None:
@@ -157,7 +157,12 @@ class Session:
         try:
             key = pairing_key(message)
             future = self.pending.open(key, expires_at, message)
-            if not self.send(payload):
+            try:
+                sent = self.send(payload)
+            except FrameError as error:
+                self.pending.forget(key)
+                raise EncodeError("frame", str(error)) from None
+            if not sent:
                 self.pending.forget(key)
                 raise LinkUnavailable(f"{self.link}: connection closed")
             try:

@@ -193,6 +193,18 @@ def test_one_worker_sends_the_advices_of_a_link_in_their_order() -> None:
     in_world(script, faults={"alpha": (FaultRule(kind="silence", mti=("0220",), rate=0.5, count=6, booked=False),)})
 
 
+def test_a_request_that_no_frame_of_the_issuer_holds_is_declined_and_nothing_is_reversed() -> None:
+    async def script(world: World) -> None:
+        answer = await told(world, purchase(de2=surrogate(world)))
+        assert answer is not None and answer.elements[39] == "30"
+        assert await world.journal.advices("alpha", 0, 10) == []
+        assert world.counted("failures", "pipeline") == 0
+        (line,) = (worker.lines["alpha"] for worker, _ in world.workers.values())
+        assert line.gate.in_flight == 0
+
+    in_world(script, config=changed("issuer", max_frame=130))
+
+
 def test_readiness_says_what_is_missing() -> None:
     async def script(world: World) -> None:
         worker = world.workers[0][0]
