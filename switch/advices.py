@@ -197,8 +197,8 @@ class AdviceSender:
 
     async def _park(self, advice: Advice, reason: str) -> None:
         """Put one aside for an operator: what it says about money is not lost, and those behind it go on."""
-        sent, self._sent = self._sent[1], (0, 0)
         await self._journal.park(advice.advice_id, f"worker {self._holder}", reason)
+        sent, self._sent = self._sent[1], (0, 0)
         self._meters.count("advices_parked", self._to.name)
         log.critical(
             "advice_parked", link=self._to.name, advice_id=advice.advice_id, mti=advice.draft.mti, sent=sent,

@@ -8,7 +8,7 @@ import pytest
 import structlog
 import trio
 
-from ledger.journal import AdviceDraft, Decision, Outcome
+from ledger.journal import AdviceDraft, Decision, JournalUnavailable, Outcome
 from messages.message import Message
 from simulators.acquirer import Card
 from simulators.faults import FaultRule
@@ -117,6 +117,27 @@ def test_after_its_repeats_it_is_parked_and_the_others_go_on(repeats: int) -> No
         assert differences(world) == []
 
     in_world(script, config=configured(saf={"repeats": repeats}))
+
+
+def test_the_count_of_repeats_outlives_a_journal_that_is_away_when_it_is_put_aside() -> None:
+    async def script(world: World) -> None:
+        messages = heard(world, "alpha")
+        world.issuers["alpha"].issuer.faults.add(silent(amount_minor=200, booked=False))
+        park, away = world.journal.park, [True]
+
+        async def parked(advice_id: int, actor: str, reason: str) -> None:
+            if away.pop(0) if away else False:
+                raise JournalUnavailable("away")
+            await park(advice_id, actor, reason)
+
+        world.journal.park = parked  # type: ignore[method-assign]
+        await timed_out(world, 200)
+        await trio.sleep(60.0)
+        assert not away
+        assert [m.mti for m in messages if m.mti in ("0420", "0421")] == ["0420", "0421", "0421"]
+        assert len(world.journal._parked) == 1
+
+    in_world(script, config=configured(saf={"repeats": 1}))
 
 
 def test_one_that_the_dialect_cannot_carry_is_put_aside_and_the_others_go_on() -> None:
