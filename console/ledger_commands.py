@@ -6,13 +6,12 @@ The database must run: embedded, `cardswitch up` has it; otherwise it is the one
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from console.config import Config
-from console.errors import ConsoleError
+from console.ledger_access import in_ledger
 from console.postgresql import AUDITOR, OWNER, EmbeddedPostgres, resolve_dsn, role_passwords
 
 if TYPE_CHECKING:
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
 
     from ledger.trial_balance import TrialBalance
     from ledger.verify import Report
-
-T = TypeVar("T")
 
 
 def run_migrate(config: Config, as_json: bool) -> None:
@@ -60,7 +57,7 @@ def verification_of(config: Config) -> Report:
     """Zero sums, hash chain, nothing changed; by the auditor. Raises ConsoleError where the database is away."""
     from ledger.verify import verify
 
-    return _as_auditor(config, verify)
+    return in_ledger(config, AUDITOR, verify)
 
 
 def print_verification(console: Console, report: Report) -> None:
@@ -106,7 +103,7 @@ def trial_balance_of(config: Config) -> TrialBalance:
     """What stands on each account. Raises ConsoleError where the database is away."""
     from ledger.trial_balance import trial_balance
 
-    return _as_auditor(config, trial_balance)
+    return in_ledger(config, AUDITOR, trial_balance)
 
 
 def print_trial_balance(console: Console, balance: TrialBalance) -> None:
@@ -131,19 +128,3 @@ def print_trial_balance(console: Console, balance: TrialBalance) -> None:
         totals = [f"[{style}]{Money(amount, currency).format()}[/]" for amount in (debit, credit)]
         table.add_row(f"[bold]{layer}[/]", "[bold]total[/]", "", *totals, Money(debit - credit, currency).format())
     console.print(table)
-
-
-def _as_auditor(config: Config, work: Callable[[Any], Awaitable[T]]) -> T:
-    import asyncpg
-
-    async def run() -> T:
-        connection = await asyncpg.connect(resolve_dsn(config.postgresql, config.state_path, AUDITOR), timeout=10)
-        try:
-            return await work(connection)
-        finally:
-            await connection.close()
-
-    try:
-        return asyncio.run(run())
-    except (OSError, asyncpg.PostgresError) as error:
-        raise ConsoleError(f"the ledger cannot be read: {error}", "start it with cardswitch up") from None

@@ -6,15 +6,14 @@ it within a second.
 
 from __future__ import annotations
 
-import asyncio
 import getpass
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from console.errors import ConsoleError, UsageError
+from console.errors import UsageError
 from console.options import ConfigOption, JsonOption, StateOption, load_running
 
 if TYPE_CHECKING:
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from console.config import Config
     from ledger.saf import Action, Waiting
 
-T = TypeVar("T")
 
 saf_app = typer.Typer(
     help="Stored advices: what waits, what was put aside, and what to do with it.", no_args_is_help=True
@@ -107,18 +105,20 @@ def listed(config: Config, link: str, dropped: bool, limit: int) -> tuple[list[W
 
     Raises: UsageError for a link that does not exist; ConsoleError where the database is away.
     """
+    from console.ledger_access import in_ledger
     from console.postgresql import AUDITOR
     from ledger.saf import waiting_advices
 
     if link and config.acquirer_link(link) is None and config.issuer_link(link) is None:
         known = ", ".join([entry.name for entry in config.acquirer] + [entry.name for entry in config.issuer])
         raise UsageError(f"there is no link {link!r}", f"use one of {known}")
-    rows = _as(config, AUDITOR, lambda c: waiting_advices(c, link, dropped=dropped, limit=limit + 1))
+    rows = in_ledger(config, AUDITOR, lambda c: waiting_advices(c, link, dropped=dropped, limit=limit + 1))
     return rows[:limit], len(rows) > limit
 
 
 def act(config: Config, ids: Sequence[int], action: Action, actor: str, reason: str) -> dict[int, str]:
     """What `ledger.saf.act_on_advice` says of each, in the order given; a bar where there are many."""
+    from console.ledger_access import in_ledger
     from console.postgresql import LEDGER
     from ledger.saf import act_on_advice
 
@@ -130,7 +130,7 @@ def act(config: Config, ids: Sequence[int], action: Action, actor: str, reason: 
         )
         return {number: await act_on_advice(connection, number, action, actor, reason) for number in shown}
 
-    return _as(config, LEDGER, work)
+    return in_ledger(config, LEDGER, work)
 
 
 def _acted(config: Config, ids: Sequence[int], action: Action, actor: str | None, reason: str, as_json: bool) -> int:
@@ -197,21 +197,3 @@ def _stderr() -> Console:
     from rich.console import Console
 
     return Console(stderr=True)
-
-
-def _as(config: Config, role: str, work: Callable[[Any], Awaitable[T]]) -> T:
-    import asyncpg
-
-    from console.postgresql import resolve_dsn
-
-    async def run() -> T:
-        connection = await asyncpg.connect(resolve_dsn(config.postgresql, config.state_path, role), timeout=10)
-        try:
-            return await work(connection)
-        finally:
-            await connection.close()
-
-    try:
-        return asyncio.run(run())
-    except (OSError, asyncpg.PostgresError) as error:
-        raise ConsoleError(f"the ledger cannot be reached: {error}", "start it with cardswitch up") from None

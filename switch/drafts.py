@@ -22,8 +22,8 @@ from ledger.journal import (
 from ledger.lifecycle import standing
 from messages.exchange import de7, original_data
 from messages.money import numeric_currency
+from switch.stages.amounts import CASH_PART
 
-CASH_PART = "40"  # amount type of DE 54
 NO_FEES = "C00000000C00000000"  # DE 95 behind its two amounts
 
 

@@ -18,7 +18,7 @@ from switch.stages.request import Decline
 
 # Parts of DE 54: account type 2, amount type 2, currency 3, sign 1, amount 12. Source: ISO 8583:1987 DE 54.
 PART, TYPE, CURRENCY, VALUE = 20, slice(2, 4), slice(4, 7), slice(8, 20)
-CASH_PART = "40"
+CASH_PART = "40"  # amount type
 TEXT = 48
 # An administrative text may say anything, so it is kept up to so many characters and without long numbers.
 MAX_TEXT = 500

@@ -32,7 +32,6 @@ from switch.stages.amounts import amounts_of, stated_of
 from switch.stages.request import Decline, Request
 
 SIGNED_OFF, SUSPENDED = "signed_off", "suspended"
-KINDS = FROM_ACQUIRERS
 # States of a link in which it has no requests served. One that drains has those served that were there before.
 OUT_OF_SERVICE: dict[LinkState, Decline] = {
     LinkState.SIGNED_OFF: Decline("58", SIGNED_OFF),
