@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from messages.message import Message
 from simulators.issuer.accounts import AccountRule, account_problems
 from simulators.issuer.core import Issuer
 from simulators.issuer.scenario import IssuerScenario, load_scenario, scenario_from
-from simulators.issuer.serve import make_issuer, require_keys, serve_party
-from simulators.issuer.server import IssuerServer
-from simulators.testing.background import Background
-from simulators.testing.party import Party, remember
+from simulators.issuer.serve import make_issuer, require_keys
+from simulators.testing.party import Party, Served, served
 
 Scenario = Mapping[str, Any] | str | Path | IssuerScenario
 DEFAULT = {"name": "issuer", "default": {"balance_minor": 1_000_000}}
@@ -26,8 +22,8 @@ DEFAULT = {"name": "issuer", "default": {"balance_minor": 1_000_000}}
 class IssuerSimulator(Party):
     """A running issuer; see `simulators.testing.party.Party`."""
 
-    def __init__(self, issuer: Issuer, background: Background, server: IssuerServer, heard: list[Message]) -> None:
-        super().__init__(issuer.name, background, server, heard)
+    def __init__(self, issuer: Issuer, served: Served) -> None:
+        super().__init__(issuer.name, served)
         self._issuer = issuer
 
     def account(self, pan: str, **fields: Any) -> None:
@@ -70,17 +66,8 @@ def start_issuer(
     known = made.keys(keys or {})
     require_keys(made.key_names, known, made)
     issuer = make_issuer(made, known, zmk=zmk)
-    heard: list[Message] = []
-    server = IssuerServer(issuer, made, heard=partial(remember, heard))
-
-    async def serve(*, task_status: Any) -> None:
-        await serve_party(server, made, task_status=task_status)
-
-    background = Background(serve, f"issuer {made.name}")
-    try:
-        yield IssuerSimulator(issuer, background, server, heard)
-    finally:
-        background.stop()
+    with served(issuer, made, "issuer") as running:
+        yield IssuerSimulator(issuer, running)
 
 
 def _scenario(scenario: Scenario | None, changes: Mapping[str, Any]) -> IssuerScenario:

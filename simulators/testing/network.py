@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from messages.message import Message
-from simulators.issuer.serve import require_keys, serve_party
-from simulators.issuer.server import IssuerServer
+from simulators.issuer.serve import require_keys
 from simulators.network.core import Network
 from simulators.network.scenario import NetworkScenario, load_network_scenario, network_scenario_from
-from simulators.testing.background import Background
-from simulators.testing.party import Party, remember
+from simulators.testing.party import Party, Served, served
 
 Scenario = Mapping[str, Any] | str | Path | NetworkScenario
 DEFAULT = {
@@ -28,8 +24,8 @@ DEFAULT = {
 class NetworkSimulator(Party):
     """A running network; see `simulators.testing.party.Party`."""
 
-    def __init__(self, network: Network, background: Background, server: IssuerServer, heard: list[Message]) -> None:
-        super().__init__(network.name, background, server, heard)
+    def __init__(self, network: Network, served: Served) -> None:
+        super().__init__(network.name, served)
         self._network = network
 
     def set_available(self, member: str, available: bool) -> None:
@@ -55,17 +51,8 @@ def start_network(
     known = made.keys(keys or {})
     require_keys(made.key_names, known, made)
     network = Network(made, known, zmk=zmk)
-    heard: list[Message] = []
-    server = IssuerServer(network, made, heard=partial(remember, heard))
-
-    async def serve(*, task_status: Any) -> None:
-        await serve_party(server, made, task_status=task_status)
-
-    background = Background(serve, f"network {made.name}")
-    try:
-        yield NetworkSimulator(network, background, server, heard)
-    finally:
-        background.stop()
+    with served(network, made, "network") as running:
+        yield NetworkSimulator(network, running)
 
 
 def _scenario(scenario: Scenario | None, changes: Mapping[str, Any]) -> NetworkScenario:

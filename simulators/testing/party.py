@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -16,12 +18,23 @@ from messages.message import Message
 from simulators.book import BookLine
 from simulators.errors import SimulatorError
 from simulators.faults import FaultRule, fault_problems
+from simulators.issuer import party
+from simulators.issuer.scenario import LinkScenario
+from simulators.issuer.serve import serve_party
 from simulators.issuer.server import IssuerServer
 from simulators.issuer.totals import SettlementLine
 from simulators.testing.background import Background
 
 MAX_HEARD = 10_000  # messages kept; the oldest go first
 POLL_S = 0.01
+
+
+class Served(NamedTuple):
+    """A server in a thread, and what it hears."""
+
+    background: Background
+    server: IssuerServer
+    heard: list[Message]
 
 
 class Party:
@@ -32,12 +45,10 @@ class Party:
         heard: messages that were understood, oldest first, at most 10,000.
     """
 
-    def __init__(self, name: str, background: Background, server: IssuerServer, heard: list[Message]) -> None:
+    def __init__(self, name: str, served: Served) -> None:
         self.name = name
-        self.heard = heard
-        self.host, self.port = background.value
-        self._background = background
-        self._server = server
+        self._background, self._server, self.heard = served
+        self.host, self.port = self._background.value
 
     @property
     def address(self) -> str:
@@ -125,6 +136,22 @@ class Party:
     def stop(self) -> None:
         """End it; the port is free then."""
         self._background.stop()
+
+
+@contextmanager
+def served(core: party.Party, scenario: LinkScenario, kind: str) -> Iterator[Served]:
+    """Run a party in a thread as long as the block lasts; `kind` names it in errors."""
+    heard: list[Message] = []
+    server = IssuerServer(core, scenario, heard=partial(remember, heard))
+
+    async def serve(*, task_status: Any) -> None:
+        await serve_party(server, scenario, task_status=task_status)
+
+    background = Background(serve, f"{kind} {scenario.name}")
+    try:
+        yield Served(background, server, heard)
+    finally:
+        background.stop()
 
 
 def fault_rule(rule: Mapping[str, Any] | None, fields: Mapping[str, Any]) -> FaultRule:
