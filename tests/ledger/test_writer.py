@@ -27,6 +27,8 @@ from tests.ledger.samples import hold, intent, outcome
 from tests.ledger.store import connected
 
 CARD = b"\x01" * 16
+KILL = """SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+           WHERE datname = current_database() AND application_name = 'cardswitch ledger'"""
 
 
 async def settled(journal: PostgresJournal, message: Intent) -> int:
@@ -40,6 +42,26 @@ async def settled(journal: PostgresJournal, message: Intent) -> int:
             return number
         except JournalUnavailable:
             await trio.sleep(0.01)
+
+
+async def leased(journal: PostgresJournal) -> bool:
+    """A lease, as a caller that asks until the lane of reads is there."""
+    while True:
+        try:
+            return await journal.lease("x", "me", 1)
+        except JournalUnavailable:
+            await trio.sleep(0.01)
+
+
+async def refusal(journal: PostgresJournal, why: str) -> None:
+    """Open intents until one is refused for `why`."""
+    while True:
+        try:
+            await journal.begin(intent())
+        except JournalUnavailable as error:
+            if why in str(error):
+                return
+        await trio.sleep(0.01)
 
 
 async def in_asyncio(function: Callable[[], Awaitable[Any]]) -> Any:
@@ -107,9 +129,6 @@ def test_many_calls_share_few_sets(database: Database, monkeypatch: pytest.Monke
 
 
 def test_killed_connections_lose_nothing(database: Database) -> None:
-    kill = """SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
-               WHERE datname = current_database() AND application_name = 'cardswitch ledger'"""
-
     async def test() -> None:
         numbers: list[int] = []
         messages = [intent(fingerprint=CARD) for _ in range(600)]
@@ -126,7 +145,7 @@ def test_killed_connections_lose_nothing(database: Database) -> None:
                 killed = 0
                 for _ in range(4):
                     await trio.sleep(0.03)
-                    killed += await count(database, kill)
+                    killed += await count(database, KILL)
         assert killed > 0
         assert len(set(numbers)) == 600
         assert await count(database, "SELECT count(*) FROM ledger.intents") == 600
@@ -270,7 +289,29 @@ def test_the_server_goes_away_and_comes_back(own_server: EmbeddedPostgres) -> No
                 assert time.monotonic() - started < 0.5
             await trio.to_thread.run_sync(own_server.start)
             assert await settled(journal, message) == first
-            assert await journal.lease("x", "me", 1)
+            # Each lane comes back by itself: at the latest after the longest pause, 1 s, and the time to connect.
+            with trio.fail_after(5):
+                assert await leased(journal)
+
+    run(test)
+
+
+def test_no_intent_is_opened_while_its_decision_could_not_be_booked(database: Database) -> None:
+    async def test() -> None:
+        async with open_journal(database.dsn(LEDGER)) as journal:
+            message = intent()
+            first = await settled(journal, message)
+            await count(database, "REVOKE EXECUTE ON FUNCTION ledger.decide FROM cardswitch_ledger")
+            assert await count(database, KILL) > 0
+            with trio.fail_after(5):
+                await refusal(journal, "decisions cannot be booked")
+                before = await count(database, "SELECT count(*) FROM ledger.intents")
+                assert await leased(journal)  # the server is there, and the other lanes are
+                for _ in range(20):
+                    await refusal(journal, "decisions cannot be booked")
+            assert await count(database, "SELECT count(*) FROM ledger.intents") == before
+            await count(database, "GRANT EXECUTE ON FUNCTION ledger.decide TO cardswitch_ledger")
+            assert await settled(journal, message) == first
 
     run(test)
 
