@@ -27,7 +27,7 @@ from tests.e2e.terminal import Terminal, terminal
 
 pytestmark = pytest.mark.xdist_group("e2e")
 
-GRACE_S = 2.0
+GRACE_S = 4.0
 CARDS = [Card("4242424242424242", pin="1234"), Card("5555555555554444", pin="1234"), Card("4000056655665556")]
 
 
@@ -173,7 +173,12 @@ def test_an_acquirers_old_keys_are_taken_for_the_grace_time_and_not_longer(excha
         before = active(shop, POS)
         try:
             for kind in ("mac", "pin"):
-                done = shop.command("link", "exchange-key", POS, "--kind", kind, "--json")
+                # MAC by this process: the start of another would eat up the grace time that is looked at here.
+                done = (
+                    exchange_key(shop.system.config, POS, kind)
+                    if kind == "mac"
+                    else shop.command("link", "exchange-key", POS, "--kind", kind, "--json")
+                )
                 assert done["kcv"] == new.acquirer.keys.check_value(kind)
                 assert active(shop, POS)[kind] == (before[kind][0] + 1, done["kcv"])
                 if kind == "mac":

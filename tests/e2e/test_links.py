@@ -20,6 +20,7 @@ import pytest
 
 import specs
 from console.config import load_config
+from console.link_commands import links
 from console.supervisor import System, config_file
 from messages.address import address_of
 from messages.framing import framing
@@ -190,12 +191,12 @@ def test_new_certificates_are_taken_without_a_dropped_connection(place: Place) -
 
 
 def test_a_worker_that_is_told_to_stop_answers_what_it_has(place: Place) -> None:
-    ask(place.system.control_socket("alpha"), "fault", rule={"kind": "delay", "delay_s": 2.0, "count": 30})
+    ask(place.system.control_socket("alpha"), "fault", rule={"kind": "delay", "delay_s": 3.0, "count": 30})
     pid = place.system.pid("switch-0")
     with place.connection() as line:
         for _ in range(30):
             line.send(line.acquirer.purchase(VISA, 100, "EUR", utcnow()).message)
-        until(lambda: next(r for r in place.link("list") if r["link"] == "alpha")["in_flight"] == 30, 5.0)
+        until(lambda: next(row for row in links(place.system.config) if row["link"] == "alpha")["in_flight"] == 30, 3.0)
         os.kill(pid, signal.SIGTERM)
         answers = []
         while (answer := line.receive()) is not None:
