@@ -74,11 +74,13 @@ SELECT f.first_open, f.last, i.*
 
 LAST_ADVICE = "SELECT COALESCE(max(id), 0) FROM ledger.advices WHERE link = $1"
 
+# OFFSET 0: acknowledgements are looked up one by one, from the floor on; a join might read those of years before it.
 ADVICES = """
 SELECT d.id, d.intent_id, i.trace_id, d.link, d.mti, d.elements, d.token
   FROM ledger.advices d JOIN ledger.intents i ON i.id = d.intent_id
- WHERE d.link = $1 AND d.id > $2 AND NOT EXISTS (SELECT FROM ledger.acknowledgements k WHERE k.advice_id = d.id)
-   AND NOT EXISTS (SELECT FROM ledger.advice_actions a WHERE a.advice_id = d.id)
+ WHERE d.link = $1 AND d.id > $2
+   AND NOT EXISTS (SELECT FROM ledger.acknowledgements k WHERE k.advice_id = d.id OFFSET 0)
+   AND NOT EXISTS (SELECT FROM ledger.advice_actions a WHERE a.advice_id = d.id OFFSET 0)
  ORDER BY d.id LIMIT $3
 """
 

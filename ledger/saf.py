@@ -45,7 +45,7 @@ SELECT d.id, d.intent_id, i.trace_id, d.link, d.mti, d.elements, d.token
   JOIN ledger.advices d ON d.id = r.advice_id
   JOIN ledger.intents i ON i.id = d.intent_id
  WHERE d.id > $2
-   AND NOT EXISTS (SELECT FROM ledger.acknowledgements k WHERE k.advice_id = d.id)
+   AND NOT EXISTS (SELECT FROM ledger.acknowledgements k WHERE k.advice_id = d.id OFFSET 0)
    AND (SELECT a.action FROM ledger.advice_actions a WHERE a.advice_id = d.id ORDER BY a.id DESC LIMIT 1) = 'retried'
  ORDER BY d.id LIMIT $3
 """
@@ -53,13 +53,13 @@ SELECT d.id, d.intent_id, i.trace_id, d.link, d.mti, d.elements, d.token
 BACKLOG = """
 WITH acted AS MATERIALIZED (
     SELECT DISTINCT ON (a.advice_id) a.advice_id, a.action FROM ledger.advice_actions a
-     WHERE a.link = $1 AND NOT EXISTS (SELECT FROM ledger.acknowledgements k WHERE k.advice_id = a.advice_id)
+     WHERE a.link = $1 AND NOT EXISTS (SELECT FROM ledger.acknowledgements k WHERE k.advice_id = a.advice_id OFFSET 0)
      ORDER BY a.advice_id, a.id DESC
 ), waiting AS MATERIALIZED (
     (SELECT d.id FROM ledger.advices d
       WHERE d.link = $1 AND d.id > $2
-        AND NOT EXISTS (SELECT FROM ledger.acknowledgements k WHERE k.advice_id = d.id)
-        AND NOT EXISTS (SELECT FROM ledger.advice_actions a WHERE a.advice_id = d.id)
+        AND NOT EXISTS (SELECT FROM ledger.acknowledgements k WHERE k.advice_id = d.id OFFSET 0)
+        AND NOT EXISTS (SELECT FROM ledger.advice_actions a WHERE a.advice_id = d.id OFFSET 0)
       ORDER BY d.id LIMIT $3)
     UNION ALL
     SELECT advice_id FROM acted WHERE action = 'retried'
@@ -75,27 +75,40 @@ PARK = "SELECT ledger.act_on_advice($1, 'parked', $2, $3)"
 
 ISSUER_OF = "SELECT issuer, card_country FROM ledger.intents WHERE key = $1"
 
+# Links one by one and each from its floor: what was acknowledged in years is not read for a handful that waits.
 _LIST = """
-WITH candidates AS (
-    SELECT d.id FROM ledger.advices d
-     WHERE ($1 = '' OR d.link = $1)
-       AND d.id > COALESCE((SELECT max(f.up_to) FROM ledger.floors f WHERE f.name = 'advices ' || d.link), 0)
-       AND NOT EXISTS (SELECT FROM ledger.acknowledgements k WHERE k.advice_id = d.id)
+WITH RECURSIVE links (link) AS (
+    SELECT min(link) FROM ledger.advices WHERE $1 = '' OR link = $1
+    UNION ALL
+    SELECT (SELECT min(d.link) FROM ledger.advices d WHERE d.link > l.link AND $1 = '') FROM links l
+     WHERE l.link IS NOT NULL
+), candidates AS (
+    SELECT w.id FROM links l
+     CROSS JOIN LATERAL (SELECT COALESCE(max(f.up_to), 0) AS up_to FROM ledger.floors f
+                          WHERE f.name = 'advices ' || l.link) f
+     CROSS JOIN LATERAL (
+          SELECT d.id FROM ledger.advices d
+           WHERE d.link = l.link AND d.id > f.up_to
+             AND NOT EXISTS (SELECT FROM ledger.acknowledgements k WHERE k.advice_id = d.id OFFSET 0)
+           ORDER BY d.id LIMIT $3) w
     UNION
-    SELECT a.advice_id FROM ledger.advice_actions a WHERE $1 = '' OR a.link = $1
+    SELECT a.advice_id FROM ledger.advice_actions a
+     WHERE ($1 = '' OR a.link = $1)
+       AND ($2 AND a.action = 'dropped'
+            OR NOT EXISTS (SELECT FROM ledger.acknowledgements k WHERE k.advice_id = a.advice_id OFFSET 0))
+), listed AS MATERIALIZED (
+    SELECT id FROM candidates ORDER BY id LIMIT $3
 )
 SELECT d.id, d.link, d.mti, i.trace_id, i.masked_pan, COALESCE((d.elements->>'4')::bigint, 0) AS amount_minor,
        i.currency, o.decided_at, COALESCE(a.action, 'waiting') AS state, COALESCE(a.actor, '') AS actor,
        COALESCE(a.reason, '') AS reason, a.acted_at
-  FROM candidates c
-  JOIN ledger.advices d ON d.id = c.id
-  JOIN ledger.intents i ON i.id = d.intent_id
-  JOIN ledger.outcomes o ON o.intent_id = d.intent_id
+  FROM listed
+ CROSS JOIN LATERAL (SELECT * FROM ledger.advices x WHERE x.id = listed.id OFFSET 0) d
+ CROSS JOIN LATERAL (SELECT * FROM ledger.intents x WHERE x.id = d.intent_id OFFSET 0) i
+ CROSS JOIN LATERAL (SELECT * FROM ledger.outcomes x WHERE x.intent_id = d.intent_id OFFSET 0) o
   LEFT JOIN LATERAL (
        SELECT * FROM ledger.advice_actions x WHERE x.advice_id = d.id ORDER BY x.id DESC LIMIT 1) a ON true
-  LEFT JOIN ledger.acknowledgements k ON k.advice_id = d.id
- WHERE k.advice_id IS NULL OR ($2 AND a.action = 'dropped')
- ORDER BY d.id LIMIT $3
+ ORDER BY d.id
 """
 
 _ACT = "SELECT ledger.act_on_advice($1, $2, $3, $4)"
