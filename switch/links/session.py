@@ -155,6 +155,8 @@ class Session:
             if place is not None:
                 await gate.wait(place, expires_at)
         try:
+            if gate is not None and not self.carries_traffic:  # signed off, or suspended, while it waited
+                raise LinkUnavailable(f"{self.link}: {self.state}")
             key = pairing_key(message)
             future = self.pending.open(key, expires_at, message)
             try:

@@ -276,6 +276,36 @@ def test_requests_to_an_issuer_above_its_rate_are_refused_at_once() -> None:
     run(script)
 
 
+def test_what_waited_for_a_place_does_not_go_out_on_a_link_that_was_suspended_meanwhile() -> None:
+    async def script() -> None:
+        desk = Desk()
+        async with on_line(desk, max_in_flight=1, queue=1, queue_s=5.0) as (line, peer):
+            refused: list[str] = []
+
+            async def ask(stan: int) -> None:
+                try:
+                    await line.sessions[0].exchange(request(stan), trio.current_time() + 9.0)
+                except LinkUnavailable as error:
+                    refused.append(str(error))
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(ask, 1)
+                first = await peer.receive()
+                nursery.start_soon(ask, 2)
+                await until(lambda: line.gate.waiting)
+                line.connections.suspend()
+                await peer.answer(first)
+            assert refused == ["alpha: suspended"] and line.gate.in_flight == 0
+            line.connections.resume()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(ask, 3)
+                third = await peer.receive()
+                assert third.elements[11] == "000003", "the second never left"
+                await peer.answer(third)
+
+    run(script)
+
+
 def test_a_peer_that_does_not_read_is_not_read_from_and_dropped_in_the_end() -> None:
     async def script() -> None:
         desk = Desk(weather=Weather(delay_s=(0.0, 0.0), window=1024))
