@@ -69,7 +69,12 @@ def lines(source: str | None, file: Path | None, *, by_line: bool) -> Iterator[t
     """
     with _opened(source, file) as stream:
         if not by_line:
-            yield 1, _limited(stream.read(LONGEST + 1), 1)
+            data = stream.read(LONGEST + 1)
+            if len(data) > LONGEST:
+                raise UsageError(
+                    f"the message is longer than {LONGEST >> 20} MiB", "with --raw a file holds one message"
+                )
+            yield 1, data
             return
         count = 0
         with _bar(stream) as advance:

@@ -29,14 +29,19 @@ _FOREIGN = (".xml", ".json")
 @spec_app.command("check")
 def spec_check(
     files: Annotated[
-        list[str], typer.Argument(help="Dialect files, jPOS XML, moov or pyiso8583 JSON, names in specs/.")
-    ],
+        list[str] | None,
+        typer.Argument(
+            help="Dialect files, jPOS XML, moov or pyiso8583 JSON, names in specs/.", show_default="all in specs/"
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Say of each file whether it is a dialect, and everything that is wrong with it; status 1 if one is not."""
     import msgspec
 
-    rows = [checked(name) for name in files]
+    from messages.dialect import dialect_names
+
+    rows = [checked(name) for name in files or dialect_names()]
     if as_json:
         print(msgspec.json.encode({"files": rows}).decode())
     else:

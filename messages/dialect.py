@@ -153,8 +153,11 @@ def load_dialect(name_or_path: str) -> Dialect:
     try:
         if "/" in name_or_path or name_or_path.endswith(".toml"):
             text = Path(name_or_path).read_text("utf-8")
-        else:
+        elif name_or_path in dialect_names():
             text = resources.files("specs").joinpath(f"{name_or_path}.toml").read_text("utf-8")
+        else:
+            known = ", ".join(dialect_names())
+            raise SpecError(name_or_path, [f"no such dialect; there are {known}; a file has a slash in its name"])
         table = tomllib.loads(text)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "is not UTF-8 text"
@@ -162,6 +165,12 @@ def load_dialect(name_or_path: str) -> Dialect:
     except tomllib.TOMLDecodeError as error:
         raise SpecError(name_or_path, [f"is not TOML: {error}"]) from None
     return parse_dialect(table, name_or_path)
+
+
+def dialect_names() -> list[str]:
+    """The dialects in specs/, in order of their names."""
+    files = (Path(entry.name) for entry in resources.files("specs").iterdir())
+    return sorted(file.stem for file in files if file.suffix == ".toml" and file.stem.startswith("iso"))
 
 
 def parse_dialect(table: dict[str, Any], source: str = "dialect") -> Dialect:

@@ -94,6 +94,16 @@ def _read(name_or_path: str) -> tuple[str, str]:
     try:
         if path.suffix == "" and path.name == name_or_path:
             found = resources.files("specs") / f"{name_or_path}.toml"
+            if not found.is_file():
+                known = sorted(
+                    Path(entry.name).stem
+                    for entry in resources.files("specs").iterdir()
+                    if entry.name.startswith("scenario-")
+                )
+                raise ScenarioError(
+                    name_or_path,
+                    (f"no such scenario; there are {', '.join(known)}; a file has a slash in its name",),
+                )
             return f"specs/{name_or_path}.toml", found.read_text("utf-8")
         return str(path), path.read_text("utf-8")
     except OSError as error:

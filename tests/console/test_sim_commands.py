@@ -61,7 +61,7 @@ def test_everything_wrong_with_a_scenario_is_listed(capsys: pytest.CaptureFixtur
     [
         (["network"], "give --scenario FILE"),
         (["issuer", "alpha", "--listen", "127.0.0.1:1"], "leave out the name"),
-        (["issuer", "--scenario", "scenario-nobody"], "No such file"),
+        (["issuer", "--scenario", "scenario-nobody"], "there are scenario-alpha, scenario-beta, scenario-network"),
         (["issuer", "--scenario", "scenario-network"], "issuer: unknown"),
         (["network", "--scenario", "scenario-network", "--listen", "nowhere"], "--listen: expected host:port"),
         (["ask", "nobody", "stats"], "no issuer 'nobody'"),

@@ -47,6 +47,13 @@ def test_check_lists_what_is_wrong_with_each(capsys: pytest.CaptureFixture[str],
     assert run(capsys, "check", "iso87-ascii", MOOV)[0] == 0
 
 
+def test_check_without_a_name_lists_the_dialects_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = run(capsys, "check")
+    assert status == 0
+    names = [line.partition(":")[0] for line in out.splitlines()]
+    assert names == ["iso2003-ascii", "iso87-ascii", "iso87-bcd", "iso87-ebcdic", "iso93-ascii", "iso93-binary"]
+
+
 def test_check_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
     status, out, _ = run(capsys, "check", MOOV, "no-such", "--json")
     good, bad = json.loads(out)["files"]
