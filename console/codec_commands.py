@@ -61,7 +61,7 @@ _FORMS = {
     "raw": Form("raw", bytes, lambda data: data.decode("latin-1"), is_raw, by_line=False),
 }  # fmt: skip
 _FIX = {
-    "hex": "give pairs of hex digits",
+    "hex": "give pairs of hex digits, or say --base64 or --raw",
     "base64": "give base64 with its padding",
     "raw": "a file of raw bytes is one message, a newline at its end included",
 }

@@ -100,7 +100,7 @@ def test_a_file_with_bad_lines_goes_on_and_ends_with_1(
     assert status == 1
     assert [json.loads(line) for line in out.splitlines()] == [MESSAGE, MESSAGE]
     first, second, last = err.splitlines()
-    assert first.startswith("cardswitch: line 3 is not hex")
+    assert first.startswith("cardswitch: line 3 is not hex; give pairs of hex digits, or say --base64 or --raw")
     assert second.startswith("cardswitch: line 4, dialect iso87-ascii: message at byte ")
     assert last == "cardswitch: 2 of 4 messages failed"
     assert "4242424242424242" not in err
