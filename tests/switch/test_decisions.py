@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import trio
 
-from ledger.journal import Decision, Kind
+from ledger.journal import Decided, Decision, Kind, Outcome, Verdict
 from ledger.lifecycle import standing
 from messages.message import Message
 from simulators.acquirer import Card
@@ -67,6 +67,26 @@ async def perform_aside(world: World, request: Request) -> None:
         world.clients["gateway"].acquirer.receive(answer, world.clock.now())
 
 
+def test_what_was_approved_for_a_payment_that_never_holds_still_is_undone_at_the_issuer() -> None:
+    async def script(world: World) -> None:
+        client, now = world.clients["gateway"], world.clock.now
+        card = Card(surrogate(world))
+        paid = await client.perform(client.acquirer.purchase(card, 1000, "EUR", now()))
+        decide = world.journal.decide
+
+        async def busy(outcome: Outcome) -> Decided:
+            return Decided(Verdict.STALE, outcome) if outcome.original_id is not None else await decide(outcome)
+
+        world.journal.decide = busy  # type: ignore[method-assign]
+        refund = await client.perform(client.acquirer.refund(card, 700, now(), paid))
+        assert refund.response_code == "91"
+        await trio.sleep(5.0)
+        assert world.counted("advices_sent", "alpha", "0420") == 1
+        assert differences(world) == []
+
+    in_world(script)
+
+
 def test_a_lost_decision_follows_the_winner() -> None:
     async def script(world: World) -> None:
         first, second = world.workers[0][0], await world.start_worker(1)
@@ -87,6 +107,22 @@ def test_an_approval_of_another_kind_is_undone_at_the_issuer() -> None:
         outcome = await worker.decisions.answered(begun.stored, None, {39: "10", 54: "x"}, "")
         assert (outcome.decision, outcome.response_code) == (Decision.REVERSED, "91")
         assert [advice.mti for advice in outcome.advices] == ["0420"]
+
+    in_world(script)
+
+
+def test_where_less_than_the_cash_was_approved_all_of_it_is_cash() -> None:
+    async def script(world: World) -> None:
+        worker = world.workers[0][0]
+        asked = intent(
+            key="gateway|0200|20260314092653|000001|1", issuer="alpha", amount_minor=5_000, cashback_minor=2_000
+        )
+        begun = await world.journal.begin(asked)
+        told = {4: "000000001500", 38: "123456", 39: "10"}
+        outcome = await worker.decisions.answered(begun.stored, None, told, "", in_part=True)
+        assert (outcome.decision, outcome.amount_minor) == (Decision.APPROVED, 1_500)
+        assert {abs(line.amount_minor) for line in outcome.postings} == {1_500}
+        assert not any(line.account == "platform:revenue" for line in outcome.postings), "there is no fee on cash"
 
     in_world(script)
 

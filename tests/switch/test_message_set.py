@@ -258,6 +258,17 @@ def test_a_partial_approval_is_booked_with_what_was_approved_and_the_rest_is_nev
     in_world(script)
 
 
+def test_there_is_no_fee_on_cash() -> None:
+    async def script(world: World) -> None:
+        till = Till(world)
+        await till.done(till.shop.purchase(VISA, 5_000, "EUR", till.now(), cashback_minor=2_000))
+        fees = [line.amount_minor for line in world.journal.postings() if line.account == "platform:revenue"]
+        assert fees == [-117], "2.9 % of 30.00, and 0.30"
+        assert differences(world) == []
+
+    in_world(script)
+
+
 # Races and rules between messages
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 import trio
 
-from hsm.commands import HsmRefused, Screen
+from hsm.commands import GenerateMac, HsmRefused, HsmUnavailable, Screen
 from ledger.journal import Decision, Kind, network_stan
 from messages.exchange import original_data
 from messages.message import Message
@@ -18,6 +18,7 @@ from simulators.faults import FaultRule
 from tests.simulation.agreement import differences
 from tests.simulation.world import World
 from tests.switch.desk import MASTERCARD, NOW, POOR, VISA, in_world, purchase, surrogate, told
+from tests.switch.outage import configured
 
 
 def decisions(world: World) -> list[tuple[Kind, Decision, str]]:
@@ -420,6 +421,44 @@ def test_fraud_rules_decline_after_the_intent() -> None:
         assert (big.state, big.response_code) == (State.DECLINED, "59")
         assert decisions(world) == [(Kind.PURCHASE, Decision.DECLINED, "59")]
         assert world.counted("declines", "fraud_amount-limit") == 1
+
+    in_world(script)
+
+
+def test_fraud_rules_let_the_money_go_back() -> None:
+    """A card that buys too often is no reason to keep what it paid for goods that came back."""
+
+    async def script(world: World) -> None:
+        client, now = world.clients["pos"], world.clock.now
+        paid = await client.perform(client.acquirer.purchase(VISA, 1_000, "EUR", now()))
+        assert (await client.perform(client.acquirer.purchase(VISA, 1_000, "EUR", now()))).response_code == "59"
+        assert (await client.perform(client.acquirer.refund(VISA, 1_000, now(), paid))).response_code == "00"
+        assert differences(world) == []
+
+    once = {"name": "once", "count_1h_over": 1, "action": "decline"}
+    in_world(script, config=configured(fraud=[once]))
+
+
+def test_an_approval_never_leaves_without_its_mac() -> None:
+    """A decline may: nobody gains by making it up."""
+
+    async def script(world: World) -> None:
+        mac = world.hsm.mac
+
+        async def away(request: GenerateMac) -> object:
+            if request.key == "zak-pos":
+                raise HsmUnavailable("the hsm is away")
+            return await mac(request)
+
+        world.hsm.mac = away  # type: ignore[method-assign,assignment]
+        request, poor = purchase(), purchase("000002", de2=POOR.pan)
+        assert await said(world, request) == []
+        assert await said(world, poor) == ["51"]
+        assert decisions(world)[0] == (Kind.PURCHASE, Decision.APPROVED, "00")
+        assert world.counted("unanswered", "mac") == 1
+        world.hsm.mac = mac  # type: ignore[method-assign]
+        again = await told(world, Message("0201", request.elements), "pos")
+        assert again is not None and again.elements[39] == "00"
 
     in_world(script)
 

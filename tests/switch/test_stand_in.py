@@ -273,6 +273,21 @@ def test_an_open_circuit_spares_the_issuer_and_stand_in_speaks_until_probes_pass
     in_world(script, config=standing_in(breaker=breaker))
 
 
+def test_a_request_that_our_rules_decline_leaves_the_place_of_a_probe_to_the_next_one() -> None:
+    async def script(world: World) -> None:
+        faults = world.issuers["alpha"].issuer.faults
+        faults.add(FaultRule(kind="silence", name="mute", booked=False))
+        assert [(await pay(world)).response_code for _ in range(2)] == ["91", "91"]
+        faults.clear("mute")
+        await trio.sleep(OPEN_S)
+        assert (await pay(world, 2_000_000)).response_code == "59"
+        assert (await pay(world)).response_code == "00"
+        assert (outcomes(world)[-1][2], world.workers[0][0].online.choice.levels()["alpha"]) == ("purchase", 0)
+
+    breaker = {"failures": 2, "ratio": 0.0, "open_s": OPEN_S, "probes": 1}
+    in_world(script, config=standing_in(breaker=breaker))
+
+
 # Originals that timed out
 
 
