@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from ledger.journal import AdviceDraft, Decision, JournalUnavailable, Outcome
 from messages.message import Message
 from simulators.acquirer import Card
 from simulators.faults import FaultRule
+from switch.advices import RETRY_CAP_S
 from tests.ledger.samples import intent
 from tests.simulation.agreement import differences
 from tests.simulation.world import World
@@ -72,6 +75,28 @@ def test_what_is_sent_again_is_a_repeat_with_the_same_identification() -> None:
         assert all(without_mac(message) == without_mac(sent[0]) for message in sent)
 
     in_world(script, faults={"alpha": (silent(count=3),)})
+
+
+def test_an_issuer_that_does_not_listen_is_asked_less_and_less_often() -> None:
+    async def script(world: World) -> None:
+        sent_at: list[float] = []
+        world.issuers["alpha"].issuer.faults.add(silent(name="deaf"))
+        receive: Any = world.issuers["alpha"].issuer.receive
+
+        def timed(message: Message, now: datetime) -> Any:
+            if message.mti in ("0420", "0421"):
+                sent_at.append(trio.current_time())
+            return receive(message, now)
+
+        world.issuers["alpha"].issuer.receive = timed  # type: ignore[method-assign,assignment]
+        await timed_out(world, 100)
+        await trio.sleep(300.0)
+        pauses = [after - before for before, after in pairwise(sent_at)]
+        longest = RETRY_CAP_S + world.workers[0][0].lines["alpha"].link.advice_timeout_s + 1.0
+        assert all(pause >= RETRY_CAP_S / 2 for pause in pauses[8:]), pauses
+        assert all(pause <= longest for pause in pauses) and len(pauses) > 20, pauses
+
+    in_world(script)
 
 
 def test_an_issuer_that_is_down_gets_all_of_them_when_it_is_back() -> None:
