@@ -14,7 +14,7 @@ from ledger.journal import AdviceDraft, Decision, JournalUnavailable, Outcome
 from messages.message import Message
 from simulators.acquirer import Card
 from simulators.faults import FaultRule
-from switch.advices import RETRY_CAP_S
+from switch.advices import LEASE_S, RETRY_CAP_S
 from tests.ledger.samples import intent
 from tests.simulation.agreement import differences
 from tests.simulation.world import World
@@ -246,6 +246,26 @@ def test_one_worker_sends_and_another_takes_over_when_it_dies() -> None:
         assert left[0].meters.value("advices_acknowledged", "alpha", "00") == 2
         assert list(dict.fromkeys(stans(messages, "0420", "0421"))) == stans(messages, "0200")
         assert differences(world) == []
+
+    in_world(script)
+
+
+def test_a_worker_whose_link_is_away_leaves_them_to_another_at_once() -> None:
+    async def script(world: World) -> None:
+        await world.start_worker(1)
+        await trio.sleep(1.0)
+        await timed_out(world, 100)
+        while await waiting(world):  # noqa: ASYNC110
+            await trio.sleep(0.1)
+        workers = [worker for worker, _ in world.workers.values()]
+        (sending,) = [worker for worker in workers if worker.meters.value("advices_sent")]
+        sending.lines["alpha"].connections.suspend()
+        await trio.sleep(1.5)
+        begun = await world.journal.begin(intent(issuer="alpha"))
+        (other,) = [worker for worker in workers if worker is not sending]
+        await other.decisions.reverse(begun.stored, "issuer_timeout")
+        await trio.sleep(LEASE_S / 2)
+        assert await waiting(world) == 0, "it did not wait for the lease to end"
 
     in_world(script)
 

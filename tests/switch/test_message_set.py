@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ from tests.simulation.agreement import differences
 from tests.simulation.world import World
 from tests.switch.desk import NOW, VISA, in_world, told
 
-TODAY = f"{NOW:%m%d}"
+TODAY, TOMORROW = f"{NOW:%m%d}", f"{NOW + timedelta(days=1):%m%d}"
 Sample = Callable[[World], Awaitable[Request]]
 
 
@@ -404,6 +405,21 @@ def test_totals_that_differ_are_told_with_ours() -> None:
         assert (right.elements[39], right.elements[66]) == ("00", "1")
         assert (answer.elements[39], answer.elements[66]) == ("00", "2")
         assert int(answer.elements[88]) == 2_500
+
+    in_world(script)
+
+
+def test_totals_are_those_of_the_business_day_that_they_name() -> None:
+    async def script(world: World) -> None:
+        till = Till(world)
+        await till.paid(2_500)
+        await till.done(till.shop.cut_over(TOMORROW, till.now()))
+        await till.paid(1_000)
+        for day, debits in ((TODAY, 2_500), (TOMORROW, 1_000)):
+            request = till.shop.reconciliation("EUR", till.now(), day=day)
+            assert int(request.message.elements[88]) == debits
+            answer = await told(world, request.message, "pos")
+            assert answer is not None and (answer.elements[39], answer.elements[66]) == ("00", "1"), day
 
     in_world(script)
 

@@ -123,6 +123,42 @@ def test_the_same_key_for_something_else_is_refused() -> None:
     in_world(script)
 
 
+def test_a_repeat_with_other_cash_is_another_request() -> None:
+    async def script(world: World) -> None:
+        client = world.clients["pos"]
+        first = client.acquirer.purchase(VISA, 5_000, "EUR", world.clock.now(), cashback_minor=2_000).message
+        assert (await told(world, first, "pos")).elements[39] == "00"  # type: ignore[union-attr]
+        without = {**first.elements, 3: "000000"}
+        del without[54]
+        assert (await told(world, Message("0201", without), "pos")).elements[39] == "94"  # type: ignore[union-attr]
+        assert decisions(world) == [(Kind.PURCHASE, Decision.APPROVED, "00")]
+
+    in_world(script)
+
+
+def test_an_acquirer_that_is_suspended_hears_91_and_nothing_is_booked() -> None:
+    async def script(world: World) -> None:
+        port = world.workers[0][0].ports["pos"].connections
+        port.suspend()
+        client = world.clients["pos"]
+        refused = await client.perform(client.acquirer.purchase(VISA, 1_000, "EUR", world.clock.now()))
+        assert (refused.response_code, decisions(world)) == ("91", [])
+        port.resume()
+        taken = await client.perform(client.acquirer.purchase(VISA, 1_000, "EUR", world.clock.now()))
+        assert taken.response_code == "00"
+
+    in_world(script)
+
+
+def test_who_says_neither_institution_nor_terminal_cannot_be_told_from_others() -> None:
+    async def script(world: World) -> None:
+        answer = await told(world, purchase(de2=surrogate(world), de32="", de41=""))
+        assert answer is not None and answer.elements[39] == "30"
+        assert decisions(world) == []
+
+    in_world(script)
+
+
 def test_a_silent_issuer_gets_a_reversal_until_it_acknowledges() -> None:
     async def script(world: World) -> None:
         answer = await told(world, purchase(de2=surrogate(world)))
@@ -423,6 +459,17 @@ def test_fraud_rules_decline_after_the_intent() -> None:
         assert world.counted("declines", "fraud_amount-limit") == 1
 
     in_world(script)
+
+
+def test_where_the_merchant_is_tells_whether_the_card_is_abroad() -> None:
+    async def script(world: World) -> None:
+        for stan, country, code in (("000001", "US", "00"), ("000002", "FR", "59")):
+            place = "DEMO SHOP".ljust(38) + country
+            answer = await told(world, purchase(stan, de2=surrogate(world), de43=place))
+            assert answer is not None and answer.elements[39] == code, country
+
+    abroad = {"name": "abroad", "abroad": True, "action": "decline"}
+    in_world(script, config=configured(fraud=[abroad]))
 
 
 def test_fraud_rules_let_the_money_go_back() -> None:
