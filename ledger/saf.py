@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from ledger.floor import Floor
 from ledger.journal import Backlog
 
 DROPPED = "dropped"
@@ -41,34 +42,41 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
 # Advices that were parked and are to be sent again, whatever the floor says.
 RETRIED = """
 SELECT d.id, d.intent_id, i.trace_id, d.link, d.mti, d.elements, d.token
-  FROM (SELECT DISTINCT advice_id FROM ledger.advice_actions WHERE link = $1 AND action = 'retried') r
+  FROM (SELECT DISTINCT advice_id FROM ledger.advice_actions
+         WHERE link = $1 AND advice_id > $2 AND action = 'retried') r
   JOIN ledger.advices d ON d.id = r.advice_id
   JOIN ledger.intents i ON i.id = d.intent_id
- WHERE d.id > $2
-   AND NOT EXISTS (SELECT FROM ledger.acknowledgements k WHERE k.advice_id = d.id OFFSET 0)
+ WHERE NOT EXISTS (SELECT FROM ledger.acknowledgements k WHERE k.advice_id = d.id OFFSET 0)
    AND (SELECT a.action FROM ledger.advice_actions a WHERE a.advice_id = d.id ORDER BY a.id DESC LIMIT 1) = 'retried'
  ORDER BY d.id LIMIT $3
 """
 
+# Two floors: up to $2 no advice waits that nobody has acted on, up to $3 each one is acknowledged.
 BACKLOG = """
 WITH acted AS MATERIALIZED (
     SELECT DISTINCT ON (a.advice_id) a.advice_id, a.action FROM ledger.advice_actions a
-     WHERE a.link = $1 AND NOT EXISTS (SELECT FROM ledger.acknowledgements k WHERE k.advice_id = a.advice_id OFFSET 0)
+     WHERE a.link = $1 AND a.advice_id > $3
+       AND NOT EXISTS (SELECT FROM ledger.acknowledgements k WHERE k.advice_id = a.advice_id OFFSET 0)
      ORDER BY a.advice_id, a.id DESC
+), fresh AS MATERIALIZED (
+    SELECT d.id FROM ledger.advices d
+     WHERE d.link = $1 AND d.id > $2
+       AND NOT EXISTS (SELECT FROM ledger.acknowledgements k WHERE k.advice_id = d.id OFFSET 0)
+       AND NOT EXISTS (SELECT FROM ledger.advice_actions a WHERE a.advice_id = d.id OFFSET 0)
+     ORDER BY d.id LIMIT $4
 ), waiting AS MATERIALIZED (
-    (SELECT d.id FROM ledger.advices d
-      WHERE d.link = $1 AND d.id > $2
-        AND NOT EXISTS (SELECT FROM ledger.acknowledgements k WHERE k.advice_id = d.id OFFSET 0)
-        AND NOT EXISTS (SELECT FROM ledger.advice_actions a WHERE a.advice_id = d.id OFFSET 0)
-      ORDER BY d.id LIMIT $3)
-    UNION ALL
-    SELECT advice_id FROM acted WHERE action = 'retried'
+    SELECT id FROM fresh UNION ALL SELECT advice_id FROM acted WHERE action = 'retried'
+), seen AS (
+    SELECT COALESCE((SELECT min(id) - 1 FROM fresh), (SELECT max(id) FROM ledger.advices WHERE link = $1), 0) AS up_to
 )
 SELECT (SELECT count(*) FROM waiting) AS waiting,
        (SELECT count(*) FROM acted WHERE action = 'parked') AS parked,
        COALESCE((SELECT extract(epoch FROM clock_timestamp() - o.decided_at)
                    FROM ledger.advices d JOIN ledger.outcomes o ON o.intent_id = d.intent_id
-                  WHERE d.id = (SELECT min(id) FROM waiting)), 0)::float8 AS oldest_s
+                  WHERE d.id = (SELECT min(id) FROM waiting)), 0)::float8 AS oldest_s,
+       seen.up_to AS none_waits,
+       LEAST(seen.up_to, (SELECT min(advice_id) - 1 FROM acted)) AS all_ended
+  FROM seen
 """
 
 PARK = "SELECT ledger.act_on_advice($1, 'parked', $2, $3)"
@@ -114,9 +122,17 @@ SELECT d.id, d.link, d.mti, i.trace_id, i.masked_pan, COALESCE((d.elements->>'4'
 _ACT = "SELECT ledger.act_on_advice($1, $2, $3, $4)"
 
 
-async def read_backlog(connection: Any, link: str, floor: int, limit: int) -> Backlog:
-    """How much waits for a link; see `Journal.backlog`."""
-    row = await connection.fetchrow(BACKLOG, link, floor, limit)
+async def read_backlog(connection: Any, link: str, waiting: Floor, ended: Floor, limit: int) -> Backlog:
+    """How much waits for a link; see `Journal.backlog`.
+
+    Args:
+        waiting: up to it no advice waits but those that were acted on; raised to what is seen.
+        ended: up to it each advice is acknowledged, so nobody can act on it any more; raised, too.
+    """
+    floors = await waiting.value(connection), await ended.value(connection)
+    row = await connection.fetchrow(BACKLOG, link, *floors, limit)
+    await waiting.saw(connection, row["none_waits"])
+    await ended.saw(connection, row["all_ended"])
     return Backlog(row["waiting"], row["parked"], max(0.0, row["oldest_s"]))
 
 

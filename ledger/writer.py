@@ -63,7 +63,7 @@ class PostgresJournal:
         self._seal_every_s = seal_every_s
         # A statement ends within one deadline, and its connection within another.
         self._undecided = Floor("undecided", 3 * deadline_s)
-        self._links: dict[str, Floor] = {}
+        self._links: dict[str, Floor] = {}  # by the name under which they are stored
         writer = Writer()
 
         def lane(execute: Any, size: int, settings: dict[str, str] | None = None, sums: bool = False) -> Lane:
@@ -213,8 +213,8 @@ class PostgresJournal:
                 case "park":
                     results.append(await connection.fetchval(saf.PARK, *row[1:]))
                 case "backlog":
-                    floor = await self._floor(row[1]).value(connection)
-                    results.append(await saf.read_backlog(connection, row[1], floor, row[2]))
+                    waiting, ended = self._floor(row[1]), self._ended(row[1])
+                    results.append(await saf.read_backlog(connection, row[1], waiting, ended, row[2]))
                 case "issuer_of":
                     found = await connection.fetchrow(saf.ISSUER_OF, row[1])
                     results.append(("", "") if found is None else tuple(found))
@@ -241,13 +241,17 @@ class PostgresJournal:
         rows = await connection.fetch(reader.ADVICES, link, max(after_id, done), limit)
         if after_id <= done:
             await floor.saw(connection, rows[0]["id"] - 1 if rows else last)
-        again = await connection.fetch(saf.RETRIED, link, after_id, limit)
+        ended = await self._ended(link).value(connection)
+        again = await connection.fetch(saf.RETRIED, link, max(after_id, ended), limit)
         if again:
             rows = sorted([*rows, *again], key=lambda row: int(row["id"]))[:limit]
         return [reader.advice_of(row) for row in rows]
 
     def _floor(self, link: str) -> Floor:
-        return self._links.setdefault(link, Floor(f"advices {link}", 0.0))
+        return self._links.setdefault(f"advices {link}", Floor(f"advices {link}", 0.0))
+
+    def _ended(self, link: str) -> Floor:
+        return self._links.setdefault(f"ended {link}", Floor(f"ended {link}", 0.0))
 
     async def _seal_periodically(self) -> None:
         while True:

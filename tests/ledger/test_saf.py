@@ -128,6 +128,36 @@ def test_one_that_was_retried_is_found_again_when_all_after_it_are_done(at_desk:
     at_desk(test)
 
 
+def test_counting_what_waits_loses_nobody_who_was_put_aside(at_desk: Run) -> None:
+    async def test(desk: Desk) -> None:
+        async def counted() -> tuple[int, int]:
+            found = await desk.journal.backlog("alpha", 10)
+            return found.waiting, found.parked
+
+        first, second, third, last = await desk.store(*["alpha"] * 4)
+        for advice in (second, third):
+            await desk.journal.park(advice.advice_id, "worker", "no answer")
+        assert await counted() == (2, 2)
+        await desk.journal.acknowledge(first.advice_id, "00")
+        await desk.journal.acknowledge(last.advice_id, "00")
+        assert await counted() == (0, 2)  # the floors are above the last one, and below the second
+        await desk.act(third, "retried")
+        assert await counted() == (1, 1)
+        assert await desk.all("alpha") == [third]
+        await desk.journal.acknowledge(third.advice_id, "00")
+        await desk.act(second, "retried")
+        assert await desk.all("alpha") == [second]
+        assert await counted() == (1, 0)
+        await desk.journal.park(second.advice_id, "worker", "no answer")
+        assert await counted() == (0, 1)
+        await desk.act(second, "dropped")
+        assert await counted() == (0, 0)
+        assert await desk.store("alpha") == await desk.all("alpha")
+        assert await counted() == (1, 0)
+
+    at_desk(test)
+
+
 @pytest.mark.parametrize("parked", [True, False])
 def test_a_dropped_advice_has_ended(at_desk: Run, parked: bool) -> None:
     async def test(desk: Desk) -> None:
@@ -313,6 +343,17 @@ def test_a_new_process_sends_what_an_old_one_left(database: Database) -> None:
     assert trio.run(main) == [numbers[0], *numbers[2:]]
 
 
+async def rows_read(connection: Any) -> int:
+    """Of advices and what belongs to them, ever; complete once the reading connection has closed."""
+    return int(
+        await connection.fetchval(
+            """SELECT sum(seq_tup_read) + (SELECT sum(idx_tup_read) FROM pg_stat_user_indexes i
+                                            WHERE i.relname IN ('advices', 'acknowledgements', 'advice_actions'))
+                 FROM pg_stat_user_tables t WHERE t.relname IN ('advices', 'acknowledgements', 'advice_actions')"""
+        )
+    )
+
+
 def test_what_waits_is_found_without_reading_what_was_acknowledged_in_years(database: Database) -> None:
     old, since = 30_000, 100
 
@@ -328,15 +369,6 @@ def test_what_waits_is_found_without_reading_what_was_acknowledged_in_years(data
             "INSERT INTO ledger.floors VALUES ('advices alpha', $1), ('advices beta', $1)", old - since
         )
 
-    async def read(connection: Any) -> int:
-        return int(
-            await connection.fetchval(
-                """SELECT sum(seq_tup_read) + (SELECT sum(idx_tup_read) FROM pg_stat_user_indexes
-                                                WHERE relname IN ('advices', 'acknowledgements'))
-                     FROM pg_stat_user_tables WHERE relname IN ('advices', 'acknowledgements')"""
-            )
-        )
-
     async def look() -> None:
         # The plan that PostgreSQL may change to by itself once it has made some for the numbers given.
         async with open_journal(database.dsn(LEDGER) + "&plan_cache_mode=force_generic_plan") as journal:
@@ -347,8 +379,42 @@ def test_what_waits_is_found_without_reading_what_was_acknowledged_in_years(data
     in_database(database, fill, OWNER)
     waiting = stored(database, "alpha", "alpha", "beta")
     in_database(database, lambda c: c.execute("ANALYZE"), OWNER)
-    before = in_database(database, read, OWNER)
+    before = in_database(database, rows_read, OWNER)
     trio.run(look)
     assert [row.advice_id for row in listed(database)] == waiting
     # Two links, from their floors; a process looks from there once, an operator each time.
-    assert in_database(database, read, OWNER) - before < 20 * since
+    assert in_database(database, rows_read, OWNER) - before < 20 * since
+
+
+@pytest.mark.parametrize("acted", [False, True])
+def test_a_process_that_counts_and_looks_on_reads_once_what_has_ended(database: Database, acted: bool) -> None:
+    """Whoever holds no lease counts all the same, every few seconds, for as long as it runs."""
+    old = 5_000  # too few for a floor to be stored
+
+    async def fill(connection: Any) -> None:
+        await connection.execute("SET session_replication_role = replica")
+        await connection.execute(
+            f"""WITH d AS (INSERT INTO ledger.advices (intent_id, link, mti, elements, token)
+                           SELECT -n, 'alpha', '0420', '{{}}', 'card_1' FROM generate_series(1, {old}) n RETURNING id)
+                INSERT INTO ledger.acknowledgements (advice_id, response_code) SELECT id, '00' FROM d"""
+        )
+        for action in ("parked", "retried") if acted else ():
+            await connection.execute(
+                "INSERT INTO ledger.advice_actions (advice_id, link, action, actor, reason)"
+                " SELECT id, link, $1, 'ann', 'why' FROM ledger.advices ORDER BY id",
+                action,
+            )
+        await connection.execute("ANALYZE")
+
+    async def look() -> None:
+        async with open_journal(database.dsn(LEDGER)) as journal:
+            for _ in range(10):
+                assert (await journal.backlog("alpha", 100)).waiting == 0
+                if acted:
+                    assert await journal.advices("alpha", 0, 100) == []
+
+    in_database(database, fill, OWNER)
+    before = in_database(database, rows_read, OWNER)
+    trio.run(look)
+    # Advices, acknowledgements and both actions, with some room for how they are joined.
+    assert in_database(database, rows_read, OWNER) - before < 10 * old
