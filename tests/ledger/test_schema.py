@@ -119,3 +119,15 @@ def test_the_database_numbers_messages_as_the_switch_does(database: Database) ->
     for number in (1, 999_998, 999_999, 1_000_000, 123_456_789_012):
         row = execute(database.dsn(AUDITOR), "SELECT ledger.network_stan($1)", number)[0]
         assert row[0] == network_stan(number)
+
+
+def test_what_a_brin_index_has_not_summarised_does_not_grow_with_its_table(database: Database) -> None:
+    """Pages that are not summarised are read by each look; vacuum summarises, by default after a fifth of the table."""
+    tables = execute(
+        database.dsn(OWNER),
+        """SELECT DISTINCT t.relname, t.reloptions FROM pg_class i JOIN pg_am m ON m.oid = i.relam AND m.amname = 'brin'
+             JOIN pg_index x ON x.indexrelid = i.oid JOIN pg_class t ON t.oid = x.indrelid""",
+    )
+    assert {row["relname"] for row in tables} == {"intents", "outcomes"}
+    for row in tables:
+        assert "autovacuum_vacuum_insert_scale_factor=0" in (row["reloptions"] or ()), row["relname"]

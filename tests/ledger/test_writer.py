@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import trio
 from console.migration import migrate
 from console.postgresql import LEDGER, OWNER, EmbeddedPostgres, role_passwords
 from ledger.floor import Floor
-from ledger.journal import AdviceDraft, Intent, JournalUnavailable, Verdict
+from ledger.journal import AdviceDraft, Intent, JournalUnavailable, Kind, Verdict, network_stan
 from ledger.sets import Writer, _by_halves
 from ledger.writer import PostgresJournal, open_journal
 from tests.conftest import Database
@@ -455,5 +456,35 @@ def test_a_set_reads_what_it_needs_however_full_the_tables_are(database: Databas
         after = {table: await count(database, read, table) for table in tables}
         rows = {table: after[table] - before[table] for table in tables}
         assert all(seen < 600 for seen in rows.values()), rows
+
+    run(test)
+
+
+def test_an_original_named_by_time_and_number_is_found_without_walking_to_it(database: Database) -> None:
+    """Planned when nothing is there, as on the first day, and used when much is."""
+    old, named = 20_000, 15_000
+    read = "SELECT idx_tup_fetch FROM pg_stat_user_tables WHERE relid = 'ledger.intents'::regclass"
+
+    async def fill() -> None:
+        async with connected(database.dsn(OWNER)) as connection:
+            await connection.execute(
+                f"""INSERT INTO ledger.intents SELECT r.* FROM ledger.intents i, generate_series(1, {old}) n
+                     CROSS JOIN LATERAL jsonb_populate_record(i, jsonb_build_object(
+                           'id', nextval('ledger.intents_id_seq'), 'key', n::text,
+                           'created_at', i.created_at + n * interval '1 s')) r"""
+            )
+            await connection.execute("SELECT brin_summarize_new_values('ledger.intents_created')")
+
+    async def test() -> None:
+        async with open_journal(database.dsn(LEDGER)) as journal:
+            first = (await journal.begin(intent())).stored
+            await in_asyncio(fill)
+            at = first.intent.created_at.replace(microsecond=0) + timedelta(seconds=named)
+            reference = ("alpha", at, network_stan(first.intent_id + named))
+            begun = await journal.begin(intent(key="later", kind=Kind.CHARGEBACK, original_reference=reference))
+            assert begun.original is not None
+            assert begun.original.stored.intent_id == first.intent_id + named
+        # By index, the pages of one range; from end to end, the index was summarised.
+        assert await count(database, read) < 2_000
 
     run(test)
