@@ -20,12 +20,12 @@ import trio
 from console.migration import migrate
 from console.postgresql import LEDGER, OWNER, EmbeddedPostgres, role_passwords
 from ledger.floor import Floor
-from ledger.journal import AdviceDraft, Intent, JournalUnavailable, Kind, Verdict, network_stan
+from ledger.journal import AdviceDraft, Intent, JournalUnavailable, Kind, Outcome, Verdict, network_stan
 from ledger.sets import Writer, _by_halves
 from ledger.writer import PostgresJournal, open_journal
 from tests.conftest import Database
 from tests.ledger.samples import hold, intent, outcome
-from tests.ledger.store import connected
+from tests.ledger.store import begin, connected, decide
 
 CARD = b"\x01" * 16
 KILL = """SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
@@ -436,6 +436,42 @@ def test_the_writer_seals_by_itself(database: Database) -> None:
                 await trio.sleep(0.05)
 
     run(test)
+
+
+def test_sets_that_change_the_same_originals_do_not_deadlock(database: Database) -> None:
+    """Two workers, two originals, changed the other way round; somebody else holds up the first set in its middle."""
+
+    async def waiting(connection: Any, count: int) -> None:
+        blocked = """SELECT count(*) FROM pg_stat_activity
+                      WHERE datname = current_database() AND wait_event_type = 'Lock'"""
+        while await connection.fetchval(blocked) < count:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+    async def test() -> list[Verdict]:
+        dsn = database.dsn(LEDGER)
+        async with connected(dsn) as one, connected(dsn) as two, connected(dsn) as other, connected(dsn) as looking:
+            ids = [begun.stored.intent_id for begun in await begin(other, [intent() for _ in range(7)])]
+            left, right, first, held_up, last, *crossed = ids
+            await decide(other, [outcome(left), outcome(right)])
+
+            def change(number: int, original: int) -> Outcome:
+                return outcome(number, original_id=original, original_seq=1)
+
+            transaction = other.transaction()
+            await transaction.start()
+            await decide(other, [outcome(held_up)])
+            mine = [change(first, left), outcome(held_up), change(last, right)]
+            theirs = [change(crossed[0], right), change(crossed[1], left)]
+            sets = [asyncio.create_task(Writer().decide(one, mine))]
+            await waiting(looking, 1)
+            sets.append(asyncio.create_task(Writer().decide(two, theirs)))
+            await waiting(looking, 2)
+            await transaction.rollback()
+            return [decided.verdict for done in await asyncio.gather(*sets) for decided in done]  # type: ignore[union-attr]
+
+    assert asyncio.run(test()) == [Verdict.WON] * 3 + [Verdict.STALE] * 2
+    deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+    assert trio.run(count, database, deadlocks) == 0
 
 
 def test_a_set_reads_what_it_needs_however_full_the_tables_are(database: Database) -> None:
