@@ -20,11 +20,11 @@ import trio
 from console.migration import migrate
 from console.postgresql import LEDGER, OWNER, EmbeddedPostgres, role_passwords
 from ledger.floor import Floor
-from ledger.journal import AdviceDraft, Intent, JournalUnavailable, Kind, Outcome, Verdict, network_stan
+from ledger.journal import AdviceDraft, Intent, JournalUnavailable, Kind, Outcome, Totals, Verdict, network_stan
 from ledger.sets import Writer, _by_halves
 from ledger.writer import PostgresJournal, open_journal
 from tests.conftest import Database
-from tests.ledger.samples import hold, intent, outcome
+from tests.ledger.samples import NOW, hold, intent, outcome
 from tests.ledger.store import begin, connected, decide
 
 CARD = b"\x01" * 16
@@ -522,5 +522,52 @@ def test_an_original_named_by_time_and_number_is_found_without_walking_to_it(dat
             assert begun.original.stored.intent_id == first.intent_id + named
         # By index, the pages of one range; from end to end, the index was summarised.
         assert await count(database, read) < 2_000
+
+    run(test)
+
+
+def test_what_a_process_asked_on_its_first_day_it_asks_as_well_when_the_tables_are_full(database: Database) -> None:
+    """PostgreSQL keeps the plan of a statement that was asked some times, made for tables with nothing in them."""
+    old, since = 20_000, 100
+    # Not of outcomes: so few of them are worth no index, and a day of them is found by number in any case.
+    rows = "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_user_tables WHERE relid = 'ledger.intents'::regclass"
+
+    async def lay_floor() -> None:
+        async with connected(database.dsn(OWNER)) as connection:
+            await connection.execute("INSERT INTO ledger.floors VALUES ('undecided', $1)", old)
+
+    async def fill() -> None:
+        """All but the last `since` belong to a day that has ended."""
+        async with connected(database.dsn(OWNER)) as connection:
+            await connection.execute("SET session_replication_role = replica")
+            row = intent(link="pos", kind=Kind.CUT_OVER)
+            number = (await begin(connection, [row]))[0].stored.intent_id
+            await connection.execute(
+                f"""INSERT INTO ledger.intents
+                    SELECT r.* FROM generate_series($1 + 1, {old} + {since}) n, ledger.intents i
+                     CROSS JOIN LATERAL jsonb_populate_record(i, jsonb_build_object('id', n, 'key', n::text,
+                           'kind', CASE n WHEN {old} THEN 'cut_over' ELSE 'purchase' END)) r
+                     WHERE i.id = $1""",
+                number,
+            )
+            await connection.execute(
+                """INSERT INTO ledger.outcomes (intent_id, decision, response_code, auth_code, reason, answer)
+                   SELECT id, 'approved', '00', '', '', '{}' FROM ledger.intents ORDER BY id"""
+            )
+            await connection.execute("SELECT brin_summarize_new_values('ledger.outcomes_seq')")
+
+    async def look(journal: PostgresJournal) -> int:
+        assert await journal.undecided(NOW + timedelta(days=1), 100) == []
+        return (await journal.totals("pos", NOW)).get("EUR", Totals()).debits
+
+    async def test() -> None:
+        await in_asyncio(lay_floor)
+        async with open_journal(database.dsn(LEDGER)) as journal:
+            for _ in range(8):
+                assert await look(journal) == 0
+            await in_asyncio(fill)
+            before = await count(database, rows)
+            assert await look(journal) == since
+        assert await count(database, rows) - before < 10 * since
 
     run(test)
