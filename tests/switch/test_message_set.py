@@ -409,6 +409,21 @@ def test_totals_that_differ_are_told_with_ours() -> None:
     in_world(script)
 
 
+@pytest.mark.parametrize("number", [74, 76, 86, 88])
+def test_each_total_is_compared(number: int) -> None:
+    async def script(world: World) -> None:
+        till = Till(world)
+        await till.done(till.shop.refund(VISA, 1_000, till.now(), await till.paid(2_500)))
+        request = till.shop.reconciliation("EUR", till.now(), day=TODAY)
+        elements = request.message.elements
+        elements[number] = str(int(elements[number]) + 1).zfill(len(elements[number]))
+        answer = await told(world, request.message, "pos")
+        assert answer is not None and (answer.elements[39], answer.elements[66]) == ("00", "2")
+        assert answer.elements[97][0] == "D", "more was bought than went back"
+
+    in_world(script)
+
+
 def test_totals_are_those_of_the_business_day_that_they_name() -> None:
     async def script(world: World) -> None:
         till = Till(world)

@@ -84,6 +84,19 @@ def test_an_idle_issuer_is_echoed_and_a_dead_one_is_left() -> None:
     in_world(script)
 
 
+def test_only_echoes_in_a_row_that_nobody_answers_end_a_connection() -> None:
+    async def script(world: World) -> None:
+        line, faults = world.workers[0][0].lines["alpha"], world.issuers["alpha"].issuer.faults
+        session = line.session
+        for _ in range(2 * line.link.missed_echoes):
+            faults.add(FaultRule(kind="silence", mti=("0800",), count=1))
+            await trio.sleep(2 * (line.link.idle_s + line.link.answer_s))
+        assert world.counted("echoes_missed", "alpha") >= 2 * line.link.missed_echoes
+        assert line.session is session
+
+    in_world(script)
+
+
 def test_dialling_never_ends() -> None:
     async def script(world: World) -> None:
         world.network.refusing.add("alpha:1")

@@ -1,0 +1,94 @@
+"""What issuers start by themselves: repeats, reused numbers, missing elements, and an HSM that says no."""
+
+from __future__ import annotations
+
+import trio
+
+from hsm.commands import HsmRefused, HsmUnavailable, Screen
+from ledger.journal import Decision, Kind, Outcome, StoredIntent
+from messages.message import Message
+from tests.simulation.agreement import differences
+from tests.simulation.world import World
+from tests.switch.desk import VISA, in_world
+from tests.switch.test_fraud import intent
+
+TRACE_ID = "0" * 32
+
+
+async def ruled(world: World, message: Message) -> tuple[str, str]:
+    """DE 39 and the reason, for a message of the issuer alpha."""
+    worker = world.workers[0][0]
+    said, reason = await worker.issuer_requests._told(worker.lines["alpha"], message, TRACE_ID)
+    return said[39], reason
+
+
+def changed(message: Message, **elements: str) -> Message:
+    """With other elements: `de4="…"`, an empty value removes one."""
+    wanted = {int(name[2:]): value for name, value in elements.items()}
+    return Message(message.mti, {n: v for n, v in {**message.elements, **wanted}.items() if v})
+
+
+def test_a_chargeback_is_booked_once_whatever_comes_under_its_numbers() -> None:
+    async def script(world: World) -> None:
+        client = world.clients["pos"]
+        await client.perform(client.acquirer.purchase(VISA, 2_500, "EUR", world.clock.now()))
+        server = world.issuers["alpha"]
+        message = server.chargeback(server.issuer.entries.entries()[0].key, 1_000)
+        assert await server.answer_of(message) == "00"
+        booked = world.journal.postings()
+        assert (await ruled(world, message))[0] == "00", "the stored answer"
+        assert await ruled(world, changed(message, de4="000000001001")) == ("94", "key_reused")
+        assert await ruled(world, changed(message, de11="999999", de90="")) == ("30", "element_missing")
+        assert await ruled(world, changed(message, de11="999998", de90="04")) == ("30", "element_invalid")
+        assert world.journal.postings() == booked
+        await trio.sleep(5.0)
+        assert differences(world) == []
+
+    in_world(script)
+
+
+def test_a_list_that_nobody_keeps_and_a_card_that_cannot_be_named() -> None:
+    async def script(world: World) -> None:
+        server = world.issuers["alpha"]
+        message = server.list_card(VISA.pan, "add")
+        assert await server.answer_of(message) == "00"
+        other = changed(message, de11="999999", de101="OTHERS")
+        assert await ruled(world, other) == ("12", "file_or_action_unknown")
+
+        async def overloaded(request: Screen) -> object:
+            raise HsmRefused("overloaded", "too many commands wait")
+
+        async def away(request: Screen) -> object:
+            raise HsmUnavailable("the hsm is away")
+
+        for refusing, stan in ((overloaded, "999998"), (away, "999997")):
+            world.hsm.screen = refusing  # type: ignore[method-assign,assignment]
+            code, reason = await ruled(world, changed(message, de11=stan))
+            assert code == "96" and reason.startswith("hsm_")
+        assert len([i for i in world.journal._intents.values() if i.kind is Kind.FILE_UPDATE]) == 2
+
+    in_world(script)
+
+
+def test_an_intent_that_cannot_be_recovered_does_not_keep_the_others_from_it() -> None:
+    async def script(world: World) -> None:
+        worker = world.workers[0][0]
+        stuck = await world.journal.begin(intent(key="gateway|0200|20260314092653|000001|1", issuer="alpha"))
+        left = await world.journal.begin(intent(key="gateway|0200|20260314092653|000002|1", issuer="alpha"))
+        reverse = worker.decisions.reverse
+
+        async def broken(stored: StoredIntent, reason: str) -> Outcome:
+            if stored.intent_id == stuck.stored.intent_id:
+                raise ValueError("a bug")
+            return await reverse(stored, reason)
+
+        worker.decisions.reverse = broken  # type: ignore[method-assign]
+        await trio.sleep(60.0)
+        assert world.journal._outcomes[left.stored.intent_id].decision is Decision.REVERSED
+        assert stuck.stored.intent_id not in world.journal._outcomes
+        assert world.counted("failures", "recovery") > 1
+        worker.decisions.reverse = reverse  # type: ignore[method-assign]
+        await trio.sleep(10.0)
+        assert world.journal._outcomes[stuck.stored.intent_id].decision is Decision.REVERSED
+
+    in_world(script)
