@@ -75,7 +75,6 @@ class Ruling(msgspec.Struct, frozen=True):
 class Standing(msgspec.Struct, frozen=True):
     """Sums over an original and its changes, minor units of its currency, all >= 0."""
 
-    authorized_minor: int = 0
     held_minor: int = 0
     captured_minor: int = 0
     refunded_minor: int = 0
@@ -272,18 +271,16 @@ def standing(original: Original) -> Standing:
         return Standing(reversed=outcome is not None and outcome.decision is Decision.REVERSED)
     held = captured = refunded = charged_back = 0
     undone = False
-    authorized = original.approved_minor
     if intent.kind is Kind.AUTHORIZATION:
-        held = authorized
+        held = original.approved_minor
     elif intent.kind is Kind.PURCHASE:
-        captured = authorized
+        captured = original.approved_minor
     for change in original.changes:
         if change.kind is Kind.CAPTURE:
             captured += change.amount_minor
             held = 0 if change.final else max(0, held - change.amount_minor)
         elif change.kind is Kind.INCREMENT:
             held += change.amount_minor
-            authorized += change.amount_minor
         elif change.kind is Kind.REDUCTION or (change.kind is Kind.REVERSAL and not change.final):
             held = max(0, held - change.amount_minor)  # in part, or an increment that is undone
         elif change.kind is Kind.REVERSAL:
@@ -293,7 +290,7 @@ def standing(original: Original) -> Standing:
             refunded += change.amount_minor
         elif change.kind is Kind.CHARGEBACK:
             charged_back += change.amount_minor
-    return Standing(authorized, held, captured, refunded, charged_back, undone)
+    return Standing(held, captured, refunded, charged_back, undone)
 
 
 def _state(original: Original) -> Situation:

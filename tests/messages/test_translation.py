@@ -146,9 +146,38 @@ def test_a_partial_reversal_says_what_remains() -> None:
         assert (came[4], came[95]) == ("000000001000", remains)
 
 
+def test_a_reversal_in_part_of_which_all_remains_is_not_one_in_full() -> None:
+    amounts = {4: "000000001000", 30: "000000001000" + "0" * 12, 49: "978"}
+    in_part = back(Message("1420", {**amounts, 11: "000001", 12: "261125210000", 24: "401"})).elements
+    assert (in_part[4], in_part[95][:12]) == ("000000001000", "000000001000")
+    in_full = back(Message("1420", {**amounts, 11: "000001", 12: "261125210000", 24: "400"})).elements
+    assert 95 not in in_full
+
+
+@pytest.mark.parametrize(("final", "function"), [("P", "202"), ("F", "201"), ("", "201")])
+def test_a_capture_in_part_has_a_function_of_its_own(final: str, function: str) -> None:
+    elements = {4: "000000001000", 7: MOMENT, 11: "000001", 49: "978", 60: final}
+    elements[90] = original_data("0100", "000041", "1125205900", "400100")
+    sent = Message("0220", {number: value for number, value in elements.items() if value})
+    assert there(sent).elements[24] == function
+
+
+def test_an_action_code_goes_back_as_it_came_only_where_it_still_says_the_same() -> None:
+    came = back(Message("1110", {11: "000001", 12: "261125210000", 39: "101"})).elements
+    assert there(Message("0110", came)).elements[39] == "101"
+    assert there(Message("0110", {**came, 39: "51"})).elements[39] == "116"
+
+
+def test_the_merchant_category_is_that_of_the_business_where_both_are_given() -> None:
+    came = back(Message("1100", {11: "000001", 12: "261125210000", 18: "6011", 26: "5411"})).elements
+    assert came[18] == "5411"
+    assert back(Message("1100", {11: "000001", 12: "261125210000", 18: "6011"})).elements[18] == "6011"
+
+
 BROKEN = {
     ("1100", 49, "XQQ"): "iso93-ascii",
     ("1420", 56, "11"): "iso93-ascii",
+    ("1420", 56, "1100000041261125205900" + "07400100"): "iso93-ascii",
     ("1420", 56, "9999000001261125210000"): "iso93-ascii",
     ("2100", 4, "9780000000000100"): "iso2003-ascii",
     ("2100", 42, "M" * 16): "iso2003-ascii",
