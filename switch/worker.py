@@ -222,8 +222,9 @@ class Worker:
 
     @property
     def _busy(self) -> bool:
-        waiting = any(port.gate.waiting for port in self.ports.values())
-        return bool(waiting or self.pipeline.in_flight or self.issuer_requests.under_way)
+        # Who is given a place waits no longer, and is not in the pipeline yet: the place itself tells of it.
+        let_in = any(port.gate.waiting or port.gate.in_flight for port in self.ports.values())
+        return bool(let_in or self.pipeline.in_flight or self.issuer_requests.under_way)
 
     async def drain(self) -> None:
         """Take no new work, finish what is in flight, within `drain_s`; then say goodbye on all connections.
