@@ -35,16 +35,21 @@ TRANSITIONS: dict[tuple[Circuit, Happening], Circuit] = {
 
 
 class Breaker:
-    """The breaker of one link; times are seconds on any clock that only goes forward."""
+    """The breaker of one link; times are seconds on any clock that only goes forward.
 
-    def __init__(self, settings: BreakerSettings) -> None:
+    Args:
+        before: the breaker in whose place this one comes; probes of its trials are not taken for those of ours.
+    """
+
+    def __init__(self, settings: BreakerSettings, before: Breaker | None = None) -> None:
         self.settings = settings
         self.state = Circuit.CLOSED
         self.changed_at: float | None = None
         self.in_a_row = 0
         self._passed = 0  # probes that went well
         self._probes: deque[float] = deque()  # until when each probe under way counts
-        self._trial = 0  # how often it has become half-open: a probe counts for its own time only
+        # How often it has become half-open: a probe counts for its own time only.
+        self._trial: int = 0 if before is None else before._trial
         self._slices: deque[list[float]] = deque()  # [start, ended, failed], at most SLICES + 1
         self._ended = self._failed = 0
 

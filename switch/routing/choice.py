@@ -75,17 +75,20 @@ class Choice:
         for name in self._lines:
             wanted, present = settings.get(name, general), self.breakers.get(name)
             if present is None or present.settings != wanted:
-                self.breakers[name] = Breaker(wanted)
+                self.breakers[name] = Breaker(wanted, present)
 
-    def by_number(self, leading: str, asked: Asked, now: float, until: float) -> Taken | None:
+    def by_number(
+        self, leading: str, asked: Asked, now: float, until: float, table: RoutingTable | None = None
+    ) -> Taken | None:
         """The link for a card; None where no route fits.
 
         Args:
             leading: its first digits, as many as `table.digits` at least.
             now: seconds on trio's clock.
             until: when the request is given up at the latest.
+            table: the one that `leading` was asked for, where there may be another by now.
         """
-        rule = self.table.find(leading, asked)
+        rule = (table or self.table).find(leading, asked)
         if rule is None:
             return None
         country = rule.route.country

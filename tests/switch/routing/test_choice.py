@@ -151,3 +151,18 @@ def test_a_reload_keeps_the_state_of_breakers_whose_settings_are_the_same() -> N
     assert desk.take().issuer == "b"
     desk.choice.use(RoutingTable([PRIMARY]), [desk.breaker, BreakerSettings(issuer="a", failures=7)], ())
     assert desk.choice.levels() == {"a": 0, "b": 0, "c": 0}
+
+
+def test_a_probe_from_before_a_reload_says_nothing_about_the_breaker_that_came_with_it() -> None:
+    desk = Desk(PRIMARY)
+    for _ in range(2):
+        desk.end(Taken("a"), None)
+    before = desk.take(now=5.0)
+    assert before.issuer == "a" and before.probe
+    desk.choice.use(RoutingTable([PRIMARY]), [BreakerSettings(failures=3, ratio=0.0, open_s=1.0, probes=1)], ())
+    for _ in range(3):
+        desk.end(Taken("a"), None, now=5.0)
+    assert desk.take(now=6.0).issuer == "a"
+    desk.end(before, now=6.5)
+    assert desk.choice.breakers["a"].state is Circuit.HALF_OPEN, "its own probe is still under way"
+    assert desk.take(now=6.5).issuer == "b", "and keeps its place"
