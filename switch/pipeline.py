@@ -176,6 +176,7 @@ class Pipeline:
         now = perf_counter()
         self._screening.observe(now - at)
         if decline is None:
+            request.table = self._online.choice.table  # with `leading`: a reload may come while the hsm is asked
             decline = await identify(request, self._hsm, self._online.leading)
             at, now = now, perf_counter()
             self._identifying.observe(now - at)

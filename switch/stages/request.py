@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from switch.links.settings import AcquirerLink
     from switch.message_set import Way
     from switch.routing.choice import Taken
+    from switch.routing.table import RoutingTable
 
 
 class Decline(msgspec.Struct, frozen=True):
@@ -38,6 +39,7 @@ class Request:
     Attributes:
         way: who decides about it.
         stated: what is kept with the intent besides, free of card data.
+        table: the routes as they were when its card was identified: it was asked for as many digits as they look at.
         reference: DE 90 for the issuer, which knows the original by other numbers; "" for none.
     """
 
@@ -61,6 +63,7 @@ class Request:
         "session",
         "started",
         "stated",
+        "table",
         "trace_id",
         "transmitted_at",
         "way",
@@ -91,6 +94,7 @@ class Request:
         self.reference = ""
         self.card = NOTHING_SCREENED
         self.route: Taken | None = None
+        self.table: RoutingTable | None = None
 
     def __repr__(self) -> str:
         return f"Request({self.link.name!r}, {self.mti!r}, trace_id={self.trace_id!r})"

@@ -25,7 +25,8 @@ def route(request: Request, choice: Choice, now: float, until: float) -> Decline
         request.amount_minor,
         request.link.name,
     )
-    request.route = choice.by_number(request.card.leading or request.card.bin, asked, now, until)
+    leading = request.card.leading or request.card.bin
+    request.route = choice.by_number(leading, asked, now, until, request.table)
     if request.route is None:
         return Decline("15", "no_route", "no issuer for this BIN")
     return None

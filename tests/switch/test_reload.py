@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import trio
 
+from hsm.commands import Screen, Screened
 from simulators.acquirer import Card
 from simulators.acquirer.book import Request
 from simulators.faults import FaultRule
@@ -15,6 +16,7 @@ from switch.config import SwitchConfig
 from switch.errors import ConfigError
 from switch.reload import Reloaded, Reloader, ReloadRefused, Reread
 from switch.routing.breaker import Circuit
+from switch.routing.table import RoutingTable
 from tests.simulation.agreement import differences
 from tests.simulation.world import TABLE, World
 from tests.switch.desk import in_world, surrogate
@@ -238,5 +240,31 @@ def test_without_a_file_there_is_nothing_to_reload() -> None:
     async def script(world: World) -> None:
         with pytest.raises(ReloadRefused, match="no configuration file"):
             await world.workers[0][0].reloader.reload()
+
+    in_world(script)
+
+
+
+@pytest.mark.parametrize("prefix", ["424242424", "4242424242"])
+def test_who_was_identified_before_finer_routes_came_is_routed_as_before(prefix: str) -> None:
+    """Of its card fewer digits are known than they look at; either table has a route for it."""
+
+    async def script(world: World) -> None:
+        everywhere(world)
+        alpha, beta = heard(world, "alpha"), heard(world, "beta")
+        online, screen = world.workers[0][0].online, world.hsm.screen
+        finer = configured(route=[{"prefix": prefix, "issuer": "beta"}])
+
+        async def slowly(command: Screen) -> Screened:
+            screened = await screen(command)
+            online.use(finer, RoutingTable(finer.routes))
+            return screened
+
+        world.hsm.screen = slowly  # type: ignore[method-assign]
+        assert (await pay(world)).response_code == "00"
+        world.hsm.screen = screen  # type: ignore[method-assign]
+        assert (await pay(world)).response_code == "00"
+        assert (len(alpha), len(beta)) == (1, 1)
+        assert differences(world) == []
 
     in_world(script)
