@@ -185,20 +185,21 @@ class Online:
         """What stand-in says; None where there is none for this issuer, where too much of what was said before has not
         reached it yet, or where its negative list cannot be read."""
         intent = begun.stored.intent
-        if not self._stand_ins.speaks(intent.issuer, timed_out=timed_out):
+        stand_ins = self._stand_ins  # the same to the end: a reload may come while the journal is asked
+        if not stand_ins.speaks(intent.issuer, timed_out=timed_out):
             return None
         if self.full(intent.issuer):
             self._meters.count("stand_ins", intent.issuer, "saf_limit")
             return None
         card = request.card
         facts = Facts(intent, begun.history, card.leading or card.bin, 52 in request.message.elements)
-        verdict = self._stand_ins.judge(facts, blocked=False)
+        verdict = stand_ins.judge(facts, blocked=False)
         if verdict.reason == APPROVED:
             try:
                 blocked = await self._journal.blocked(intent.fingerprint, intent.issuer)
             except JournalUnavailable:
                 return None
-            verdict = self._stand_ins.judge(facts, blocked=blocked)
+            verdict = stand_ins.judge(facts, blocked=blocked)
         self._meters.count("stand_ins", intent.issuer, verdict.reason)
         log.info(
             "stood_in", link=intent.issuer, trace_id=intent.trace_id, intent_id=begun.stored.intent_id,

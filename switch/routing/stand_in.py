@@ -59,8 +59,9 @@ def _mcc(limits: _Limits, facts: Facts) -> bool:
 
 
 def _denied(limits: _Limits, facts: Facts) -> bool:
-    number = int(facts.leading.ljust(LEADING_DIGITS, "0"))
-    return any(first <= number <= last for first, last in limits.spans)
+    """Of a card that came before a reload fewer digits may be known than the ranges look at: what may be denied is."""
+    least, most = (int(facts.leading.ljust(LEADING_DIGITS, digit)) for digit in "09")
+    return any(first <= most and least <= last for first, last in limits.spans)
 
 
 def _floor(limits: _Limits, facts: Facts) -> bool:

@@ -24,6 +24,7 @@ from tests.switch.outage import configured, down, heard
 from tests.switch.routing.test_alternates import everywhere
 
 ROUTE = {"prefix": "4", "issuer": "alpha", "country": "US"}
+STAND_IN = {"issuer": "alpha", "floor_minor": {"EUR": 5000}}
 
 
 class File:
@@ -244,6 +245,24 @@ def test_without_a_file_there_is_nothing_to_reload() -> None:
     in_world(script)
 
 
+def test_a_stand_in_that_is_taken_away_ends_what_it_has_begun() -> None:
+    """The negative list is in the journal, so there is time for a reload while it is read."""
+
+    async def script(world: World) -> None:
+        online, blocked = world.workers[0][0].online, world.journal.blocked
+
+        async def slowly(fingerprint: bytes, issuer: str) -> bool:
+            online.use(configured(), RoutingTable(configured().routes))
+            return await blocked(fingerprint, issuer)
+
+        world.journal.blocked = slowly  # type: ignore[method-assign]
+        down(world, "alpha")
+        await trio.sleep(1.0)
+        assert (await pay(world)).response_code == "00"
+        assert world.counted("failures") == 0
+
+    in_world(script, config=configured(stand_in=[STAND_IN]))
+
 
 @pytest.mark.parametrize("prefix", ["424242424", "4242424242"])
 def test_who_was_identified_before_finer_routes_came_is_routed_as_before(prefix: str) -> None:
@@ -268,3 +287,25 @@ def test_who_was_identified_before_finer_routes_came_is_routed_as_before(prefix:
         assert differences(world) == []
 
     in_world(script)
+
+
+def test_a_denied_range_that_looks_at_more_digits_than_are_known_denies() -> None:
+    """Stand-in approves nothing that its new limits might not allow."""
+
+    async def script(world: World) -> None:
+        online, screen = world.workers[0][0].online, world.hsm.screen
+        finer = configured(stand_in=[{**STAND_IN, "denied": ["424242424"]}])
+
+        async def slowly(command: Screen) -> Screened:
+            screened = await screen(command)
+            online.use(finer, RoutingTable(finer.routes))
+            return screened
+
+        down(world, "alpha")
+        await trio.sleep(1.0)
+        assert (await pay(world)).response_code == "00"
+        world.hsm.screen = slowly  # type: ignore[method-assign]
+        assert (await pay(world)).response_code == "91"
+        assert world.counted("stand_ins", "alpha", "denied") == 1
+
+    in_world(script, config=configured(stand_in=[STAND_IN]))
