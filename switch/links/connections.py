@@ -121,7 +121,7 @@ class Connections:
     async def sign_on(self) -> list[Told]:
         """Sign on, on every connection that is open; new ones do so by themselves again, where that is ours to do."""
         self.signed_off = False
-        told = await self._on_each(sign_on)
+        told = await self._on_each(self._signing_on)
         if self.carries_traffic:
             self._on_up()
         return told
@@ -135,6 +135,12 @@ class Connections:
     async def echo(self) -> list[Told]:
         """Send an echo on every connection."""
         return await self._on_each(echo)
+
+    async def _signing_on(self, session: Session, stan: str, clock: Clock, timeout_s: float) -> str:
+        code = await sign_on(session, stan, clock, timeout_s)
+        if self.signed_off:  # by an operator, while the peer took its time: what was said last counts
+            session.moved(LinkEvent.SIGNED_OFF)
+        return code
 
     async def _on_each(self, ask: Ask) -> list[Told]:
         return await on_each(self.sessions, ask, self._numbers, self._clock, self._link.answer_s)
@@ -311,8 +317,8 @@ class Connections:
             )
 
     async def _signed_on(self, session: Session) -> bool:
-        code = await sign_on(session, next(self._numbers), self._clock, self._link.answer_s)
-        if code == AGREED:
+        code = await self._signing_on(session, next(self._numbers), self._clock, self._link.answer_s)
+        if code == AGREED and not self.signed_off:
             log.info("link_signed_on", link=self._link.name, peer=session.peer)
         return code == AGREED
 

@@ -415,3 +415,30 @@ def test_whatever_goes_wrong_in_an_accepted_connection_the_next_is_taken(ways: l
 
     with capture_logs():  # tracebacks are slow to render
         run(script)
+
+
+@pytest.mark.parametrize("by_operator", [False, True])
+def test_a_sign_on_that_is_answered_after_a_sign_off_changes_nothing(by_operator: bool) -> None:
+    """Signing on takes as long as the peer likes; what the operator said last counts."""
+
+    async def script() -> None:
+        desk = Desk()
+        line = desk.line()
+        async with trio.open_nursery() as nursery:
+            peer = await (await opened(desk, line, nursery))()  # type: ignore[operator]
+            signing = await peer.receive()
+            if by_operator:
+                await peer.answer(signing)
+                await until(lambda: line.session)
+                nursery.start_soon(line.connections.sign_on)
+                signing = await peer.receive()
+            nursery.start_soon(line.connections.sign_off)
+            leaving = await peer.receive()
+            assert (signing.elements[70], leaving.elements[70]) == ("001", "002")
+            await peer.answer(signing)
+            await peer.answer(leaving)
+            await trio.sleep(1.0)
+            assert line.session is None and line.sessions[0].state is LinkState.SIGNED_OFF
+            nursery.cancel_scope.cancel()
+
+    run(script)
