@@ -158,8 +158,10 @@ class AdviceSender:
             return
         last = 0
         while await self._leased():
+            # As of before: what is acknowledged while the journal reads may be in what it has read.
+            acknowledging = set(self._acknowledging)
             batch = await self._journal.advices(self._to.name, last, BATCH)
-            waiting = [advice for advice in batch if advice.advice_id not in self._acknowledging]
+            waiting = [advice for advice in batch if advice.advice_id not in acknowledging]
             self.backlog = len(waiting)
             if not batch:
                 return

@@ -10,7 +10,7 @@ import pytest
 import structlog
 import trio
 
-from ledger.journal import AdviceDraft, Decision, JournalUnavailable, Outcome
+from ledger.journal import Advice, AdviceDraft, Decision, JournalUnavailable, Outcome
 from messages.message import Message
 from simulators.acquirer import Card
 from simulators.faults import FaultRule
@@ -349,5 +349,34 @@ def test_no_decision_is_lost_while_the_journal_is_away_for_senders() -> None:
         assert await waiting(world) == 0
         assert [outcome.decision for outcome in world.journal._outcomes.values()] == [Decision.REVERSED]
         assert differences(world) == []
+
+    in_world(script)
+
+
+
+def test_what_is_acknowledged_while_the_backlog_is_read_is_not_sent_again() -> None:
+    async def script(world: World) -> None:
+        messages = heard(world, "alpha")
+        sender = world.workers[0][0].senders["alpha"]
+        advices, acknowledge = world.journal.advices, world.journal.acknowledge
+
+        async def reading(link: str, after_id: int, limit: int) -> list[Advice]:
+            found = await advices(link, after_id, limit)
+            if link == "alpha" and not after_id:
+                await trio.sleep(1.0)
+            return found
+
+        async def acknowledging(advice_id: int, response_code: str) -> None:
+            sender.wake()
+            await trio.sleep(0.5)
+            await acknowledge(advice_id, response_code)
+
+        world.journal.advices = reading  # type: ignore[method-assign]
+        world.journal.acknowledge = acknowledging  # type: ignore[method-assign]
+        await timed_out(world, 100)
+        await trio.sleep(15.0)
+        assert [m.mti for m in messages if m.mti in ("0420", "0421")] == ["0420"]
+        world.journal.advices = advices  # type: ignore[method-assign]
+        assert await waiting(world) == 0
 
     in_world(script)
