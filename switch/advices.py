@@ -239,6 +239,8 @@ class AdviceSender:
         try:
             message = await self._message(advice, mti)
             payload = await session.mac.sealed(message, advice.trace_id)
+            if not session.carries_traffic:  # signed off, or suspended, while the hsm was asked
+                return None
             self._meters.count("advices_sent", self._to.name, mti)
             self._sent = (advice.advice_id, sent + 1)
             answer = await session.exchange(message, trio.current_time() + self._timeout_s, payload)

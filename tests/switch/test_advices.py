@@ -10,6 +10,7 @@ import pytest
 import structlog
 import trio
 
+from hsm.commands import GeneratedMac, GenerateMac
 from ledger.journal import Advice, AdviceDraft, Decision, JournalUnavailable, Outcome
 from messages.message import Message
 from simulators.acquirer import Card
@@ -352,6 +353,32 @@ def test_no_decision_is_lost_while_the_journal_is_away_for_senders() -> None:
 
     in_world(script)
 
+
+def test_none_leaves_on_a_link_that_was_suspended_while_it_was_made() -> None:
+    async def script(world: World) -> None:
+        messages = heard(world, "alpha")
+        connections = world.workers[0][0].lines["alpha"].connections
+        world.issuers["alpha"].issuer.faults.add(silent(name="deaf"))
+        await timed_out(world, 100)
+        mac = world.hsm.mac
+
+        async def slowly(command: GenerateMac) -> GeneratedMac:
+            made = await mac(command)
+            connections.suspend()
+            return made
+
+        before = len(messages)
+        world.hsm.mac = slowly  # type: ignore[method-assign]
+        await trio.sleep(30.0)
+        assert connections.suspended and len(messages) == before
+        world.hsm.mac = mac  # type: ignore[method-assign]
+        world.issuers["alpha"].issuer.faults.clear("deaf")
+        connections.resume()
+        await trio.sleep(15.0)
+        assert await waiting(world) == 0
+        assert differences(world) == []
+
+    in_world(script)
 
 
 def test_what_is_acknowledged_while_the_backlog_is_read_is_not_sent_again() -> None:
