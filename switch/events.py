@@ -64,7 +64,11 @@ class EventLog:
     def flush(self) -> None:
         if self._lines:
             lines, self._lines = self._lines, []
-            self._write(b"\n".join(lines) + b"\n")
+            try:
+                self._write(b"\n".join(lines) + b"\n")
+            except OSError:  # a full disk, a reader that is gone: no reason for payments to end
+                for _ in lines:
+                    self._meters.count("unwritten")
 
     async def flush_all(self) -> None:
         """Write what has been collected, until cancelled; then the rest."""

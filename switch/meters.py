@@ -49,7 +49,7 @@ COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "outcomes_lost": ("Outcomes that somebody else had decided first.", ("kind",)),
     "unanswered": ("Requests that could not be answered truthfully and were left to their repeat.", ("reason",)),
     "failures": ("Errors of the switch itself.", ("place",)),
-    "unwritten": ("Events that the event log had no room for.", ()),
+    "unwritten": ("Events that could not be written.", ()),
 }
 
 Labels = tuple[str, ...]
