@@ -8,6 +8,7 @@ exception: `messages.trace` makes none that looks like a number.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import re
@@ -102,7 +103,7 @@ def configure(process: str, file: Path | None = None, level: str = "info", strea
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.WriteLoggerFactory(sink),
+        logger_factory=structlog.WriteLoggerFactory(_Undisturbed(sink)),  # type: ignore[arg-type]
         cache_logger_on_first_use=False,
     )
     root = logging.getLogger()
@@ -111,6 +112,22 @@ def configure(process: str, file: Path | None = None, level: str = "info", strea
     root.addHandler(_Forward())
     root.setLevel(number)
     return sink
+
+
+class _Undisturbed(io.TextIOBase):
+    """Writes to a log where that is possible: a full disk loses lines, and is no reason for work to end."""
+
+    def __init__(self, sink: TextIO) -> None:
+        self._sink = sink
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            self._sink.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._sink.flush()
 
 
 class _Forward(logging.Handler):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import logging
@@ -111,3 +112,17 @@ def test_a_log_file_is_for_its_owner_only(tmp_path: Path) -> None:
     sink.close()
     assert file.stat().st_mode & 0o777 == 0o600
     assert [json.loads(line)["event"] for line in tail(file)] == ["one"]
+
+
+def test_a_full_disk_ends_nobodys_work(tmp_path: Path) -> None:
+    (tmp_path / "full.log").symlink_to("/dev/full")
+    sink = configure("x", tmp_path / "full.log")
+    for _ in range(3):
+        structlog.get_logger().error("something_went_wrong")
+        logging.getLogger("a.library").error("and here")
+    with pytest.raises(OSError, match="No space left"):
+        sink.write("the disk is full\n")
+    structlog.reset_defaults()
+    logging.getLogger().handlers.clear()
+    with contextlib.suppress(OSError):
+        sink.close()
