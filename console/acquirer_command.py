@@ -7,6 +7,7 @@ where `cardswitch prove` finds it; without one everything is the scenario's, and
 from __future__ import annotations
 
 import random
+import signal
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -18,6 +19,8 @@ import msgspec
 from console.errors import ConfigError, ConsoleError, UsageError
 
 if TYPE_CHECKING:
+    import trio
+
     from console.config import Config
     from simulators.acquirer.report import AcquirerReport, KindReport
     from simulators.acquirer.scenario import AcquirerScenario
@@ -57,21 +60,54 @@ def run_acquirer(config: Callable[[], Config], wanted: AcquirerRun, as_json: boo
     if problems := scenario_problems(scenario):
         raise ConfigError(scenario.name, tuple(problems))
 
-    async def run() -> AcquirerReport:
-        with _progress(scenario, as_json) as progress:
-            return await run_scenario(scenario, keys, zmk=zmk, book_path=book, progress=progress)
-
     import trio
+
+    async def run() -> AcquirerReport:
+        stopping = trio.Event()
+        async with trio.open_nursery() as nursery:
+            await nursery.start(_stop_on_signal, stopping)
+            with _progress(scenario, as_json) as progress:
+                report = await run_scenario(
+                    scenario, keys, zmk=zmk, book_path=book, progress=progress, stopping=stopping
+                )
+            nursery.cancel_scope.cancel()
+        return report
 
     try:
         report = trio.run(run)
-    except SimulatorError as error:
-        raise ConsoleError(str(error), "is the switch up, and the scenario right?") from None
+    except (SimulatorError, BaseExceptionGroup) as error:
+        raise _told(error) from None
     if as_json:
         print(msgspec.json.encode({**msgspec.to_builtins(report), "book": str(book or "")}).decode())
     else:
         _print(report, book)
     return 1 if report.unanswered or report.unsettled else 0
+
+
+def _told(error: BaseException) -> BaseException:
+    """The first error of the run, with what to do about it where it is one of ours."""
+    from simulators.errors import ReplayError, SimulatorError
+
+    first = error
+    while isinstance(first, BaseExceptionGroup):
+        first = first.exceptions[0]
+    if not isinstance(first, SimulatorError):
+        return first
+    fix = "correct the file" if isinstance(first, ReplayError) else "is the switch up, and the scenario right?"
+    return ConsoleError(str(first), fix)
+
+
+async def _stop_on_signal(stopping: trio.Event, task_status: trio.TaskStatus[None]) -> None:
+    """The first SIGINT or SIGTERM ends the run with its report and book, the second ends it as it is."""
+    import trio
+
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        task_status.started()
+        async for _ in signals:
+            if stopping.is_set():
+                raise KeyboardInterrupt
+            stopping.set()
+            print("stopping once what was sent has its end; again: at once, without a book", file=sys.stderr)
 
 
 def _prepared(

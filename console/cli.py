@@ -295,7 +295,12 @@ def run(arguments: list[str], debug: bool = False) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains at exit
         return 141
-    except Exception as error:
+    except BaseException as error:
+        if isinstance(error, BaseExceptionGroup) and error.split(KeyboardInterrupt)[1] is None:
+            print("interrupted", file=sys.stderr)  # what comes of Ctrl-C while several tasks run
+            return 130
+        if not isinstance(error, Exception):
+            raise
         known = _known(error)
         if known is not None:
             return _fail(error, str(known), known.exit_code, debug)

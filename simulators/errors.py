@@ -25,6 +25,10 @@ class ControlError(SimulatorError):
     """A control socket cannot be reached, or the simulator refused a command; the text says why."""
 
 
+class ReplayError(SimulatorError):
+    """A file of messages cannot be read or sent; the text names the file and the line."""
+
+
 class BookError(SimulatorError):
     """A book file cannot be read; the text names the file and the line."""
 

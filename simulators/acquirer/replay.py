@@ -1,26 +1,30 @@
 """Messages from a file, for an acquirer to send again: lines in, messages out.
 
 A line is a message as JSON (`{"mti": "0200", "elements": {"2": "…"}}`, as `cardswitch decode --json --unmasked` prints
-it), or as hexadecimal digits in the link's dialect; empty lines and those that start with # are left out. JSON may
-carry `"pin"`, which becomes DE 52 under the link's key, and `"wait_s"` before it is sent. Numbers (DE 7, 11, 12, 13,
-37) are given anew unless the line says `"as_is": true`; DE 90 then names its original by the new ones.
+it), or as hexadecimal digits in the link's dialect; empty lines and those that start with # are left out. JSON whose
+type is one of 1987 has the numbers of 1987, on a link of whatever version. JSON may carry `"pin"`, which becomes DE 52
+under the link's key, and `"wait_s"` before it is sent. Numbers (DE 7, 11, 12, 13, 37) are given anew unless the line
+says `"as_is": true`; DE 90 then names its original by the new ones.
 """
 
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 import msgspec
 
 from messages.card import pan_of
 from messages.codec import Codec
+from messages.composites.tree import build, from_plain
+from messages.dialect import Dialect
 from messages.errors import MessagesError
 from messages.exchange import original_data, parse_original_data
 from messages.message import Message
 from messages.mti import canonical_mti, is_response
 from simulators.acquirer.book import Request
 from simulators.acquirer.core import Acquirer
-from simulators.errors import SimulatorError
+from simulators.errors import ReplayError
 
 MAX_LINES = 1_000_000
 MAX_WAIT_S = 3_600.0
@@ -29,10 +33,10 @@ MACS = (64, 128)
 
 
 class Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One line of a file. Elements are text; in JSON numbers are names."""
+    """One line of a file. In JSON elements are named by numbers; those with parts are objects or lists, until read."""
 
     mti: str
-    elements: dict[str, str] = {}
+    elements: dict[str, Any] = {}
     pin: str = ""
     wait_s: float = 0.0
     as_is: bool = False
@@ -49,20 +53,23 @@ def read_lines(text: str, codec: Codec, source: str) -> list[Line]:
     """All messages of a file.
 
     Raises:
-        SimulatorError: the first line that is no message, an answer, or longer a file than 1,000,000 lines; by its
-            number, never its content.
+        ReplayError: the first line that is no message, an answer, or longer a file than 1,000,000 lines; by its
+            number, never its content. A file without a message.
     """
     lines: list[Line] = []
+    text = text.removeprefix("\ufeff")
     for number, line in enumerate(text.splitlines(), 1):
         stripped = line.strip()
         if not stripped or stripped.startswith("#"):
             continue
         if len(lines) >= MAX_LINES:
-            raise SimulatorError(f"{source}: more than {MAX_LINES} messages")
+            raise ReplayError(f"{source}: more than {MAX_LINES} messages")
         try:
             lines.append(_read(stripped, codec))
         except (msgspec.MsgspecError, MessagesError, ValueError) as error:
-            raise SimulatorError(f"{source}: line {number}: {error}") from None
+            raise ReplayError(f"{source}: line {number}: {error}") from None
+    if not lines:
+        raise ReplayError(f"{source}: there is no message in it")
     return lines
 
 
@@ -81,7 +88,7 @@ class Replay:
         """The next request.
 
         Raises:
-            SimulatorError: it cannot be sent; the text says why.
+            ReplayError: it cannot be sent; the text says why.
         """
         message = line.message
         old = (message.elements.get(7, ""), message.elements.get(11, ""))
@@ -93,7 +100,7 @@ class Replay:
         try:
             request = self._acquirer.adopt(message, kind_of(message, known=original is not None), now, original)
         except (MessagesError, KeyError, ValueError) as error:
-            raise SimulatorError(f"{message.mti}: {error}") from None
+            raise ReplayError(f"{message.mti}: {error}") from None
         self._by_old[(canonical_mti(message.mti), *old)] = request
         return request
 
@@ -160,9 +167,7 @@ def kind_of(message: Message, *, known: bool) -> str:
 
 def _read(text: str, codec: Codec) -> Line:
     if text.startswith("{"):
-        line = msgspec.json.decode(text, type=Line)
-        if not all(number.isascii() and number.isdigit() for number in line.elements):
-            raise ValueError("elements are named by their numbers")
+        line = _flat(msgspec.json.decode(text, type=Line), codec)
         if not 0 <= line.wait_s <= MAX_WAIT_S:
             raise ValueError(f"wait_s must be 0–{MAX_WAIT_S:.0f}")
     else:
@@ -170,8 +175,35 @@ def _read(text: str, codec: Codec) -> Line:
             data = bytes.fromhex(text)
         except ValueError:
             raise ValueError("neither JSON nor hexadecimal digits") from None
-        message = codec.decode(data)
-        line = Line(message.mti, {str(number): value for number, value in message.elements.items()})
+        line = _of_wire(codec.decode(data))
     if is_response(line.mti):
         raise ValueError(f"{line.mti} is an answer")
     return line
+
+
+def _flat(line: Line, codec: Codec) -> Line:
+    """A line of JSON with its elements as text, in the numbers of 1987."""
+    if not all(number.isascii() and number.isdigit() for number in line.elements):
+        raise ValueError("elements are named by their numbers")
+    on_wire = line.mti[:1] in ("1", "2")  # as `decode` shows the messages of a later version
+    # Those of 1987 are other elements than the same numbers of a later version: its parts are not theirs.
+    parts_of = codec.dialect if on_wire or codec.dialect.version == "1987" else None
+    elements = {number: _text(number, value, parts_of) for number, value in line.elements.items()}
+    flat = msgspec.structs.replace(line, elements=elements)
+    if not on_wire:
+        return flat
+    read = _of_wire(codec.decode(Codec(codec.dialect).encode(flat.message)))
+    return msgspec.structs.replace(flat, mti=read.mti, elements=read.elements)
+
+
+def _text(number: str, value: object, dialect: Dialect | None) -> str:
+    if isinstance(value, str):
+        return value
+    element = dialect.elements.get(int(number)) if dialect is not None else None
+    if element is None or element.parts is None or not isinstance(value, dict | list):
+        raise ValueError(f"DE {number} must be text")
+    return build(element, from_plain(value, number))
+
+
+def _of_wire(message: Message) -> Line:
+    return Line(message.mti, {str(number): value for number, value in message.elements.items()})

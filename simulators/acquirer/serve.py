@@ -19,7 +19,7 @@ from simulators.acquirer.report import AcquirerReport, Tally
 from simulators.acquirer.scenario import AcquirerScenario
 from simulators.acquirer.traffic import Traffic
 from simulators.book import write_book
-from simulators.errors import SimulatorError, Unanswered, WireLost
+from simulators.errors import ReplayError, SimulatorError, Unanswered, WireLost
 from simulators.faults import FaultTable
 from simulators.tls import TlsWire, tls_context
 from simulators.wire import SocketListener, Wire, dial
@@ -105,14 +105,16 @@ async def run_scenario(
     book_path: Path | None = None,
     progress: Progress | None = None,
     ready: Callable[[tuple[str, int]], None] | None = None,
+    stopping: trio.Event | None = None,
 ) -> AcquirerReport:
     """Connect, replay or make up traffic, write the book.
 
     Args:
         progress: called with how many requests have been started after each.
+        stopping: from when it is set, no more are started; those that were come to their end.
     Raises:
         WireLost: nobody answers at the address within the time-out.
-        SimulatorError: the file to replay is wrong.
+        ReplayError: the file to replay is wrong.
     """
     async with open_scenario(scenario, keys, zmk=zmk, ready=ready) as client:
         lines = read_replay(scenario, client.acquirer) if scenario.replay else None
@@ -120,9 +122,9 @@ async def run_scenario(
             raise WireLost(f"no connection with {scenario.listen or scenario.dial} within {scenario.timeout_s:g} s")
         tally, begun = Tally(), trio.current_time()
         if lines is not None:
-            await replay(client, lines, tally, progress)
+            await replay(client, lines, tally, progress, stopping)
         else:
-            await Traffic(scenario, client, tally, progress).run()
+            await Traffic(scenario, client, tally, progress, stopping).run()
         await client.quiet()
         report = report_of(client.acquirer, tally, trio.current_time() - begun)
     if book_path is not None:
@@ -130,12 +132,20 @@ async def run_scenario(
     return report
 
 
-async def replay(client: AcquirerClient, lines: Sequence[Line], tally: Tally, progress: Progress | None = None) -> None:
+async def replay(
+    client: AcquirerClient,
+    lines: Sequence[Line],
+    tally: Tally,
+    progress: Progress | None = None,
+    stopping: trio.Event | None = None,
+) -> None:
     """Send messages of a file one after the other, each once the one before has come to its end."""
-    replayed = Replay(client.acquirer)
+    replayed, stopping = Replay(client.acquirer), trio.Event() if stopping is None else stopping
     for number, line in enumerate(lines, 1):
-        if line.wait_s:
-            await trio.sleep(line.wait_s)
+        with trio.move_on_after(line.wait_s):
+            await stopping.wait()
+        if stopping.is_set():
+            return
         request, begun = replayed.request(line, client.clock()), trio.current_time()
         try:
             await client.perform(request)
@@ -148,11 +158,11 @@ async def replay(client: AcquirerClient, lines: Sequence[Line], tally: Tally, pr
 
 
 def read_replay(scenario: AcquirerScenario, acquirer: Acquirer) -> list[Line]:
-    """The messages of a scenario's file. Raises SimulatorError."""
+    """The messages of a scenario's file. Raises ReplayError."""
     try:
         text = Path(scenario.replay).read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise SimulatorError(f"{scenario.replay}: {getattr(error, 'strerror', None) or 'not UTF-8'}") from None
+        raise ReplayError(f"{scenario.replay}: {getattr(error, 'strerror', None) or 'not UTF-8'}") from None
     return read_lines(text, acquirer.codec, scenario.replay)
 
 

@@ -35,7 +35,9 @@ class Traffic:
         client: AcquirerClient,
         tally: Tally,
         progress: Callable[[int], None] | None = None,
+        stopping: trio.Event | None = None,
     ) -> None:
+        self._stopping = trio.Event() if stopping is None else stopping
         self._scenario = scenario
         self._client = client
         self._tally = tally
@@ -65,7 +67,7 @@ class Traffic:
         self._day = 0
 
     async def run(self) -> None:
-        """Until the count or the time is over and everything that was begun has come to its end."""
+        """Until the count or the time is over, or it is told to stop, and what was begun has come to its end."""
         run = self._scenario.run
         self._first_at = trio.current_time()
         self._until = self._first_at + run.seconds
@@ -87,13 +89,14 @@ class Traffic:
     async def _may_start(self) -> bool:
         """Wait for the turn of the next request; False where there is none."""
         run = self._scenario.run
-        if self._started >= run.count:
+        if self._started >= run.count or self._stopping.is_set():
             return False
         number = self._started
         self._started += 1
         if run.rate:
-            await trio.sleep_until(self._first_at + number / run.rate)
-        if trio.current_time() >= self._until:
+            with trio.move_on_at(self._first_at + number / run.rate):
+                await self._stopping.wait()
+        if trio.current_time() >= self._until or self._stopping.is_set():
             self._started -= 1
             return False
         if self._progress is not None:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -73,6 +77,22 @@ def test_what_has_no_end_is_status_1(
     assert (told["unanswered"], told["unsettled"]) == (1, 1)
 
 
+def test_ctrl_c_ends_a_run_with_its_report_and_book(tmp_path: Path, issuer: IssuerSimulator) -> None:
+    book = tmp_path / "pos.jsonl"
+    limits = ["--count", "1000", "--seconds", "60", "--rate", "20", "--book", str(book)]
+    command = [sys.executable, "-m", "console.cli", "sim", "acquirer", "--scenario", scenario(tmp_path, issuer)]
+    process = subprocess.Popen([*command, *limits], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 30
+    while issuer.count("0200") + issuer.count("0100") == 0 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, "Traceback" in err) == (0, False), err
+    assert " requests in " in out
+    assert "stopping once what was sent has its end" in err
+    assert book.exists()
+
+
 def test_a_file_is_replayed(tmp_path: Path, issuer: IssuerSimulator, capsys: pytest.CaptureFixture[str]) -> None:
     day = tmp_path / "day.jsonl"
     day.write_text('{"mti": "0800", "elements": {"32": "1", "70": "301"}}\n')
@@ -89,6 +109,11 @@ def test_a_file_is_replayed(tmp_path: Path, issuer: IssuerSimulator, capsys: pyt
         (["--scenario", "BROKEN"], 2, "2 errors; correct the file:\n  colour"),
         (["--scenario", "GOOD", "--count", "0"], 2, "count"),
         (["--scenario", "GOOD"], 1, "no connection with 127.0.0.1:1"),
+        (
+            ["--scenario", "GOOD", "--replay", "none.jsonl"],
+            1,
+            "none.jsonl: No such file or directory; correct",
+        ),
     ],
 )
 def test_what_is_wrong_is_said(

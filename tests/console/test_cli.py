@@ -197,3 +197,14 @@ def test_the_script_starts_fast_and_reads_debug_anywhere() -> None:
     heavy = "import sys; from console import cli; print([m for m in ('trio', 'asyncpg', 'httpx') if m in sys.modules])"
     loaded = subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True, env=environment, check=True)
     assert loaded.stdout.strip() == "[]"
+
+
+def test_ctrl_c_while_several_tasks_run_is_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise BaseExceptionGroup("nursery", [BaseExceptionGroup("nursery", [KeyboardInterrupt()])])
+
+    monkeypatch.setattr("console.cli.app", interrupted)
+    assert cli.run([]) == 130
+    assert capsys.readouterr().err == "interrupted\n"

@@ -10,6 +10,9 @@ import pytest
 import structlog
 import trio
 
+from console.message_view import as_plain
+from messages.dialect import load_dialect
+from messages.message import Message
 from simulators.acquirer.report import AcquirerReport, percentile_ms
 from simulators.acquirer.scenario import AcquirerScenario, acquirer_scenario_from, load_acquirer_scenario
 from simulators.acquirer.serve import run_scenario
@@ -22,6 +25,7 @@ from simulators.issuer.scenario import IssuerScenario
 from simulators.issuer.serve import serve_issuer
 
 KEY = "0123456789ABCDEFFEDCBA9876543210"
+PAN = "4242424242424242"
 ZAK = "00112233445566778899AABBCCDDEEFF"
 TABLE: dict[str, Any] = {
     "name": "pos",
@@ -44,7 +48,9 @@ def quiet() -> Any:
     structlog.configure(**before)
 
 
-def play(tmp_path: Path, table: dict[str, Any], dialect: str = "iso87-ascii") -> tuple[AcquirerReport, dict[str, Any]]:
+def play(
+    tmp_path: Path, table: dict[str, Any], dialect: str = "iso87-ascii", **run: Any
+) -> tuple[AcquirerReport, dict[str, Any]]:
     """Run an acquirer against an issuer that stands for a switch; the report, and both books by DE 7 and DE 11."""
     issuer = IssuerScenario(
         name="alpha",
@@ -67,7 +73,7 @@ def play(tmp_path: Path, table: dict[str, Any], dialect: str = "iso87-ascii") ->
             host, port = await nursery.start(serve)
             scenario = acquirer_scenario_from({**table, "dialect": dialect, "dial": f"{host}:{port}"})
             with trio.fail_after(60):
-                report = await run_scenario(scenario, book_path=path)
+                report = await run_scenario(scenario, book_path=path, **run)
             books["issuer"] = by_number(await trio.to_thread.run_sync(ask_book, control))
             books["acquirer"] = by_number(read_book(path))
             nursery.cancel_scope.cancel()
@@ -157,6 +163,10 @@ def test_a_broken_file_is_named_with_its_line(tmp_path: Path) -> None:
         ('{"mti": "0110"}', "line 1: 0110 is an answer"),
         ('{"mti": "0100", "elements": {"PAN": "1"}}', "line 1: elements are named by their numbers"),
         ('{"mti": "0100", "wait_s": -1}', "line 1: wait_s"),
+        ('{"mti": "0100", "elements": {"4": {"1": "4242"}}}', "line 1: DE 4 must be text"),
+        ('{"mti": "0100", "elements": {"3": {"1": "4242"}}}', "line 1: 3.1"),
+        ("", "there is no message in it"),
+        ("# nothing\n\n", "there is no message in it"),
     ):
         path.write_text(text)
         with pytest.raises(SimulatorError, match=problem) as raised:
@@ -164,6 +174,40 @@ def test_a_broken_file_is_named_with_its_line(tmp_path: Path) -> None:
         assert "4242" not in str(raised.value)
     with pytest.raises(SimulatorError, match="No such file"):
         trio.run(run_scenario, acquirer_scenario_from({**TABLE, "replay": str(tmp_path / "none")}))
+
+
+@pytest.mark.parametrize(
+    ("dialect", "native"),
+    [
+        ("iso87-ascii", Message("0200", {2: PAN, 3: "000000", 4: "000000005000", 7: "0101000000", 11: "000001"})),
+        ("iso93-binary", Message("1200", {2: PAN, 3: "000000", 4: "000000005000", 7: "0101000000", 11: "000001"})),
+    ],
+)
+def test_what_decode_prints_is_sent_again(tmp_path: Path, dialect: str, native: Message) -> None:
+    more = {12: "000000", 32: "10001", 41: "TERM0001", 42: "SHOP".ljust(15), 49: "978", 55: "9F0206000000005000"}
+    if native.mti == "1200":
+        more |= {12: "260101000000", 22: "510101511340", 24: "200", 26: "5999"}
+    native.elements.update(more)
+    shown = as_plain(native, True, load_dialect(dialect))
+    assert isinstance(shown["elements"]["3"], dict)
+    assert isinstance(shown["elements"]["55"], dict)
+    path = tmp_path / "day.jsonl"
+    path.write_text("\ufeff" + json.dumps(shown) + "\n", "utf-8")
+    report, books = play(tmp_path, {**TABLE, "replay": str(path), "dialect": dialect}, dialect)
+    assert report.answers == {"00": 1}
+    assert list(books["acquirer"].values()) == [(0, 5000)] == list(books["issuer"].values())
+
+
+@pytest.mark.parametrize("replayed", [True, False])
+def test_a_run_that_is_told_to_stop_ends_what_it_has_begun(tmp_path: Path, replayed: bool) -> None:
+    text = {"mti": "0600", "elements": {"7": "0101000000", "11": "000009", "32": "1", "48": "hello"}, "wait_s": 0.5}
+    path = tmp_path / "day.jsonl"
+    path.write_text((json.dumps(text) + "\n") * 100)
+    table = {**TABLE, "run": {"count": 100, "seconds": 50.0, "rate": 2.0}, "replay": str(path) if replayed else ""}
+    stopping = trio.Event()
+    report, _ = play(tmp_path, table, progress=lambda number: stopping.set(), stopping=stopping)
+    assert 1 <= report.requests <= 2
+    assert (report.unanswered, report.unsettled) == (0, 0)
 
 
 def test_nobody_there_is_an_error_in_time() -> None:
