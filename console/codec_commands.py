@@ -55,11 +55,16 @@ class Form(NamedTuple):
 _FORMS = {
     "hex": Form("hex", lambda given: bytes.fromhex(given.decode("ascii")), lambda data: data.hex().upper(), is_hex),
     "base64": Form(
-        "base64", lambda given: base64.b64decode(given, validate=True), lambda data: base64.b64encode(data).decode(),
-        is_base64,
+        "base64", lambda given: base64.b64decode(b"".join(given.split()), validate=True),
+        lambda data: base64.b64encode(data).decode(), is_base64,
     ),
     "raw": Form("raw", bytes, lambda data: data.decode("latin-1"), is_raw, by_line=False),
 }  # fmt: skip
+_ONE_LINE = {  # tools that print hex or base64 break it in lines
+    "hex": "; each line is one message",
+    "base64": "; each line is one message, as base64 -w 0 prints it",
+    "raw": "",
+}
 _FIX = {
     "hex": "give pairs of hex digits, or say --base64 or --raw",
     "base64": "give base64 with its padding",
@@ -107,7 +112,7 @@ def decode(
         if as_json and unmasked and codec.encode(message) != data:
             raise UsageError(" is read, but encode makes other bytes of it", _OTHER_BYTES)
 
-    return _each(_given(source, file, form.looks, form.by_line), show)
+    return _each(_given(source, file, form.looks, form.by_line), show, _ONE_LINE[form.name])
 
 
 def encode(
@@ -183,12 +188,13 @@ def _given(source: str | None, file: Path | None, looks: Callable[[str], bool], 
         yield _Given(f"line {number}" if by_line else "message 1", data, False)
 
 
-def _each(given: Iterator[_Given], show: Callable[[bytes], None]) -> int:
+def _each(given: Iterator[_Given], show: Callable[[bytes], None], of_lines: str = "") -> int:
     """Shows all of them; what is wrong in a file is told and passed over.
 
     Args:
         given: the messages.
         show: raises UsageError with what comes behind "line 3" or "message 1".
+        of_lines: what else to do about one in a file.
     """
     count = failed = 0
     for where, data, alone in given:
@@ -196,7 +202,7 @@ def _each(given: Iterator[_Given], show: Callable[[bytes], None]) -> int:
         try:
             show(data)
         except UsageError as error:
-            told = UsageError(where + error.what, error.fix)
+            told = UsageError(where + error.what, error.fix if alone else error.fix + of_lines)
             if alone:
                 raise told from None
             failed += 1

@@ -23,13 +23,13 @@ _BAR_FROM = 1 << 16  # bytes of a file: smaller ones are read at once
 
 def is_hex(text: str) -> bool:
     """Whether an argument is a message in hex, not the name of a file."""
-    letters = text.replace(" ", "")
+    letters = "".join(text.split())
     return bool(letters) and all(letter in "0123456789abcdefABCDEF" for letter in letters) and not _is_file(text)
 
 
 def is_base64(text: str) -> bool:
     """The same for base64."""
-    letters = text.rstrip("=")
+    letters = "".join(text.split()).rstrip("=")
     return (
         bool(letters)
         and letters.isascii()
@@ -67,9 +67,19 @@ def lines(source: str | None, file: Path | None, *, by_line: bool) -> Iterator[t
 
     Raises: UsageError for a file that cannot be read, no messages, or one longer than `LONGEST`.
     """
+    try:
+        yield from _messages(source, file, by_line)
+    except OSError as error:  # a disk or a device; whoever prints has errors of his own, and they do not come here
+        name = "standard input" if file is None and source in (None, "-") else str(file or source)
+        raise UsageError(f"{name} cannot be read ({error.strerror or error})", "give another file") from None
+
+
+def _messages(source: str | None, file: Path | None, by_line: bool) -> Iterator[tuple[int, bytes]]:
     with _opened(source, file) as stream:
         if not by_line:
             data = stream.read(LONGEST + 1)
+            if not data:
+                raise UsageError("the input is empty", "give the bytes of one message")
             if len(data) > LONGEST:
                 raise UsageError(
                     f"the message is longer than {LONGEST >> 20} MiB", "with --raw a file holds one message"

@@ -59,6 +59,8 @@ def message_from_json(text: str | bytes, dialect: Dialect | None = None) -> Mess
         if not (name.isascii() and name.isdigit() and len(name) < 4 and 2 <= int(name) <= last):
             raise UsageError(f"message: there is no element {name[:6]!r}", f"elements are numbers from 2 to {last}")
         number = int(name)
+        if number in elements:
+            raise UsageError(f"message: DE {number} is there twice", _SHAPE)
         if isinstance(value, str):
             elements[number] = value
             continue

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import errno
 import functools
 import io
 import json
 import random
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +76,32 @@ def test_hex_base64_and_raw_say_the_same(
     with monkeypatch.context() as patched:
         patched.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(encoded)))
         assert decoded(capsys, "--raw", "-") == MESSAGE
+
+
+def test_what_was_copied_from_a_screen_is_one_message(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, encoded: bytes
+) -> None:
+    in_rows = "\r\n".join(textwrap.wrap(encoded.hex(" "), 48))
+    assert decoded(capsys, in_rows) == MESSAGE
+    assert decoded(capsys, "--base64", base64.encodebytes(encoded).decode()) == MESSAGE
+    (tmp_path / "wrapped").write_bytes(base64.encodebytes(encoded))
+    status, _, err = run(capsys, "decode", "--base64", "--file", str(tmp_path / "wrapped"))
+    assert status == 1
+    assert all("base64 -w 0" in line for line in err.splitlines()[:-1])
+    (tmp_path / "rows").write_text(in_rows)
+    assert "; each line is one message" in run(capsys, "decode", "--file", str(tmp_path / "rows"))[2]
+
+
+def test_a_file_that_breaks_off_is_one_line(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken(io.BytesIO):
+        def readline(self, size: int | None = -1) -> bytes:
+            raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(message_input, "open", lambda *_: Broken(), raising=False)
+    status, _, err = run(capsys, "decode", "--file", str(tmp_path / "trace.hex"))
+    assert (status, err.count("\n"), "trace.hex cannot be read (Input/output error)" in err) == (2, 1, True), err
 
 
 def test_raw_bytes_may_be_the_argument_itself(capsys: pytest.CaptureFixture[str]) -> None:
@@ -191,6 +219,8 @@ BAD: dict[str, tuple[list[str], str]] = {
     "two sources": (["decode", "3030", "--file", "x"], "give one of them"),
     "no base64": (["decode", "--base64", "MDgw"[:3]], "message 1 is not base64"),
     "raw and JSON": (["encode", "{}", "--raw", "--json"], "--raw and --json exclude each other"),
+    "an element twice": (["encode", '{"mti":"0100","elements":{"3":"000000","03":"200000"}}'], "DE 3 is there twice"),
+    "nothing": (["decode", "--raw", "--file", "/dev/null"], "the input is empty"),
     "no file": (["decode", "--file", "/no/such"], "neither a message nor a readable file"),
     "a folder": (["decode", "--file", "/"], "neither a message nor a readable file"),
     "parts of an element without any": (["encode", '{"mti":"0100","elements":{"11":{"1":"0"}}}'], "DE 11 must be text"),
