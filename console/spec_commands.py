@@ -23,7 +23,6 @@ spec_app = typer.Typer(help="Dialects: check them, bring others', take ours else
 OutputOption = Annotated[
     Path | None, typer.Option("--output", "-o", help="File to write, which must not exist; else standard output.")
 ]
-_FOREIGN = (".xml", ".json")
 
 
 @spec_app.command("check")
@@ -63,8 +62,11 @@ def spec_import(
     """Turn another product's specification into a dialect file (TOML), to be changed and given rules."""
     import msgspec
 
+    from messages.dialect import dialect_names
     from messages.exporters.dialect_file import text_of
 
+    if origin is None and (file.lower().endswith(".toml") or file in dialect_names()):
+        raise UsageError(f"{file} is a dialect of ours already", "give a file of another product, or use it as it is")
     imported = _imported(file, origin)
     comment = f"From {Path(file).name} ({imported.origin}) by `cardswitch spec import`."
     text = text_of(imported.dialect, "\n".join([comment, *imported.warnings]))
@@ -123,12 +125,12 @@ def spec_export(
 
 def checked(name: str) -> dict[str, Any]:
     """What there is to say of one dialect, by its name or file."""
-    from messages.dialect import load_dialect
+    from messages.dialect import is_foreign, load_dialect
     from messages.errors import SpecError
     from messages.importers import Imported
 
     try:
-        if name.endswith(_FOREIGN):
+        if is_foreign(name):
             imported = _imported(name, None)
         else:
             imported = Imported(dialect=load_dialect(name), origin="cardswitch")

@@ -16,6 +16,8 @@ import msgspec
 from messages.composites.spec import Composite
 from messages.errors import SpecError
 
+_BEGINNING = 64  # bytes of a file that say what it is
+
 KINDS = ("n", "a", "an", "ans", "z", "x+n", "b")
 
 
@@ -142,13 +144,13 @@ def load_dialect(name_or_path: str) -> Dialect:
     """Reads a dialect.
 
     Args:
-        name_or_path: a name in specs/ ("iso87-ascii"), or a path with a slash or ".toml" in it; what ends in ".xml" or
-            ".json" is a file of another product and goes to `messages.importers`.
+        name_or_path: a name in specs/ ("iso87-ascii"), or a path with a slash or ".toml" in it; a file of another
+            product (`is_foreign`) goes to `messages.importers`.
 
     Raises:
         SpecError: no such file, no TOML, or a dialect with problems: all of them.
     """
-    if name_or_path.endswith((".xml", ".json")):
+    if is_foreign(name_or_path):
         return _imported(name_or_path)
     try:
         if "/" in name_or_path or name_or_path.endswith(".toml"):
@@ -165,6 +167,18 @@ def load_dialect(name_or_path: str) -> Dialect:
     except tomllib.TOMLDecodeError as error:
         raise SpecError(name_or_path, [f"is not TOML: {error}"]) from None
     return parse_dialect(table, name_or_path)
+
+
+def is_foreign(name_or_path: str) -> bool:
+    """Whether a dialect is named by a file of another product: by its ending, or by what no TOML starts with."""
+    ending = Path(name_or_path).suffix.lower()
+    if ending in (".xml", ".json") or ending == ".toml" or "/" not in name_or_path:
+        return ending in (".xml", ".json")
+    try:
+        with open(name_or_path, "rb") as file:
+            return file.read(_BEGINNING).lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"<", b"{"))
+    except (OSError, ValueError):
+        return False
 
 
 def dialect_names() -> list[str]:

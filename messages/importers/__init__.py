@@ -58,7 +58,7 @@ def read_bytes(data: bytes, name: str, source: str, origin: str | None = None) -
     """
     if len(data) > LARGEST:
         raise SpecError(source, [f"is larger than {LARGEST >> 20} MiB"])
-    kind = origin or _kind(data)
+    kind = origin or _kind(data, source)
     if kind == "jpos":
         from messages.importers import jpos_xml
 
@@ -68,5 +68,14 @@ def read_bytes(data: bytes, name: str, source: str, origin: str | None = None) -
     return json_spec.read(data, name, source, origin)
 
 
-def _kind(data: bytes) -> str:
-    return "jpos" if data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<") else "json"
+def _kind(data: bytes, source: str) -> str:
+    text = data.lstrip(b"\xef\xbb\xbf \t\r\n")
+    if not text:
+        raise SpecError(source, ["is empty"])
+    if text.startswith(b"<"):
+        return "jpos"
+    if text.startswith((b"{", b"[")):
+        return "json"
+    if text.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise SpecError(source, ["is in UTF-16 or UTF-32: save it in UTF-8"])
+    raise SpecError(source, ["is neither XML (jPOS) nor JSON (moov-io/iso8583, pyiso8583)"])

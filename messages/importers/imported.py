@@ -6,6 +6,9 @@ all of it.
 
 from __future__ import annotations
 
+import math
+import re
+
 import msgspec
 
 from messages.dialect import Dialect
@@ -61,7 +64,13 @@ class Findings:
             SpecError: all problems.
         """
         if self.problems:
-            raise SpecError(self.source, self.problems)
+            raise SpecError(self.source, sorted(self.problems, key=_line_of))
+
+
+def _line_of(problem: str) -> float:
+    """Where a problem belongs in the file; what has no line comes last, in its order."""
+    found = re.match(r"line ([0-9]+):", problem)
+    return int(found[1]) if found else math.inf
 
 
 def _shown(text: str) -> str:

@@ -106,3 +106,9 @@ def test_export_lists_what_cannot_be_said(capsys: pytest.CaptureFixture[str]) ->
     assert status == 0
     assert "35" not in json.loads(out)["spec"]["fields"]
     assert any("it is left out" in warning for warning in json.loads(out)["warnings"])
+
+
+@pytest.mark.parametrize("name", ["iso87-ascii", "/somewhere/mine.toml"])
+def test_our_own_dialects_need_no_import(capsys: pytest.CaptureFixture[str], name: str) -> None:
+    assert cli.run(["spec", "import", name]) == 2
+    assert "is a dialect of ours already" in capsys.readouterr().err
