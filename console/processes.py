@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from console.config import Config
-from console.errors import StartError
+from console.errors import ConsoleError, StartError
 from console.readiness import announce, follow_parent, inherited_sockets, is_supervised
 
 if TYPE_CHECKING:
@@ -42,6 +42,9 @@ def run_process(kind: str, config: Config, options: dict[str, Any]) -> None:
         PROCESSES[kind](config, options)
     except KeyboardInterrupt:
         log.info("stopped", reason="interrupted")
+    except ConsoleError as error:  # says itself what to do: a traceback tells nobody more
+        log.error("failed", error=str(error))
+        raise
     except Exception as error:
         # The file is for whoever looks later; the line on standard error is for whoever started it.
         log.exception("failed", error=f"{type(error).__name__}: {error}")

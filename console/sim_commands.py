@@ -202,8 +202,10 @@ def _rows(
                     raise
                 rows += _left_book(running, known)
         return rows
-    except (BookError, ControlError) as error:
-        raise ConsoleError(str(error), "is it running, and its book?") from None
+    except BookError as error:
+        raise ConsoleError(str(error), "name the file of a book, or ask the running simulator") from None
+    except ControlError as error:
+        raise ConsoleError(str(error)) from None
 
 
 def _answers(path: Path) -> bool:

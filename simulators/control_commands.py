@@ -6,7 +6,7 @@ Called by `simulators.control` inside the simulator's process. Card numbers leav
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 import trio
@@ -18,6 +18,7 @@ from simulators.errors import SimulatorError
 from simulators.faults import MAX_DELAY_S, FaultRule, answering_problems
 from simulators.issuer.accounts import AccountRule, account_problems
 from simulators.issuer.party import Party
+from simulators.scenario_table import read_struct
 
 LINES_AT_ONCE = 500
 
@@ -98,7 +99,17 @@ def last_line(*, ok: bool = False, **values: object) -> bytes:
     return msgspec.json.encode({"ok": ok, **values}) + b"\n"
 
 
+S = TypeVar("S", FaultRule, AccountRule)
 Result = tuple[Iterable[object], dict[str, object]]
+
+
+def _told(table: object, kind: type[S]) -> S:
+    """A rule, its problems told as those of a scenario file: all of them, with the words that there are."""
+    problems: list[str] = []
+    rule = read_struct(table, kind, "", problems)
+    if rule is None:
+        raise ValueError("; ".join(problems))
+    return rule
 
 
 def _book(command: dict[str, Any], server: Controlled) -> Result:
@@ -106,7 +117,7 @@ def _book(command: dict[str, Any], server: Controlled) -> Result:
 
 
 def _fault(command: dict[str, Any], server: Controlled) -> Result:
-    rule = msgspec.convert(command.get("rule"), FaultRule)
+    rule = _told(command.get("rule"), FaultRule)
     if problems := answering_problems(rule):
         raise ValueError("; ".join(problems))
     server.issuer.faults.add(rule)
@@ -130,7 +141,7 @@ def _chargeback(command: dict[str, Any], server: Controlled) -> Result:
 def _accounts(command: dict[str, Any], server: Controlled) -> Result:
     accounts = server.issuer.accounts
     if "set" in command:
-        rule = msgspec.convert(command["set"], AccountRule)
+        rule = _told(command["set"], AccountRule)
         if problems := account_problems(rule):
             raise ValueError("; ".join(problems))
         accounts.set(rule)

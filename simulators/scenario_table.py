@@ -8,7 +8,7 @@ from __future__ import annotations
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import msgspec
 
@@ -48,9 +48,14 @@ def read_struct(table: object, kind: type[S], where: str, problems: list[str]) -
         try:
             msgspec.convert(value, fields[name].type)
         except msgspec.ValidationError as error:
-            problems.append(f"{where}{name}: {error}")
+            problems.append(f"{where}{name}: {error}{_choice(fields[name].type)}")
     problems += [f"{where}{name}: missing" for name, field in fields.items() if field.required and name not in table]
     return msgspec.convert(table, kind) if len(problems) == before else None
+
+
+def _choice(kind: Any) -> str:
+    """What a key may say, where that is one of some words."""
+    return f"; there are {', '.join(get_args(kind))}" if get_origin(kind) is Literal else ""
 
 
 def partial_struct(table: object, kind: type[S], **standing: Any) -> S | None:

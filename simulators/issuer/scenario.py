@@ -167,7 +167,20 @@ def read_parts(table: Mapping[str, Any], problems: list[str], within: str = "") 
         rule = parts["default"] or partial_struct(table["default"], AccountRule)
         problems += [f"{within}[default] {problem}" for problem in default_problems(rule)]
     parts["account"] = _rows(table, "account", AccountRule, account_problems, problems, within)
+    problems += _named_twice(table.get("account"), within)
     return parts
+
+
+def _named_twice(rows: object, within: str) -> list[str]:
+    """Accounts of the same card or prefix, by their numbers: only one of them would count."""
+    first: dict[tuple[str, object], int] = {}
+    problems = []
+    for number, row in enumerate(rows if isinstance(rows, list) else (), 1):
+        for key in ("pan", "prefix"):
+            value = row.get(key) if isinstance(row, dict) else None
+            if isinstance(value, str) and (known := first.setdefault((key, value), number)) != number:
+                problems.append(f"{within}[[account]] {number}: {key} is that of [[account]] {known}")
+    return problems
 
 
 def read_faults(table: Mapping[str, Any], problems: list[str], within: str = "") -> tuple[FaultRule, ...]:

@@ -197,3 +197,10 @@ def test_books_of_acquirers_are_read_too(capsys: pytest.CaptureFixture[str], tmp
     path.write_text(line + "rain\n")
     status, _, err = run(capsys, "book", "--file", str(path))
     assert (status, "line 2" in err) == (1, True)
+
+
+def test_an_issuer_that_cannot_start_says_so_without_a_traceback(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "console.cli", "sim", "issuer", "nobody", "--state", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+    assert done.stderr.splitlines()[-1].startswith("cardswitch: there is no issuer 'nobody'; use one of")

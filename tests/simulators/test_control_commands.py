@@ -60,10 +60,11 @@ def test_faults_come_and_go() -> None:
         assert await say("clear", name="loud") == [{"ok": True, "cleared": 0}]
         assert await say("clear", name="quiet") == [{"ok": True, "cleared": 1}]
         for rule, text in (
-            ({"kind": "rain"}, "Invalid enum"),
+            ({"kind": "rain"}, "kind: Invalid enum value 'rain'; there are delay, late, "),
+            ({"kind": "silence", "amount": 5}, "amount: unknown; there are amount_minor, "),
             ({"kind": "delay"}, "needs delay_s"),
             ({"kind": "late-reversal", "delay_s": 1}, "acquirer's"),
-            (None, "Expected `object`"),
+            (None, "expected a table"),
         ):
             [last] = await say("fault", rule=rule)
             assert last["ok"] is False

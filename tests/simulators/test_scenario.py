@@ -138,7 +138,7 @@ def test_every_problem_of_an_issuer_is_listed_with_its_path() -> None:
         "[[account]] 3: response_code must have 2",
         "[[account]] 3: limits must be >= 0",
         "[[fault]] 1: a delay needs delay_s",
-        "[[fault]] 2: kind: Invalid enum value",
+        "[[fault]] 2: kind: Invalid enum value 'rain'; there are delay, late, silence, ",
         "[[fault]] 3: a repeat is an acquirer's",
         "[[fault]] 4: rate must be 0–1",
         "[[fault]] 4: count: Expected `int`",
@@ -152,6 +152,16 @@ def test_problems_show_no_keys_and_no_cards() -> None:
     text = 'name = "a"\n[test_keys]\nzpk = "0123456789ABCDEF"\n[[account]]\npan = "4242424242424242"\nprefix = "4"\n'
     assert not any("0123456789" in problem or "424242" in problem for problem in problems_of(text))
     assert "4242" not in repr(scenario_from({"name": "a", "account": [{"pan": "4242424242424242"}]}))
+
+
+def test_accounts_of_the_same_card_are_named() -> None:
+    card, prefix = '[[account]]\npan = "4242424242424242"\n', '[[account]]\nprefix = "4242"\n'
+    assert len(scenario_from(tomllib.loads(f'name = "a"\n{card}{prefix}')).account) == 2
+    found = problems_of(f'name = "a"\n{card}{prefix}{card}{prefix}')
+    assert found == {
+        "[[account]] 3: pan is that of [[account]] 1",
+        "[[account]] 4: prefix is that of [[account]] 2",
+    }
 
 
 def test_every_problem_of_a_network_is_listed_with_its_path() -> None:
