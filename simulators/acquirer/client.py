@@ -321,6 +321,7 @@ class AcquirerClient:
             for frame in decoder.receive(data):
                 for answer in self._received(frame):
                     await line.send(self._framing.encode(self.acquirer.encode(answer), frame))
+            decoder.receive(b"")  # raises where whole frames came before a broken one
 
     def _received(self, frame: bytes) -> tuple[Message, ...]:
         try:

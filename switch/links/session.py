@@ -247,8 +247,7 @@ class Session:
             try:
                 frames = decoder.receive(data)
             except FrameError as error:
-                self.framing_lost = True
-                self.close(f"framing lost: {error}")
+                self._lose_framing(error)
                 return
             for frame in frames:
                 if takes is not None and takes.full:
@@ -261,7 +260,24 @@ class Session:
                     arrived(self, message, frame)
             if self._outward_bytes > FULL_BYTES:
                 await self._until_drained()
+            try:
+                decoder.receive(b"")
+            except FrameError as error:  # behind whole frames: the peer may wait for ever, and send nothing more
+                await self._until_sent()
+                self._lose_framing(error)
+                return
         self.close("closed by the peer")
+
+    def _lose_framing(self, error: FrameError) -> None:
+        self.framing_lost = True
+        self.close(f"framing lost: {error}")
+
+    async def _until_sent(self) -> None:
+        """A moment for the answers to what came whole: those that are known at once leave."""
+        with trio.move_on_after(ENDING_S):
+            await trio.sleep(ENDING_S / 100)
+            while self._outward_bytes:  # noqa: ASYNC110 - as in `end`
+                await trio.sleep(ENDING_S / 100)
 
     async def _received(self) -> bytes:
         try:

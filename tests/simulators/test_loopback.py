@@ -204,3 +204,27 @@ def test_the_book_survives_a_restart(tmp_path: Path) -> None:
         file.write(b'["cut by a cra')
     play(tmp_path, second, book_path=path)
     assert CARD.pan.encode() not in path.read_bytes()
+
+
+def test_a_broken_frame_behind_a_whole_one_ends_the_acquirers_connection() -> None:
+    """In one segment, after which the switch says nothing more: the acquirer must not stay on a lost connection."""
+
+    async def main() -> None:
+        ended = trio.Event()
+
+        async def switch(stream: trio.SocketStream) -> None:
+            await stream.receive_some()
+            await stream.send_all(b"\x00\x041234" + b"\xff\xff")
+            while await stream.receive_some():
+                pass
+            ended.set()
+
+        async with trio.open_nursery() as nursery:
+            [listener] = await nursery.start(partial(trio.serve_tcp, switch, 0, host="127.0.0.1"))
+            acquirer = Acquirer(AcquirerProfile(link="pos", dialect="iso87-ascii"), pin_key=ZPK)
+            async with open_acquirer(acquirer, listener.socket.getsockname()[:2]):
+                with trio.fail_after(5):
+                    await ended.wait()
+            nursery.cancel_scope.cancel()
+
+    trio.run(main)

@@ -131,6 +131,26 @@ def test_a_frame_above_the_limit_closes_the_connection_with_a_reason() -> None:
     run(script)
 
 
+def test_a_frame_above_the_limit_closes_the_connection_behind_whole_frames_too() -> None:
+    """In one segment: no more may come, and a connection that is lost must not wait for it."""
+
+    async def script() -> None:
+        desk = Desk()
+        framed = framing()
+        async with on_port(desk, framed, max_frame=200) as (port, peer):
+            await until(lambda: port.sessions)
+            session = port.sessions[0]
+            echo = framed.encode(peer.codec.encode(management("301")))
+            await peer.wire.send(echo + b"\x00\xc9" + bytes(201))
+            answered = await peer.receive()
+            assert (answered.mti, answered.elements[39]) == ("0810", "00")
+            await until(lambda: not session.open)
+            assert session.close_reason == "framing lost: a frame of 201 bytes is larger than the largest of 200"
+            assert desk.meters.value("framing_lost", "pos") == 1
+
+    run(script)
+
+
 def test_a_keep_alive_that_the_dialect_does_not_know_closes_the_connection(tmp_path: Path) -> None:
     file = tmp_path / "strict.toml"
     file.write_text("keepalive = false\n" + Path(str(specs.__file__)).with_name("iso87-ascii.toml").read_text())
