@@ -107,15 +107,24 @@ def elements_of(message: Message, unmasked: bool = False, version: str = "1987")
 
 
 def message_table(
-    message: Message, unmasked: bool = False, title: str | None = None, dialect: Dialect | None = None
+    message: Message,
+    unmasked: bool = False,
+    title: str | None = None,
+    dialect: Dialect | None = None,
+    carried: str = "1987",
 ) -> Table:
-    """A table for people: number, name, value and what a coded value means; parts below their element."""
+    """A table for people: number, name, value and what a coded value means; parts below their element.
+
+    Args:
+        carried: whose elements stand under 1000 and their number, where the message was translated.
+    """
     from rich.box import SIMPLE_HEAD
     from rich.markup import escape
     from rich.table import Table
 
     from messages.dictionary import element_name
     from messages.mti import describe_mti
+    from messages.translation import CARRIED_FROM
 
     heading = f"{title + '  ' if title else ''}[bold]{escape(message.mti)}[/] {_described(describe_mti, message.mti)}"
     table = Table(title=heading, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, title_style="")
@@ -128,6 +137,8 @@ def message_table(
     for number in sorted(values):
         element = dialect.elements.get(number) if dialect is not None else None
         name = (element.name if element else "") or element_name(version, number)
+        if number > CARRIED_FROM:
+            name = f"DE {number - CARRIED_FROM} of {carried}: {element_name(carried, number - CARRIED_FROM)}"
         hidden = not unmasked and values[number] != message.elements[number]
         meaning = "" if hidden else _meaning(message, number, version)
         table.add_row(str(number), escape(name), escape(values[number]), escape(meaning))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import socket
+import sys
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from messages.message import Message
     from simulators.acquirer import Acquirer
 
+_OF_1987 = "iso87-ascii"
+_LONGEST_PIN = 64  # characters of a line; what is longer than a PIN is refused later
 _NUMBERED = ("0100", "0200", "0220", "0400", "0420", "0101", "0201", "0221", "0401", "0421")
 
 
@@ -61,19 +64,24 @@ def run_send(config: Config, request: Request, timeout_s: float, as_json: bool, 
 
     Raises: UsageError for a message that cannot be built; ConsoleError where nothing answers.
     """
+    from messages.dialect import load_dialect
+
     target = target_of(config, request.to, request.spec)
     message = padded(build(request, datetime.now(UTC)), target.dialect)
+    if message.mti[:1] in ("1", "2"):
+        raise UsageError(f"type {message.mti}", f"give the type of 1987, 0{message.mti[1:]}: it is translated")
     if request.ask_pin:
         _put_pin(message, target)
+    version = load_dialect(target.dialect).version
     if not as_json:
-        _show(message, unmasked, f"→ {target.name}")
+        _show(message, unmasked, f"→ {target.name}", version)
     started = time.monotonic()
     answer = exchange(target, message, timeout_s)
     took_ms = (time.monotonic() - started) * 1000
     if as_json:
         print(msgspec.json.encode(as_plain(answer, unmasked)).decode())
     else:
-        _show(answer, unmasked, f"← {took_ms:.1f} ms")
+        _show(answer, unmasked, f"← {took_ms:.1f} ms", version)
 
 
 def target_of(config: Config, to: str, spec: str | None = None) -> Target:
@@ -158,7 +166,9 @@ def padded(message: Message, dialect: str) -> Message:
     from messages.dialect import load_dialect
     from messages.message import Message
 
-    known = load_dialect(dialect).elements
+    spoken = load_dialect(dialect)
+    # What is given here has the numbers of 1987; in later versions other elements stand under them (DE 12: n 12).
+    known = (spoken if spoken.version == "1987" else load_dialect(_OF_1987)).elements
     elements = dict(message.elements)
     for number, value in elements.items():
         element = known.get(number)
@@ -237,7 +247,8 @@ def _put_pin(message: Message, target: Target) -> None:
         raise UsageError(f"{target.name} has no PIN key", "leave --pin out")
     if target.ksn_element:
         raise UsageError(f"{target.name} takes PINs under DUKPT, from terminals", "set DE 52 and the KSN with --set")
-    pin = getpass.getpass("PIN: ")
+    # Without a terminal, as in a script, there is nothing to hide it from.
+    pin = getpass.getpass("PIN: ") if sys.stdin.isatty() else sys.stdin.readline(_LONGEST_PIN).strip()
     try:
         block, _ = LinkKeys(target.pin_key, pin_format=target.pin_format).pin_block(pin, pan_of(message))
         message.elements[52] = block.hex().upper()
@@ -245,7 +256,7 @@ def _put_pin(message: Message, target: Target) -> None:
         raise UsageError(str(error), "give 4 to 12 digits and DE 2") from None
 
 
-def _show(message: Message, unmasked: bool, title: str) -> None:
+def _show(message: Message, unmasked: bool, title: str, version: str) -> None:
     from rich.console import Console
 
-    Console(highlight=False).print(message_table(message, unmasked, title))
+    Console(highlight=False).print(message_table(message, unmasked, title, carried=version))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import socket
 import threading
@@ -12,7 +13,7 @@ import pytest
 
 from console import cli
 from console.errors import ConsoleError, UsageError
-from console.send import Request, Target, build, exchange, padded
+from console.send import Request, Target, _put_pin, _show, build, exchange, padded
 from messages.codec import Codec
 from messages.dialect import load_dialect
 from messages.framing import framing
@@ -123,3 +124,29 @@ def test_an_unknown_link_names_the_known(capsys: pytest.CaptureFixture[str]) -> 
 def test_fixed_elements_are_brought_to_their_length() -> None:
     message = padded(Message("0200", {4: "1234", 41: "T1", 42: "SHOP", 32: "10001"}), "iso87-ascii")
     assert message.elements == {4: "000000001234", 41: "T1      ", 42: "SHOP           ", 32: "10001"}
+
+
+def test_types_of_later_versions_are_refused_with_the_one_to_give(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["send", "--to", "127.0.0.1:1", "--spec", "iso93-binary", "--mti", "1100"]) == 2
+    assert capsys.readouterr().err == "cardswitch: type 1100; give the type of 1987, 0100: it is translated\n"
+
+
+def test_what_is_sent_to_a_later_version_keeps_the_lengths_of_1987() -> None:
+    message = padded(Message("0100", {4: "2500", 12: "140942", 41: "T1"}), "iso93-binary")
+    assert message.elements == {4: "000000002500", 12: "140942", 41: "T1".ljust(8)}
+
+
+def test_elements_of_a_later_version_are_named_in_an_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    _show(Message("0110", {39: "00", 1012: "261126140942"}), False, "←", "1993")
+    assert "1012 DE 12 of 1993: Date and time, local" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_pin_comes_from_standard_input_where_there_is_no_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("1234\n"))
+    monkeypatch.setattr("getpass.getpass", lambda *_: pytest.fail("asks a terminal"))
+    message = Message("0200", {2: "4242424242424242"})
+    _put_pin(message, Target("pos", ("127.0.0.1", 1), "iso87-ascii", pin_key=bytes(range(16))))
+    assert len(message.elements[52]) == 16
+    assert capsys.readouterr().err == ""
