@@ -6,7 +6,7 @@ Called by `simulators.control` inside the simulator's process. Card numbers leav
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import msgspec
 import trio
@@ -18,7 +18,7 @@ from simulators.errors import SimulatorError
 from simulators.faults import MAX_DELAY_S, FaultRule, answering_problems
 from simulators.issuer.accounts import AccountRule, account_problems
 from simulators.issuer.party import Party
-from simulators.scenario_table import read_struct
+from simulators.scenario_table import struct_of
 
 LINES_AT_ONCE = 500
 
@@ -99,17 +99,7 @@ def last_line(*, ok: bool = False, **values: object) -> bytes:
     return msgspec.json.encode({"ok": ok, **values}) + b"\n"
 
 
-S = TypeVar("S", FaultRule, AccountRule)
 Result = tuple[Iterable[object], dict[str, object]]
-
-
-def _told(table: object, kind: type[S]) -> S:
-    """A rule, its problems told as those of a scenario file: all of them, with the words that there are."""
-    problems: list[str] = []
-    rule = read_struct(table, kind, "", problems)
-    if rule is None:
-        raise ValueError("; ".join(problems))
-    return rule
 
 
 def _book(command: dict[str, Any], server: Controlled) -> Result:
@@ -117,7 +107,7 @@ def _book(command: dict[str, Any], server: Controlled) -> Result:
 
 
 def _fault(command: dict[str, Any], server: Controlled) -> Result:
-    rule = _told(command.get("rule"), FaultRule)
+    rule = struct_of(command.get("rule"), FaultRule)
     if problems := answering_problems(rule):
         raise ValueError("; ".join(problems))
     server.issuer.faults.add(rule)
@@ -141,7 +131,7 @@ def _chargeback(command: dict[str, Any], server: Controlled) -> Result:
 def _accounts(command: dict[str, Any], server: Controlled) -> Result:
     accounts = server.issuer.accounts
     if "set" in command:
-        rule = _told(command["set"], AccountRule)
+        rule = struct_of(command["set"], AccountRule)
         if problems := account_problems(rule):
             raise ValueError("; ".join(problems))
         accounts.set(rule)

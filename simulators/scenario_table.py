@@ -53,6 +53,19 @@ def read_struct(table: object, kind: type[S], where: str, problems: list[str]) -
     return msgspec.convert(table, kind) if len(problems) == before else None
 
 
+def struct_of(table: object, kind: type[S]) -> S:
+    """A table that is given by itself, on a control socket or by a test, as a struct.
+
+    Raises:
+        ValueError: every problem, told as those of a file.
+    """
+    problems: list[str] = []
+    found = read_struct(table, kind, "", problems)
+    if found is None:
+        raise ValueError("; ".join(problems))
+    return found
+
+
 def _choice(kind: Any) -> str:
     """What a key may say, where that is one of some words."""
     return f"; there are {', '.join(get_args(kind))}" if get_origin(kind) is Literal else ""

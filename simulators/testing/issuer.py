@@ -13,6 +13,7 @@ from simulators.issuer.accounts import AccountRule, account_problems
 from simulators.issuer.core import Issuer
 from simulators.issuer.scenario import IssuerScenario, load_scenario, scenario_from
 from simulators.issuer.serve import make_issuer, require_keys
+from simulators.scenario_table import struct_of
 from simulators.testing.party import Party, Served, served
 
 Scenario = Mapping[str, Any] | str | Path | IssuerScenario
@@ -28,10 +29,7 @@ class IssuerSimulator(Party):
 
     def account(self, pan: str, **fields: Any) -> None:
         """Open or replace an account: the keys of an [[account]]. Raises ValueError with every problem."""
-        try:
-            rule = msgspec.convert({"pan": pan, **fields}, AccountRule)
-        except msgspec.ValidationError as error:
-            raise ValueError(str(error)) from None
+        rule = struct_of({"pan": pan, **fields}, AccountRule)
         if problems := account_problems(rule):
             raise ValueError("; ".join(problems))
         self._background.do(self._issuer.accounts.set, rule)

@@ -12,8 +12,6 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
-import msgspec
-
 from messages.message import Message
 from simulators.book import BookLine
 from simulators.errors import SimulatorError
@@ -23,6 +21,7 @@ from simulators.issuer.scenario import LinkScenario
 from simulators.issuer.serve import serve_party
 from simulators.issuer.server import IssuerServer
 from simulators.issuer.totals import SettlementLine
+from simulators.scenario_table import struct_of
 from simulators.testing.background import Background
 
 MAX_HEARD = 10_000  # messages kept; the oldest go first
@@ -156,10 +155,7 @@ def served(core: party.Party, scenario: LinkScenario, kind: str) -> Iterator[Ser
 
 def fault_rule(rule: Mapping[str, Any] | None, fields: Mapping[str, Any]) -> FaultRule:
     """A rule from a table and arguments. Raises ValueError with every problem."""
-    try:
-        made = msgspec.convert({**(rule or {}), **fields}, FaultRule)
-    except msgspec.ValidationError as error:
-        raise ValueError(str(error)) from None
+    made = struct_of({**(rule or {}), **fields}, FaultRule)
     if problems := fault_problems(made):
         raise ValueError("; ".join(problems))
     return made

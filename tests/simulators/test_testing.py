@@ -76,7 +76,7 @@ def test_faults_come_and_go_on_either_side() -> None:
         assert differences(acquirer.book(), issuer.book()) == []
         with pytest.raises(ValueError, match="rate must be"):
             issuer.fault(kind="silence", rate=2)
-        with pytest.raises(ValueError, match="rain"):
+        with pytest.raises(ValueError, match="kind: Invalid enum value 'rain'; there are delay, late"):
             issuer.fault(kind="rain")
         with pytest.raises(ValueError, match="issuer's"):
             acquirer.fault(kind="decline")
