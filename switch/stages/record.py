@@ -56,9 +56,16 @@ def same_request(stored: Intent, repeated: Intent) -> bool:
         stored.kind is repeated.kind
         and stored.amount_minor == repeated.amount_minor
         and stored.currency == repeated.currency
-        and (stored.fingerprint == repeated.fingerprint or not stored.fingerprint or not repeated.fingerprint)
+        and _alike(stored.fingerprint, repeated.fingerprint)
+        and _alike(stored.processing_code, repeated.processing_code)
+        and _alike(stored.merchant, repeated.merchant)  # who is paid, and echoed as that in the answer
         and stored.original_key == repeated.original_key
         and stored.final is repeated.final
         and stored.cashback_minor == repeated.cashback_minor
         and stored.stated == repeated.stated
     )
+
+
+def _alike(stored: str | bytes, repeated: str | bytes) -> bool:
+    """Whether nothing speaks against it; a repeat may leave out what its type does not need."""
+    return stored == repeated or not stored or not repeated
