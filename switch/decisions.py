@@ -58,6 +58,7 @@ RETRY_S = (0.05, 0.2, 0.5, 1.0)  # while the journal is away
 # Source: ISO 8583:1987 DE 39.
 OTHER_APPROVALS = frozenset({"08", PARTIAL, "11", "16"})
 IN_PART = frozenset({Kind.AUTHORIZATION, Kind.PURCHASE})  # kinds that may be approved in part
+REFERRING = frozenset({Kind.REFUND, Kind.INCREMENT})  # to an earlier message, and it must be the same card's
 
 VERIFIED = "85"  # approves a verification only
 # DE 39 of an advice that tells of an approval.
@@ -256,7 +257,7 @@ class Decisions:
     def ruling(self, intent: Intent, original: Original | None, increment: Original | None = None) -> Ruling:
         """What the lifecycle says to an intent as things stand; `increment` as for `ledger.lifecycle.rule`."""
         age = self._clock.now() - (original.stored.intent.created_at if original else intent.created_at)
-        return rule(
+        ruling = rule(
             intent.kind,
             original,
             intent.amount_minor,
@@ -267,6 +268,10 @@ class Decisions:
             increment=increment,
             refused=stated_elements(intent).get(39, "00") not in NOTED if intent.stated else False,
         )
+        if ruling.event is None or original is None or intent.kind not in REFERRING:
+            return ruling
+        same = original.stored.intent.fingerprint == intent.fingerprint
+        return ruling if same else Ruling("12", None, "other_card")
 
     async def decide(self, stored: StoredIntent, outcome: Outcome) -> Outcome:
         """Decide what needs no ruling, or follow the winner.

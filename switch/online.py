@@ -16,7 +16,7 @@ from hsm.commands import Hsm
 from ledger.journal import Begun, Journal, JournalUnavailable, Kind, Outcome, StoredIntent
 from switch.clock import Clock
 from switch.config import SwitchConfig
-from switch.decisions import Decisions
+from switch.decisions import REFERRING, Decisions
 from switch.drafts import as_sent_to_issuer
 from switch.links.issuer_line import IssuerLine
 from switch.meters import Meters
@@ -30,7 +30,6 @@ from switch.stages.route import route
 
 log = structlog.get_logger("switch.online")
 
-REFERRING = frozenset({Kind.REFUND, Kind.INCREMENT})  # to an earlier message of the same card
 BIN_DIGITS = 6  # of every card, without asking the HSM for more
 
 
@@ -119,8 +118,6 @@ class Online:
             ruling = self._decisions.ruling(intent, begun.original)
             if ruling.response_code != "00":
                 return Decline(ruling.response_code, ruling.reason), ""
-            if begun.original is not None and begun.original.stored.intent.fingerprint != intent.fingerprint:
-                return Decline("12", "other_card"), ""
         finding = self._fraud.judge(intent, begun.history, request.card.bin, intent.card_country)
         if finding.action == "decline" and request.kind is not Kind.REFUND:
             return Decline(finding.response_code, f"fraud_{finding.rule}"), ""

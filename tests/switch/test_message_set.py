@@ -13,6 +13,7 @@ from ledger.journal import Decision, Kind
 from ledger.lifecycle import HOLD_LIFETIME, rules_table
 from messages.message import Message
 from messages.mti import repeat_mti, response_mti
+from simulators.acquirer import Card
 from simulators.acquirer.core import Request
 from simulators.faults import FaultRule
 from simulators.issuer.accounts import AccountRule
@@ -20,7 +21,7 @@ from switch.message_set import FROM_ACQUIRERS, FROM_ISSUERS, SERVED, SERVED_FROM
 from switch.stages.amounts import stated_of
 from tests.simulation.agreement import differences
 from tests.simulation.world import World
-from tests.switch.desk import NOW, VISA, in_world, told
+from tests.switch.desk import MASTERCARD, NOW, VISA, in_world, told
 
 TODAY, TOMORROW = f"{NOW:%m%d}", f"{NOW + timedelta(days=1):%m%d}"
 Sample = Callable[[World], Awaitable[Request]]
@@ -264,13 +265,33 @@ def test_there_is_no_fee_on_cash() -> None:
         till = Till(world)
         await till.done(till.shop.purchase(VISA, 5_000, "EUR", till.now(), cashback_minor=2_000))
         fees = [line.amount_minor for line in world.journal.postings() if line.account == "platform:revenue"]
-        assert fees == [-117], "2.9 % of 30.00, and 0.30"
+        assert fees == [-117], "2.9 % of 30.00, and 1 % because the card is from abroad"
         assert differences(world) == []
 
     in_world(script)
 
 
 # Races and rules between messages
+
+
+@pytest.mark.parametrize("other", [Card("4000056655665556"), MASTERCARD])
+@pytest.mark.parametrize("mti", ["0200", "0220"])
+def test_a_refund_goes_back_to_the_card_that_paid_whoever_decides_it(mti: str, other: Card) -> None:
+    async def script(world: World) -> None:
+        till = Till(world)
+        paid = await till.paid(5_000)
+        made = till.shop.refund(other, 1_000, till.now(), paid)
+        if mti == "0220":
+            del till.shop.requests[made.key]  # it is sent as an advice
+            made = till.shop.adopt(Message(mti, {**made.message.elements, 39: "00"}), "refund", till.now(), paid)
+        assert (await till.done(made)).response_code == "12"
+        assert list(world.journal._outcomes.values())[-1].reason == "other_card"
+        await trio.sleep(5.0)
+        assert await world.journal.advices("alpha", 0, 10) == []
+        assert paid.posted_minor == 5_000
+        assert differences(world) == []
+
+    in_world(script)
 
 
 def test_an_increment_grows_the_hold_and_its_reversal_shrinks_it_again() -> None:
