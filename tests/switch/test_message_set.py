@@ -271,6 +271,22 @@ def test_there_is_no_fee_on_cash() -> None:
     in_world(script)
 
 
+def test_the_cash_of_a_hold_bears_no_fee_when_it_is_captured() -> None:
+    async def script(world: World) -> None:
+        till = Till(world)
+        made = till.shop.purchase(VISA, 5_000, "EUR", till.now(), cashback_minor=2_000)
+        del till.shop.requests[made.key]  # it is asked for as a hold
+        held = await till.done(till.shop.adopt(Message("0100", made.message.elements), "authorization", till.now()))
+        await till.done(till.shop.capture(held, 2_500, till.now(), final=False))
+        await till.done(till.shop.capture(held, 2_500, till.now()))
+        fees = [line.amount_minor for line in world.journal.postings() if line.account == "platform:revenue"]
+        assert fees == [-20, -98], "3.9 % of 5.00, then of 25.00: the cash is paid out once"
+        await trio.sleep(5.0)
+        assert differences(world) == []
+
+    in_world(script)
+
+
 # Races and rules between messages
 
 
