@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import trio
 
 from ledger.journal import Decided, Decision, Kind, Outcome, Verdict
@@ -95,6 +96,60 @@ def test_a_lost_decision_follows_the_winner() -> None:
         late = await second.decisions.answered(begun.stored, None, {38: "123456", 39: "00"}, "")
         assert late == reversed_
         assert second.meters.value("outcomes_lost", Kind.PURCHASE) == 1
+        assert world.journal.postings() == []
+
+    in_world(script)
+
+
+def test_what_an_issuer_says_with_a_decline_is_stored_for_repeats() -> None:
+    """The chip that asked needs the issuer's DE 55 for a no, too."""
+
+    async def script(world: World) -> None:
+        worker = world.workers[0][0]
+        begun = await world.journal.begin(intent(key="gateway|0200|20260314092653|000001|1", issuer="alpha"))
+        told = {38: "", 39: "51", 54: "0002978C000000000100", 55: "910A0102030405060708"}
+        outcome = await worker.decisions.answered(begun.stored, None, told, "")
+        assert (outcome.decision, outcome.response_code) == (Decision.DECLINED, "51")
+        assert outcome.answer == {54: told[54], 55: told[55]}
+
+    in_world(script)
+
+
+# DE 39 that approves otherwise: with identification, VIP, update track 3. Source: ISO 8583:1987 annex A.8.
+@pytest.mark.parametrize("code", ["08", "11", "16"])
+def test_an_approval_that_nobody_here_can_book_is_undone_at_the_issuer(code: str) -> None:
+    async def script(world: World) -> None:
+        worker = world.workers[0][0]
+        begun = await world.journal.begin(intent(key="gateway|0200|20260314092653|000001|1", issuer="alpha"))
+        outcome = await worker.decisions.answered(begun.stored, None, {38: "123456", 39: code}, "")
+        assert (outcome.decision, outcome.response_code) == (Decision.REVERSED, "91")
+        assert [advice.mti for advice in outcome.advices] == ["0420"]
+
+    in_world(script)
+
+
+# Of an approval in part: kind, what was asked for, DE 4 of the answer (None for none).
+@pytest.mark.parametrize(
+    ("kind", "told_minor"),
+    [
+        (Kind.PURCHASE, "000000005001"),  # more than was asked for
+        (Kind.PURCHASE, "000000000000"),
+        (Kind.PURCHASE, "00000000ABCD"),
+        (Kind.INCREMENT, "000000001000"),  # a hold grows by all of it or not at all
+        (Kind.REFUND, "000000001000"),
+    ],
+)
+def test_an_approval_in_part_that_is_none_is_undone_at_the_issuer(kind: Kind, told_minor: str) -> None:
+    async def script(world: World) -> None:
+        worker = world.workers[0][0]
+        asked = intent(
+            key="gateway|0200|20260314092653|000001|1", issuer="alpha", mti="0200", amount_minor=5_000, kind=kind
+        )
+        begun = await world.journal.begin(asked)
+        told = {4: told_minor, 38: "123456", 39: "10"}
+        outcome = await worker.decisions.answered(begun.stored, None, told, "", in_part=True)
+        assert (outcome.decision, outcome.response_code) == (Decision.REVERSED, "91")
+        assert [advice.mti for advice in outcome.advices] == ["0420"]
         assert world.journal.postings() == []
 
     in_world(script)

@@ -63,6 +63,26 @@ def test_a_surrogate_becomes_the_card_and_the_trace_id_travels() -> None:
     in_world(script)
 
 
+def test_an_answer_carries_back_what_the_standard_echoes() -> None:
+    async def script(world: World) -> None:
+        till = world.clients["pos"].acquirer
+        held = await world.clients["pos"].perform(till.authorization(VISA, 4000, "EUR", world.clock.now()))
+        capture = till.capture(held, 1500, world.clock.now()).message
+        capture.elements[33] = "20002"
+        totals = till.reconciliation("EUR", world.clock.now(), day="0314").message
+        for message in (capture, totals):
+            answer = await told(world, message, "pos")
+            assert answer is not None
+            echoed = {number: message.elements.get(number) for number in ECHOED}
+            assert {number: answer.elements.get(number) for number in ECHOED} == echoed
+
+    in_world(script)
+
+
+# Source: ISO 8583:1987 table 4, "mandatory echo".
+ECHOED = (2, 3, 4, 7, 11, 12, 13, 15, 32, 33, 37, 41, 42, 49, 90)
+
+
 def test_what_is_stored_holds_no_card_number() -> None:
     async def script(world: World) -> None:
         client, now = world.clients["pos"], world.clock.now
@@ -109,6 +129,23 @@ def test_a_repeat_waits_for_the_outcome_in_this_worker_and_in_another() -> None:
         assert [a.elements[39] for a in answers if a is not None] == ["00"] * 6
         assert len({a.elements[38] for a in answers if a is not None}) == 1
         assert len(world.issuers["alpha"].issuer.entries) == 1
+
+    in_world(script, faults={"alpha": (FaultRule(kind="delay", delay_s=2.0),)})
+
+
+def test_a_repeat_at_another_worker_is_answered_as_soon_as_the_first_one_has_its_outcome() -> None:
+    async def script(world: World) -> None:
+        worker = await world.start_worker(1)
+        request = purchase(de2=surrogate(world))
+        begun = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(told, world, request)
+            await trio.sleep(0.5)
+            while not worker.meters.value("repeats", "gateway"):  # each connection goes to one worker or the other
+                nursery.start_soon(told, world, Message("0201", request.elements))
+                await trio.sleep(0.1)
+        assert trio.current_time() - begun < 2.8, "the deadline and the grace are 5 s"
+        assert decisions(world) == [(Kind.PURCHASE, Decision.APPROVED, "00")]
 
     in_world(script, faults={"alpha": (FaultRule(kind="delay", delay_s=2.0),)})
 
