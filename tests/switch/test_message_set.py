@@ -21,7 +21,7 @@ from switch.message_set import FROM_ACQUIRERS, FROM_ISSUERS, SERVED, SERVED_FROM
 from switch.stages.amounts import stated_of
 from tests.simulation.agreement import differences
 from tests.simulation.world import World
-from tests.switch.desk import MASTERCARD, NOW, VISA, in_world, told
+from tests.switch.desk import MASTERCARD, NOW, VISA, in_world, surrogate, told
 
 TODAY, TOMORROW = f"{NOW:%m%d}", f"{NOW + timedelta(days=1):%m%d}"
 Sample = Callable[[World], Awaitable[Request]]
@@ -255,6 +255,21 @@ def test_a_partial_approval_is_booked_with_what_was_approved_and_the_rest_is_nev
         assert over.response_code == "13"
         await till.done(till.shop.capture(held, 3_000, till.now()))
         await trio.sleep(5.0)
+        assert differences(world) == []
+
+    in_world(script)
+
+
+def test_a_link_that_takes_no_approval_in_part_hears_91_and_the_issuer_takes_it_back() -> None:
+    async def script(world: World) -> None:
+        world.issuers["alpha"].issuer.accounts.set(AccountRule(pan=VISA.pan, balance_minor=3_000, partial=True))
+        client = world.clients["gateway"]
+        card = Card(surrogate(world))
+        asked = await client.perform(client.acquirer.purchase(card, 5_000, "EUR", world.clock.now()))
+        assert asked.response_code == "91"
+        await trio.sleep(5.0)
+        entry = world.issuers["alpha"].issuer.entries.entries()[0]
+        assert entry.reversed and entry.posted_minor == 0
         assert differences(world) == []
 
     in_world(script)

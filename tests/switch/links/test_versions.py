@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 import trio
 
+from messages.canonical import canonical_codec
+from messages.codec import Codec
+from messages.dialect import load_dialect
 from messages.header import read_header
 from messages.message import Message
 from switch.config import switch_config
 from switch.links.mac import LinkMac
 from switch.meters import Meters
+from switch.stages.answer import answer_message
 from tests.simulation.agreement import differences
 from tests.simulation.world import TABLE, World
 from tests.switch.desk import POOR, VISA, in_world
@@ -200,3 +206,19 @@ def test_an_acquirer_of_one_version_pays_at_an_issuer_of_another(acquirer: str, 
         assert world.counted("undecodable") == world.counted("answers_refused") == 0
 
     in_world(script, config=switch_config(table))
+
+
+@pytest.mark.parametrize(
+    ("dialect", "numbers"),
+    [
+        ("iso93-ascii", {11: "000001", 12: "251231235959"}),  # the clock of this peer is still in last year
+        ("iso2003-ascii", {11: "700000000001", 12: "20251231235959"}),
+    ],
+)
+def test_an_answer_has_the_numbers_that_its_peer_gave_year_and_all(dialect: str, numbers: dict[int, str]) -> None:
+    codec = canonical_codec(load_dialect(dialect), lambda: datetime(2026, 9, 1, tzinfo=UTC))
+    asked = native(dialect, "804", 1, de24="831")
+    asked.elements.update(numbers)
+    answer = answer_message(codec.decode(Codec(codec.dialect).encode(asked)), {39: "00"}, None, "")
+    told = Codec(codec.dialect).decode(codec.encode(answer))
+    assert {number: told.elements[number] for number in numbers} == numbers
