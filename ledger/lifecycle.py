@@ -303,6 +303,8 @@ def _state(original: Original) -> Situation:
         return Situation.UNDECIDED
     if outcome.decision is not Decision.APPROVED:
         return Situation.DECLINED if outcome.decision is Decision.DECLINED else Situation.REVERSED
+    if outcome.reason == DECLINED_ELSEWHERE:
+        return Situation.DECLINED
     if kind is Kind.INCREMENT:
         return Situation.OTHER_KIND
     now = standing(original)

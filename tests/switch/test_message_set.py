@@ -383,6 +383,32 @@ def test_an_advice_of_a_decline_is_noted_and_moves_no_money() -> None:
     in_world(script)
 
 
+@pytest.mark.parametrize("hold", [False, True])
+def test_there_is_nothing_to_undo_capture_or_pay_back_of_what_was_declined_elsewhere(hold: bool) -> None:
+    """Else a reversal of what nobody counted would be in the totals of the day, and the issuer would hear of it."""
+
+    async def script(world: World) -> None:
+        till = Till(world)
+        advice = till.shop.advice(VISA, 3_000, "EUR", till.now(), hold=hold)
+        advice.message.elements[39] = "05"
+        assert (await told(world, advice.message, "pos")).elements[39] == "00"  # type: ignore[union-attr]
+        for message, code in (
+            (till.shop.capture(advice, 1_000, till.now()).message, "12"),
+            (till.shop.refund(VISA, 1_000, till.now(), advice).message, "12"),
+            (till.shop.reversal(advice, till.now()).message, "00"),
+        ):
+            answer = await told(world, message, "pos")
+            assert answer is not None and answer.elements[39] == code, message.mti
+        reasons = [outcome.reason for outcome in world.journal._outcomes.values()]
+        assert reasons == ["declined_elsewhere", "original_declined", "original_declined", "nothing_to_reverse"]
+        await trio.sleep(5.0)
+        assert world.counted("advices_sent", "alpha", "0420") == 0
+        totals = await world.journal.totals("pos", NOW)
+        assert totals == {}
+
+    in_world(script)
+
+
 # What issuers start
 
 
