@@ -1,0 +1,53 @@
+"""What messages say about money: DE 4, 49, 54 and 95 of each form."""
+
+from __future__ import annotations
+
+import pytest
+
+from switch.message_set import FROM_ACQUIRERS, Form, form_of
+from switch.stages.amounts import Amounts, amounts_of
+from switch.stages.request import Decline
+
+CASH = "0040978D000000000500"
+FEE = "0042978D000000009900"  # another amount type
+
+# MTI, elements on top of DE 3, 4 and 49 → amount, cash; or DE 39 and the reason of a decline.
+CASES: list[tuple[str, dict[int, str], tuple[int, int] | tuple[str, str]]] = [
+    ("0200", {}, (2_500, 0)),
+    ("0200", {54: CASH}, (2_500, 0)),  # cash is DE 3 = 09
+    ("0200", {3: "090000"}, (2_500, 0)),
+    ("0200", {3: "090000", 54: CASH}, (2_500, 500)),
+    ("0100", {3: "090000", 54: CASH}, (2_500, 500)),
+    ("0200", {3: "090000", 54: CASH * 2}, (2_500, 1_000)),
+    ("0200", {3: "090000", 54: FEE + CASH}, (2_500, 500)),
+    ("0200", {3: "090000", 54: CASH * 5}, (2_500, 2_500)),
+    ("0200", {3: "090000", 54: CASH * 6}, ("13", "amount")),
+    ("0200", {3: "090000", 54: CASH.replace("978", "840")}, ("13", "amount")),
+    ("0200", {3: "090000", 54: CASH[:-1]}, ("30", "element_invalid")),
+    ("0200", {3: "090000", 54: CASH[:-1] + "X"}, ("30", "element_invalid")),
+    ("0200", {4: "000000000000"}, ("13", "amount")),
+    ("0100", {4: "000000000000"}, (0, 0)),
+    ("0100", {3: "330000"}, ("13", "amount")),
+    ("0100", {3: "330000", 4: "000000000000"}, (0, 0)),
+    ("0100", {3: "310000"}, (0, 0)),  # an inquiry is about no amount, whatever DE 4 says
+    ("0200", {3: "310000"}, (0, 0)),
+    ("0200", {49: "000"}, ("30", "currency")),
+    ("0220", {90: "0" * 42, 4: "000000000000"}, ("13", "amount")),
+    ("0400", {90: "0" * 42}, (2_500, 0)),
+    ("0400", {90: "0" * 42, 95: "000000001000" + "0" * 30}, (1_000, 0)),
+    ("0400", {90: "0" * 42, 95: "00000000100X" + "0" * 30}, ("13", "amount")),
+]
+
+
+@pytest.mark.parametrize(("mti", "changes", "expected"), CASES)
+def test_what_a_message_says_about_money(
+    mti: str, changes: dict[int, str], expected: tuple[int, int] | tuple[str, str]
+) -> None:
+    elements = {3: "000000", 4: "000000002500", 49: "978", **changes}
+    form = form_of(mti, elements, FROM_ACQUIRERS)
+    assert isinstance(form, Form)
+    found = amounts_of(form, elements)
+    if isinstance(found, Decline):
+        assert (found.response_code, found.reason) == expected
+    else:
+        assert found == Amounts(int(expected[0]), "EUR", int(expected[1]))
