@@ -355,6 +355,18 @@ def test_an_increment_that_the_issuer_approves_late_is_reversed_and_the_hold_sta
     in_world(script, faults={"alpha": (rule,)})
 
 
+def test_an_inquiry_is_answered_with_what_the_issuer_says_of_the_account() -> None:
+    async def script(world: World) -> None:
+        till = Till(world)
+        world.issuers["alpha"].issuer.accounts.set(AccountRule(pan=VISA.pan, balance_minor=12_345))
+        asked = await till.done(till.shop.inquiry(VISA, "EUR", till.now()))
+        assert asked.response is not None and asked.response.elements[54].endswith("978C000000012345")
+        again = await told(world, Message("0101", asked.message.elements), "pos")
+        assert again is not None and again.elements[54] == asked.response.elements[54]
+
+    in_world(script)
+
+
 def test_an_inquiry_that_nobody_answers_is_91_and_nothing_is_reversed() -> None:
     rule = FaultRule(kind="silence", name="dead", mti=("0100",), count=1)
 

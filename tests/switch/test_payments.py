@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
 
 import pytest
 import trio
@@ -15,10 +17,11 @@ from messages.message import Message
 from simulators.acquirer import Card
 from simulators.acquirer.book import State
 from simulators.faults import FaultRule
+from simulators.issuer.actions import Send
 from tests.simulation.agreement import differences
 from tests.simulation.world import World
 from tests.switch.desk import MASTERCARD, NOW, POOR, VISA, in_world, purchase, surrogate, told
-from tests.switch.outage import configured
+from tests.switch.outage import configured, heard
 
 
 def decisions(world: World) -> list[tuple[Kind, Decision, str]]:
@@ -543,6 +546,72 @@ def test_an_approval_never_leaves_without_its_mac() -> None:
         world.hsm.mac = mac  # type: ignore[method-assign]
         again = await told(world, Message("0201", request.elements), "pos")
         assert again is not None and again.elements[39] == "00"
+
+    in_world(script)
+
+
+def test_what_an_acquirer_says_reaches_the_issuer_as_it_came() -> None:
+    chip = "9F2608AABBCCDDEEFF00119F36020042"
+    said = {
+        12: "112653", 13: "0314", 14: "3012", 18: "5999", 22: "051", 23: "001", 25: "00", 33: "20002",
+        37: "407309000001", 43: "DEMO SHOP".ljust(38) + "DE", 48: "any text", 54: "0042978D000000000001", 55: chip,
+    }  # fmt: skip
+
+    async def script(world: World) -> None:
+        messages = heard(world, "alpha")
+        changes = {f"de{number}": value for number, value in said.items()}
+        answer = await told(world, purchase(**changes), "pos")
+        assert answer is not None and answer.elements[39] == "00"
+        (asked,) = messages
+        assert {number: asked.elements.get(number) for number in said} == said
+        track = f"{VISA.pan}=30121011234567890000"
+        await told(world, purchase("000002", de35=track, de2="", de14=""), "pos")
+        assert (messages[1].elements[35], messages[1].elements[2]) == (track, VISA.pan)
+
+    in_world(script)
+
+
+def answering(world: World, name: str, **changes: str) -> None:
+    """Have an issuer say something else in every answer; an empty value leaves the element out."""
+    issuer: Any = world.issuers[name].issuer
+    receive = issuer.receive
+
+    def changed(message: Message, now: datetime) -> list[Any]:
+        actions = receive(message, now)
+        for action in actions:
+            if isinstance(action, Send) and message.mti in ("0100", "0200"):
+                action.message.elements.update({int(n[2:]): value for n, value in changes.items() if value})
+                for number in (int(n[2:]) for n, value in changes.items() if not value):
+                    action.message.elements.pop(number, None)
+        return actions
+
+    issuer.receive = changed
+
+
+@pytest.mark.parametrize("code", ["00", "51"])
+def test_what_an_issuer_tells_chip_and_cardholder_comes_back_and_stays_the_same_in_repeats(code: str) -> None:
+    chip, amounts = "910A01020304050607080010", "0002978C000000009999"
+
+    async def script(world: World) -> None:
+        answering(world, "alpha", de39=code, de54=amounts, de55=chip)
+        request = purchase()
+        first = await told(world, request, "pos")
+        again = await told(world, Message("0201", request.elements), "pos")
+        for answer in (first, again):
+            assert answer is not None
+            assert [answer.elements.get(number) for number in (39, 54, 55)] == [code, amounts, chip]
+
+    in_world(script)
+
+
+def test_an_answer_without_a_response_code_is_none_and_what_it_approved_is_undone() -> None:
+    async def script(world: World) -> None:
+        answering(world, "alpha", de39="")
+        answer = await told(world, purchase(), "pos")
+        assert answer is not None and answer.elements[39] == "91"
+        await trio.sleep(10.0)
+        assert decisions(world) == [(Kind.PURCHASE, Decision.REVERSED, "91")]
+        assert differences_of_issuer(world) == (0, 0)
 
     in_world(script)
 
