@@ -103,6 +103,22 @@ def test_types_and_codes_have_counterparts(mti: str, number: int, value: str) ->
     assert came.mti == mti and came.elements[number] == value
 
 
+@pytest.mark.parametrize(("code", "told"), [("112", "55"), ("129", "59"), ("918", "96"), ("007", "00")])
+def test_an_action_code_goes_back_to_its_own_version_as_it_came(code: str, told: str) -> None:
+    """1987 has one DE 39 for several of them."""
+    came = back(Message("1110", {11: "000001", 12: "261125210000", 39: code}))
+    assert came.elements[39] == told
+    assert there(came).elements[39] == code
+    other = Message(came.mti, {**came.elements, 39: "51"})
+    assert there(other).elements[39] == "116", "what is not what it said is translated"
+
+
+@pytest.mark.parametrize(("code", "balance"), [("500", "1"), ("501", "2"), ("502", "2"), ("503", "3"), ("504", "2")])
+def test_whether_totals_are_in_balance_is_an_action_code(code: str, balance: str) -> None:
+    came = back(Message("1510", {11: "000001", 12: "261125210000", 39: code}))
+    assert came.elements[66] == balance
+
+
 def test_a_peer_that_answers_with_its_own_transmission_time_is_paired_by_local_time() -> None:
     request = there(Message("0100", {7: MOMENT, 11: "000001", 32: "1"}))
     answer = Message("1110", {7: "1125999999", 11: "000001", 12: request.elements[12], 32: "1", 39: "000"})

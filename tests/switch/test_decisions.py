@@ -101,6 +101,25 @@ def test_a_lost_decision_follows_the_winner() -> None:
     in_world(script)
 
 
+def test_a_hold_grows_by_all_of_an_increment_or_not_at_all() -> None:
+    async def script(world: World) -> None:
+        worker = world.workers[0][0]
+        client, now = world.clients["gateway"], world.clock.now
+        held = await client.perform(client.acquirer.authorization(Card(surrogate(world)), 5_000, "EUR", now()))
+        card = world.journal._intents[1].fingerprint
+        asked = intent(
+            key="gateway|0100|20260314092653|000009|1", link="gateway", mti="0100", issuer="alpha", kind=Kind.INCREMENT,
+            amount_minor=2_000, original_key=held.key, fingerprint=card, created_at=now(), deadline_at=now(),
+        )  # fmt: skip
+        begun = await world.journal.begin(asked)
+        told = {4: "000000001000", 38: "123456", 39: "10"}
+        outcome = await worker.decisions.answered(begun.stored, begun.original, told, "", in_part=True)
+        assert (outcome.decision, outcome.response_code) == (Decision.REVERSED, "91")
+        assert held.held_minor == 5_000
+
+    in_world(script)
+
+
 def test_what_an_issuer_says_with_a_decline_is_stored_for_repeats() -> None:
     """The chip that asked needs the issuer's DE 55 for a no, too."""
 
@@ -135,8 +154,6 @@ def test_an_approval_that_nobody_here_can_book_is_undone_at_the_issuer(code: str
         (Kind.PURCHASE, "000000005001"),  # more than was asked for
         (Kind.PURCHASE, "000000000000"),
         (Kind.PURCHASE, "00000000ABCD"),
-        (Kind.INCREMENT, "000000001000"),  # a hold grows by all of it or not at all
-        (Kind.REFUND, "000000001000"),
     ],
 )
 def test_an_approval_in_part_that_is_none_is_undone_at_the_issuer(kind: Kind, told_minor: str) -> None:

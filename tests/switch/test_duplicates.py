@@ -27,6 +27,7 @@ OTHERS: dict[str, tuple[str, dict[int, str]]] = {
     "final in place of partial": ("capture", {60: "F"}),
     "the amount of a capture": ("capture", {4: "000000002001"}),
     "the merchant of a capture": ("capture", {42: "OTHERSHOP".ljust(15)}),
+    "a reversal in part in place of all": ("reversal", {95: "000000005000" + "0" * 12 + "C00000000" * 2}),
     "approved in place of declined": ("advice", {39: "00"}),
     "the totals": ("totals", {88: "0000000000000001"}),
     "the text": ("text", {48: "printer is on fire"}),
@@ -45,6 +46,8 @@ async def _first(world: World, what: str) -> Message:
     }
     if what == "capture":
         return (await till.done(shop.capture(await till.held(5_000), 2_000, till.now(), final=False))).message
+    if what == "reversal":
+        return (await till.done(shop.reversal(await till.held(5_000), till.now()))).message
     request = made[what]()
     if what == "advice":
         request.message.elements[39] = "05"
