@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import trio
 
 from hsm.commands import HsmRefused, HsmUnavailable, Screen
 from ledger.journal import Decision, Kind, Outcome, StoredIntent
+from messages.exchange import original_data
 from messages.message import Message
 from tests.simulation.agreement import differences
 from tests.simulation.world import World
-from tests.switch.desk import VISA, in_world
+from tests.switch.desk import NOW, VISA, in_world, purchase, told
 from tests.switch.test_fraud import intent
 
 TRACE_ID = "0" * 32
@@ -90,5 +93,31 @@ def test_an_intent_that_cannot_be_recovered_does_not_keep_the_others_from_it() -
         worker.decisions.reverse = reverse  # type: ignore[method-assign]
         await trio.sleep(10.0)
         assert world.journal._outcomes[stuck.stored.intent_id].decision is Decision.REVERSED
+
+    in_world(script)
+
+
+def test_a_type_that_nobody_serves_is_answered_with_12() -> None:
+    async def script(world: World) -> None:
+        message = changed(world.issuers["alpha"].list_card(VISA.pan, "add"))
+        for mti in ("0312", "0340", "0220", "0400"):
+            assert await ruled(world, Message(mti, message.elements)) == ("12", "unknown_mti")
+        assert world.journal._intents == {}
+
+    in_world(script)
+
+
+def test_a_chargeback_names_the_payment_by_the_numbers_that_its_acquirer_gave_it() -> None:
+    """The clock of a terminal may be an hour off, and its DE 32 has zeros in front."""
+
+    async def script(world: World) -> None:
+        request = purchase("000077", at=NOW - timedelta(hours=1), de32="00010001")
+        assert await told(world, request, "pos") is not None
+        server = world.issuers["alpha"]
+        await server.answer_of(server.chargeback(server.issuer.entries.entries()[0].key, 1_000))
+        (draft,) = next(o.advices for o in world.journal._outcomes.values() if o.reason == "chargeback")
+        assert (draft.link, draft.mti) == ("pos", "0422")
+        assert draft.elements[90] == original_data("0200", "000077", request.elements[7], "10001")
+        assert draft.elements[4] == "000000001000"
 
     in_world(script)
