@@ -476,6 +476,10 @@ def test_the_negative_list_is_added_to_asked_and_taken_from() -> None:
         fingerprint = next(i.fingerprint for i in world.journal._intents.values() if i.kind is Kind.FILE_UPDATE)
         assert await world.journal.blocked(fingerprint, "alpha")
         assert not await world.journal.blocked(fingerprint, "beta"), "a list is its issuer's own"
+        other = server.list_card(VISA.pan, "delete")
+        other.elements[91] = "2"  # change: there is nothing to change
+        assert await _answer(world, other) == "12"
+        assert await world.journal.blocked(fingerprint, "alpha")
         assert await _answer(world, server.list_card(VISA.pan, "delete")) == "00"
         assert not await world.journal.blocked(fingerprint, "alpha")
 
@@ -510,6 +514,45 @@ def test_each_total_is_compared(number: int) -> None:
         answer = await told(world, request.message, "pos")
         assert answer is not None and (answer.elements[39], answer.elements[66]) == ("00", "2")
         assert answer.elements[97][0] == "D", "more was bought than went back"
+
+    in_world(script)
+
+
+@pytest.mark.parametrize(("done", "undone"), [((76, 88), (77, 89)), ((74, 86), (75, 87))])
+def test_what_was_reversed_is_stated_with_its_reversal_or_not_at_all(
+    done: tuple[int, int], undone: tuple[int, int]
+) -> None:
+    async def script(world: World) -> None:
+        till = Till(world)
+        paid = await till.paid(2_500)
+        again = paid if 76 in done else await till.done(till.shop.refund(VISA, 2_500, till.now(), paid))
+        await till.done(till.shop.reversal(again, till.now()))
+
+        async def balance(numbers: tuple[int, ...]) -> str:
+            request = till.shop.reconciliation("EUR", till.now(), day=TODAY).message
+            rest = {} if 76 in done else {76: "0000000001", 88: f"{2_500:016d}"}
+            zeros = {number: "0" * len(request.elements[number]) for number in (*range(74, 78), *range(86, 90))}
+            stated = {number: f"{1:010d}" if number < 80 else f"{2_500:016d}" for number in numbers}
+            answer = await told(world, Message("0500", {**request.elements, **zeros, **rest, **stated}), "pos")
+            assert answer is not None
+            return answer.elements[66]
+
+        assert await balance((*done, *undone)) == "1"
+        assert await balance(()) == "1"
+        for missing in (*done, *undone):
+            assert await balance(tuple(number for number in (*done, *undone) if number != missing)) == "2", missing
+
+    in_world(script)
+
+
+def test_totals_are_those_of_the_link_that_asks() -> None:
+    async def script(world: World) -> None:
+        till, gateway = Till(world), world.clients["gateway"]
+        await till.paid(2_500)
+        await gateway.perform(gateway.acquirer.purchase(Card(surrogate(world)), 1_000, "EUR", till.now()))
+        for link, shop in (("pos", till.shop), ("gateway", gateway.acquirer)):
+            answer = await told(world, shop.reconciliation("EUR", till.now(), day=TODAY).message, link)
+            assert answer is not None and (answer.elements[39], answer.elements[66]) == ("00", "1"), link
 
     in_world(script)
 
