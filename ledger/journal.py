@@ -271,6 +271,10 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True):
         """Debits less credits, reversals taken off: > 0 is what cardholders have paid in all."""
         return self.debits_minor - self.debit_reversals_minor - self.credits_minor + self.credit_reversals_minor
 
+    def plus(self, other: Totals) -> Totals:
+        """Both together."""
+        return Totals(**{name: getattr(self, name) + getattr(other, name) for name in self.__struct_fields__})
+
 
 class Backlog(msgspec.Struct, frozen=True):
     """Advices of a link without an answer: those that wait, those that are parked, and for how long the first of those

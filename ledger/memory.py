@@ -179,16 +179,18 @@ class MemoryJournal:
     async def totals(self, link: str, business_day: datetime) -> dict[str, Totals]:
         """See `Journal.totals`."""
         await self._enter()
-        order = list(self._outcomes)
-        cuts = [
-            (self._intents[number].transmitted_at, at)
-            for at, number in enumerate(order, 1)
+        days = {
+            number: self._intents[number].transmitted_at
+            for number in self._outcomes
             if self._intents[number].kind is Kind.CUT_OVER and self._intents[number].link == link
-        ]
-        after = max((cut for cut in cuts if cut[0] <= business_day), default=(business_day, 0))[1]
-        before = min((at for _, at in cuts if at > after), default=len(order) + 1)
+        }
+        wanted = max((day for day in days.values() if day <= business_day), default=None)
+        open_day: datetime | None = None  # before the first cut-over
         found: dict[str, Totals] = {}
-        for number in order[after : before - 1]:
+        for number in self._outcomes:
+            open_day = days.get(number, open_day)
+            if open_day != wanted:
+                continue
             counted = self._counted(link, number)
             if counted is not None:
                 currency, what, amount = counted

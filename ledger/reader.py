@@ -105,12 +105,16 @@ SELECT blocked FROM ledger.card_blocks WHERE fingerprint = $1 AND issuer = $2 OR
 # Everything up to the horizon is visible: the lock is had once no outcome is being written.
 HORIZON = "SELECT pg_advisory_xact_lock(hashtextextended('ledger.seals', 0))"
 
-# Between which outcomes a business day of a link lies, both left out.
+# opened twice. A day that nobody opened is the last one before it; before the first cut-over there is one day.
+# opened twice. A day that nobody opened is the last one before it; before the first cut-over there is one day.
 DAY = """
-WITH days AS MATERIALIZED (SELECT business_day, seq FROM ledger.business_days WHERE link = $1),
-     opened AS (SELECT COALESCE((SELECT seq FROM days WHERE business_day <= $2
-                                  ORDER BY business_day DESC, seq DESC LIMIT 1), 0) AS seq)
-SELECT opened.seq, COALESCE((SELECT min(d.seq) FROM days d WHERE d.seq > opened.seq), 9223372036854775807) FROM opened
+WITH days AS MATERIALIZED (
+    SELECT business_day, seq, lead(seq, 1, 9223372036854775807) OVER (ORDER BY seq) AS until
+      FROM ledger.business_days WHERE link = $1
+), opened AS (SELECT max(business_day) AS day FROM days WHERE business_day <= $2)
+SELECT days.seq, days.until FROM days JOIN opened ON opened.day = days.business_day
+ UNION ALL
+SELECT 0, COALESCE((SELECT min(seq) FROM days), 9223372036854775807) FROM opened WHERE opened.day IS NULL
 """
 
 TOTALS = "SELECT * FROM ledger.totals($1, $2, $3)"
@@ -173,9 +177,12 @@ async def read_totals(connection: Any, link: str, business_day: datetime) -> dic
     """What was booked for a link in a business day, by currency; see `Journal.totals`."""
     async with connection.transaction():
         await connection.execute(HORIZON)
-    after, before = await connection.fetchrow(DAY, link, business_day)
-    rows = await connection.fetch(TOTALS, link, after, before)
-    return {row["currency"]: Totals(**{name: row[name] for name in Totals.__struct_fields__}) for row in rows}
+    found: dict[str, Totals] = {}
+    for after, before in await connection.fetch(DAY, link, business_day):
+        for row in await connection.fetch(TOTALS, link, after, before):
+            part = Totals(**{name: row[name] for name in Totals.__struct_fields__})
+            found[row["currency"]] = found.get(row["currency"], Totals()).plus(part)
+    return found
 
 
 async def read_originals(connection: Any, intent_ids: Sequence[int]) -> dict[int, Original]:

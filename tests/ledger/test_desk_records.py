@@ -103,6 +103,20 @@ def test_a_business_day_goes_from_its_cut_over_to_the_next(run: Run) -> None:
     run(test)
 
 
+def test_a_day_that_is_opened_twice_is_one_day(run: Run) -> None:
+    """A host that starts again cuts over once more into the day that it is in, or back into the day before."""
+
+    async def test(journal: Journal) -> None:
+        for amount, day in ((100, 0), (200, 0), (400, 1), (800, 0), (1_600, 1), (3_200, 1)):
+            await decided(journal, cut(DAY + timedelta(days=day)))
+            await decided(journal, intent(kind=Kind.PURCHASE, amount_minor=amount))
+        found = [(await journal.totals("pos", DAY + timedelta(days=n))).get("EUR") for n in (-1, 0, 1, 9)]
+        assert found[0] is None
+        assert [(t.debits, t.debits_minor) for t in found[1:] if t] == [(3, 1_100), (3, 5_200), (3, 5_200)]
+
+    run(test)
+
+
 def test_totals_count_money_and_its_reversals_by_side(run: Run) -> None:
     async def test(journal: Journal) -> None:
         hold = intent(amount_minor=5_000)
