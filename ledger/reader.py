@@ -105,7 +105,7 @@ SELECT blocked FROM ledger.card_blocks WHERE fingerprint = $1 AND issuer = $2 OR
 # Everything up to the horizon is visible: the lock is had once no outcome is being written.
 HORIZON = "SELECT pg_advisory_xact_lock(hashtextextended('ledger.seals', 0))"
 
-# opened twice. A day that nobody opened is the last one before it; before the first cut-over there is one day.
+# Between which outcomes a business day of a link lies, both left out: once for each cut-over into it, for it may be
 # opened twice. A day that nobody opened is the last one before it; before the first cut-over there is one day.
 DAY = """
 WITH days AS MATERIALIZED (
