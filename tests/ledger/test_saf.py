@@ -182,6 +182,21 @@ def test_what_was_answered_meanwhile_is_not_parked(at_desk: Run) -> None:
     at_desk(test)
 
 
+def test_a_backlog_is_as_old_as_the_first_that_waits(at_desk: Run) -> None:
+    async def test(desk: Desk) -> None:
+        for _ in range(3):
+            await desk.store("alpha")
+            await trio.sleep(0.2)
+        ended, first, _ = await desk.all("alpha")
+        await desk.journal.acknowledge(ended.advice_id, "00")
+        assert (await desk.journal.backlog("alpha", 10)).oldest_s >= 0.4
+        await desk.journal.park(first.advice_id, "worker", "no answer")
+        alone = await desk.journal.backlog("alpha", 10)
+        assert (alone.waiting, alone.parked) == (1, 1) and alone.oldest_s >= 0.2
+
+    at_desk(test)
+
+
 def test_the_backlog_is_counted_up_to_a_limit(at_desk: Run) -> None:
     async def test(desk: Desk) -> None:
         assert await desk.journal.backlog("alpha", 10) == Backlog()
