@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import trio
 
-from hsm.commands import GenerateMac, HsmRefused, HsmUnavailable, Screen
+from hsm.commands import Dispatch, GenerateMac, HsmRefused, HsmUnavailable, Screen
 from ledger.journal import Decision, Kind, network_stan
 from messages.exchange import original_data
 from messages.message import Message
@@ -246,6 +246,26 @@ def test_an_issuer_that_is_down_is_91_at_once_without_a_reversal() -> None:
         await trio.sleep(15.0)
         back = await told(world, purchase("000002", de2=surrogate(world)))
         assert back is not None and back.elements[39] == "00"
+
+    in_world(script)
+
+
+def test_a_request_that_is_ready_too_late_is_not_sent_and_needs_no_reversal() -> None:
+    async def script(world: World) -> None:
+        messages = heard(world, "alpha")
+        dispatch = world.hsm.dispatch
+
+        async def slow(command: Dispatch) -> Any:
+            await trio.sleep(3.5)
+            return await dispatch(command)
+
+        world.hsm.dispatch = slow  # type: ignore[method-assign]
+        answer = await told(world, purchase(de2=surrogate(world)))
+        assert answer is not None and answer.elements[39] == "91"
+        (outcome,) = world.journal._outcomes.values()
+        assert (outcome.decision, outcome.reason) == (Decision.DECLINED, "late_before_sending")
+        await trio.sleep(10.0)
+        assert messages == []
 
     in_world(script)
 

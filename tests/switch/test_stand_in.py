@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import trio
 
-from ledger.journal import CARD_BLOCKED, Decision, Intent, Kind, Layer, Outcome
+from ledger.journal import CARD_BLOCKED, Decision, Intent, JournalUnavailable, Kind, Layer, Outcome
 from messages.message import Message
 from simulators.acquirer import Card
 from simulators.acquirer.book import Request
@@ -194,6 +194,26 @@ def test_a_card_on_the_negative_list_is_declined() -> None:
         assert differences(world) == []
 
     in_world(script, config=standing_in(response_code="04"))
+
+
+def test_where_the_negative_list_cannot_be_read_nothing_is_said_in_the_issuers_name() -> None:
+    async def script(world: World) -> None:
+        messages = heard(world, "alpha")
+
+        async def away(fingerprint: bytes, issuer: str) -> bool:
+            raise JournalUnavailable("no answer")
+
+        blocked, world.journal.blocked = world.journal.blocked, away  # type: ignore[method-assign]
+        down(world, "alpha")
+        await trio.sleep(1.0)
+        assert (await pay(world)).response_code == "91"
+        assert outcomes(world) == [(Decision.DECLINED, "91", "issuer_down")]
+        world.journal.blocked = blocked  # type: ignore[method-assign]
+        assert (await pay(world)).response_code == "00"
+        await settled(world)
+        assert types(messages) == ["0220"]
+
+    in_world(script, config=standing_in())
 
 
 def test_the_list_of_another_issuer_says_nothing() -> None:
