@@ -120,6 +120,24 @@ def test_a_hold_grows_by_all_of_an_increment_or_not_at_all() -> None:
     in_world(script)
 
 
+@pytest.mark.parametrize("timed_out", [False, True])
+def test_what_stand_in_may_not_book_is_undone_where_the_issuer_may_have_it(timed_out: bool) -> None:
+    """The original has changed while the issuer was silent: a refund of what is refunded already."""
+
+    async def script(world: World) -> None:
+        worker = world.workers[0][0]
+        asked = intent(key="gateway|0200|20260314092653|000001|1", issuer="alpha", kind=Kind.REFUND)
+        begun = await world.journal.begin(asked)
+        told = {38: "S00001", 39: "00"}
+        outcome = await worker.decisions.stood_in(begun.stored, None, told, "approved", timed_out=timed_out)
+        ended = (Decision.REVERSED, ["0420"]) if timed_out else (Decision.DECLINED, [])
+        assert (outcome.decision, [advice.mti for advice in outcome.advices]) == ended
+        assert outcome.reason == "original_unknown"
+        assert world.journal.postings() == []
+
+    in_world(script)
+
+
 def test_what_an_issuer_says_with_a_decline_is_stored_for_repeats() -> None:
     """The chip that asked needs the issuer's DE 55 for a no, too."""
 

@@ -216,6 +216,17 @@ def test_where_the_negative_list_cannot_be_read_nothing_is_said_in_the_issuers_n
     in_world(script, config=standing_in())
 
 
+@pytest.mark.parametrize(("denied", "said"), [("42424242", "91"), ("42424243", "00"), ("42424242424", "91")])
+def test_cards_are_denied_by_as_many_digits_as_the_limit_has(denied: str, said: str) -> None:
+    async def script(world: World) -> None:
+        down(world, "alpha")
+        await trio.sleep(1.0)
+        assert (await pay(world)).response_code == said
+        assert outcomes(world)[-1][2] == ("stand_in" if said == "00" else "stand_in_denied")
+
+    in_world(script, config=standing_in(denied=[denied]))
+
+
 def test_the_list_of_another_issuer_says_nothing() -> None:
     async def script(world: World) -> None:
         await pay(world, 100)
