@@ -78,6 +78,23 @@ def test_an_issuer_that_is_down_is_spoken_for_and_told(kind: str, mti: str) -> N
     in_world(script, config=standing_in())
 
 
+def test_the_advice_tells_the_issuer_what_the_request_would_have_told_it() -> None:
+    async def script(world: World) -> None:
+        messages = heard(world, "alpha")
+        down(world, "alpha")
+        await trio.sleep(1.0)
+        client = world.clients["pos"]
+        asked = client.acquirer.purchase(VISA, 4000, "EUR", world.clock.now(), cashback_minor=1500)
+        assert (await client.perform(asked)).response_code == "00"
+        await settled(world)
+        (told,) = messages
+        same = (2, 3, 4, 12, 13, 18, 32, 37, 41, 42, 49, 54)
+        assert {n: told.elements.get(n) for n in same} == {n: asked.message.elements[n] for n in same}
+        assert differences(world) == []
+
+    in_world(script, config=standing_in())
+
+
 def test_the_advice_commits_with_the_approval_and_outlives_the_worker() -> None:
     async def script(world: World) -> None:
         down(world, "alpha")
