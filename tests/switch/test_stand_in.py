@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import trio
 
+from hsm.commands import Dispatch, HsmUnavailable
 from ledger.journal import CARD_BLOCKED, Decision, Intent, JournalUnavailable, Kind, Layer, Outcome
 from messages.message import Message
 from simulators.acquirer import Card
@@ -330,6 +331,42 @@ def test_a_request_that_our_rules_decline_leaves_the_place_of_a_probe_to_the_nex
         await trio.sleep(OPEN_S)
         assert (await pay(world, 2_000_000)).response_code == "59"
         assert (await pay(world)).response_code == "00"
+        assert (outcomes(world)[-1][2], world.workers[0][0].online.choice.levels()["alpha"]) == ("purchase", 0)
+
+    breaker = {"failures": 2, "ratio": 0.0, "open_s": OPEN_S, "probes": 1}
+    in_world(script, config=standing_in(breaker=breaker))
+
+
+@pytest.mark.parametrize("taker", ["repeat", "advice", "journal away", "hsm away", "original refused"])
+def test_what_is_not_sent_to_a_half_open_link_leaves_the_place_of_a_probe_to_the_next_one(taker: str) -> None:
+    async def script(world: World) -> None:
+        client, faults = world.clients["gateway"], world.issuers["alpha"].issuer.faults
+        shop, card, now = client.acquirer, Card(surrogate(world)), world.clock.now
+        paid = await pay(world, 100)
+        faults.add(FaultRule(kind="silence", name="mute", booked=False))
+        assert [(await pay(world)).response_code for _ in range(2)] == ["91", "91"]
+        faults.clear("mute")
+        await trio.sleep(OPEN_S)
+        match taker:
+            case "repeat":
+                assert await world.send_aside(client, Message("0201", paid.message.elements))
+            case "advice":
+                assert (await client.perform(shop.advice(card, 100, "EUR", now()))).response_code == "00"
+            case "journal away":
+                world.journal.lost_answers = 1
+                assert (await pay(world)).response_code == "96"
+            case "hsm away":
+                dispatch = world.hsm.dispatch
+
+                async def away(command: Dispatch) -> Any:
+                    raise HsmUnavailable("away")
+
+                world.hsm.dispatch = away  # type: ignore[method-assign]
+                assert (await pay(world)).response_code == "96"
+                world.hsm.dispatch = dispatch  # type: ignore[method-assign]
+            case "original refused":
+                assert (await client.perform(shop.refund(card, 101, now(), paid))).response_code == "13"
+        await pay(world)
         assert (outcomes(world)[-1][2], world.workers[0][0].online.choice.levels()["alpha"]) == ("purchase", 0)
 
     breaker = {"failures": 2, "ratio": 0.0, "open_s": OPEN_S, "probes": 1}
