@@ -166,3 +166,16 @@ def test_a_probe_from_before_a_reload_says_nothing_about_the_breaker_that_came_w
     desk.end(before, now=6.5)
     assert desk.choice.breakers["a"].state is Circuit.HALF_OPEN, "its own probe is still under way"
     assert desk.take(now=6.5).issuer == "b", "and keeps its place"
+
+
+def test_what_follows_its_original_is_a_probe_of_a_half_open_link_as_others_are() -> None:
+    desk = Desk(PRIMARY)
+    for _ in range(2):
+        desk.end(desk.take(), None)
+    assert desk.choice.by_name("a", "US", 1.0, 11.0) == Taken("a", "US", CIRCUIT_OPEN)
+    first = desk.choice.by_name("a", "US", 5.0, 15.0)
+    assert first.probe and not first.unfit
+    assert desk.choice.by_name("a", "US", 5.0, 15.0) == Taken("a", "US", CIRCUIT_OPEN), "one probe, no more"
+    assert desk.take(now=5.0).issuer == "b"
+    desk.end(first, now=6.0)
+    assert desk.choice.breakers["a"].state is Circuit.CLOSED
