@@ -17,7 +17,7 @@ from simulators.faults import FaultRule
 from switch.links.memory_network import Weather
 from tests.simulation.agreement import differences
 from tests.simulation.world import World, play
-from tests.switch.desk import in_world
+from tests.switch.desk import in_world, purchase, told
 from tests.switch.outage import configured, down, heard, up
 from tests.switch.test_stand_in import pay
 
@@ -197,3 +197,14 @@ def doubled(said: dict[str, list[Message]]) -> list[str]:
             key = original[4:20] if original else message.elements[11] + message.elements[7]
             asked.setdefault(key, {}).setdefault(name, set()).add(canonical_mti(message.mti))
     return [f"{key}: {issuers}" for key, issuers in asked.items() if len(issuers) > 1]
+
+
+@pytest.mark.parametrize("mti", ["0200", "0201"])
+def test_a_repeat_that_comes_first_takes_the_route_of_what_it_repeats(mti: str) -> None:
+    async def script(world: World) -> None:
+        await told(world, purchase(mti=mti), "pos")
+        (intent,) = world.journal._intents.values()
+        assert (intent.mti, intent.issuer) == ("0200", "beta")
+
+    routes = [{"prefix": "4", "issuer": "alpha"}, {"prefix": "4", "issuer": "beta", "mti": "0200"}]
+    in_world(script, config=configured(route=routes))
