@@ -540,13 +540,14 @@ def test_what_a_process_asked_on_its_first_day_it_asks_as_well_when_the_tables_a
         """All but the last `since` belong to a day that has ended."""
         async with connected(database.dsn(OWNER)) as connection:
             await connection.execute("SET session_replication_role = replica")
-            row = intent(link="pos", kind=Kind.CUT_OVER)
+            row = intent(link="pos", kind=Kind.CUT_OVER, transmitted_at=NOW - timedelta(days=1))
             number = (await begin(connection, [row]))[0].stored.intent_id
             await connection.execute(
                 f"""INSERT INTO ledger.intents
                     SELECT r.* FROM generate_series($1 + 1, {old} + {since}) n, ledger.intents i
                      CROSS JOIN LATERAL jsonb_populate_record(i, jsonb_build_object('id', n, 'key', n::text,
-                           'kind', CASE n WHEN {old} THEN 'cut_over' ELSE 'purchase' END)) r
+                           'kind', CASE n WHEN {old} THEN 'cut_over' ELSE 'purchase' END,
+                           'transmitted_at', i.transmitted_at + interval '1 day')) r
                      WHERE i.id = $1""",
                 number,
             )
