@@ -19,6 +19,8 @@ from messages.mti import canonical_mti
 from simulators.issuer.book import Entry
 from simulators.issuer.money import REFUND, Place
 
+# DE 39 that tell of an approval of another kind: with identification, VIP, update track 3. Source: ISO 8583:1987 DE 39.
+OTHER_APPROVALS = frozenset({"08", "11", "16"})
 REPLACEMENT_DIGITS = 12  # of DE 95: the amount that is left of the transaction
 
 
@@ -53,7 +55,8 @@ class Advices:
         entry = Entry(key, mti, elements[7], elements[11], elements.get(32, ""), elements.get(37, ""))
         entry.trace_id, entry.reversed, entry.member = self._trace_id(message), undone, self._member
         entry.currency, entry.amount_minor = currency, amount
-        entry.response_code = "12" if undone else elements.get(39, "00")
+        told = elements.get(39, "00")
+        entry.response_code = "12" if undone else "00" if told in OTHER_APPROVALS else told
         if entry.approved:
             account = entry.account = self._accounts.find(pan_of(message))
             if account is None or account.available_minor(currency) < amount:

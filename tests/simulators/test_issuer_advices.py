@@ -47,6 +47,13 @@ def test_the_hold_of_an_advice_is_captured_and_shrinks_as_any_other() -> None:
     assert standing(core) == [(100, 300)]
 
 
+@pytest.mark.parametrize("code", ["00", "08", "10", "11", "16"])
+def test_an_approval_of_whatever_kind_that_was_given_elsewhere_is_booked(code: str) -> None:
+    core = issuer()
+    assert told(core, request(1, 700, "0220", e39=code)) == "00"
+    assert standing(core) == [(0, 700)]
+
+
 def test_a_decline_that_was_given_elsewhere_is_on_record() -> None:
     core = issuer()
     assert told(core, request(1, 700, "0120", e39="05")) == "00"

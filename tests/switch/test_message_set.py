@@ -22,6 +22,7 @@ from switch.stages.amounts import stated_of
 from tests.simulation.agreement import differences
 from tests.simulation.world import World
 from tests.switch.desk import MASTERCARD, NOW, VISA, in_world, surrogate, told
+from tests.switch.outage import heard
 
 TODAY, TOMORROW = f"{NOW:%m%d}", f"{NOW + timedelta(days=1):%m%d}"
 Sample = Callable[[World], Awaitable[Request]]
@@ -339,6 +340,37 @@ def test_an_increment_grows_the_hold_and_its_reversal_shrinks_it_again() -> None
     in_world(script)
 
 
+def test_the_issuer_hears_of_what_is_on_hold_now_and_of_what_is_left() -> None:
+    async def script(world: World) -> None:
+        messages = heard(world, "alpha")
+        till = Till(world)
+        held = await till.held(5_000)
+        await till.done(till.shop.increment(held, VISA, 2_000, till.now()))
+        await till.done(till.shop.reduction(held, 3_000, till.now()))
+        await trio.sleep(5.0)
+        told = messages[-1].elements
+        assert (messages[-1].mti, told[4], told[95][:12]) == ("0420", "000000007000", "000000003000")
+        assert differences(world) == []
+
+    in_world(script)
+
+
+def test_a_capture_that_says_little_tells_the_issuer_what_its_hold_said() -> None:
+    async def script(world: World) -> None:
+        messages = heard(world, "alpha")
+        till = Till(world)
+        capture = till.shop.capture(await till.held(5_000), 2_000, till.now(), final=False)
+        for number in (2, 3, 14):
+            capture.message.elements.pop(number, None)
+        await till.done(capture)
+        await trio.sleep(5.0)
+        told = messages[-1].elements
+        assert (messages[-1].mti, told[2], told[3], told[60]) == ("0220", VISA.pan, "000000", "P")
+        assert differences(world) == []
+
+    in_world(script)
+
+
 def test_an_increment_that_the_issuer_approves_late_is_reversed_and_the_hold_stays() -> None:
     rule = FaultRule(kind="late", name="late", amount_minor=2_000, delay_s=4.0, count=1)
 
@@ -391,6 +423,20 @@ def test_an_advice_of_a_decline_is_noted_and_moves_no_money() -> None:
         (outcome,) = world.journal._outcomes.values()
         assert (outcome.decision, outcome.reason) == (Decision.APPROVED, "declined_elsewhere")
         assert world.journal.postings() == []
+
+    in_world(script)
+
+
+@pytest.mark.parametrize("code", ["08", "10", "11", "16"])
+def test_an_advice_of_an_approval_of_another_kind_is_booked(code: str) -> None:
+    async def script(world: World) -> None:
+        till = Till(world)
+        made = till.shop.advice(VISA, 3_000, "EUR", till.now())
+        made.message.elements[39] = code
+        await till.done(made)
+        await trio.sleep(5.0)
+        assert made.posted_minor == 3_000
+        assert differences(world) == []
 
     in_world(script)
 
