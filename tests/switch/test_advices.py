@@ -11,11 +11,12 @@ import structlog
 import trio
 
 from hsm.commands import GeneratedMac, GenerateMac
-from ledger.journal import Advice, AdviceDraft, Decision, JournalUnavailable, Outcome
+from ledger.journal import Advice, AdviceDraft, Backlog, Decision, JournalUnavailable, Outcome
 from messages.message import Message
 from simulators.acquirer import Card
 from simulators.faults import FaultRule
 from switch.advices import LEASE_S, RETRY_CAP_S
+from switch.errors import LinkUnavailable
 from tests.ledger.samples import intent
 from tests.simulation.agreement import differences
 from tests.simulation.world import World
@@ -407,3 +408,29 @@ def test_what_is_acknowledged_while_the_backlog_is_read_is_not_sent_again() -> N
         assert await waiting(world) == 0
 
     in_world(script)
+
+
+def test_what_did_not_leave_counts_as_no_repeat_and_is_sent_as_no_repeat() -> None:
+    async def script(world: World) -> None:
+        session = world.workers[0][0].lines["alpha"].session
+        assert session is not None
+        exchange, tried = session.exchange, 0
+
+        async def full(*_: Any, **__: Any) -> Message:
+            nonlocal tried
+            tried += 1
+            raise LinkUnavailable("too much in flight")
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(timed_out, world, 2_500)
+            await trio.sleep(1.0)  # the request has left
+            session.exchange = full  # type: ignore[method-assign]
+        messages = heard(world, "alpha")
+        await trio.sleep(10.0)
+        session.exchange = exchange  # type: ignore[method-assign]
+        await trio.sleep(5.0)
+        assert tried > 3
+        assert [message.mti for message in messages] == ["0420"]
+        assert await world.journal.backlog("alpha", 10) == Backlog()
+
+    in_world(script, config=configured(saf={"repeats": 1}))

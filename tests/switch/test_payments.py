@@ -481,6 +481,20 @@ def test_a_reversal_of_what_never_came_declines_it_when_it_comes() -> None:
     in_world(script)
 
 
+def test_where_there_is_no_institution_the_terminal_says_whose_original_it_is() -> None:
+    async def script(world: World) -> None:
+        request = purchase(de32="")
+        reference = original_data("0200", request.elements[11], request.elements[7], "")
+        other = purchase("000002", mti="0400", de32="", de41="TERM0002", de90=reference)
+        own = purchase("000003", mti="0400", de32="", de90=reference)
+        codes = [answer.elements[39] for m in (request, other, own) if (answer := await told(world, m, "pos"))]
+        assert codes == ["00", "25", "00"]
+        await trio.sleep(5.0)
+        assert differences_of_issuer(world) == (0, 0)
+
+    in_world(script)
+
+
 def test_a_chargeback_reaches_the_acquirer_once() -> None:
     async def script(world: World) -> None:
         client, now = world.clients["pos"], world.clock.now
