@@ -196,11 +196,19 @@ def send(
 
 
 @ledger_app.command("migrate")
-def ledger_migrate(config: ConfigOption = None, state: StateOption = None, as_json: JsonOption = False) -> None:
-    """Bring the database to the present schema."""
+def ledger_migrate(
+    set_passwords: Annotated[
+        bool,
+        typer.Option("--set-passwords", help="Give roles that exist this machine's passwords; others are locked out."),
+    ] = False,
+    config: ConfigOption = None,
+    state: StateOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make the database roles that are missing, and bring the database to the present schema."""
     from console.ledger_commands import run_migrate
 
-    run_migrate(load_running(config, state), as_json)
+    run_migrate(load_running(config, state), as_json, set_passwords)
 
 
 @ledger_app.command("verify")
@@ -335,6 +343,7 @@ def _known(error: Exception) -> ConsoleError | None:
     for module, names in {
         "console.postgresql": ("PostgresqlError",),
         "console.migration": ("MigrationError",),
+        "console.database_roles": ("RolesError",),
         "messages.errors": ("MessagesError",),
     }.items():
         for name in names:

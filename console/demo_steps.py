@@ -18,10 +18,11 @@ import trio
 from rich.console import Console
 from rich.markup import escape
 
+from console.database_roles import AUDITOR
 from console.demo_view import exchange, journal, json_call
 from console.journal_view import Entry, entries_since, last_intent
 from console.ledger_commands import print_trial_balance, trial_balance_of, verification_of, verification_text
-from console.postgresql import AUDITOR, resolve_dsn
+from console.postgresql import resolve_dsn
 from console.prove_command import books_directory, print_proof, proof_of
 from console.send import party_key
 from console.supervisor import System

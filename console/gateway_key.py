@@ -11,8 +11,9 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from console.config import Config
+from console.database_roles import GATEWAY
 from console.errors import ConsoleError, UsageError
-from console.postgresql import GATEWAY, resolve_dsn
+from console.postgresql import resolve_dsn
 
 Result = TypeVar("Result")
 _LISTED = ("id", "merchant", "kind", "hint", "created_at", "ends_at")

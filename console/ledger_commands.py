@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from console.config import Config
+from console.database_roles import AUDITOR, OWNER
 from console.ledger_access import in_ledger
-from console.postgresql import AUDITOR, OWNER, EmbeddedPostgres, resolve_dsn, role_passwords
+from console.postgresql import EmbeddedPostgres, resolve_dsn, role_passwords
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,8 +22,12 @@ if TYPE_CHECKING:
     from ledger.verify import Report
 
 
-def run_migrate(config: Config, as_json: bool) -> None:
-    """Bring the schema up to date; an embedded server that does not run is started for it."""
+def run_migrate(config: Config, as_json: bool, set_passwords: bool = False) -> None:
+    """Bring the schema up to date; an embedded server that does not run is started for it.
+
+    Args:
+        set_passwords: give the database roles the passwords of this state directory, which locks other machines out.
+    """
     from console.migration import migrate
 
     server = None if config.postgresql.dsn else EmbeddedPostgres(config.state_path)
@@ -30,15 +35,18 @@ def run_migrate(config: Config, as_json: bool) -> None:
         server.start()
     try:
         dsn = resolve_dsn(config.postgresql, config.state_path, OWNER)
-        applied = asyncio.run(migrate(dsn, role_passwords(config.state_path)))
+        passwords, prefix = role_passwords(config.state_path), config.postgresql.prefix
+        done = asyncio.run(migrate(dsn, passwords, prefix=prefix, set_passwords=set_passwords))
     finally:
         if server is not None:
             server.stop()
-    names = [f"{file.package}/schema/{file.name}" for file in applied]
+    names = [f"{file.package}/schema/{file.name}" for file in done.applied]
     if as_json:
-        print(msgspec.json.encode({"applied": names}).decode())
-    else:
-        print("\n".join(f"applied {name}" for name in names) or "nothing to do: the schema is up to date")
+        print(msgspec.json.encode({"applied": names, "roles": done.roles}).decode())
+        return
+    verb = "set the password of" if set_passwords else "made"
+    lines = [f"{verb} role {name}" for name in done.roles] + [f"applied {name}" for name in names]
+    print("\n".join(lines) or "nothing to do: the schema is up to date")
 
 
 def run_verify(config: Config, as_json: bool) -> int:

@@ -15,7 +15,7 @@ from typing import Any
 import asyncpg
 import msgspec
 
-from console.postgresql import OWNER
+from console.database_roles import PREFIX, ensure_roles, renamed
 
 PACKAGES = ("ledger", "hsm", "gateway")
 
@@ -30,6 +30,11 @@ CREATE TABLE IF NOT EXISTS migration.applied (
     checksum   text NOT NULL,
     applied_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (package, name)
+);
+-- What the names of the roles in this database begin with; one row.
+CREATE TABLE IF NOT EXISTS migration.role_prefix (
+    prefix text NOT NULL,
+    one    boolean PRIMARY KEY DEFAULT true CHECK (one)
 );
 """
 
@@ -61,31 +66,66 @@ def migrations(packages: Sequence[str] = PACKAGES) -> list[Migration]:
     return found
 
 
-async def migrate(dsn: str, passwords: Mapping[str, str], files: Sequence[Migration] | None = None) -> list[Migration]:
-    """Create the roles, then apply what is missing; returns what was applied now.
+class Migrated(msgspec.Struct, frozen=True):
+    """A migration's result: files applied now, and roles that were made or given a password now."""
+
+    applied: list[Migration]
+    roles: list[str]
+
+
+async def migrate(
+    dsn: str,
+    passwords: Mapping[str, str],
+    files: Sequence[Migration] | None = None,
+    *,
+    prefix: str = PREFIX,
+    set_passwords: bool = False,
+) -> Migrated:
+    """Make the roles that are missing, then apply the files that are missing.
 
     Args:
         dsn: the owner's; the role must be allowed to create roles and schemas.
         passwords: role → password, `console.postgresql.role_passwords`; the owner's own is left alone.
         files: instead of `migrations()`.
+        prefix: what the names of the roles begin with, `console.postgresql.PostgresqlConfig.prefix`.
+        set_passwords: give roles that exist these passwords, too.
 
-    Raises: MigrationError where an applied file has changed or is gone, or where a file's SQL fails.
+    Raises:
+        MigrationError: an applied file has changed or is gone, a file's SQL fails, or the roles of this database have
+            another prefix.
+        RolesError: roles exist with other passwords.
     """
     wanted = migrations() if files is None else list(files)
     connection: Any = await asyncpg.connect(dsn, timeout=30)
     try:
         await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
-        await _roles(connection, passwords)
+        await _check_prefix(connection, prefix)
+        roles = await ensure_roles(connection, dsn, passwords, prefix, reset=set_passwords)
         await connection.execute("SET client_min_messages = warning;" + _TABLE)
+        await connection.execute("INSERT INTO migration.role_prefix VALUES ($1) ON CONFLICT DO NOTHING", prefix)
         rows = await connection.fetch("SELECT package, name, checksum FROM migration.applied")
         applied = {(row["package"], row["name"]): row["checksum"] for row in rows}
         _check(wanted, applied)
         missing = [file for file in wanted if (file.package, file.name) not in applied]
         for file in missing:
-            await _apply(connection, file)
-        return missing
+            await _apply(connection, file, prefix)
+        return Migrated(missing, roles)
     finally:
         await connection.close()
+
+
+async def _check_prefix(connection: Any, prefix: str) -> None:
+    """Refuse a prefix that is not the one whose roles have been granted this database's tables."""
+    if await connection.fetchval("SELECT to_regclass('migration.applied') IS NULL"):
+        return
+    stored = PREFIX  # of a database from before prefixes were kept
+    if await connection.fetchval("SELECT to_regclass('migration.role_prefix') IS NOT NULL"):
+        stored = await connection.fetchval("SELECT prefix FROM migration.role_prefix")
+    if stored != prefix:
+        raise MigrationError(
+            f"the roles of this database are called {stored}_ledger and so on, the configuration says {prefix}_ledger: "
+            f'set [postgresql] role_prefix = "{stored}"'
+        )
 
 
 def _check(wanted: Sequence[Migration], applied: Mapping[tuple[str, str], str]) -> None:
@@ -103,22 +143,13 @@ def _check(wanted: Sequence[Migration], applied: Mapping[tuple[str, str], str]) 
             raise MigrationError(f"{package}/schema/{name} comes before {newest[package]}, which is applied: rename it")
 
 
-async def _apply(connection: Any, file: Migration) -> None:
+async def _apply(connection: Any, file: Migration, prefix: str) -> None:
     try:
         async with connection.transaction():
-            await connection.execute(file.sql)
+            await connection.execute(renamed(file.sql, prefix))
             await connection.execute(
                 "INSERT INTO migration.applied (package, name, checksum) VALUES ($1, $2, $3)",
                 *(file.package, file.name, file.checksum),
             )
     except asyncpg.PostgresError as error:
         raise MigrationError(f"{file.package}/schema/{file.name}: {error}") from error
-
-
-async def _roles(connection: Any, passwords: Mapping[str, str]) -> None:
-    for role, password in passwords.items():
-        if role == OWNER:
-            continue
-        quoted = await connection.fetchval("SELECT format('%I LOGIN PASSWORD %L', $1::text, $2::text)", role, password)
-        exists = await connection.fetchval("SELECT true FROM pg_roles WHERE rolname = $1", role)
-        await connection.execute(f"{'ALTER' if exists else 'CREATE'} ROLE {quoted}")

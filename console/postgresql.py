@@ -28,17 +28,11 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import quote
 
 import msgspec
 
-OWNER = "owner"
-LEDGER = "cardswitch_ledger"
-VAULT = "cardswitch_vault"
-GATEWAY = "cardswitch_gateway"
-TOKENIZER = "cardswitch_tokenizer"
-AUDITOR = "cardswitch_auditor"
-ROLES = (OWNER, LEDGER, VAULT, GATEWAY, TOKENIZER, AUDITOR)
+from console.database_roles import OWNER, PREFIX, ROLES, dsn_of, is_prefix, prefix_for, role_name
 
 DATABASE = "cardswitch"
 
@@ -82,9 +76,24 @@ class PostgresqlConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Args:
         dsn: the owner's DSN of a server of one's own, `postgresql://owner:password@host/database`;
             empty: an embedded server inside the state directory.
+        role_prefix: what the names of the roles begin with, `<prefix>_ledger`; empty: the name of the database.
+
+    Raises: ValueError for a prefix that PostgreSQL would not take unquoted, or for one with an embedded server.
     """
 
     dsn: str = ""
+    role_prefix: str = ""
+
+    def __post_init__(self) -> None:
+        if self.role_prefix and not is_prefix(self.role_prefix):
+            raise ValueError("role_prefix: 1 to 50 of a-z, 0-9 and _, not a digit first")
+        if self.role_prefix and not self.dsn:
+            raise ValueError("role_prefix: only with a dsn; an embedded server has no other installation's roles")
+
+    @property
+    def prefix(self) -> str:
+        """What the names of the roles begin with on this server."""
+        return self.role_prefix or (prefix_for(self.dsn) if self.dsn else PREFIX)
 
 
 def role_passwords(state_directory: Path) -> dict[str, str]:
@@ -112,8 +121,8 @@ def role_passwords(state_directory: Path) -> dict[str, str]:
 def resolve_dsn(config: PostgresqlConfig, state_directory: Path, role: str) -> str:
     """The DSN by which a process connects as `role`; needs no running server.
 
-    With a server of one's own (`config.dsn`, the owner's) the owner's DSN is returned as it stands, and for the
-    other roles the same with user and password replaced from `roles.json`; `migrate` gives the roles these passwords.
+    With a server of one's own (`config.dsn`, the owner's) the owner's DSN is returned as it is, and for the other roles
+    the same with user and password replaced: the name by `config.prefix`, the password from `roles.json`.
 
     Raises: PostgresqlError for an unknown role, or where the embedded server was never started.
     """
@@ -123,10 +132,7 @@ def resolve_dsn(config: PostgresqlConfig, state_directory: Path, role: str) -> s
         return EmbeddedPostgres(state_directory).dsn(role)
     if role == OWNER:
         return config.dsn
-    parts = urlsplit(config.dsn)
-    host = parts.netloc.rpartition("@")[2]
-    password = role_passwords(state_directory)[role]
-    return urlunsplit(parts._replace(netloc=f"{role}:{quote(password, safe='')}@{host}"))
+    return dsn_of(config.dsn, role_name(role, config.prefix), role_passwords(state_directory)[role])
 
 
 class EmbeddedPostgres:

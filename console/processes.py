@@ -72,9 +72,10 @@ def run_postgresql(config: Config, options: dict[str, Any]) -> None:
     """Start the embedded server (unless there is a DSN), bring the schema up to date, watch the server."""
     import asyncio
 
+    from console.database_roles import OWNER
     from console.embedded import await_former_server
     from console.migration import migrate
-    from console.postgresql import OWNER, EmbeddedPostgres, resolve_dsn, role_passwords
+    from console.postgresql import EmbeddedPostgres, resolve_dsn, role_passwords
 
     stopping = _stop_flag()
     server = None if config.postgresql.dsn else EmbeddedPostgres(config.state_path)
@@ -84,8 +85,8 @@ def run_postgresql(config: Config, options: dict[str, Any]) -> None:
         server.start()
     try:
         dsn = resolve_dsn(config.postgresql, config.state_path, OWNER)
-        applied = asyncio.run(migrate(dsn, role_passwords(config.state_path)))
-        log.info("migrated", applied=[f"{file.package}/{file.name}" for file in applied])
+        done = asyncio.run(migrate(dsn, role_passwords(config.state_path), prefix=config.postgresql.prefix))
+        log.info("migrated", applied=[f"{file.package}/{file.name}" for file in done.applied], roles=done.roles)
         announce()
         while not stopping():
             time.sleep(0.1)
@@ -100,7 +101,8 @@ def run_hsm(config: Config, options: dict[str, Any]) -> None:
     """The HSM: token, vault, unix socket."""
     import uvloop
 
-    from console.postgresql import VAULT, resolve_dsn
+    from console.database_roles import VAULT
+    from console.postgresql import resolve_dsn
     from hsm.server import serve_hsm
 
     dsn = resolve_dsn(config.postgresql, config.state_path, VAULT)
@@ -118,7 +120,8 @@ def run_switch(config: Config, options: dict[str, Any]) -> None:
     """One switch worker: journal, HSM and network put under the pipeline."""
     import trio
 
-    from console.postgresql import LEDGER, resolve_dsn
+    from console.database_roles import LEDGER
+    from console.postgresql import resolve_dsn
     from console.reload import reread
     from hsm.process import forbid_dumps
     from hsm.trio_client import open_hsm
@@ -169,7 +172,8 @@ def run_tokenizer(config: Config, options: dict[str, Any]) -> None:
     """The tokenization endpoint, on the card-data side."""
     import uvloop
 
-    from console.postgresql import TOKENIZER, resolve_dsn
+    from console.database_roles import TOKENIZER
+    from console.postgresql import resolve_dsn
     from hsm.tokenizer.server import serve_tokenizer
 
     uvloop.run(
@@ -187,7 +191,8 @@ def run_gateway(config: Config, options: dict[str, Any]) -> None:
     """The merchants' API."""
     import uvloop
 
-    from console.postgresql import GATEWAY, resolve_dsn
+    from console.database_roles import GATEWAY
+    from console.postgresql import resolve_dsn
     from gateway.server import serve_gateway
     from hsm.process import forbid_dumps
     from hsm.tokenizer.server import internal_secret

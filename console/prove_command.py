@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from console.config import Config
+from console.database_roles import AUDITOR, GATEWAY
 from console.errors import ConsoleError
-from console.postgresql import AUDITOR, GATEWAY, resolve_dsn
+from console.postgresql import resolve_dsn
 from console.prove import Proof, prove_system
 from console.supervisor import control_socket
 

@@ -105,8 +105,8 @@ def listed(config: Config, link: str, dropped: bool, limit: int) -> tuple[list[W
 
     Raises: UsageError for a link that does not exist; ConsoleError where the database is away.
     """
+    from console.database_roles import AUDITOR
     from console.ledger_access import in_ledger
-    from console.postgresql import AUDITOR
     from ledger.saf import waiting_advices
 
     if link and config.acquirer_link(link) is None and config.issuer_link(link) is None:
@@ -118,8 +118,8 @@ def listed(config: Config, link: str, dropped: bool, limit: int) -> tuple[list[W
 
 def act(config: Config, ids: Sequence[int], action: Action, actor: str, reason: str) -> dict[int, str]:
     """What `ledger.saf.act_on_advice` says of each, in the order given; a bar where there are many."""
+    from console.database_roles import LEDGER
     from console.ledger_access import in_ledger
-    from console.postgresql import LEDGER
     from ledger.saf import act_on_advice
 
     async def work(connection: Any) -> dict[int, str]:

@@ -17,8 +17,9 @@ import pytest
 import structlog
 from hypothesis import HealthCheck, settings
 
+from console.database_roles import OWNER
 from console.migration import migrate
-from console.postgresql import OWNER, EmbeddedPostgres, role_passwords
+from console.postgresql import EmbeddedPostgres, role_passwords
 
 # How fast examples are made and run says something about the machine, which other tests share, not about the code.
 settings.register_profile("cardswitch", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -28,9 +28,10 @@ from console.bench.hsm_commands import EXPIRY, KEYS, PARTY, BenchCard, BenchComm
 from console.bench.hsm_load import run_load
 from console.bench.pkcs11_calls import BareFigures, BareQuestion, Settings
 from console.config import Config, StateConfig, write_effective
+from console.database_roles import OWNER
 from console.errors import ConsoleError, StartError, UsageError
 from console.migration import migrate
-from console.postgresql import OWNER, EmbeddedPostgres, role_passwords
+from console.postgresql import EmbeddedPostgres, role_passwords
 from console.process_table import cpu_s
 from hsm.asyncio_client import AsyncioHsm, open_hsm
 from hsm.callers import COMMANDS, CallerConfig

@@ -19,8 +19,9 @@ from pathlib import Path
 import msgspec
 import trio
 
+from console.database_roles import LEDGER, OWNER
 from console.migration import migrate
-from console.postgresql import LEDGER, OWNER, EmbeddedPostgres, role_passwords
+from console.postgresql import EmbeddedPostgres, role_passwords
 from ledger.config import FeesConfig, fee_schedule
 from ledger.journal import Decision, Intent, Journal, Kind, Outcome
 from ledger.lifecycle import Event

@@ -9,8 +9,8 @@ from typing import Any
 import asyncpg
 import pytest
 
+from console.database_roles import GATEWAY, OWNER, ROLES, TOKENIZER
 from console.migration import Migration, MigrationError, migrate, migrations
-from console.postgresql import GATEWAY, OWNER, ROLES, TOKENIZER
 from tests.conftest import Database
 
 
@@ -37,9 +37,9 @@ async def fetch(dsn: str, sql: str) -> Any:
 def test_each_file_is_applied_once(database: Database) -> None:
     async def run() -> None:
         dsn = database.dsn(OWNER)
-        assert await migrate(dsn, {}, with_present(FIRST)) == [FIRST]
-        assert await migrate(dsn, {}, with_present(FIRST, SECOND)) == [SECOND]
-        assert await migrate(dsn, {}, with_present(FIRST, SECOND)) == []
+        assert (await migrate(dsn, {}, with_present(FIRST))).applied == [FIRST]
+        assert (await migrate(dsn, {}, with_present(FIRST, SECOND))).applied == [SECOND]
+        assert (await migrate(dsn, {}, with_present(FIRST, SECOND))).applied == []
 
     asyncio.run(run())
 
@@ -48,7 +48,7 @@ def test_concurrent_starts_wait_for_each_other(database: Database) -> None:
     async def run() -> None:
         dsn = database.dsn(OWNER)
         results = await asyncio.gather(*(migrate(dsn, {}, with_present(FIRST, SECOND)) for _ in range(5)))
-        assert sorted(len(result) for result in results) == [0, 0, 0, 0, 2]
+        assert sorted(len(result.applied) for result in results) == [0, 0, 0, 0, 2]
         assert await fetch(dsn, "SELECT count(*) FROM public.a") == 1
 
     asyncio.run(run())

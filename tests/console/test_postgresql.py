@@ -17,11 +17,8 @@ from typing import Any
 import asyncpg
 import pytest
 
+from console.database_roles import AUDITOR, OWNER, ROLES, TOKENIZER
 from console.postgresql import (
-    AUDITOR,
-    OWNER,
-    ROLES,
-    TOKENIZER,
     EmbeddedPostgres,
     PostgresqlConfig,
     PostgresqlError,
@@ -144,6 +141,10 @@ def test_own_server_dsn_gets_the_roles_name_and_password(tmp_path: Path) -> None
     password = role_passwords(tmp_path)[AUDITOR]
     assert resolve_dsn(config, tmp_path, OWNER) == config.dsn
     assert resolve_dsn(config, tmp_path, AUDITOR) == (
+        f"postgresql://cards_auditor:{password}@db.example:6000/cards?ssl=require"
+    )
+    named = PostgresqlConfig(dsn=config.dsn, role_prefix="cardswitch")
+    assert resolve_dsn(named, tmp_path, AUDITOR) == (
         f"postgresql://{AUDITOR}:{password}@db.example:6000/cards?ssl=require"
     )
     with pytest.raises(PostgresqlError, match="unknown role"):

@@ -13,8 +13,9 @@ from pathlib import Path
 import asyncpg
 import httpx
 
+from console.database_roles import OWNER
 from console.embedded import server_data
-from console.postgresql import OWNER, resolve_dsn
+from console.postgresql import resolve_dsn
 from console.supervisor import System
 from hsm.keys.exchange import load_party_keys, read_transport_key
 

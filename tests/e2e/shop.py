@@ -18,7 +18,8 @@ from typing import Any, TypeVar
 
 import asyncpg
 
-from console.postgresql import AUDITOR, resolve_dsn
+from console.database_roles import AUDITOR
+from console.postgresql import resolve_dsn
 from console.prove import Proof, prove
 from console.prove_command import gateway_lines
 from console.supervisor import System, config_file

@@ -10,7 +10,8 @@ import httpx
 import pytest
 import stripe
 
-from console.postgresql import GATEWAY, resolve_dsn
+from console.database_roles import GATEWAY
+from console.postgresql import resolve_dsn
 from console.supervisor import System, config_file
 from gateway.keys import create_key, ensure_account
 from tests.e2e.conftest import create_key as create_by_command

@@ -15,7 +15,7 @@ import pytest
 import requests
 import stripe
 
-from console.postgresql import GATEWAY
+from console.database_roles import GATEWAY
 from gateway import keys
 from gateway.config import GatewayConfig
 from gateway.server import serve_gateway

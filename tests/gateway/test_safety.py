@@ -18,7 +18,7 @@ import msgspec
 import pytest
 import stripe
 
-from console.postgresql import GATEWAY, OWNER
+from console.database_roles import GATEWAY, OWNER
 from gateway.book import GatewayLine, book
 from messages.exchange import original_data, pairing_key
 from messages.message import Message

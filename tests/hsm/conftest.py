@@ -15,7 +15,8 @@ import asyncpg
 import msgspec
 import pytest
 
-from console.postgresql import OWNER, EmbeddedPostgres
+from console.database_roles import OWNER
+from console.postgresql import EmbeddedPostgres
 from hsm.callers import COMMANDS, CallerConfig
 from hsm.config import HsmConfig, KeyConfig
 from tests.hsm.hsm_process import Settings

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from console.postgresql import OWNER, EmbeddedPostgres
+from console.database_roles import OWNER
+from console.postgresql import EmbeddedPostgres
 from hsm.algorithms.pinblock import encrypt_pin_block
 from hsm.asyncio_client import open_hsm
 from hsm.commands import Dispatch, HsmRefused, HsmUnavailable, MacCheck, Screen

@@ -11,7 +11,7 @@ import asyncpg
 import msgspec
 import pytest
 
-from console.postgresql import OWNER
+from console.database_roles import OWNER
 from hsm.engine import NewCard, UnknownSurrogate, UnknownToken
 from hsm.errors import VaultError
 from hsm.vault.batches import Batches

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import trio
 
-from console.postgresql import LEDGER
+from console.database_roles import LEDGER
 from ledger.journal import Journal
 from ledger.memory import MemoryJournal
 from ledger.writer import open_journal

@@ -9,7 +9,7 @@ from typing import Any
 
 import asyncpg
 
-from console.postgresql import LEDGER
+from console.database_roles import LEDGER
 from ledger.journal import Begun, Decided, Intent, Outcome, Posting, Verdict
 from ledger.sets import Writer
 from tests.conftest import Database

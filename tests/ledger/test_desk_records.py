@@ -8,7 +8,7 @@ from typing import Any
 
 import trio
 
-from console.postgresql import LEDGER
+from console.database_roles import LEDGER
 from ledger.journal import (
     CARD_BLOCKED,
     CARD_UNBLOCKED,

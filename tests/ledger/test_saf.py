@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 import trio
 
-from console.postgresql import AUDITOR, LEDGER, OWNER
+from console.database_roles import AUDITOR, LEDGER, OWNER
 from ledger.journal import Advice, AdviceDraft, Backlog, Journal
 from ledger.memory import MemoryJournal
 from ledger.saf import Action, Waiting, act_on_advice, waiting_advices

@@ -8,7 +8,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from console.postgresql import AUDITOR, GATEWAY, LEDGER, OWNER, VAULT
+from console.database_roles import AUDITOR, GATEWAY, LEDGER, OWNER, VAULT
 from ledger.journal import network_stan
 from tests.conftest import Database
 from tests.ledger.samples import hold, intent

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import trio
 
-from console.postgresql import AUDITOR, LEDGER, OWNER
+from console.database_roles import AUDITOR, LEDGER, OWNER
 from ledger.book import LedgerLine, book
 from ledger.entries import entries_of_key, entries_of_payment, entries_of_trace
 from ledger.journal import Decision, Journal, Kind, Layer, network_stan

@@ -17,8 +17,9 @@ import asyncpg
 import pytest
 import trio
 
+from console.database_roles import LEDGER, OWNER
 from console.migration import migrate
-from console.postgresql import LEDGER, OWNER, EmbeddedPostgres, role_passwords
+from console.postgresql import EmbeddedPostgres, role_passwords
 from ledger.floor import Floor
 from ledger.journal import AdviceDraft, Intent, JournalUnavailable, Kind, Outcome, Totals, Verdict, network_stan
 from ledger.sets import Writer, _by_halves

@@ -11,7 +11,7 @@ import asyncpg
 import httpx
 import pytest
 
-from console.postgresql import GATEWAY, TOKENIZER
+from console.database_roles import GATEWAY, TOKENIZER
 from gateway.keys import create_key, ensure_account, revoke_key, rotate_key
 from hsm.tokenizer import api_keys
 from hsm.tokenizer.api_keys import AWAY_S, KNOWN_S, UNKNOWN_S, ApiKey, KeyCheck, KeyRecord

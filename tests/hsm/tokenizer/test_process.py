@@ -7,7 +7,7 @@ import asyncio
 import asyncpg
 import httpx
 
-from console.postgresql import GATEWAY, TOKENIZER
+from console.database_roles import GATEWAY, TOKENIZER
 from gateway.keys import create_key, ensure_account
 from hsm.tokenizer.server import internal_secret
 from tests.conftest import Database

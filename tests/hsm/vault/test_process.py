@@ -13,7 +13,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from console.postgresql import OWNER
+from console.database_roles import OWNER
 from hsm.asyncio_client import open_hsm
 from hsm.commands import Dispatch, HsmRefused, NetworkTokenUse, Screen
 from hsm.config import HsmConfig, KeyConfig
