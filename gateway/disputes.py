@@ -18,7 +18,7 @@ from gateway.events import emit
 from gateway.ids import new_id
 from gateway.metrics import Metrics
 from messages.errors import MessagesError
-from messages.exchange import acquirer_key, parse_original_data, transmission_time
+from messages.exchange import acquirer_key, original_time, parse_original_data, transmission_time
 from messages.message import Message
 from messages.money import alpha_currency
 from messages.mti import canonical_mti
@@ -88,6 +88,6 @@ async def _original(connection: Any, elements: dict[int, str], now: datetime) ->
     row = await connection.fetchrow(
         """SELECT * FROM gateway.attempts WHERE stan = $1 AND transmitted_at = $2 AND mti = $3
                AND kind IN ('authorization', 'purchase') AND state = 'approved'""",
-        *(named.stan, transmission_time(named.transmitted, now), canonical_mti(named.mti)),
+        *(named.stan, original_time(named.transmitted, now), canonical_mti(named.mti)),
     )
     return attempt(row) if row else None

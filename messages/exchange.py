@@ -6,7 +6,7 @@ repeat every day and on every terminal, so nothing is ever matched on DE 11 alon
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
 import msgspec
@@ -16,13 +16,66 @@ from messages.message import Message
 from messages.mti import canonical_mti, is_response, response_mti
 
 MAX_MOMENTS = 4096  # remembered: those of one second come together
+CLOCK_SLACK = timedelta(minutes=5)  # how far the clock of whoever sent an original may be ahead of ours
+AHEAD = timedelta(hours=12)  # how far in the future DE 7 of an arrival is looked for
+NO_MOMENT = "no such date and time"
+LEAP_YEARS = 8  # between two 29 Februaries at most, as from 1896 to 1904
 
 
 def transmission_time(de7: str, now: datetime) -> datetime:
-    """DE 7 as a full date: of last, this and next year the one nearest to `now`.
+    """DE 7 of a message that has just arrived as a full date: the last such moment, up to 12 h after `now`.
 
     Args:
         de7: MMDDhhmmss, UTC.
+        now: aware.
+
+    Returns:
+        Aware UTC, whole seconds; from a year ago to 12 h ahead. Whether that is fresh enough is not asked here.
+
+    Raises:
+        DecodeError: path "DE 7": not ten digits, or no such moment in any year.
+
+    Source: ISO 8583:1987 DE 7; the year is inferred, the standard has none.
+    """
+    return _last(de7, now.astimezone(UTC).replace(minute=0, second=0, microsecond=0) + AHEAD)
+
+
+def original_time(de7: str, now: datetime, slack: timedelta = CLOCK_SLACK) -> datetime:
+    """DE 7 of an earlier message as a full date: the last such moment that has been.
+
+    An original lies in the past, up to a year back; "nearest" would look for it in the future from half a year on.
+
+    Args:
+        now: when the message that refers to it has arrived; aware.
+        slack: how far after `now` it may be, because clocks differ.
+
+    Returns:
+        Aware UTC, whole seconds; not after `now` + `slack`. 29 February is that of the last leap year.
+
+    Raises:
+        DecodeError: as `transmission_time`.
+
+    Source: ISO 8583:1987 DE 90; the year is inferred.
+    """
+    return _last(de7, now.astimezone(UTC) + slack)
+
+
+@lru_cache(maxsize=MAX_MOMENTS)
+def _last(de7: str, latest: datetime) -> datetime:
+    """Arrivals ask to the hour: messages of one second ask the same question."""
+    parts = _parts(de7)
+    for year in range(latest.year, latest.year - LEAP_YEARS - 1, -1):
+        at = _moment(year, parts)
+        if at is not None and at <= latest:
+            return at
+    raise DecodeError("DE 7", None, NO_MOMENT)
+
+
+def nearest_time(month_day_time: str, now: datetime) -> datetime:
+    """A date that may lie on either side of now (DE 12, 13, 15): of last, this and next year the one nearest to `now`.
+
+    Args:
+        month_day_time: MMDDhhmmss.
         now: aware.
 
     Returns:
@@ -30,27 +83,28 @@ def transmission_time(de7: str, now: datetime) -> datetime:
 
     Raises:
         DecodeError: path "DE 7": not ten digits, or no such moment in any of the three years.
-
-    Source: ISO 8583:1987 DE 7; the year is inferred, the standard has none.
     """
-    return _nearest(de7, now.astimezone(UTC).replace(minute=0, second=0, microsecond=0))
+    now = now.astimezone(UTC)
+    parts = _parts(month_day_time)
+    candidates = [at for year in (now.year, now.year - 1, now.year + 1) if (at := _moment(year, parts)) is not None]
+    if not candidates:
+        raise DecodeError("DE 7", None, NO_MOMENT)
+    return min(candidates, key=lambda candidate: abs(candidate - now))
 
 
-@lru_cache(maxsize=MAX_MOMENTS)
-def _nearest(de7: str, now: datetime) -> datetime:
-    """The same to the hour: messages of one second ask the same question."""
+def _parts(de7: str) -> tuple[int, int, int, int, int]:
+    """Month, day, hour, minute, second."""
     if len(de7) != 10 or not (de7.isascii() and de7.isdigit()):
         raise DecodeError("DE 7", None, "expected 10 digits, MMDDhhmmss")
-    month, day, hour, minute, second = (int(de7[at : at + 2]) for at in range(0, 10, 2))
-    candidates = []
-    for year in (now.year, now.year - 1, now.year + 1):
-        try:
-            candidates.append(datetime(year, month, day, hour, minute, second, tzinfo=UTC))
-        except ValueError:  # 29 February, or nonsense in every year
-            continue
-    if not candidates:
-        raise DecodeError("DE 7", None, "no such date and time")
-    return min(candidates, key=lambda candidate: abs(candidate - now))
+    return int(de7[:2]), int(de7[2:4]), int(de7[4:6]), int(de7[6:8]), int(de7[8:])
+
+
+def _moment(year: int, parts: tuple[int, int, int, int, int]) -> datetime | None:
+    """None where that year has no such moment: 29 February, or nonsense in every year."""
+    try:
+        return datetime(year, *parts, tzinfo=UTC)
+    except ValueError:
+        return None
 
 
 def de7(at: datetime) -> str:

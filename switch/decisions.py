@@ -32,7 +32,6 @@ from ledger.journal import (
 )
 from ledger.lifecycle import Event, Ruling, rule
 from ledger.posting import postings
-from messages.exchange import transmission_time
 from switch.clock import Clock
 from switch.drafts import (
     capture_draft,
@@ -405,16 +404,12 @@ def tombstone(intent: Intent) -> Intent:
         link=link,
         mti=mti,
         processing_code="",
-        transmitted_at=_moment(moment, intent.created_at),
+        transmitted_at=datetime.strptime(f"{moment}+0000", "%Y%m%d%H%M%S%z"),
         created_at=intent.created_at,
         deadline_at=intent.created_at,
         trace_id=intent.trace_id,
         stan=stan,
     )
-
-
-def _moment(text: str, near: datetime) -> datetime:
-    return transmission_time(text[4:], near)
 
 
 def _advices(stored: StoredIntent, original: Original | None, event: Event | None) -> tuple[AdviceDraft, ...]:

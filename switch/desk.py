@@ -9,6 +9,7 @@ Source: ISO 8583:1987 DE 66, 74–77, 86–89, 97 (reconciliation), DE 91 (file 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import timedelta
 
 import structlog
 
@@ -25,7 +26,7 @@ from ledger.journal import (
     Totals,
     stated_elements,
 )
-from messages.exchange import transmission_time
+from messages.exchange import original_time
 from switch.decisions import Decisions
 from switch.errors import Undecided
 from switch.meters import Meters
@@ -36,6 +37,7 @@ NEGATIVE_LIST = "NEGATIVE"
 ADD, DELETE, INQUIRE = "1", "3", "5"  # DE 91
 IN_BALANCE, OUT_OF_BALANCE = "1", "2"  # DE 66
 DONE, NOT_SERVED, NOT_ON_LIST, UNREADABLE = "00", "12", "25", "30"
+DAYS_AHEAD = timedelta(days=60)  # a business day may begin before its date; all others lie in the past
 
 Ruled = tuple[str, str, dict[int, str]]  # DE 39, reason, other elements of the answer
 
@@ -78,7 +80,7 @@ class Desk:
 
     async def _reconciled(self, intent: Intent, stated: Mapping[int, str]) -> Ruled:
         """Whether their totals of a business day are ours; where not, ours."""
-        day = transmission_time(f"{stated[15]}000000", intent.created_at)
+        day = original_time(f"{stated[15]}000000", intent.created_at, DAYS_AHEAD)
         ours = (await self._journal.totals(intent.link, day)).get(intent.currency, Totals())
         try:
             agrees = agree(ours, stated)

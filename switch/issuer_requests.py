@@ -16,7 +16,7 @@ import structlog
 from hsm.commands import Hsm, HsmRefused, HsmUnavailable, Screen, Screened
 from ledger.journal import Begun, Intent, Journal, JournalUnavailable, Kind, Outcome, state
 from messages.errors import DecodeError
-from messages.exchange import acquirer_key, parse_original_data, transmission_time
+from messages.exchange import acquirer_key, original_time, parse_original_data, transmission_time
 from messages.message import Message
 from messages.trace import trace_id as new_trace_id
 from switch.clock import Clock
@@ -171,4 +171,4 @@ class IssuerRequests:
 def _reference(line: IssuerLine, de90: str, now: datetime) -> tuple[str, datetime, str]:
     """The payment that an issuer names: by the link, DE 7 and DE 11 of the message that it got."""
     original = parse_original_data(de90)
-    return line.name, transmission_time(original.transmitted, now), original.stan
+    return line.name, original_time(original.transmitted, now), original.stan

@@ -136,7 +136,7 @@ def write_original(writing: Writing, value: str) -> None:
     except DecodeError as error:
         raise EncodeError("DE 90", error.reason) from None
     stan_digits, _ = _ORIGINAL[writing.version]
-    moment = writing.dated("DE 90", original.transmitted)
+    moment = writing.dated_before("DE 90", original.transmitted)
     acquirer_id = original.acquirer_id
     if writing.version == "1993":
         acquirer_id = f"{len(acquirer_id):02d}{acquirer_id}" if acquirer_id else ""

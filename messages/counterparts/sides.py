@@ -7,7 +7,7 @@ from datetime import datetime
 
 from messages.dialect import Element
 from messages.errors import DecodeError, EncodeError
-from messages.exchange import transmission_time
+from messages.exchange import nearest_time, original_time
 from messages.formats import problem
 
 CARRIED = 1000  # what a later version says beyond 1987 stands under this and its number
@@ -70,8 +70,19 @@ class Writing:
         Raises:
             EncodeError: no such moment.
         """
+        return self._dated(path, month_day_time, nearest_time)
+
+    def dated_before(self, path: str, month_day_time: str) -> str:
+        """The same for an earlier message: the last year in which that moment has been.
+
+        Raises:
+            EncodeError: no such moment.
+        """
+        return self._dated(path, month_day_time, original_time)
+
+    def _dated(self, path: str, month_day_time: str, full_date: Callable[[str, datetime], datetime]) -> str:
         try:
-            year = transmission_time(month_day_time, self.now()).year
+            year = full_date(month_day_time, self.now()).year
         except DecodeError:
             raise EncodeError(path, "there is no such date and time in any year") from None
         return f"{year:04d}"[-self.year_digits :] + month_day_time

@@ -13,7 +13,7 @@ from datetime import datetime
 from ledger.journal import Kind
 from messages.card import pan_of
 from messages.errors import DecodeError
-from messages.exchange import acquirer_key, parse_original_data, transmission_time
+from messages.exchange import acquirer_key, nearest_time, original_time, parse_original_data, transmission_time
 from messages.message import Message
 from messages.trace import is_trace_id, trace_id
 from switch.links.state import LinkState
@@ -92,11 +92,7 @@ def _read(request: Request, form: Form) -> Decline | None:
         transmitted_at = transmission_time(elements[7], request.arrived_at)
         original_key = None
         if 90 in elements:
-            original = parse_original_data(elements[90])
-            at = transmission_time(original.transmitted, request.arrived_at)
-            original_key = acquirer_key(
-                link, original.mti, at, original.stan, original.acquirer_id, elements.get(41, "").rstrip()
-            )
+            original_key = original_key_of(link, elements, request.arrived_at)
         request.transmitted_at = transmitted_at
         if form.way is Way.DESK and form.kind in OF_A_DAY:
             opened = business_day(elements, request.arrived_at)
@@ -119,6 +115,21 @@ def _read(request: Request, form: Form) -> Decline | None:
     return None
 
 
+def original_key_of(link: str, elements: Mapping[int, str], now: datetime) -> str:
+    """The acquirer's key of the message that DE 90 names.
+
+    Terminals leave the institution in DE 90 at zeros: then it is that of the message itself, DE 32, or else its
+    terminal, DE 41.
+
+    Raises:
+        DecodeError: path "DE 90" or "DE 7".
+    """
+    original = parse_original_data(elements[90])
+    at = original_time(original.transmitted, now)
+    acquirer_id = original.acquirer_id or elements.get(32, "")
+    return acquirer_key(link, original.mti, at, original.stan, acquirer_id, elements.get(41, "").rstrip())
+
+
 def business_day(elements: Mapping[int, str], now: datetime) -> datetime:
     """Midnight, UTC, of the business day in DE 15; where there is none, of the day in DE 7.
 
@@ -127,7 +138,7 @@ def business_day(elements: Mapping[int, str], now: datetime) -> datetime:
     """
     text = elements.get(15, elements[7][:4])
     try:
-        return transmission_time(f"{text}000000", now)
+        return nearest_time(f"{text}000000", now)
     except DecodeError as error:
         raise DecodeError("DE 15", None, "expected a day, MMDD") from error
 

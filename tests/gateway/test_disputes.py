@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from gateway.book import book
 from messages.exchange import de7, original_data
@@ -68,3 +68,13 @@ def test_a_chargeback_that_fits_nothing_is_answered_with_a_reason(gateway: Gatew
 def test_an_echo_is_answered(gateway: Gateway, switch: FakeSwitch) -> None:
     answer = switch.send(Message("0800", {7: de7(datetime.now(UTC)), 11: "000001", 70: "301"}))
     assert (answer.mti, answer.elements[39], answer.elements[70]) == ("0810", "00", "301")
+
+
+def test_a_chargeback_after_300_days_finds_its_payment(gateway: Gateway, switch: FakeSwitch) -> None:
+    gateway.stripe().v1.payment_intents.create(PAY)
+    [row] = gateway.rows("SELECT id, stan, transmitted_at FROM gateway.attempts WHERE mti = '0200'")
+    paid_at = row["transmitted_at"] - timedelta(days=300)
+    gateway.rows(f"UPDATE gateway.attempts SET transmitted_at = '{paid_at.isoformat()}' WHERE id = '{row['id']}'")
+    named = original_data("0200", row["stan"], de7(paid_at), "400001")
+    answer = switch.send(advice(switch.only("0200"), "000777", 600, changes={"original": named}))
+    assert answer.elements[39] == "00"

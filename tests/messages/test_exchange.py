@@ -10,11 +10,14 @@ from hypothesis import strategies as st
 
 from messages.errors import DecodeError, EncodeError
 from messages.exchange import (
+    CLOCK_SLACK,
     OriginalData,
     acquirer_key,
     de7,
+    nearest_time,
     network_key,
     original_data,
+    original_time,
     pairing_key,
     parse_original_data,
     transmission_time,
@@ -40,8 +43,8 @@ from messages.message import Message
     ],
 )
 def test_the_year_is_the_nearest(text: str, now: datetime, expected: datetime) -> None:
-    assert transmission_time(text, now) == expected
-    assert transmission_time(text, now).tzinfo is UTC
+    assert nearest_time(text, now) == expected
+    assert nearest_time(text, now).tzinfo is UTC
 
 
 @pytest.mark.parametrize(
@@ -49,18 +52,91 @@ def test_the_year_is_the_nearest(text: str, now: datetime, expected: datetime) -
 )
 def test_what_is_no_moment_is_refused(text: str) -> None:
     with pytest.raises(DecodeError, match="DE 7"):
-        transmission_time(text, datetime(2026, 11, 22, tzinfo=UTC))
+        nearest_time(text, datetime(2026, 11, 22, tzinfo=UTC))
 
 
 def test_29_february_needs_a_leap_year_near_by() -> None:
     with pytest.raises(DecodeError, match="no such date"):
-        transmission_time("0229120000", datetime(2026, 2, 28, tzinfo=UTC))
+        nearest_time("0229120000", datetime(2026, 2, 28, tzinfo=UTC))
 
 
-@given(at=st.datetimes(datetime(2001, 1, 1), datetime(2098, 12, 31)), off=st.integers(-180, 180))
-def test_de_7_finds_its_moment_again(at: datetime, off: int) -> None:
+@pytest.mark.parametrize(
+    ("text", "now", "expected"),
+    [
+        ("1122154500", datetime(2026, 11, 22, 15, 45, 9, tzinfo=UTC), datetime(2026, 11, 22, 15, 45, tzinfo=UTC)),
+        ("0101000000", datetime(2026, 12, 31, 23, 59, 58, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC)),
+        ("1231235959", datetime(2027, 1, 1, 0, 0, 1, tzinfo=UTC), datetime(2026, 12, 31, 23, 59, 59, tzinfo=UTC)),
+        ("0501120000", datetime(2026, 11, 30, tzinfo=UTC), datetime(2026, 5, 1, 12, tzinfo=UTC)),
+        ("0101120000", datetime(2026, 12, 31, 23, tzinfo=UTC), datetime(2026, 1, 1, 12, tzinfo=UTC)),
+        ("0229120000", datetime(2027, 12, 2, tzinfo=UTC), datetime(2024, 2, 29, 12, tzinfo=UTC)),
+    ],
+)
+def test_de_7_of_an_arrival_is_the_last_such_moment_up_to_twelve_hours_ahead(
+    text: str, now: datetime, expected: datetime
+) -> None:
+    assert transmission_time(text, now) == expected
+
+
+@given(at=st.datetimes(datetime(2001, 1, 1), datetime(2098, 12, 31)), hours=st.integers(-11, 364 * 24))
+def test_de_7_finds_its_moment_again(at: datetime, hours: int) -> None:
     at = at.replace(microsecond=0, tzinfo=UTC)
-    assert transmission_time(de7(at), at + timedelta(days=off)) == at
+    assert transmission_time(de7(at), at + timedelta(hours=hours)) == at
+
+
+@pytest.mark.parametrize(
+    ("text", "now", "expected"),
+    [
+        ("0501120000", datetime(2026, 11, 30, tzinfo=UTC), datetime(2026, 5, 1, 12, tzinfo=UTC)),
+        ("1129120000", datetime(2026, 11, 28, tzinfo=UTC), datetime(2025, 11, 29, 12, tzinfo=UTC)),
+        # five minutes of the clock of whoever sent it
+        ("1130120500", datetime(2026, 11, 30, 12, tzinfo=UTC), datetime(2026, 11, 30, 12, 5, tzinfo=UTC)),
+        ("1130120501", datetime(2026, 11, 30, 12, tzinfo=UTC), datetime(2025, 11, 30, 12, 5, 1, tzinfo=UTC)),
+        ("0101000200", datetime(2026, 12, 31, 23, 58, tzinfo=UTC), datetime(2027, 1, 1, 0, 2, tzinfo=UTC)),
+        ("1231235959", datetime(2027, 1, 1, tzinfo=UTC), datetime(2026, 12, 31, 23, 59, 59, tzinfo=UTC)),
+        # 29 February is that of the last leap year, not of the next
+        ("0229120000", datetime(2027, 1, 10, tzinfo=UTC), datetime(2024, 2, 29, 12, tzinfo=UTC)),
+        ("0229120000", datetime(2028, 2, 29, 11, tzinfo=UTC), datetime(2024, 2, 29, 12, tzinfo=UTC)),
+        ("0229120000", datetime(2028, 2, 29, 12, tzinfo=UTC), datetime(2028, 2, 29, 12, tzinfo=UTC)),
+        ("0229120000", datetime(2104, 1, 1, tzinfo=UTC), datetime(2096, 2, 29, 12, tzinfo=UTC)),
+        # 00:30 on 1 January in Berlin is still last year in UTC
+        (
+            "0101003000",
+            datetime(2027, 1, 1, 0, 30, tzinfo=timezone(timedelta(hours=1))),
+            datetime(2026, 1, 1, 0, 30, tzinfo=UTC),
+        ),
+    ],
+)
+def test_an_original_is_in_the_past(text: str, now: datetime, expected: datetime) -> None:
+    assert original_time(text, now) == expected
+    assert original_time(text, now).tzinfo is UTC
+
+
+@given(
+    at=st.datetimes(datetime(2001, 1, 1), datetime(2098, 12, 31)),
+    since=st.timedeltas(timedelta(minutes=-5), timedelta(days=364, hours=23)),
+)
+def test_an_original_of_the_last_year_is_found_at_any_age(at: datetime, since: timedelta) -> None:
+    at = at.replace(microsecond=0, tzinfo=UTC)
+    assert original_time(de7(at), at + since) == at
+
+
+@given(
+    text=st.datetimes(datetime(2024, 1, 1), datetime(2024, 12, 31)).map(lambda at: f"{at:%m%d%H%M%S}"),
+    now=st.datetimes(datetime(2009, 1, 1), datetime(2098, 12, 31)),
+)
+def test_an_original_is_never_in_the_future_and_never_a_later_one_is_passed_over(text: str, now: datetime) -> None:
+    now = now.replace(tzinfo=UTC)
+    found = original_time(text, now)
+    assert de7(found) == text and found <= now + CLOCK_SLACK
+    assert now - found < timedelta(days=366 if text[:4] != "0229" else 366 * 8)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "112215450", "11221545000", "112215450x", "1322154500", "1122250000", "0230120000", "0" * 10]
+)
+def test_an_original_at_no_moment_is_refused(text: str) -> None:
+    with pytest.raises(DecodeError, match="DE 7"):
+        original_time(text, datetime(2026, 11, 22, tzinfo=UTC))
 
 
 def test_de_7_is_utc() -> None:
