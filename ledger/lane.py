@@ -101,7 +101,8 @@ class Lane:
             wake, self._awake = not self._awake, True
         if wake:
             assert self._loop is not None
-            self._loop.call_soon_threadsafe(self._pump)
+            with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile: `run` has refused the call
+                self._loop.call_soon_threadsafe(self._pump)
         call.task = trio.lowlevel.current_task()
 
         def abort(_: Any) -> trio.lowlevel.Abort:
@@ -156,7 +157,8 @@ class Lane:
         def lost(_: Any) -> None:
             if link in self._idle:
                 self._idle.remove(link)
-                link.work.set_result([])
+                if not link.work.done():  # cancelled with its task: the connection is being closed
+                    link.work.set_result([])
 
         connection.add_termination_listener(lost)
         loop = asyncio.get_running_loop()
@@ -195,6 +197,9 @@ class Lane:
     def _pump(self) -> None:
         """Hand what is waiting to idle connections; the loop's thread."""
         while True:
+            # Where the lane is being closed, the work of a task that was cancelled is over before the task itself: rows
+            # that went there would never be answered.
+            self._idle = [link for link in self._idle if not link.work.done()]
             with self._lock:
                 if not self._idle:
                     return  # stays awake: the next connection that gets free looks here
