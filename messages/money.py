@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import date
+
 import msgspec
 
-from messages.currencies import BY_NUMERIC, CURRENCIES
+from messages.currencies import BY_NUMERIC, CURRENCIES, SINCE, WITHDRAWN
 from messages.errors import MoneyError
 
 
@@ -13,7 +15,7 @@ class Money(msgspec.Struct, frozen=True):
 
     Args:
         amount_minor: in the currency's minor unit (cents, yen, fils); negative where money goes back.
-        currency: ISO 4217 alpha-3, active.
+        currency: ISO 4217 alpha-3; a withdrawn one is still what an old amount was in.
 
     Raises:
         MoneyError: an amount that is no integer, or an unknown currency.
@@ -65,6 +67,18 @@ def numeric_currency(alpha: str) -> str:
         MoneyError: unknown currency.
     """
     return _entry(alpha)[0]
+
+
+def not_in_use(alpha: str, day: date) -> str:
+    """Why no new payment can be made in a known currency on that day; "" where one can.
+
+    Refunds, reversals and chargebacks of older payments are not new payments.
+    """
+    if alpha in WITHDRAWN:
+        until, successor = WITHDRAWN[alpha]
+        return f"{alpha} was withdrawn after {until}, its successor is {successor}" if day > until else ""
+    since = SINCE.get(alpha)
+    return f"{alpha} is not in use before {since}" if since is not None and day < since else ""
 
 
 def _entry(alpha: str) -> tuple[str, int]:

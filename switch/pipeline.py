@@ -32,6 +32,7 @@ from switch.links.session import Session
 from switch.message_set import Way, way_of
 from switch.meters import Meters, known_code
 from switch.online import Online
+from switch.salvage import reason_element
 from switch.stages.answer import APPROVALS, answer_message, told_by
 from switch.stages.identify import authenticate, identify
 from switch.stages.record import intent_of, same_request
@@ -188,7 +189,10 @@ class Pipeline:
         if decline is not None and not lasting:
             if is_repeat(request.message.mti) and (decline.response_code == "96" or decline.reason in NOT_NOW):
                 raise Unsaid(decline.reason)  # what it repeats may be approved
-            return self._declined(decline)
+            told, why, repeat = self._declined(decline)
+            if decline.response_code == "30":
+                told |= reason_element(request.session.codec.dialect, decline.detail)
+            return told, why, repeat
         if request.key in self._refused:
             return self._declined(JOURNAL_AWAY)
         try:

@@ -34,9 +34,18 @@ def salvage(codec: Codec, dialect: Dialect, frame: bytes, error: DecodeError) ->
 
 def reason_told(dialect: Dialect, error: DecodeError) -> dict[int, str]:
     """DE 44 of the answer: what was wrong, as far as it has room; {} where the dialect has no such text."""
+    return reason_element(dialect, f"{error.path} {error.reason}")
+
+
+def reason_element(dialect: Dialect, reason: str) -> dict[int, str]:
+    """DE 44 with a reason of ours, cut to its room; {} where there is no reason, or the dialect has no such text.
+
+    Args:
+        reason: "DE 49: BGN is not in use"; free of the peer's data.
+    """
     element = dialect.elements.get(REASON)
     foreign = _FOREIGN.get(element.kind) if element is not None else None
-    if element is None or foreign is None:
+    if element is None or foreign is None or not reason:
         return {}
-    text = " ".join(foreign.sub(" ", f"{error.path} {error.reason}").split())[: element.characters].rstrip()
+    text = " ".join(foreign.sub(" ", reason).split())[: element.characters].rstrip()
     return {REASON: text if element.length_kind else text.ljust(element.characters)}

@@ -6,14 +6,16 @@ A message's form and elements go in, `Amounts` or a `Decline` come out. Called b
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import date, datetime
 
 import msgspec
 
 from ledger.journal import Kind
-from messages.errors import MoneyError
+from messages.errors import DecodeError, MoneyError
+from messages.exchange import transmission_time
 from messages.mask import masked_text
-from messages.money import alpha_currency
-from switch.message_set import REPLACEMENT_DIGITS, VERIFY, WITH_CASH, Form
+from messages.money import alpha_currency, not_in_use
+from switch.message_set import REPLACEMENT_DIGITS, VERIFY, WITH_CASH, Form, Way
 from switch.stages.request import Decline
 
 # Parts of DE 54: account type 2, amount type 2, currency 3, sign 1, amount 12. Source: ISO 8583:1987 DE 54.
@@ -22,6 +24,9 @@ CASH_PART = "40"  # amount type
 TEXT = 48
 # An administrative text may say anything, so it is kept up to so many characters and without long numbers.
 MAX_TEXT = 500
+# Elements with a currency. Source: ISO 8583:1987 DE 49 transaction, DE 50 settlement, DE 51 cardholder billing.
+_CURRENCIES = (49, 50, 51)
+_NEW_MONEY = frozenset({Kind.AUTHORIZATION, Kind.INCREMENT, Kind.PURCHASE})
 
 
 class Amounts(msgspec.Struct, frozen=True, gc=False):
@@ -54,6 +59,34 @@ def amounts_of(form: Form, elements: Mapping[int, str]) -> Amounts | Decline:
     if code == WITH_CASH and 54 in elements:
         return _with_cash(amount, currency, elements)
     return Amounts(amount, currency)
+
+
+def withdrawn(form: Form, elements: Mapping[int, str], now: datetime) -> Decline | None:
+    """30 where a new payment is in a currency that is not in use on its day.
+
+    What refers to an earlier payment (capture, refund, reversal, chargeback) is taken in any currency that ISO 4217
+    knows or has known. A request is of the day on which it arrives; one that was decided elsewhere is of its DE 13.
+    """
+    if form.kind not in _NEW_MONEY and not (form.kind is Kind.REFUND and 90 not in elements):
+        return None
+    for number in _CURRENCIES:
+        if number in elements:
+            try:
+                currency = alpha_currency(elements[number])
+            except MoneyError:
+                return Decline("30", "currency", f"DE {number}: no currency of ISO 4217")
+            if not_in_use(currency, _day(form, elements, now)):
+                return Decline("30", "currency", f"DE {number}: {currency} is not in use")
+    return None
+
+
+def _day(form: Form, elements: Mapping[int, str], now: datetime) -> date:
+    if form.way is not Way.NOTE or 13 not in elements:
+        return now.date()
+    try:
+        return transmission_time(f"{elements[13]}000000", now).date()
+    except DecodeError:
+        return now.date()
 
 
 def _with_cash(amount_minor: int, currency: str, elements: Mapping[int, str]) -> Amounts | Decline:

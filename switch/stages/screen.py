@@ -28,7 +28,7 @@ from switch.message_set import (
     form_of,
     missing_element,
 )
-from switch.stages.amounts import amounts_of, stated_of
+from switch.stages.amounts import amounts_of, stated_of, withdrawn
 from switch.stages.request import Decline, Request
 
 SIGNED_OFF, SUSPENDED = "signed_off", "suspended"
@@ -106,6 +106,8 @@ def _read(request: Request, form: Form) -> Decline | None:
     amounts = amounts_of(form, elements)
     if isinstance(amounts, Decline):
         return amounts
+    if (refused := withdrawn(form, elements, request.arrived_at)) is not None:
+        return refused
     request.amount_minor, request.currency = amounts.amount_minor, amounts.currency
     request.cashback_minor = amounts.cashback_minor
     request.local_time = local_time(elements)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import date, timedelta
+
 import pytest
 
-from messages.currencies import BY_NUMERIC, CURRENCIES
+from messages.currencies import BY_NUMERIC, CURRENCIES, SINCE, WITHDRAWN
 from messages.errors import MoneyError
-from messages.money import Money, alpha_currency, currency_exponent, numeric_currency
+from messages.money import Money, alpha_currency, currency_exponent, not_in_use, numeric_currency
 
 
 @pytest.mark.parametrize(
@@ -38,16 +40,51 @@ def test_codes(alpha: str, numeric: str, exponent: int) -> None:
 
 
 def test_the_table_is_a_bijection_of_well_formed_codes() -> None:
-    assert len(CURRENCIES) == len(BY_NUMERIC) > 150
+    reused = {"ANG": "XCG"}  # ISO gave the successor the same numeric code
+    assert len(CURRENCIES) == len(BY_NUMERIC) + len(reused) > 150
     for alpha, (numeric, exponent) in CURRENCIES.items():
         assert len(alpha) == 3 and alpha.isupper()
         assert len(numeric) == 3 and numeric.isdigit()
-        assert BY_NUMERIC[numeric] == alpha
+        assert BY_NUMERIC[numeric] == reused.get(alpha, alpha)
         assert exponent in (0, 2, 3, 4)
+    assert SINCE.keys() <= CURRENCIES.keys() - WITHDRAWN.keys()
+    assert all(successor in CURRENCIES.keys() - WITHDRAWN.keys() for _, successor in WITHDRAWN.values())
+
+
+# Source: ISO 4217 list three and its amendments 154 to 180.
+@pytest.mark.parametrize(
+    ("alpha", "until", "successor"),
+    [
+        ("BGN", date(2025, 12, 31), "EUR"),
+        ("HRK", date(2022, 12, 31), "EUR"),
+        ("SLL", date(2023, 12, 31), "SLE"),
+        ("ZWL", date(2024, 8, 31), "ZWG"),
+        ("ANG", date(2025, 3, 30), "XCG"),
+        ("CUC", date(2021, 6, 30), "CUP"),
+        ("MRO", date(2017, 12, 31), "MRU"),
+        ("STD", date(2017, 12, 31), "STN"),
+        ("VEF", date(2018, 8, 19), "VES"),
+        ("BYR", date(2016, 12, 31), "BYN"),
+    ],
+)
+def test_a_withdrawn_currency_is_in_use_until_its_last_day(alpha: str, until: date, successor: str) -> None:
+    assert not_in_use(alpha, until) == ""
+    assert not_in_use(alpha, until + timedelta(days=1)) == (
+        f"{alpha} was withdrawn after {until}, its successor is {successor}"
+    )
+    assert Money(1, alpha).format().endswith(alpha)  # an old amount is still shown
+    assert numeric_currency(alpha) == CURRENCIES[alpha][0]
+
+
+def test_a_currency_is_in_use_from_its_first_day() -> None:
+    assert not_in_use("SLE", date(2022, 3, 31)) == "SLE is not in use before 2022-04-01"
+    assert not_in_use("SLE", date(2022, 4, 1)) == ""
+    assert not_in_use("EUR", date(1999, 1, 1)) == ""
+    assert not_in_use("EUR", date(2026, 1, 1)) == ""
 
 
 def test_unknown_currencies_and_amounts_that_are_none_are_refused() -> None:
-    for wrong in ("eur", "XXX", "", "HRK"):
+    for wrong in ("eur", "XXX", "", "DEM"):
         with pytest.raises(MoneyError, match="unknown currency"):
             Money(1, wrong)
         with pytest.raises(MoneyError):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
-from switch.message_set import FROM_ACQUIRERS, Form, form_of
-from switch.stages.amounts import Amounts, amounts_of
+from switch.message_set import FROM_ACQUIRERS, FROM_ISSUERS, Form, form_of
+from switch.stages.amounts import Amounts, amounts_of, withdrawn
 from switch.stages.request import Decline
 
 CASH = "0040978D000000000500"
@@ -51,3 +53,48 @@ def test_what_a_message_says_about_money(
         assert (found.response_code, found.reason) == expected
     else:
         assert found == Amounts(int(expected[0]), "EUR", int(expected[1]))
+
+
+LAST, NEXT = datetime(2025, 12, 31, 23, 59, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC)
+OLD = {90: "0200" + "0" * 38}
+# MTI, elements, when it arrives → whether it is taken in leva (975, withdrawn after 2025).
+WITHDRAWALS: list[tuple[str, dict[int, str], datetime, bool]] = [
+    ("0100", {}, LAST, True),
+    ("0100", {}, NEXT, False),
+    ("0100", OLD, NEXT, False),  # an increment is new money
+    ("0200", {}, NEXT, False),
+    ("0200", {3: "090000"}, NEXT, False),
+    ("0200", {3: "200000"}, NEXT, False),  # a refund of nothing that was paid before
+    ("0200", {3: "200000", **OLD}, NEXT, True),
+    ("0220", {3: "200000", **OLD}, NEXT, True),
+    ("0220", {}, NEXT, False),
+    ("0220", {13: "0101"}, NEXT, False),
+    ("0220", {13: "1231"}, NEXT, True),  # sold offline on the last day
+    ("0200", {13: "1231"}, NEXT, False),  # a request is of the day on which it arrives
+    ("0220", {13: "9999"}, NEXT, False),
+    ("0120", {13: "1231"}, NEXT, True),
+    ("0220", OLD, NEXT, True),
+    ("0400", OLD, NEXT, True),
+    ("0420", {95: "000000001000" + "0" * 30, **OLD}, NEXT, True),
+    ("0422", OLD, NEXT, True),
+    ("0200", {49: "978", 50: "975"}, NEXT, False),
+    ("0200", {49: "978", 51: "975"}, NEXT, False),
+    ("0200", {49: "978", 51: "975"}, LAST, True),
+    ("0200", {49: "532"}, NEXT, True),  # XCG took the numeric code of ANG over
+]
+
+
+@pytest.mark.parametrize(("mti", "changes", "at", "taken"), WITHDRAWALS)
+def test_new_payments_in_a_withdrawn_currency_are_refused(
+    mti: str, changes: dict[int, str], at: datetime, taken: bool
+) -> None:
+    elements = {3: "000000", 4: "000000002500", 49: "975", **changes}
+    form = form_of(mti, elements, FROM_ISSUERS if mti == "0422" else FROM_ACQUIRERS)
+    assert isinstance(form, Form)
+    assert isinstance(amounts_of(form, elements), Amounts)
+    refused = withdrawn(form, elements, at)
+    if taken:
+        assert refused is None
+    else:
+        assert refused is not None and (refused.response_code, refused.reason) == ("30", "currency")
+        assert refused.detail.endswith(": BGN is not in use")

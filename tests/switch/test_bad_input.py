@@ -69,6 +69,16 @@ def test_wrong_content_is_answered(changes: dict[str, str], code: str) -> None:
     in_world(script)
 
 
+def test_the_answer_to_a_withdrawn_currency_says_so_in_de_44() -> None:
+    async def script(world: World) -> None:
+        answer = await told(world, purchase(de2=surrogate(world), de49="975"))
+        assert answer is not None
+        assert (answer.elements[39], answer.elements[44]) == ("30", "DE 49: BGN is not in use")
+        assert len(world.issuers["alpha"].issuer.entries) == 0
+
+    in_world(script)
+
+
 def test_a_broken_element_is_answered_30_and_the_link_stays(events: list[structlog.typing.EventDict]) -> None:
     async def script(world: World) -> None:
         payload = Codec(load_dialect("iso87-ascii")).encode(purchase())
