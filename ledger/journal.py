@@ -37,6 +37,7 @@ class Kind(StrEnum):
     FILE_UPDATE = "file_update"  # 0302, from the issuer: its negative list
     RECONCILIATION = "reconciliation"  # 0500, 0520: totals of a business day, theirs or ours
     ADMINISTRATIVE = "administrative"  # 0600, 0620: a text
+    LATE_APPROVAL = "late_approval"  # 0110, 0210 from an issuer that has declined the same request before
     CUT_OVER = "cut_over"  # 0800, 0820 with DE 70 = 201: a business day of a link begins
 
 

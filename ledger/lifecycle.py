@@ -192,6 +192,17 @@ RULES: dict[tuple[Kind, Situation], Ruling] = {
     (_K.CHARGEBACK, _S.WRONG_CURRENCY): Ruling("12", None, "wrong_currency"),
     (_K.CHARGEBACK, _S.ZERO): Ruling("13", None, "zero_amount"),
     (_K.CHARGEBACK, _S.TOO_MUCH): Ruling("13", None, "over_chargeback"),
+    # an issuer's approval of what it has declined before; allowed: it is undone there
+    (_K.LATE_APPROVAL, _S.DECLINED): Ruling("00", None, "approved_after_decline"),
+    (_K.LATE_APPROVAL, _S.UNDECIDED): Ruling("91", None, "original_undecided", close_original=True),
+    (_K.LATE_APPROVAL, _S.UNKNOWN): Ruling("25", None, "original_unknown"),
+    (_K.LATE_APPROVAL, _S.REVERSED): Ruling("12", None, "reversed_already"),
+    (_K.LATE_APPROVAL, _S.HELD): Ruling("12", None, "approved_already"),
+    (_K.LATE_APPROVAL, _S.VERIFIED): Ruling("12", None, "approved_already"),
+    (_K.LATE_APPROVAL, _S.CAPTURED): Ruling("12", None, "approved_already"),
+    (_K.LATE_APPROVAL, _S.PURCHASED): Ruling("12", None, "approved_already"),
+    (_K.LATE_APPROVAL, _S.REFUND): Ruling("12", None, "approved_already"),
+    (_K.LATE_APPROVAL, _S.OTHER_KIND): Ruling("12", None, "nothing_to_undo"),
     # what a late original finds under its key
     (_K.TOMBSTONE, _S.NEW): Ruling("12", None, "reversed_before_arrival"),
 }
@@ -250,6 +261,8 @@ def situation(
         return _return_situation(original, state, amount_minor, currency)
     if now.reversed and state is Situation.CAPTURED:
         return Situation.REVERSED  # partly captured, the rest given up
+    if kind is Kind.LATE_APPROVAL:
+        return state
     if kind is Kind.REVERSAL:
         touched = now.refunded_minor + now.charged_back_minor > 0
         return Situation.TOUCHED if state is Situation.PURCHASED and touched else state

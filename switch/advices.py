@@ -15,6 +15,7 @@ import trio
 
 from hsm.commands import Dispatch, Hsm, HsmRefused, HsmUnavailable
 from ledger.journal import Advice, Backlog, Journal, JournalUnavailable
+from messages.answers import contradiction
 from messages.errors import EncodeError
 from messages.message import Message
 from messages.mti import repeat_mti
@@ -256,6 +257,13 @@ class AdviceSender:
         except ExchangeLost as lost:
             raise _Unacknowledged(str(lost)) from lost
         code = answer.elements.get(39, "")
+        if (problem := contradiction(message, answer)) is not None:
+            self._meters.count("answers_contradicting", self._to.name, problem.path)
+            log.critical(
+                "answer_contradicts", link=self._to.name, trace_id=advice.trace_id, advice_id=advice.advice_id,
+                element=problem.path, reason=problem.reason, response_code=known_code(code),
+            )  # fmt: skip
+            raise _Unacknowledged(f"answered about something else: {problem.path} {problem.reason}")
         if code in AGAIN or (code == SECURITY_VIOLATION and session.mac.covers(mti)):
             raise _Unacknowledged(f"answered {code}")
         return code

@@ -416,6 +416,8 @@ def _advices(stored: StoredIntent, original: Original | None, event: Event | Non
     """What an approved intent makes others know; `original` is what it changes, or undoes."""
     if way_of(stored.intent) is Way.NOTE:
         return (elsewhere_draft(stored),)
+    if stored.intent.kind is Kind.LATE_APPROVAL and original is not None:
+        return (reversal_draft(original.stored, stored.intent.created_at, stored.intent_id, original.outcome),)
     if event is None or original is None:
         return ()
     if event is Event.CAPTURED:

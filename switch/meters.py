@@ -31,6 +31,8 @@ COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "mac_failures": ("Messages whose MAC was missing, wrong or could not be verified.", ("link", "reason")),
     "key_exchanges": ("Key exchanges that ended.", ("link", "kind", "outcome")),
     "answers_refused": ("Answers that did not carry back what they had to.", ("link",)),
+    "answers_contradicting": ("Answers that named something else than was asked.", ("link", "element")),
+    "approvals_after_decline": ("Approvals of what the issuer had declined before; undone.", ("link",)),
     "late_answers": ("Answers nobody waited for.", ("link", "response_code")),
     "unexpected": ("Messages that the switch does not serve.", ("link",)),
     "sessions_closed": ("Connections that ended.", ("link",)),

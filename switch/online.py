@@ -23,7 +23,7 @@ from switch.meters import Meters
 from switch.routing.choice import NOT_FIT, Choice, Taken
 from switch.routing.stand_in import APPROVED, Facts, StandIns, Verdict, auth_code
 from switch.routing.table import RoutingTable
-from switch.stages.forward import Answered, Lost, NotSent, forward
+from switch.stages.forward import Answered, Contradicted, Lost, NotSent, forward
 from switch.stages.fraud import FraudRules
 from switch.stages.request import Decline, Request
 from switch.stages.route import route
@@ -130,7 +130,7 @@ class Online:
         if begun.original is not None and request.kind in REFERRING:
             request.reference = as_sent_to_issuer(begun.original.stored, begun.original.outcome)
         left_s = (stored.intent.deadline_at - self._clock.now()).total_seconds()
-        heard: Answered | NotSent | Lost | None = None
+        heard: Answered | Contradicted | NotSent | Lost | None = None
         try:
             heard = await forward(request, stored, line, self._hsm, trio.current_time() + left_s)
         finally:
@@ -141,6 +141,13 @@ class Online:
             outcome = await self._decisions.answered(
                 stored, begun.original, heard.told, note, request.link.takes_partial
             )
+        elif isinstance(heard, Contradicted):
+            self._meters.count("answers_contradicting", line.name, heard.element)
+            log.critical(
+                "answer_contradicts", link=line.name, trace_id=request.trace_id, intent_id=stored.intent_id,
+                element=heard.element, reason=heard.reason, response_code=heard.response_code,
+            )  # fmt: skip
+            outcome = await self._decisions.reverse(stored, "answer_contradicts")
         elif isinstance(heard, NotSent):
             away = heard.decline.reason == NOT_FIT
             outcome = await (self._away(request, begun, heard.decline) if away else self.decline(stored, heard.decline))
@@ -153,11 +160,11 @@ class Online:
         self._deciding.observe(perf_counter() - now)
         return outcome
 
-    def _told(self, taken: Taken, heard: Answered | NotSent | Lost | None) -> None:
+    def _told(self, taken: Taken, heard: Answered | Contradicted | NotSent | Lost | None) -> None:
         """Tell the circuit breaker."""
         if isinstance(heard, Answered):
             self.choice.ended(taken, trio.current_time(), heard.told[39])
-        elif isinstance(heard, Lost):
+        elif isinstance(heard, (Contradicted, Lost)):
             self.choice.ended(taken, trio.current_time(), None)
         else:
             self.choice.withdrawn(taken)

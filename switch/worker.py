@@ -30,6 +30,7 @@ from switch.desk import Desk
 from switch.events import EventLog
 from switch.health import HealthServer
 from switch.issuer_requests import MAX_UNDER_WAY, IssuerRequests
+from switch.late_approvals import LateApprovals
 from switch.links.acquirer_port import AcquirerPort
 from switch.links.issuer_line import IssuerLine
 from switch.links.key_exchange import KeyExchange, LinkKeyHsm
@@ -96,6 +97,9 @@ class Worker:
             )
             for link in config.issuers
         }
+        self.late_approvals = LateApprovals(journal, self.decisions, clock, self.meters, rng)
+        for line in self.lines.values():
+            line.approved_late = partial(self.late_approvals.take, nursery=nursery)
         self.online = Online(config, journal, hsm, clock, self.meters, self.decisions, self.lines)
         self.pipeline = Pipeline(
             config, journal, hsm, clock, rng, self.meters, self.events, self.decisions, self.online, self.desk,
@@ -224,7 +228,8 @@ class Worker:
     def _busy(self) -> bool:
         # Who is given a place waits no longer, and is not in the pipeline yet: the place itself tells of it.
         let_in = any(port.gate.waiting or port.gate.in_flight for port in self.ports.values())
-        return bool(let_in or self.pipeline.in_flight or self.issuer_requests.under_way)
+        from_issuers = self.issuer_requests.under_way or self.late_approvals.under_way
+        return bool(let_in or self.pipeline.in_flight or from_issuers)
 
     async def drain(self) -> None:
         """Take no new work, finish what is in flight, within `drain_s`; then say goodbye on all connections.

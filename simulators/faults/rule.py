@@ -17,7 +17,8 @@ MAX_DIGITS = 11  # no rule holds a whole card number
 Kind = Literal[
     "delay", "late", "silence", "disconnect-before", "disconnect-after", "duplicate", "decline", "wrong-mac",
     "missing-mac", "reorder", "wrong-stan", "garbage", "half-frame", "byte-at-a-time", "refuse",
-    "repeat", "late-reversal",
+    "wrong-card", "wrong-currency", "wrong-processing-code", "wrong-amount", "approve-after-decline", "repeat",
+    "late-reversal",
 ]  # fmt: skip
 Distribution = Literal["fixed", "uniform", "normal", "exponential", "lognormal", "pareto", "percentiles"]
 
@@ -45,6 +46,12 @@ KINDS: dict[str, dict[str, bool]] = {
     "half-frame": _kind(),  # the first half, and nothing more on this connection
     "byte-at-a-time": _kind(delayed=True, optional=True),  # one segment a byte, over `delay_s`
     "refuse": _kind(answered=False, delayed=True),  # the line drops, and no new one is taken for `delay_s`
+    # The answer names something else than was asked; what is booked is what was asked.
+    "wrong-card": _kind(),  # DE 2 of another card
+    "wrong-currency": _kind(),  # DE 49
+    "wrong-processing-code": _kind(),  # DE 3
+    "wrong-amount": _kind(),  # DE 4, one minor unit more
+    "approve-after-decline": _kind(),  # two answers: `response_code`, and then the honest one
     "decline": _kind(booked=False),  # with `response_code`
     "repeat": _kind(delayed=True, optional=True),  # sent once more, as a repeat, `delay_s` after it was sent
     "late-reversal": _kind(delayed=True),  # reversed `delay_s` after it was sent, answered or not
@@ -75,7 +82,7 @@ class FaultRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         percentiles: of that distribution, as measured: [[50, 0.02], [95, 0.3], [100, 4.0]] has half of the delays
             below 20 ms. Between two of them delays are spread evenly, from `delay_from_s` on.
         cap_s: no delay is longer; 0 for an hour.
-        response_code: DE 39 of a decline.
+        response_code: DE 39 of a decline, and of the first of two answers.
         booked: overrides what `KINDS` says: False loses the request before the issuer has seen it.
         listening: of a refusal: connections are taken and closed at once; False: they are refused.
     """

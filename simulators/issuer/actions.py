@@ -31,6 +31,22 @@ class Disconnect(msgspec.Struct, frozen=True):
 
 
 Action = Send | Disconnect
+OF_APPROVALS = (38, 54, 55)  # elements that a decline does not have
+
+
+def _other(kind: str, elements: dict[int, str]) -> dict[int, str]:
+    """What a fault puts in the place of what was asked; nothing where the answer does not name it."""
+    match kind:
+        case "wrong-card" if 2 in elements:
+            pan = elements[2]
+            return {2: f"{pan[:-1]}{(int(pan[-1]) + 1) % 10}"}
+        case "wrong-currency" if 49 in elements:
+            return {49: "840" if elements[49] != "840" else "978"}
+        case "wrong-processing-code" if 3 in elements:
+            return {3: ("20" if elements[3][:2] != "20" else "00") + elements[3][2:]}
+        case "wrong-amount" if 4 in elements:
+            return {4: f"{(int(elements[4]) + 1) % 10**12:012d}"}
+    return {}
 
 
 def spoil(fault: Fault, answer: Message) -> list[Action]:
@@ -49,6 +65,11 @@ def spoil(fault: Fault, answer: Message) -> list[Action]:
         case "wrong-stan":
             stan = f"{(int(answer.elements[11]) + 500_000) % 1_000_000:06d}"  # far from those under way
             return [Send(Message(answer.mti, {**answer.elements, 11: stan}))]
+        case "wrong-card" | "wrong-currency" | "wrong-processing-code" | "wrong-amount":
+            return [Send(Message(answer.mti, {**answer.elements, **_other(fault.kind, answer.elements)}))]
+        case "approve-after-decline":
+            declined = {number: value for number, value in answer.elements.items() if number not in OF_APPROVALS}
+            return [Send(Message(answer.mti, {**declined, 39: fault.response_code})), Send(answer)]
         case "wrong-mac" | "missing-mac" | "garbage" | "half-frame" | "byte-at-a-time" | "reorder":
             return [Send(answer, fault.delay_s, fault.kind)]
         case _:

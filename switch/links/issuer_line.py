@@ -19,6 +19,7 @@ from switch.links.network import Network
 from switch.links.session import Session
 from switch.links.settings import IssuerLink
 from switch.meters import Meters, known_code
+from switch.stages.answer import APPROVING
 
 log = structlog.get_logger("switch.links.issuer_line")
 
@@ -49,6 +50,7 @@ class IssuerLine(LinkEnd):
         self.pin_key = link.pin_key
         self.trace_element = link.trace_element
         self._serve = serve
+        self.approved_late: Callable[[IssuerLine, Message], None] = lambda line, message: None
 
     @property
     def session(self) -> Session | None:
@@ -68,10 +70,12 @@ class IssuerLine(LinkEnd):
         self.reception.refuse(session, message, frame, told)
 
     def _late(self, message: Message) -> None:
-        """Nobody waits any more. Whoever waited has decided REVERSED and stored the reversal with it, so a late
-        approval needs no further word to the issuer: the reversal is sent already, once."""
+        """Nobody waits any more. Where there was no answer in time, the reversal was stored with the outcome REVERSED,
+        so a late approval needs no further word to the issuer. Where a decline came before, nothing was stored."""
         code = known_code(message.elements.get(39, ""))
         self._meters.count("late_answers", self.name, code)
         log.warning(
             "late_answer", link=self.name, mti=message.mti, stan=message.elements.get(11, ""), response_code=code
         )
+        if code in APPROVING and self.reception.was_declined(message):
+            self.approved_late(self, message)

@@ -20,12 +20,17 @@ from messages.rules import echo_problem
 from switch.links.mac import MISSING, WRONG, LinkMac
 from switch.links.management import CUT_OVER, KEY_CHANGES, answer, refusal
 from switch.meters import Meters
+from switch.stages.answer import APPROVING
 
 if TYPE_CHECKING:
     from switch.links.key_exchange import KeyExchange
     from switch.links.session import Session
 
 log = structlog.get_logger("switch.links.reception")
+
+PAYING = "12"  # second digits of the MTIs whose answers approve or decline
+MAX_DECLINED = 10_000  # keys kept of requests that the peer has declined, for approvals that follow
+ABSENT = object()
 
 
 class Reception:
@@ -62,6 +67,7 @@ class Reception:
         self._managed = managed
         self._verify_requests = verify_requests
         self._echoes = echoes
+        self._declined: dict[tuple[str, ...], None] = {}  # requests of ours, by pairing key; oldest first
 
     def arrived(self, session: Session, message: Message, frame: bytes) -> None:
         """Take one message; must not wait."""
@@ -124,6 +130,14 @@ class Reception:
                 return
         if not session.pending.answer(key, message):
             self._late(message)
+        elif message.mti[1] in PAYING and message.elements.get(39) not in APPROVING:
+            if len(self._declined) >= MAX_DECLINED:
+                del self._declined[next(iter(self._declined))]
+            self._declined[key] = None
+
+    def was_declined(self, message: Message) -> bool:
+        """Whether an answer that nobody waits for follows a decline of the same request; True once."""
+        return self._declined.pop(pairing_key(message), ABSENT) is not ABSENT
 
     def _manage(self, session: Session, message: Message, frame: bytes) -> None:
         if self.keys is not None and message.elements.get(70) in KEY_CHANGES:

@@ -19,6 +19,8 @@ PARTIAL = "10"  # DE 39: approved, but less than was asked for; DE 4 has how muc
 # DE 39 of approvals that go to acquirers; 85: nothing against the account, to a verification.
 # Source: ISO 8583:1987 DE 39; 85 as networks use it.
 APPROVALS = frozenset({"00", PARTIAL, "85"})
+# DE 39 by which an issuer approves; with identification, VIP and track 3 are not passed on, but are in its book.
+APPROVING = APPROVALS | {"08", "11", "16"}
 
 
 def answer_message(request: Message, told: dict[int, str], trace_element: int | None, trace_id: str) -> Message:

@@ -1,7 +1,7 @@
 """Stage 6: the request goes to the issuer, and its answer comes back or does not.
 
 The intent (durable by now) and the acquirer's message go in; `switch.stages.dispatch` makes the issuer's message of
-them; an `Answered`, `NotSent` or `Lost` comes out. The difference between the last two decides whether the issuer is
+them; an `Answered`, `Contradicted`, `NotSent` or `Lost` comes out. Which of them it is decides whether the issuer is
 told to undo something.
 """
 
@@ -12,10 +12,11 @@ import trio
 
 from hsm.commands import Hsm, HsmRefused, HsmUnavailable
 from ledger.journal import StoredIntent
+from messages.answers import contradiction
 from messages.errors import EncodeError
 from switch.errors import ExchangeLost, LinkUnavailable
 from switch.links.issuer_line import IssuerLine
-from switch.stages.answer import FROM_ISSUER, PARTIAL
+from switch.stages.answer import APPROVING, FROM_ISSUER, PARTIAL
 from switch.stages.chip_answer import may_be_kept
 from switch.stages.dispatch import dispatch
 from switch.stages.identify import refusal
@@ -26,6 +27,14 @@ class Answered(msgspec.Struct, frozen=True):
     """The issuer has answered; `told` is what of it the acquirer gets, DE 39 included."""
 
     told: dict[int, str]
+
+
+class Contradicted(msgspec.Struct, frozen=True):
+    """The issuer has approved something else than it was asked; `element` is the first that says so."""
+
+    element: str
+    reason: str
+    response_code: str
 
 
 class NotSent(msgspec.Struct, frozen=True):
@@ -42,7 +51,7 @@ class Lost(msgspec.Struct, frozen=True):
 
 async def forward(
     request: Request, stored: StoredIntent, line: IssuerLine, hsm: Hsm, expires_at: float
-) -> Answered | NotSent | Lost:
+) -> Answered | Contradicted | NotSent | Lost:
     """Send and wait.
 
     Args:
@@ -71,6 +80,8 @@ async def forward(
     elements = answer.elements
     if len(elements.get(39, "")) != 2:
         return Lost("the issuer's answer has no DE 39")
+    if elements[39] in APPROVING and (problem := contradiction(outward.message, answer)) is not None:
+        return Contradicted(problem.path, problem.reason, elements[39])
     told = {number: elements[number] for number in FROM_ISSUER if number in elements}
     if told[39] == PARTIAL and 4 in elements:
         told[4] = elements[4]

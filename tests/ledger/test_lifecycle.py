@@ -52,6 +52,17 @@ IN_PART, BOUGHT_IN_PART = in_part_of(HELD, 6_000), in_part_of(PURCHASED, 6_000)
 S = Situation
 
 CASES: list[tuple[Kind, Original | None, int, str, Situation]] = [
+    (Kind.LATE_APPROVAL, None, 10_000, "EUR", S.UNKNOWN),
+    (Kind.LATE_APPROVAL, UNDECIDED, 10_000, "EUR", S.UNDECIDED),
+    (Kind.LATE_APPROVAL, DECLINED, 10_000, "EUR", S.DECLINED),
+    (Kind.LATE_APPROVAL, REVERSED, 10_000, "EUR", S.REVERSED),
+    (Kind.LATE_APPROVAL, HELD, 10_000, "EUR", S.HELD),
+    (Kind.LATE_APPROVAL, VERIFIED, 10_000, "EUR", S.VERIFIED),
+    (Kind.LATE_APPROVAL, CAPTURED, 10_000, "EUR", S.CAPTURED),
+    (Kind.LATE_APPROVAL, PURCHASED, 10_000, "EUR", S.PURCHASED),
+    (Kind.LATE_APPROVAL, THE_REFUND, 10_000, "EUR", S.REFUND),
+    (Kind.LATE_APPROVAL, CAPTURE, 10_000, "EUR", S.OTHER_KIND),
+    (Kind.LATE_APPROVAL, UNDONE, 10_000, "EUR", S.REVERSED),
     (AUTH, None, 10_000, "EUR", S.NEW),
     (AUTH, None, 0, "EUR", S.ZERO),
     (PURCHASE, None, 10_000, "EUR", S.NEW),
@@ -211,10 +222,11 @@ def test_refund_without_an_original_only_where_it_is_allowed() -> None:
 
 
 @pytest.mark.parametrize(("kind", "at"), RULES)
-def test_only_approvals_book_and_only_reversals_close(kind: Kind, at: Situation) -> None:
+def test_only_approvals_book_and_only_what_undoes_closes(kind: Kind, at: Situation) -> None:
     ruling = RULES[kind, at]
     assert ruling.event is None or ruling.response_code == "00"
-    assert not ruling.close_original or (kind is Kind.REVERSAL and ruling.event is None)
+    undoes = kind in (Kind.REVERSAL, Kind.LATE_APPROVAL)
+    assert not ruling.close_original or (undoes and ruling.event is None)
 
 
 def test_standing_sums_up() -> None:

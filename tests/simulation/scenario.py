@@ -43,6 +43,7 @@ def run_scenario(seed: int) -> Result:
     # A decline that the journal could not take is forgotten when its worker is, so no scenario has both requests
     # that arrive twice at once and a journal that goes away: that one is the acquirer's to reverse.
     impatient = dice.random() < 0.4
+    steady = dice.random() < 0.25
     config = wide_config(dice)
     issuers = tuple(link.name for link in config.issuers)
 
@@ -51,7 +52,7 @@ def run_scenario(seed: int) -> Result:
         ends_at = trio.current_time() + SHOPPING_S
         shop = Shop(world, dice, ends_at, impatient=impatient)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(Trouble(world, dice, ends_at, patient=not impatient).run)
+            nursery.start_soon(Trouble(world, dice, ends_at, patient=not impatient, steady=steady).run)
             for client in world.clients.values():
                 for _ in range(dice.randint(1, 3)):
                     nursery.start_soon(shop.customer, client)
@@ -76,8 +77,8 @@ def run_scenario(seed: int) -> Result:
         seed,
         config=config,
         keys=KEYS,
-        weather=weather(dice, (*ACQUIRERS, *issuers)),
-        faults=faults(dice, issuers, twice=impatient),
+        weather=weather(dice, (*ACQUIRERS, *issuers), steady=steady),
+        faults=faults(dice, issuers, twice=impatient, steady=steady),
         prefixes=PREFIXES,
         networks=NETWORKS,
         acquirers=ACQUIRERS,

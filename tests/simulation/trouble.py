@@ -18,6 +18,9 @@ from tests.simulation.world import World
 TROUBLES = ("crash", "crash", "hsm", "slow journal", "cut", "key", "key", "sign-off", "refuse", "member away")
 TROUBLES += ("echo", "negative list", "issuer's day")
 FORGETFUL = ("journal", "answers")
+ENDING = frozenset(
+    {"crash", "cut", "refuse", "sign-off", "hsm", "key", "slow journal"}
+)  # connections, or what a worker knows
 
 
 class Trouble:
@@ -25,14 +28,16 @@ class Trouble:
 
     Args:
         patient: whether the journal may go away.
+        steady: whether workers and connections last.
     """
 
-    def __init__(self, world: World, dice: random.Random, ends_at: float, *, patient: bool) -> None:
+    def __init__(self, world: World, dice: random.Random, ends_at: float, *, patient: bool, steady: bool) -> None:
         self._world = world
         self._dice = dice
         self._ends_at = ends_at
         self._days = 0
-        self._troubles = (*TROUBLES, *FORGETFUL) if patient else TROUBLES
+        troubles = (*TROUBLES, *FORGETFUL) if patient else TROUBLES
+        self._troubles = tuple(one for one in troubles if not (steady and one in ENDING))
 
     async def run(self) -> None:
         while trio.current_time() < self._ends_at:

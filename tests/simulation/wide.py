@@ -62,7 +62,14 @@ ADVICES = ("0420", "0220", "0120")
 # Longest delays; the issuers' deadline is 3 s, acquirers wait 2 to 8 s.
 DELAYS_S = {"delay": 1.5, "late": 6.0, "reorder": 0.5, "byte-at-a-time": 0.5, "refuse": 4.0, "repeat": 1.0}
 DELAYS_S |= {"late-reversal": 3.0}
-ISSUER_KINDS = tuple(kind for kind in KINDS if kind not in OF_ACQUIRERS)
+# An issuer's second answer may be lost with its connection or with the worker that has seen the first: then nobody can
+# undo what it approved. So it is played where neither ends.
+SECOND_ANSWERS = "approve-after-decline"
+LINE_ENDS = frozenset(
+    {"disconnect-before", "disconnect-after", "garbage", "half-frame", "refuse", "wrong-mac", "missing-mac"}
+)
+ISSUER_KINDS = tuple(kind for kind in KINDS if kind not in OF_ACQUIRERS and kind != SECOND_ANSWERS)
+STEADY_KINDS = (*(kind for kind in ISSUER_KINDS if kind not in LINE_ENDS), SECOND_ANSWERS)
 # What brings the same request to the switch twice at once, or late.
 TWICE = ("duplicate", "repeat", "delay", "late", "reorder", "byte-at-a-time")
 # What an acquirer does wrong otherwise. "late-reversal" is no fault of the line.
@@ -109,31 +116,38 @@ def wide_config(dice: random.Random) -> SwitchConfig:
     )
 
 
-def weather(dice: random.Random, links: tuple[str, ...]) -> dict[str, Weather]:
-    """Delays and breaks on the way to each link."""
+def weather(dice: random.Random, links: tuple[str, ...], *, steady: bool) -> dict[str, Weather]:
+    """Delays and breaks on the way to each link; no breaks where it is `steady`."""
 
     def draw() -> Weather:
         slow = dice.choice([0.002, 0.02, 0.3])
-        return Weather(delay_s=(0.0002, slow), break_rate=dice.choice([0.0, 0.0, 0.01, 0.05]))
+        return Weather(delay_s=(0.0002, slow), break_rate=0.0 if steady else dice.choice([0.0, 0.0, 0.01, 0.05]))
 
     return {f"{link}:1": draw() for link in links}
 
 
-def faults(dice: random.Random, issuers: tuple[str, ...], *, twice: bool) -> dict[str, tuple[FaultRule, ...]]:
+def faults(
+    dice: random.Random, issuers: tuple[str, ...], *, twice: bool, steady: bool
+) -> dict[str, tuple[FaultRule, ...]]:
     """Rules for issuers and acquirers.
 
     Args:
         twice: whether acquirers may send the same thing twice at once.
+        steady: whether the connections of issuers last, so that both of two answers arrive.
     """
-    found = {name: tuple(_issuer_rule(dice) for _ in range(dice.randint(0, 3))) for name in issuers}
+    kinds = STEADY_KINDS if steady else ISSUER_KINDS
+    found = {name: tuple(_issuer_rule(dice, kinds) for _ in range(dice.randint(0, 3))) for name in issuers}
+    if steady:
+        second = FaultRule(kind=SECOND_ANSWERS, mti=ONLINE, rate=0.2)
+        found = {name: (second, *rules) for name, rules in found.items()}
     for name in ACQUIRERS:
-        kinds = TWICE + ONCE[:7] if twice else ONCE
-        found[name] = tuple(_acquirer_rule(dice, kinds) for _ in range(dice.randint(0, 2)))
+        own = TWICE + ONCE[:7] if twice else ONCE
+        found[name] = tuple(_acquirer_rule(dice, own) for _ in range(dice.randint(0, 2)))
     return found
 
 
-def _issuer_rule(dice: random.Random) -> FaultRule:
-    kind: Any = dice.choice(ISSUER_KINDS)
+def _issuer_rule(dice: random.Random, kinds: tuple[str, ...]) -> FaultRule:
+    kind: Any = dice.choice(kinds)
     mti = ONLINE if kind == "decline" else dice.choice([ONLINE, ("*",), ADVICES])
     booked = dice.choice([None, False]) if kind in ("silence", "disconnect-before") else None
     delay_s, rate = DELAYS_S.get(kind, 0.0), dice.choice([0.05, 0.2, 0.5])

@@ -195,6 +195,31 @@ def test_a_wrong_stan_is_in_an_answer_that_is_right_otherwise() -> None:
     assert wrong == honest
 
 
+@shows("wrong-card", "wrong-currency", "wrong-processing-code", "wrong-amount")
+@pytest.mark.parametrize(
+    ("kind", "number", "value"),
+    [
+        ("wrong-card", 2, "4242424242424243"),
+        ("wrong-currency", 49, "840"),
+        ("wrong-processing-code", 3, "200000"),
+        ("wrong-amount", 4, "000000001001"),
+    ],
+)
+def test_a_wrong_element_is_in_an_answer_that_is_right_otherwise(kind: str, number: int, value: str) -> None:
+    honest, wrong = played(one).messages[0], played(one, nth(kind)).messages[0]
+    assert honest.elements[number] != value
+    assert wrong == Message(honest.mti, {**honest.elements, number: value})
+
+
+@shows("approve-after-decline")
+def test_an_approval_after_a_decline_is_two_answers_to_one_request() -> None:
+    honest = played(one).messages[0]
+    declined, approved = played(one, nth("approve-after-decline", response_code="51")).messages
+    assert approved == honest
+    assert {n: v for n, v in declined.elements.items() if honest.elements.get(n) != v} == {39: "51"}
+    assert 38 in honest.elements and 38 not in declined.elements
+
+
 @shows("wrong-mac", "missing-mac")
 @pytest.mark.parametrize(("kind", "problem"), [("wrong-mac", WRONG), ("missing-mac", MISSING)])
 def test_a_wrong_mac_is_in_an_answer_that_is_right_otherwise(kind: str, problem: str) -> None:
