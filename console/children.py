@@ -20,11 +20,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from console.errors import StartError
+from console.log_files import cut
 from console.logging import tail
+from console.private_files import open_private, private_directory
 from console.readiness import PARENT_PID, READY_FD, SOCKETS
 
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 10.0
+CUT_EVERY_S = 5.0  # how often the files of what children print are looked at
 HEALTHY_AFTER_S = 5.0  # a child that has lived this long starts again without the pauses of before
 
 
@@ -110,12 +113,13 @@ class Children:
         self._selector.register(self._wake_read, selectors.EVENT_READ, ("wake", None))
         self._changed = threading.Condition()
         self._stopping = False
+        self._cut_at = 0.0
         self._grace_s = 10.0
         self._failure: StartError | None = None
         self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
 
     def start(self) -> None:
-        self._logs.mkdir(parents=True, exist_ok=True)
+        private_directory(self._logs)
         self._thread.start()
 
     def wait_ready(self, timeout_s: float) -> None:
@@ -182,6 +186,7 @@ class Children:
         try:
             while not self._stopping:
                 self._start_due()
+                self._cut_printed()
                 for key, _ in self._selector.select(self._pause()):
                     self._handle(*key.data)
         finally:
@@ -204,6 +209,14 @@ class Children:
             if (child.state is State.WAITING and ready) or (child.state is State.PAUSED and child.resume_at <= now):
                 self._spawn(child)
 
+    def _cut_printed(self) -> None:
+        """What children print is bounded on disk, too."""
+        now = time.monotonic()
+        if now - self._cut_at >= CUT_EVERY_S:
+            self._cut_at = now
+            for name in self._children:
+                cut(self._logs / f"{name}.err")
+
     def _spawn(self, child: _Child) -> None:
         ready_read, ready_write = os.pipe()
         sockets = child.spec.sockets
@@ -215,7 +228,7 @@ class Children:
         }
         error_log = self._logs / f"{child.spec.name}.err"
         try:
-            with error_log.open("ab") as output:
+            with os.fdopen(open_private(error_log, os.O_APPEND), "ab") as output:
                 child.process = subprocess.Popen(
                     child.spec.argv,
                     stdin=subprocess.DEVNULL,

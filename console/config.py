@@ -48,9 +48,15 @@ class StateConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class LogConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`[log]`: the lowest level that is written: debug, info, warning or error."""
+    """`[log]`: the lowest level that is written (debug, info, warning or error), and how large a file may get."""
 
     level: str = "info"
+    max_mb: int = 256  # of a file, then it is renamed to NAME.1 and another begun; 0: it grows for ever
+    keep: int = 4  # older files of each process
+
+    @property
+    def max_bytes(self) -> int:
+        return self.max_mb * 1024 * 1024
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -288,6 +294,8 @@ def _contradictions(table: dict[str, Any], source: str) -> list[str]:
     found += config.tokenizer.problems()
     if config.log.level not in ("debug", "info", "warning", "error"):
         found.append(f"log.level: {config.log.level!r} is not debug, info, warning or error")
+    if config.log.max_mb < 0 or not 0 <= config.log.keep <= 100:
+        found.append("log: max_mb must be ≥ 0, and keep 0–100")
     if not 1 <= config.switch.workers <= 64:
         found.append("switch.workers: must be 1–64")
     found += _link_contradictions(config)

@@ -15,9 +15,12 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import structlog
+
+from console.log_files import KEEP, MAX_BYTES, LogFile
+from console.log_limits import LineLimit, shorten
 
 _SECRET_NAMES = re.compile(
     r"(^|_)(pan|pin|pin_block|track\w*|cvc|cvv\w*|icc_data|secret|password|api_key|private_key|zpk|zmk|zak|dsn)($|_)"
@@ -71,32 +74,39 @@ def mask_event(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, A
         return {"event": "log event withheld: it could not be masked", "level": "error"}
 
 
-def configure(process: str, file: Path | None = None, level: str = "info", stream: TextIO | None = None) -> TextIO:
+def configure(
+    process: str,
+    file: Path | None = None,
+    level: str = "info",
+    stream: TextIO | None = None,
+    *,
+    max_bytes: int = MAX_BYTES,
+    keep: int = KEEP,
+) -> TextIO:
     """Send the logs of this process to `file` (appended to, made with mode 0600), else to `stream` (stderr).
+
+    Args:
+        max_bytes, keep: of the file, see `console.log_files.LogFile`.
 
     Returns: where they go.
     """
     number = logging.getLevelName(level.upper())
     if not isinstance(number, int):
         raise ValueError(f"log level {level!r}")
-    sink: TextIO
-    if file is not None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.touch(mode=0o600, exist_ok=True)
-        sink = file.open("a", buffering=1, encoding="utf-8")
-    else:
-        sink = stream or sys.stderr
+    sink = cast(TextIO, LogFile(file, max_bytes, keep)) if file is not None else stream or sys.stderr
 
     def name_process(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
         event["process"] = process
         return event
 
     processors: list[Callable[..., Any]] = [
+        LineLimit(),
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         name_process,
         structlog.processors.format_exc_info,
+        shorten,
         mask_event,
         structlog.processors.JSONRenderer(ensure_ascii=False),
     ]

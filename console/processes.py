@@ -18,6 +18,8 @@ import structlog
 
 from console.config import Config
 from console.errors import ConsoleError, StartError
+from console.log_files import LogFile
+from console.private_files import PRIVATE_UMASK
 from console.readiness import announce, follow_parent, inherited_sockets, is_supervised
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ def run_process(kind: str, config: Config, options: dict[str, Any]) -> None:
         options: worker number, issuer's name and scenario: what the command line gave.
     """
     follow_parent()
+    os.umask(PRIVATE_UMASK)  # whatever a library writes is for this user only
     name = process_name(kind, options)
     configure_logs(config, name)
     log = structlog.get_logger("console")
@@ -65,7 +68,10 @@ def process_name(kind: str, options: dict[str, Any]) -> str:
 def configure_logs(config: Config, name: str) -> None:
     from console.logging import configure
 
-    configure(name, config.log_path / f"{name}.jsonl" if is_supervised() else None, config.log.level)
+    configure(
+        name, config.log_path / f"{name}.jsonl" if is_supervised() else None, config.log.level,
+        max_bytes=config.log.max_bytes, keep=config.log.keep,
+    )  # fmt: skip
 
 
 def run_postgresql(config: Config, options: dict[str, Any]) -> None:
@@ -288,8 +294,7 @@ def _event_writer(config: Config, name: str) -> Callable[[bytes], object] | None
     """Where a worker's payment events go: behind its log, whole lines at a time."""
     if not config.switch.payment_log or not is_supervised():
         return None
-    descriptor = os.open(config.log_path / f"{name}.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    return lambda lines: os.write(descriptor, lines)
+    return LogFile(config.log_path / f"{name}.jsonl", config.log.max_bytes, config.log.keep).write_bytes
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
