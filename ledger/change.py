@@ -17,6 +17,7 @@ class ChangeRow(msgspec.Struct, frozen=True):
         held_minor: what its lines put on (> 0) or released from (< 0) the hold.
         fee_minor: what its lines earned the platform.
         original_key: what its message refers to.
+        cashback_minor: the cash that its message states, >= 0.
     """
 
     kind: Kind
@@ -25,6 +26,7 @@ class ChangeRow(msgspec.Struct, frozen=True):
     held_minor: int
     fee_minor: int
     original_key: str | None = None
+    cashback_minor: int = 0
 
 
 def fold_changes(held_minor: int, rows: Iterable[ChangeRow]) -> tuple[Change, ...]:
@@ -37,5 +39,5 @@ def fold_changes(held_minor: int, rows: Iterable[ChangeRow]) -> tuple[Change, ..
         if row.kind is Kind.REDUCTION or (row.kind is Kind.REVERSAL and not final):
             amount = -row.held_minor  # what was released: the message tells what is left, or nothing
         undoes = row.original_key or "" if row.kind is Kind.REVERSAL else ""
-        changes.append(Change(row.kind, amount, final, fee, undoes))
+        changes.append(Change(row.kind, amount, final, fee, undoes, row.cashback_minor))
     return tuple(changes)

@@ -40,22 +40,31 @@ class FeeSchedule(msgspec.Struct, frozen=True):
         return min(amount_minor, int(share) + self.fixed_minor)
 
 
-def returned_fee_minor(fee_minor: int, captured_minor: int, before_minor: int, refund_minor: int) -> int:
-    """The part of a fee that goes back with a refund, in proportion.
+def returned_fee_minor(
+    *, taken_minor: int, returned_minor: int, captured_minor: int, refunded_minor: int, refund_minor: int
+) -> int:
+    """The part of the fees of a payment that goes back with one refund, >= 0 and <= `refund_minor`.
 
-    It is the difference of two rounded running totals, so that any split of a full refund returns exactly the fee.
+    After the refund, as much has gone back in all as the refunded part of the captures bears: taken × refunded ÷
+    captured, rounded half up. What went back before is counted as it was booked, because later captures and reversed
+    refunds change the proportion. So never more goes back than was taken, and a payment that is refunded whole has all
+    of it back, in whatever order captures, refunds and reversals of refunds came.
 
     Args:
-        fee_minor: what was taken on all captures, >= 0.
-        captured_minor: sum of the captures, > 0.
-        before_minor: refunded before, >= 0.
-        refund_minor: this refund, > 0; before + refund <= captured.
+        taken_minor: fees on all captures so far, 0 … captured_minor.
+        returned_minor: fees that went back with the refunds that stand, >= 0; where that is more than was taken (in
+            books of earlier versions), nothing goes back any more.
+        captured_minor: sum of the captures so far, > 0; charged back parts included.
+        refunded_minor: sum of the refunds that stand, >= 0.
+        refund_minor: this refund, > 0; refunded + refund <= captured.
+
+    Raises: FeeError for a refund of more than was captured.
     """
-    if not 0 <= before_minor <= before_minor + refund_minor <= captured_minor:
-        raise FeeError(f"refund of {refund_minor} after {before_minor} exceeds the captured {captured_minor}")
-
-    def share(refunded_minor: int) -> int:
-        exact = Decimal(fee_minor * refunded_minor) / Decimal(captured_minor)
-        return int(exact.quantize(Decimal(1), rounding=ROUNDING))
-
-    return share(before_minor + refund_minor) - share(before_minor)
+    after_minor = refunded_minor + refund_minor
+    if not 0 <= refunded_minor < after_minor <= captured_minor:
+        raise FeeError(f"refund of {refund_minor} after {refunded_minor} exceeds the captured {captured_minor}")
+    left_minor = taken_minor - returned_minor
+    due_minor = int((Decimal(taken_minor * after_minor) / captured_minor).quantize(Decimal(1), rounding=ROUNDING))
+    # The fee that stays must fit into what can still be refunded: no refund returns more than itself.
+    least_minor = left_minor - (captured_minor - after_minor)
+    return max(0, min(max(due_minor - returned_minor, least_minor), refund_minor, left_minor))

@@ -193,6 +193,7 @@ class Change(msgspec.Struct, frozen=True):
         final: nothing is left on hold after it.
         fee_minor: what it earned the platform (`platform:revenue`), < 0 where it gave back.
         undoes: of a reversal the key that it names: another change's where it undoes an increment.
+        cashback_minor: the cash that its message states, >= 0.
     """
 
     kind: Kind
@@ -200,6 +201,7 @@ class Change(msgspec.Struct, frozen=True):
     final: bool
     fee_minor: int = 0
     undoes: str = ""
+    cashback_minor: int = 0
 
 
 class Original(msgspec.Struct, frozen=True):

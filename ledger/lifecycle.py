@@ -296,6 +296,8 @@ def standing(original: Original) -> Standing:
             held += change.amount_minor
         elif change.kind is Kind.REDUCTION or (change.kind is Kind.REVERSAL and not change.final):
             held = max(0, held - change.amount_minor)  # in part, or an increment that is undone
+        elif change.kind is Kind.REVERSAL and change.undoes not in ("", intent.key):
+            held = 0  # an increment is undone, and nothing else was on hold any more
         elif change.kind is Kind.REVERSAL:
             held, undone = 0, True
             captured = 0 if intent.kind is Kind.PURCHASE else captured
@@ -326,7 +328,9 @@ def _state(original: Original) -> Situation:
     if kind is Kind.AUTHORIZATION:
         if original.approved_minor == 0:
             return Situation.VERIFIED
-        return Situation.HELD if now.held_minor else Situation.CAPTURED
+        if now.held_minor:
+            return Situation.HELD
+        return Situation.CAPTURED if now.captured_minor else Situation.REVERSED
     return Situation.PURCHASED if kind is Kind.PURCHASE else Situation.REFUND
 
 
@@ -337,7 +341,9 @@ def _increment_situation(kind: Kind, increment: Original, original: Original | N
     key, now = increment.stored.intent.key, standing(original)
     if now.reversed or any(change.undoes == key for change in original.changes):
         return Situation.REVERSED
-    return Situation.INCREMENT if now.held_minor >= increment.approved_minor else Situation.CAPTURED
+    if now.held_minor >= increment.approved_minor:
+        return Situation.INCREMENT
+    return Situation.CAPTURED if now.held_minor or now.captured_minor else Situation.REVERSED
 
 
 def _return_situation(original: Original, state: Situation, amount_minor: int, currency: str) -> Situation:

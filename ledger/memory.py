@@ -316,7 +316,8 @@ class MemoryJournal:
             for later in self._changes.get(intent_id, {}).values()
         )
         amount = intent.amount_minor if outcome.amount_minor is None else outcome.amount_minor
-        return ChangeRow(intent.kind, amount, undone, held_minor(lines), fee_minor(lines), intent.original_key)
+        held, fee = held_minor(lines), fee_minor(lines)
+        return ChangeRow(intent.kind, amount, undone, held, fee, intent.original_key, intent.cashback_minor)
 
 
 def normalised(outcome: Outcome) -> Outcome:

@@ -14,7 +14,7 @@ import msgspec
 from ledger import accounts
 from ledger.errors import PostingError
 from ledger.fees import FeeSchedule, returned_fee_minor
-from ledger.journal import Kind, Layer, Original, Posting
+from ledger.journal import Intent, Kind, Layer, Original, Posting
 from ledger.lifecycle import Event, Standing, standing
 
 
@@ -138,6 +138,25 @@ def held_minor(lines: Iterable[Posting]) -> int:
     return sum(p.amount_minor for p in lines if p.layer is Layer.PENDING and accounts.is_receivable(p.account))
 
 
+def cash_minor(intent: Intent, original: Original | None, amount_minor: int) -> int:
+    """The cash in `amount_minor` of what an intent books.
+
+    A capture that states no cash pays out what is left of the cash that its hold was asked with.
+    """
+    stated_minor = intent.cashback_minor
+    if not stated_minor and intent.kind is Kind.CAPTURE and original is not None:
+        stated_minor = _cash_left_minor(original)
+    return min(stated_minor, amount_minor)
+
+
+def _cash_left_minor(hold: Original) -> int:
+    left_minor = hold.stored.intent.cashback_minor
+    for change in hold.changes:
+        if change.kind is Kind.CAPTURE:
+            left_minor -= min(left_minor, change.cashback_minor or change.amount_minor)
+    return left_minor
+
+
 def fee_minor(lines: Iterable[Posting]) -> int:
     """How much these lines earn the platform in fees on captures; < 0: given back."""
     return -sum(p.amount_minor for p in lines if p.account == accounts.PLATFORM_REVENUE)
@@ -204,7 +223,13 @@ def _returned_fee(original: Original, now: Standing, amount_minor: int) -> int:
     """From what was booked, not from today's price list: that may have changed since."""
     taken = fee_minor(original.outcome.postings) if original.outcome is not None else 0
     taken += sum(change.fee_minor for change in original.changes if change.kind is Kind.CAPTURE)
-    return returned_fee_minor(taken, now.captured_minor, now.refunded_minor, amount_minor)
+    return returned_fee_minor(
+        taken_minor=taken,
+        returned_minor=-sum(change.fee_minor for change in original.changes if change.kind is Kind.REFUND),
+        captured_minor=now.captured_minor,
+        refunded_minor=now.refunded_minor,
+        refund_minor=amount_minor,
+    )
 
 
 def _standing(event: Event, original: Original | None) -> Standing:

@@ -40,7 +40,7 @@ SELECT i.*, o.intent_id AS decided, o.decision, o.response_code, o.auth_code, o.
        (SELECT json_agg(json_build_array(ci.kind, COALESCE(c.amount_minor, ci.amount_minor), EXISTS (
                    SELECT FROM ledger.outcomes u JOIN ledger.intents ui ON ui.id = u.intent_id
                     WHERE u.original_id = c.intent_id AND u.original_seq IS NOT NULL AND ui.kind = 'reversal'
-               ), s.held, s.fee, ci.original_key) ORDER BY c.original_seq)
+               ), s.held, s.fee, ci.original_key, ci.cashback_minor) ORDER BY c.original_seq)
           FROM ledger.outcomes c
           JOIN ledger.intents ci ON ci.id = c.intent_id
          CROSS JOIN LATERAL (
@@ -122,7 +122,7 @@ TOTALS = "SELECT * FROM ledger.totals($1, $2, $3)"
 _ANSWER = msgspec.json.Decoder(dict[int, str])
 _POSTINGS = msgspec.json.Decoder(list[tuple[Layer, str, int, str]])
 _ADVICES = msgspec.json.Decoder(list[tuple[str, str, dict[int, str], str]])
-_CHANGES = msgspec.json.Decoder(list[tuple[Kind, int, bool, int, int, str | None]])
+_CHANGES = msgspec.json.Decoder(list[tuple[Kind, int, bool, int, int, str | None, int]])
 # Intent fields that are columns of the same name and type.
 _PLAIN = tuple(f for f in Intent.__struct_fields__ if f not in ("kind", "original_reference"))
 

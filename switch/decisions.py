@@ -31,7 +31,7 @@ from ledger.journal import (
     stated_elements,
 )
 from ledger.lifecycle import Event, Ruling, rule
-from ledger.posting import postings
+from ledger.posting import cash_minor, postings
 from switch.clock import Clock
 from switch.drafts import (
     capture_draft,
@@ -346,7 +346,7 @@ class Decisions:
             original=original,
             final=intent.final,
             international=self._international(payment),
-            cashback_minor=min(_cash_minor(intent, original), amount),
+            cashback_minor=cash_minor(intent, original, amount),
         )
         changes = booked and original is not None
         return Outcome(
@@ -436,15 +436,6 @@ def _is_increment(intent: Intent, original: Original | None) -> bool:
     if intent.kind is not Kind.REVERSAL or original is None or original.outcome is None:
         return False
     return original.stored.intent.kind is Kind.INCREMENT and original.outcome.decision is Decision.APPROVED
-
-
-def _cash_minor(intent: Intent, original: Original | None) -> int:
-    """The cash in what an intent books: a capture that says nothing of it pays out what its hold was asked with, and
-    the first one all of it."""
-    if intent.cashback_minor or intent.kind is not Kind.CAPTURE or original is None:
-        return intent.cashback_minor
-    captured = any(change.kind is Kind.CAPTURE for change in original.changes)
-    return 0 if captured else original.stored.intent.cashback_minor
 
 
 def _approved_minor(intent: Intent, told: dict[int, str]) -> int | None:

@@ -262,5 +262,22 @@ def test_an_increment_is_undone_once_and_only_while_it_is_on_hold() -> None:
     assert ruled(undone) == ("00", "already_reversed")
     assert ruled(void) == ("00", "already_reversed")
     assert ruled(used) == ("12", "captured_refund_instead")
+    emptied = original(
+        AUTH,
+        changes=(enlarged, Change(Kind.CAPTURE, 10_000, final=False), Change(Kind.REVERSAL, 0, final=True, undoes=key)),
+    )
+    assert not standing(emptied).reversed  # the hold was used up, not given up
+    assert ruled(emptied) == ("00", "already_reversed")
+    assert ruled(emptied, increment=original(Kind.INCREMENT, amount_minor=5_000)) == ("12", "captured_refund_instead")
+    given_up = original(
+        AUTH,
+        changes=(
+            enlarged,
+            Change(Kind.REDUCTION, 10_000, final=False),
+            Change(Kind.REVERSAL, 0, final=True, undoes=key),
+        ),
+    )
+    assert rule(Kind.REVERSAL, given_up, 0, "").reason == "already_reversed"
+    assert ruled(given_up, increment=original(Kind.INCREMENT, amount_minor=5_000)) == ("00", "already_reversed")
     assert ruled(ENLARGED, Kind.CAPTURE) == ("12", "not_an_authorization")
     assert ruled(used, increment=in_part_of(INCREMENT, 4_999)) == ("00", "reverse_increment")

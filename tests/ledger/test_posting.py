@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,10 +14,18 @@ from ledger.change import ChangeRow, fold_changes
 from ledger.config import FeesConfig, FeeTable, MerchantConfig
 from ledger.errors import FeeError, PostingError
 from ledger.fees import FeeSchedule, returned_fee_minor
-from ledger.journal import Change, Kind, Layer, Original, Posting
+from ledger.journal import Change, Kind, Layer, Original, Posting, StoredIntent
 from ledger.lifecycle import Event
-from ledger.posting import POSTING_RULES, REVERSING_EVENTS, check_postings, fee_minor, held_minor, postings
-from tests.ledger.samples import FEES, original
+from ledger.posting import (
+    POSTING_RULES,
+    REVERSING_EVENTS,
+    cash_minor,
+    check_postings,
+    fee_minor,
+    held_minor,
+    postings,
+)
+from tests.ledger.samples import FEES, intent, original
 
 ISSUER, MERCHANT = "issuer:alpha:receivable", "merchant:DEMOSHOP:pending"
 
@@ -196,13 +205,60 @@ def test_lines_of_every_event_sum_to_zero(
 
 @given(fees=schedules, parts=st.lists(st.integers(1, 10**6), min_size=1, max_size=8))
 def test_any_split_of_a_full_refund_returns_exactly_the_fee(fees: FeeSchedule, parts: list[int]) -> None:
-    captured_minor, before, returned = sum(parts), 0, 0
+    captured_minor, before, returned_minor = sum(parts), 0, 0
     fee = fees.capture_fee_minor(captured_minor)
     for part in parts:
-        share = returned_fee_minor(fee, captured_minor, before, part)
+        share = returned(fee, returned_minor, captured_minor, before, part)
         assert 0 <= share <= part
-        before, returned = before + part, returned + share
-    assert returned == fee
+        before, returned_minor = before + part, returned_minor + share
+    assert returned_minor == fee
+
+
+def returned(taken: int, before: int, captured_minor: int, refunded: int, refund: int) -> int:
+    return returned_fee_minor(
+        taken_minor=taken,
+        returned_minor=before,
+        captured_minor=captured_minor,
+        refunded_minor=refunded,
+        refund_minor=refund,
+    )
+
+
+def test_a_refund_between_two_captures_gives_no_fee_back_twice() -> None:
+    assert returned(33, 0, 100, 0, 100) == 33
+    # Another 900 were captured at a fee of 56: of 89 in all, 33 have gone back.
+    assert returned(89, 33, 1_000, 100, 450) == 16  # 89 × 550 ÷ 1000 = 48.95
+    assert returned(89, 33, 1_000, 100, 900) == 56
+
+
+def test_a_reversed_refund_leaves_the_fee_that_is_still_out_to_the_next_one() -> None:
+    assert [returned(3, 0, 100, 0, 50), returned(3, 2, 100, 50, 50)] == [2, 1]
+    assert returned(3, 1, 100, 50, 50) == 2  # the first of them was reversed
+
+
+def test_a_fee_that_fills_the_rest_goes_back_before_it_would_exceed_the_last_refund() -> None:
+    # 999 of 1,000 went back without a fee; then 3 were captured at a fee of 3. Of the 4 that are left 3 are fee.
+    assert [returned(3, 0, 1_003, 999, 2), returned(3, 2, 1_003, 1_001, 2)] == [2, 1]
+
+
+def test_books_in_which_too_much_went_back_return_no_more() -> None:
+    assert returned(3, 5, 100, 50, 50) == 0
+
+
+def test_a_refund_of_more_than_was_captured_has_no_share() -> None:
+    with pytest.raises(FeeError, match="exceeds the captured 100"):
+        returned(3, 2, 100, 50, 51)
+
+
+def test_a_capture_that_states_no_cash_has_what_is_left_of_its_holds() -> None:
+    hold = original(changes=(Change(Kind.CAPTURE, 20, False), Change(Kind.CAPTURE, 40, False, cashback_minor=4)))
+    hold = msgspec.structs.replace(
+        hold, stored=StoredIntent(1, intent(kind=Kind.AUTHORIZATION, amount_minor=100, cashback_minor=30))
+    )
+    assert cash_minor(intent(kind=Kind.CAPTURE, amount_minor=30), hold, 30) == 30 - 20 - 4
+    assert cash_minor(intent(kind=Kind.CAPTURE, amount_minor=5), hold, 5) == 5
+    assert cash_minor(intent(kind=Kind.CAPTURE, amount_minor=30, cashback_minor=3), hold, 30) == 3
+    assert cash_minor(intent(kind=Kind.PURCHASE, amount_minor=30, cashback_minor=20), None, 10) == 10
 
 
 @given(amount=amounts, fees=schedules)
