@@ -18,6 +18,7 @@ from ledger.journal import Begun, Intent, Journal, JournalUnavailable, Kind, Out
 from messages.errors import DecodeError
 from messages.exchange import acquirer_key, original_time, parse_original_data, transmission_time
 from messages.message import Message
+from messages.one_card import card_problem
 from messages.trace import trace_id as new_trace_id
 from switch.clock import Clock
 from switch.decisions import Decisions
@@ -27,12 +28,13 @@ from switch.links.issuer_line import IssuerLine
 from switch.links.session import Session
 from switch.message_set import FROM_ISSUERS, OF_A_DAY, SERVED_FROM_ISSUERS, Form, Way, form_of, missing_element
 from switch.meters import Meters
+from switch.salvage import reason_element
 from switch.stages.amounts import amounts_of, stated_of
 from switch.stages.answer import answer_message, told_by
 from switch.stages.identify import refusal
 from switch.stages.record import same_request
 from switch.stages.request import NOTHING_SCREENED, Decline
-from switch.stages.screen import business_day, given_trace_id
+from switch.stages.screen import OTHER_CARD, business_day, given_trace_id
 
 log = structlog.get_logger("switch.issuer_requests")
 
@@ -94,16 +96,18 @@ class IssuerRequests:
             return {39: "12"}, "unknown_mti"
         form = form_of(mti, message.elements, FROM_ISSUERS)
         if isinstance(form, Decline):
-            return {39: form.response_code}, form.reason
+            return _refused(line, form)
         missing = missing_element(form, message.elements)
         if missing is not None:
-            return {39: missing.response_code}, missing.reason
+            return _refused(line, missing)
+        if (other := card_problem(message)) is not None:
+            return _refused(line, Decline("30", OTHER_CARD, f"{other.path} {other.reason}"))
         card = await self._card(form, message, trace_id)
         if isinstance(card, Decline):
-            return {39: card.response_code}, card.reason
+            return _refused(line, card)
         intent = self._intent(line, mti, form, message, card, trace_id)
         if isinstance(intent, Decline):
-            return {39: intent.response_code}, intent.reason
+            return _refused(line, intent)
         begun = await self._journal.begin(intent)
         if not begun.fresh and not same_request(begun.stored.intent, intent):
             return {39: "94"}, "key_reused"
@@ -166,6 +170,12 @@ class IssuerRequests:
             stated=state(stated_of(form, elements)),
             original_reference=reference,
         )
+
+
+def _refused(line: IssuerLine, decline: Decline) -> tuple[dict[int, str], str]:
+    """What the issuer is told of a decline that is not stored: with 30 the reason in DE 44."""
+    text = reason_element(line.dialect, decline.detail) if decline.response_code == "30" else {}
+    return {39: decline.response_code, **text}, decline.reason
 
 
 def _reference(line: IssuerLine, de90: str, now: datetime) -> tuple[str, datetime, str]:

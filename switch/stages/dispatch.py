@@ -17,6 +17,7 @@ from messages.charsets import TO_LATIN
 from messages.dialect import Element
 from messages.exchange import de7
 from messages.message import Message
+from messages.one_card import without_card
 from switch.links.issuer_line import IssuerLine
 from switch.links.session import Session
 from switch.pin_rules import pin_block_bytes
@@ -101,8 +102,12 @@ def issuer_message(
                 elements[number] = given[number]
     else:
         elements[2] = dispatched.pan
-        # The date and the track that came with a network token are the token's.
+        # The date, the track and the number in the chip data that came with a network token are the token's.
         token = by_network_token(request)
+        if token and 55 in elements:
+            chip = without_card(elements.pop(55))
+            if chip:
+                elements[55] = chip
         if expiry := dispatched.expiry if token else given.get(14) or dispatched.expiry:
             elements[14] = expiry
         if 35 in given and not request.link.surrogate and not token:

@@ -15,6 +15,7 @@ from messages.card import pan_of
 from messages.errors import DecodeError
 from messages.exchange import acquirer_key, nearest_time, original_time, parse_original_data, transmission_time
 from messages.message import Message
+from messages.one_card import card_problem
 from messages.trace import is_trace_id, trace_id
 from switch.links.state import LinkState
 from switch.message_set import (
@@ -31,6 +32,7 @@ from switch.message_set import (
 from switch.stages.amounts import amounts_of, stated_of, withdrawn
 from switch.stages.request import Decline, Request
 
+OTHER_CARD = "more_than_one_card"
 SIGNED_OFF, SUSPENDED = "signed_off", "suspended"
 # States of a link in which it has no requests served. One that drains has those served that were there before.
 OUT_OF_SERVICE: dict[LinkState, Decline] = {
@@ -82,6 +84,8 @@ def _missing(request: Request, form: Form) -> Decline | None:
         return Decline("30", "element_missing", "DE 32 or DE 41 is needed")
     if form.kind in WITH_CARD and not 12 <= len(pan_of(request.message)) <= 19:
         return Decline("30", "element_missing", "DE 2 or DE 35 with 12–19 digits is needed")
+    if (other := card_problem(request.message)) is not None:
+        return Decline("30", OTHER_CARD, f"{other.path} {other.reason}")
     return OUT_OF_SERVICE.get(request.session.state)
 
 

@@ -14,6 +14,7 @@ from switch.config import switch_config
 from switch.errors import ConfigError
 from tests.simulation.world import TABLE, World
 from tests.switch.desk import VISA, in_world, purchase, told
+from tests.switch.outage import heard
 
 ELEMENT = 126
 ACQUIRERS = [TABLE["acquirer"][0], {**TABLE["acquirer"][1], "surrogate": False, "token_cryptogram_element": ELEMENT}]
@@ -123,3 +124,16 @@ def test_the_element_must_hold_a_cryptogram(number: int) -> None:
     acquirer = {**TABLE["acquirer"][0], "token_cryptogram_element": number}
     with pytest.raises(ConfigError, match=f"token_cryptogram_element {number} of iso87-ascii is"):
         switch_config({**TABLE, "acquirer": [acquirer]})
+
+
+def test_the_number_of_a_token_in_the_chip_data_does_not_reach_the_issuer() -> None:
+    """It is another card's than DE 2 there, and the cryptogram is not made of it."""
+
+    async def script(world: World) -> None:
+        cryptogram = await made(world, await provisioned(world))
+        messages = heard(world, "alpha")
+        chip = f"5A08{cryptogram.dpan}9F2608AABBCCDD112233445F2403{cryptogram.expiry}31"
+        assert await code(world, paying(cryptogram, de55=chip)) == "00"
+        assert (messages[0].elements[2], messages[0].elements[55]) == (VISA.pan, "9F2608AABBCCDD11223344")
+
+    in_world(script, **WORLD)
