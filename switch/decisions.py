@@ -45,6 +45,7 @@ from switch.errors import Undecided
 from switch.message_set import Way, way_of
 from switch.meters import Meters
 from switch.stages.answer import APPROVALS, PARTIAL
+from switch.stages.ownership import NOT_PERMITTED, owner_problem
 from switch.stages.request import Decline
 from switch.wake import Future
 
@@ -256,6 +257,9 @@ class Decisions:
     def ruling(self, intent: Intent, original: Original | None, increment: Original | None = None) -> Ruling:
         """What the lifecycle says to an intent as things stand; `increment` as for `ledger.lifecycle.rule`."""
         age = self._clock.now() - (original.stored.intent.created_at if original else intent.created_at)
+        foreign = owner_problem(intent, original.stored.intent) if original is not None else ""
+        if foreign:
+            return Ruling(NOT_PERMITTED, None, foreign)
         ruling = rule(
             intent.kind,
             original,

@@ -51,9 +51,14 @@ def intent_of(request: Request, deadline_s: float) -> Intent:
 
 
 def same_request(stored: Intent, repeated: Intent) -> bool:
-    """Whether a repeat asks for what its key stands for."""
+    """Whether a repeat asks for what its key stands for, and is of the same acquirer.
+
+    A key names a terminal where its message has no DE 32; digits may be the id of an acquirer just as well.
+    """
     return (
         stored.kind is repeated.kind
+        and stored.acquirer_id.lstrip("0") == repeated.acquirer_id.lstrip("0")
+        and _alike(stored.terminal, repeated.terminal)
         and stored.amount_minor == repeated.amount_minor
         and stored.currency == repeated.currency
         and _alike(stored.fingerprint, repeated.fingerprint)

@@ -30,6 +30,7 @@ from switch.message_set import (
     missing_element,
 )
 from switch.stages.amounts import amounts_of, stated_of, withdrawn
+from switch.stages.ownership import NOT_PERMITTED, OTHER_ACQUIRER, names_other_acquirer
 from switch.stages.request import Decline, Request
 
 OTHER_CARD = "more_than_one_card"
@@ -97,6 +98,8 @@ def _read(request: Request, form: Form) -> Decline | None:
         original_key = None
         if 90 in elements:
             original_key = original_key_of(link, elements, request.arrived_at)
+            if names_other_acquirer(elements):
+                return Decline(NOT_PERMITTED, OTHER_ACQUIRER, "DE 90 names another institution than DE 32")
         request.transmitted_at = transmitted_at
         if form.way is Way.DESK and form.kind in OF_A_DAY:
             opened = business_day(elements, request.arrived_at)

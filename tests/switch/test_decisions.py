@@ -251,6 +251,8 @@ def test_a_reversal_on_one_worker_beats_the_answer_on_another() -> None:
             kind=Kind.REVERSAL,
             original_key=stored.intent.key,
             mti="0400",
+            link="gateway",
+            acquirer_id="10001",
         )
         begun = await world.journal.begin(reversal)
         outcome = await world.workers[0][0].decisions.change(begun.stored, begun.original)
