@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from gateway.amounts import from_minor
 from gateway.declines import decline
 
 Row = Mapping[str, Any]
@@ -26,10 +27,10 @@ def payment_intent(row: Row) -> Object:
     return {
         "id": row["id"],
         "object": "payment_intent",
-        "amount": row["amount_minor"],
-        "amount_capturable": row["amount_capturable_minor"],
+        "amount": from_minor(row["amount_minor"], row["currency"]),
+        "amount_capturable": from_minor(row["amount_capturable_minor"], row["currency"]),
         "amount_details": {"tip": {}},
-        "amount_received": row["amount_received_minor"],
+        "amount_received": from_minor(row["amount_received_minor"], row["currency"]),
         "application": None,
         "application_fee_amount": None,
         "automatic_payment_methods": details.get("automatic_payment_methods"),
@@ -103,9 +104,9 @@ def charge(row: Row) -> Object:
     return {
         "id": row["id"],
         "object": "charge",
-        "amount": row["amount_minor"],
-        "amount_captured": row["amount_captured_minor"],
-        "amount_refunded": row["amount_refunded_minor"],
+        "amount": from_minor(row["amount_minor"], row["currency"]),
+        "amount_captured": from_minor(row["amount_captured_minor"], row["currency"]),
+        "amount_refunded": from_minor(row["amount_refunded_minor"], row["currency"]),
         "application": None,
         "application_fee": None,
         "application_fee_amount": None,
@@ -150,7 +151,7 @@ def refund(row: Row) -> Object:
     result = {
         "id": row["id"],
         "object": "refund",
-        "amount": row["amount_minor"],
+        "amount": from_minor(row["amount_minor"], row["currency"]),
         "balance_transaction": None,
         "charge": row["charge"],
         "created": epoch(row["created_at"]),
@@ -171,7 +172,7 @@ def dispute(row: Row) -> Object:
     return {
         "id": row["id"],
         "object": "dispute",
-        "amount": row["amount_minor"],
+        "amount": from_minor(row["amount_minor"], row["currency"]),
         "balance_transactions": [],
         "charge": row["charge"],
         "created": epoch(row["created_at"]),

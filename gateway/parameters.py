@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from gateway.errors import ApiError, invalid
+from gateway.scalars import ScalarError, typed
 from gateway.shapes import LISTS, NOT_YET, Shape
 from messages.card import LUHN_DOUBLED, brand
 
@@ -107,15 +108,20 @@ def card_data_refused(tokenizer_url: str, param: str | None) -> ApiError:
 def convert(params: Params, shape: type[S]) -> S:
     """`params` as that shape. Raises ApiError naming the first parameter that is wrong, in brackets.
 
-    An empty string unsets a parameter, as in Stripe's API; null in JSON is as if it were not there.
+    An empty string unsets a parameter, as in Stripe's API, but no integer: a refund with an empty amount is not one of
+    everything. null in JSON is as if it were not there.
     """
     for name in NOT_YET.keys() & params.keys():
         raise invalid(f"{name} is not supported yet: {NOT_YET[name]}", name, "parameter_unsupported")
+    try:
+        params = typed(params, shape)
+    except ScalarError as error:
+        raise invalid(error.message, _bracketed(error.path), error.code) from None
     given = {name: value for name, value in params.items() if value not in ("", None) or name == "metadata"}
     if "metadata" in given:
         given["metadata"] = _metadata(given["metadata"])
     try:
-        return msgspec.convert(given, shape, strict=False)
+        return msgspec.convert(given, shape)
     except msgspec.ValidationError as error:
         raise _explain(str(error), shape) from None
 

@@ -5,12 +5,13 @@ Called by `gateway.app` with checked parameters. What the answer from the networ
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 import msgspec
 
 from gateway import attempts, objects
+from gateway.amounts import chargeable_currency, charged, from_minor, require_in_use, to_minor
 from gateway.attempts import Attempt, Draft, Kind
 from gateway.errors import ApiError, invalid, missing, unexpected_state
 from gateway.events import emit
@@ -18,8 +19,6 @@ from gateway.ids import new_id, random_chars
 from gateway.methods import Method, find, keep, stored
 from gateway.operations import Begin, Begun, Context, Continuation
 from gateway.shapes import IntentCancel, IntentCapture, IntentConfirm, IntentCreate, IntentUpdate
-from messages.errors import MoneyError
-from messages.money import numeric_currency
 
 # What each call accepts: the statuses of an intent in which it may be made.
 ALLOWED = {
@@ -42,7 +41,8 @@ _UNLOCKED = frozenset({"metadata", "description", "receipt_email"})  # may chang
 
 async def create(context: Context, ids: dict[str, str], params: IntentCreate) -> Begin:
     """POST /v1/payment_intents"""
-    currency = _currency(params.currency)
+    currency = chargeable_currency(params.currency, _today())
+    amount_minor = charged(params.amount, currency)
     if params.confirm:
         context.require_network()
         if params.payment_method is None and params.payment_method_data is None:
@@ -62,7 +62,7 @@ async def create(context: Context, ids: dict[str, str], params: IntentCreate) ->
                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) RETURNING *""",
             *(intent_id, context.account.id, datetime.now(UTC)),
             "requires_payment_method" if method is None else "requires_confirmation",
-            *(params.amount, currency, _given(params.capture_method, "automatic"), method.id if method else None),
+            *(amount_minor, currency, _given(params.capture_method, "automatic"), method.id if method else None),
             *(f"{intent_id}_secret_{random_chars(25)}", _given(params.metadata, {}), details),
         )
         await _emit(connection, context, "payment_intent.created", intent)
@@ -74,7 +74,7 @@ async def create(context: Context, ids: dict[str, str], params: IntentCreate) ->
 
 async def update(context: Context, ids: dict[str, str], params: IntentUpdate) -> Begin:
     """POST /v1/payment_intents/{id}"""
-    currency = _currency(params.currency) if params.currency is not None else None
+    currency = chargeable_currency(params.currency, _today()) if params.currency is not None else None
     method = await find(context, params.payment_method, params.payment_method_data)
 
     async def begin(connection: Any) -> Begun:
@@ -83,15 +83,21 @@ async def update(context: Context, ids: dict[str, str], params: IntentUpdate) ->
         named = {name for name in named if getattr(params, name) is not False} - {"expand"}
         if named - _UNLOCKED:
             _check(intent, "updated")
+        used, amount_minor = currency or intent["currency"], intent["amount_minor"]
+        if params.amount is not None or currency is not None:
+            # A currency alone leaves the number that the API shows, not what it is in minor units.
+            given = params.amount if params.amount is not None else from_minor(amount_minor, intent["currency"])
+            require_in_use(used, _today())
+            amount_minor = charged(given, used)
         if method is not None:
             await keep(connection, context.account.id, method)
         await connection.execute(
-            """UPDATE gateway.payment_intents SET amount_minor = coalesce($2, amount_minor),
-                   currency = coalesce($3, currency), capture_method = coalesce($4, capture_method),
+            """UPDATE gateway.payment_intents SET amount_minor = $2, currency = $3,
+                   capture_method = coalesce($4, capture_method),
                    payment_method = coalesce($5, payment_method),
                    status = CASE WHEN $5::text IS NULL THEN status ELSE 'requires_confirmation' END,
                    metadata = $6, details = details || $7::jsonb WHERE id = $1""",
-            *(intent["id"], params.amount, currency, _given(params.capture_method, None)),
+            *(intent["id"], amount_minor, used, _given(params.capture_method, None)),
             *(method.id if method else None, _merged(intent["metadata"], params.metadata), _details(params)),
         )
         return _begun(intent["id"], params.expand, None)
@@ -107,6 +113,7 @@ async def confirm(context: Context, ids: dict[str, str], params: IntentConfirm) 
     async def begin(connection: Any) -> Begun:
         intent = await _locked(connection, context, ids["id"])
         _check(intent, "confirmed")
+        require_in_use(intent["currency"], _today())
         used = method
         if used is None and intent["payment_method"] is not None:
             used = await stored(connection, context.account.id, intent["payment_method"])
@@ -132,10 +139,11 @@ async def capture(context: Context, ids: dict[str, str], params: IntentCapture) 
         intent = await _locked(connection, context, ids["id"])
         _check(intent, "captured")
         open_minor = intent["amount_capturable_minor"]
-        amount = params.amount_to_capture if params.amount_to_capture is not None else open_minor
+        currency, given = intent["currency"], params.amount_to_capture
+        amount = to_minor(given, currency, "amount_to_capture") if given is not None else open_minor
         if amount > open_minor:
             raise invalid(
-                f"amount_to_capture is more than the {open_minor} that can be captured",
+                f"amount_to_capture is more than the {from_minor(open_minor, currency)} that can be captured",
                 *("amount_to_capture", "amount_too_large"),
             )
         await connection.execute(
@@ -253,14 +261,8 @@ def _no_method(intent: objects.Object | None = None) -> ApiError:
     return unexpected_state(message, intent) if intent else invalid(message, "payment_method", "parameter_missing")
 
 
-def _currency(given: str) -> str:
-    """ISO 4217 alpha-3 in capitals. Raises ApiError for anything else."""
-    currency = given.upper()
-    try:
-        numeric_currency(currency)
-    except MoneyError:
-        raise invalid("Invalid currency: it must be a three-letter ISO 4217 code", "currency") from None
-    return currency
+def _today() -> date:
+    return datetime.now(UTC).date()
 
 
 def _details(params: Any) -> dict[str, Any]:

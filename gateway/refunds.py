@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from gateway import attempts, objects
+from gateway.amounts import from_minor, to_minor
 from gateway.attempts import Draft, Kind
 from gateway.errors import invalid, missing
 from gateway.events import emit
@@ -28,17 +29,19 @@ async def create(context: Context, ids: dict[str, str], params: RefundCreate) ->
     async def begin(connection: Any) -> Begun:
         charge = await _locked_charge(connection, context, params)
         open_minor = await _refundable(connection, charge)
-        amount = params.amount if params.amount is not None else open_minor
+        currency = charge["currency"]
+        amount = to_minor(params.amount, currency) if params.amount is not None else open_minor
         if amount > open_minor:
             raise invalid(
-                f"The refund is more than the {open_minor} that have not been refunded", "amount", "amount_too_large"
+                f"The refund is more than the {from_minor(open_minor, currency)} that have not been refunded",
+                *("amount", "amount_too_large"),
             )
         refund = await connection.fetchrow(
             """INSERT INTO gateway.refunds (id, account_id, payment_intent, charge, created_at, status, amount_minor,
                    currency, reason, metadata)
                VALUES ($1, $2, $3, $4, $5, 'pending', $6, $7, $8, $9) RETURNING *""",
             *(new_id("re"), context.account.id, charge["payment_intent"], charge["id"], datetime.now(UTC), amount),
-            *(charge["currency"], params.reason, {} if params.metadata is msgspec.UNSET else params.metadata),
+            *(currency, params.reason, {} if params.metadata is msgspec.UNSET else params.metadata),
         )
         shown = objects.refund(refund)
         await emit(connection, context.account.id, "refund.created", shown, context.trace_id, context.idempotency_key)
@@ -47,7 +50,7 @@ async def create(context: Context, ids: dict[str, str], params: RefundCreate) ->
             kind=Kind.REFUND,
             mti="0200",
             amount_minor=amount,
-            currency=charge["currency"],
+            currency=currency,
             surrogate=original.surrogate,
             payment_intent=charge["payment_intent"],
             charge=charge["id"],

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-Amount = Annotated[int, Meta(ge=1, le=99_999_999)]
+Amount = Annotated[int, Meta(ge=1, le=10**15)]  # `gateway.amounts` has the limits of each currency
 Text = Annotated[str, Meta(max_length=500)]
 Long = Annotated[str, Meta(max_length=5000)]
 Id = Annotated[str, Meta(max_length=100)]
