@@ -1,9 +1,9 @@
 """Structured logs: events of every process in, JSON lines out, with no card data in them.
 
 `configure()` is called once at the start of each process. Both structlog and the standard library's logging
-end in the same pipeline, whose last step but one masks every value: numbers that could be a PAN (12 digits and
-more, also hex-encoded), fields with a sensitive name, bytes. What cannot be masked is not written. Trace ids need no
-exception: `messages.trace` makes none that looks like a number.
+end in the same pipeline, whose last step but one masks every value: card numbers in any writing and all rows of 12
+digits or more (`messages.card_numbers`), fields with a sensitive name, bytes. What cannot be masked is not written.
+Trace ids need no exception: `messages.trace` makes none that looks like a number.
 """
 
 from __future__ import annotations
@@ -21,28 +21,19 @@ import structlog
 
 from console.log_files import KEEP, MAX_BYTES, LogFile
 from console.log_limits import LineLimit, shorten
+from messages.card_numbers import masked_strictly
 
 _SECRET_NAMES = re.compile(
     r"(^|_)(pan|pin|pin_block|track\w*|cvc|cvv\w*|icc_data|secret|password|api_key|private_key|zpk|zmk|zak|dsn)($|_)"
 )
-# 12 digits and more, whatever stands between groups of them, as people and devices write card numbers.
-_DIGITS = re.compile(r"\d(?:[ -]?\d){11,}")
-# The same digits as ASCII in hex: 34 32 34 32 …
-_HEX_DIGITS = re.compile(r"(?:3[0-9][ :]?){12,}")
-# And as EBCDIC in hex: f4 f2 f4 f2 …
-_HEX_EBCDIC = re.compile(r"(?:[fF][0-9][ :]?){12,}")
-# A time written without separators is the one long number that logs need: YYYYMMDDhhmmss of this century.
-_TIMESTAMP = re.compile(r"20\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])([01]\d|2[0-3])[0-5]\d[0-5]\d")
 _LARGEST_INT = 10**11
 _MAX_DEPTH = 6
 HIDDEN = "***"
 
 
 def masked_text(text: str) -> str:
-    """`text` with every run of 12 or more digits, plain or hex-encoded, masked; a 14-digit time stays."""
-    text = _HEX_DIGITS.sub(HIDDEN, text)
-    text = _HEX_EBCDIC.sub(HIDDEN, text)
-    return _DIGITS.sub(_mask_run, text)
+    """`text` without card numbers however they are written, and without rows of 12 or more digits."""
+    return masked_strictly(text, HIDDEN)
 
 
 def masked_value(value: Any, name: str = "", depth: int = 0) -> Any:
@@ -154,13 +145,6 @@ class _Forward(logging.Handler):
             getattr(log, method)(message, logger=record.name, **({"exc_info": exception} if exception else {}))
         except Exception:
             self.handleError(record)
-
-
-def _mask_run(match: re.Match[str]) -> str:
-    run = match.group()
-    if len(run) == 14 and _TIMESTAMP.fullmatch(run):
-        return run
-    return HIDDEN
 
 
 def tail(file: Path, lines: int = 12, limit: int = 65536) -> list[str]:

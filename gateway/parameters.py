@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 import typing
 from collections.abc import Iterator
-from itertools import accumulate
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
@@ -17,22 +16,12 @@ import msgspec
 from gateway.errors import ApiError, invalid
 from gateway.scalars import ScalarError, typed
 from gateway.shapes import LISTS, NOT_YET, Shape
-from messages.card import LUHN_DOUBLED, brand
+from messages.card_numbers import holds, split_over
 
 _MAX_FIELDS = 500
 _MAX_DEPTH = 6
 _KEY = re.compile(r"([^\[\]]+)((?:\[[^\[\]]*\])*)")
 _CARD_NAMES = frozenset({"number", "cvc", "cvc2", "cvv", "cvv2", "pan", "track_data", "track1", "track2"})
-_LONG_DIGITS = re.compile(r"\d(?:[ -]?\d){11,}")
-# Of 500 random UUIDs one has digits in a row that would pass for a card's, and merchants' clients send one with each
-# request. The official client's have neither version nor variant; one in three million has no letter at all.
-# Source: RFC 9562, 4 (groups); `_generate_idempotency_key` of the official `stripe` package, 16.1.
-_UUID = re.compile(
-    r"(?<![0-9A-Za-z-])(?=[0-9-]*[A-Fa-f])[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}(?![0-9A-Za-z-])"
-)
-_SHORTEST_PAN, _LONGEST_PAN = 12, 19
-_USUAL_PANS = (15, 16)  # digits of nearly all cards, for numbers with an expiry date or a code right behind
-
 Params = dict[str, Any]
 S = TypeVar("S", bound=Shape)
 
@@ -81,13 +70,15 @@ def decode_form(text: str) -> Params:
 def refuse_card_data(params: Params, tokenizer_url: str) -> None:
     """Raise the error that names the tokenization endpoint where `params` hold card data, wherever they hide it.
 
-    NUL, which the database cannot store, is refused on the way.
+    Values of every type are looked at, names as well, and values that stand side by side. NUL, which the database
+    cannot store, is refused on the way.
     """
     for path, name, value in _leaves(params, (), 0):
         if isinstance(value, str) and "\x00" in value:
             raise invalid("Parameters must not contain NUL characters")
         named = name in _CARD_NAMES and len(path) > 1 and path[0] != "metadata"
-        if named or (isinstance(value, int | str) and _holds_card_number(str(value))):
+        found = split_over(value) if isinstance(value, list) else holds(value)
+        if named or found:
             raise card_data_refused(tokenizer_url, _bracketed(path))
 
 
@@ -100,7 +91,7 @@ def card_data_refused(tokenizer_url: str, param: str | None) -> ApiError:
         f"{tokenizer_url}/v1/tokens or {tokenizer_url}/v1/payment_methods, and use the id that it returns "
         "(payment_method=pm_…, or payment_method_data[card][token]=tok_…).",
         code="card_data_not_allowed",
-        param=param if param is None or not _holds_card_number(param) else None,
+        param=param if param is None or not holds(param) else None,
         extra={"tokenization_url": tokenizer_url},
     )
 
@@ -171,56 +162,20 @@ def _put(params: Params, path: list[str], value: str) -> None:
 
 
 def _leaves(value: Any, path: tuple[str, ...], depth: int) -> Iterator[tuple[tuple[str, ...], str, Any]]:
-    """Every value with its path; names that hold digits are yielded as values too: they may be a number."""
+    """Every value with its path; names are yielded as values too, and side by side as a list what stands so."""
     if depth > _MAX_DEPTH:
         raise invalid(f"Parameters can be nested {_MAX_DEPTH} deep at most")
     if isinstance(value, dict):
         for name, item in value.items():
             yield path, "", name
             yield from _leaves(item, (*path, str(name)), depth + 1)
+        yield path, "", [str(item) for item in value.values() if not isinstance(item, dict | list)]
     elif isinstance(value, list):
         for number, item in enumerate(value):
             yield from _leaves(item, (*path, str(number)), depth + 1)
+        yield path, "", [str(item) for item in value if not isinstance(item, dict | list)]
     else:
         yield path, path[-1] if path else "", value
-
-
-def _holds_card_number(text: str) -> bool:
-    """Whether a number that could be a card's stands in `text`: 12-19 digits, a known brand, a right check digit.
-
-    It may be written in groups, and more digits may follow: people paste "4242 4242 4242 4242 12/31 123". A UUID is no
-    card number.
-    """
-    return any(_card_in(match.group()) for match in _LONG_DIGITS.finditer(_UUID.sub("x", text)))
-
-
-def _card_in(run: str) -> bool:
-    """Whether neighbouring groups of digits in `run` make a card number together, or a long group begins with one.
-
-    The work grows with the length of `run` and no faster: bodies are up to 64 KB, and nothing else is served meanwhile.
-    """
-    groups = re.findall(r"\d+", run)
-    digits = "".join(groups)
-    # sums[parity][place]: Luhn sum of the digits before `place`, those at places of `parity` counting once.
-    sums = ([0], [0])
-    for place, digit in enumerate(map(int, digits)):
-        for parity in (0, 1):
-            sums[parity].append(sums[parity][-1] + (digit if place % 2 == parity else LUHN_DOUBLED[digit]))
-    stops = list(accumulate(map(len, groups)))
-    start = 0
-    for number, stop in enumerate(stops):
-        # The first digits tell the brand, whatever follows.
-        if brand(digits[start : start + _SHORTEST_PAN]) != "unknown":
-            ends = [end for end in stops[number : number + _LONGEST_PAN] if end - start <= _LONGEST_PAN]
-            if stop - start > _USUAL_PANS[-1]:
-                ends += [start + length for length in _USUAL_PANS]
-            for end in ends:
-                checked = sums[(end - 1) % 2]  # the last digit, which checks the others, counts once
-                right = end - start >= _SHORTEST_PAN and (checked[end] - checked[start]) % 10 == 0
-                if right and digits[start:end].isascii():
-                    return True
-        start = stop
-    return False
 
 
 def _bracketed(path: tuple[str, ...] | list[str]) -> str:
@@ -240,7 +195,7 @@ def _explain(text: str, shape: type[Shape]) -> ApiError:
     field = _FIELD.search(text)
     if field and "unknown field" in text:
         param = _bracketed([*path, field[1]])
-        if _holds_card_number(param) or len(param) > 200:
+        if holds(param) or len(param) > 200:
             param = ""
         return invalid(f"Received unknown parameter: {param}", param, "parameter_unknown")
     if field and "missing required" in text:

@@ -44,6 +44,7 @@ from hsm.keys.records import KeyRecord
 from hsm.keys.roles import attributes_for, misfit
 from hsm.keys.store import EXCHANGED_ROLES, KeyStore, ReusedKey
 from hsm.keys.token import DATA_KEY
+from messages.card_numbers import holds
 
 # What writes a key block, by the algorithm of the protection key.
 BLOCK_VERSIONS = {"T": "B", "A": "D"}
@@ -317,6 +318,8 @@ def _check_name(name: str) -> None:
     plain = name.isascii() and name.replace("-", "").replace("_", "").isalnum()
     if not plain or len(name) > MAX_NAME:
         raise HsmRefused("malformed", f"a key's name is letters, digits, - and _, {MAX_NAME} at most")
+    if holds(name):
+        raise HsmRefused("malformed", "a key's name must not hold a card number")
     if name in RESERVED_NAMES:
         raise HsmRefused("key_exists", f"{name!r} is the token's own")
 

@@ -5,31 +5,8 @@ Called by the switch (routing, tokenizing), the tokenizer, masking and the simul
 
 from __future__ import annotations
 
+from messages.card_numbers import LUHN_DOUBLED, SCHEMES
 from messages.message import Message
-
-# Longest prefix first is not needed: ranges do not overlap. (from, to) as digits of equal length.
-# Source: ISO/IEC 7812-1 (registry of issuers); ranges as published by the schemes.
-_BRANDS: tuple[tuple[str, str, str], ...] = (
-    ("4", "4", "visa"),
-    ("51", "55", "mastercard"),
-    ("222100", "272099", "mastercard"),
-    ("34", "34", "amex"),
-    ("37", "37", "amex"),
-    ("6011", "6011", "discover"),
-    ("644", "649", "discover"),
-    ("65", "65", "discover"),
-    ("300", "305", "diners"),
-    ("3095", "3095", "diners"),
-    ("36", "36", "diners"),
-    ("38", "39", "diners"),
-    ("3528", "3589", "jcb"),
-    ("62", "62", "unionpay"),
-    ("50", "50", "maestro"),
-    ("56", "58", "maestro"),
-    ("6759", "6763", "maestro"),
-    ("2200", "2204", "mir"),
-)
-LUHN_DOUBLED = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)  # what a digit counts at the places that count twice
 
 
 def pan_of(message: Message) -> str:
@@ -69,7 +46,7 @@ def luhn_valid(pan: str) -> bool:
 
 def brand(pan_or_bin: str) -> str:
     """The scheme of a number or of its first digits (six are enough for all): "visa", …, "unknown"."""
-    for first, last, name in _BRANDS:
+    for first, last, name, _ in SCHEMES:
         if len(pan_or_bin) >= len(first) and first <= pan_or_bin[: len(first)] <= last:
             return name
     return "unknown"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 
+from messages import card_numbers
 from messages.card import pan_of
 from messages.dictionary import iso1987, iso1993, iso2003
 from messages.formats import PATTERNS
@@ -64,8 +65,7 @@ _SHAPES: dict[int, Callable[[str], bool]] = {
     60: frozenset({"F", "P"}).__contains__,  # capture: final or partial
     63: is_trace_id,
 }
-_LONG_NUMBER = re.compile(r"[0-9](?:[ -]?[0-9]){12,}")  # in free text, written as people write card numbers
-_FREE_TEXT = frozenset({43})
+_FREE_TEXT = "ans"  # format of the elements that may say anything; digits elsewhere are amounts, times, institutions
 _STARS = 8  # longest run of stars: the length of a secret is a hint too
 
 
@@ -97,7 +97,8 @@ def _masked_element(mti: str, number: int, value: str, pan: str) -> str:
     safe = _is_as_it_should(mti, number, value) or (known is not None and known(value))
     if not safe or (len(pan) >= 8 and pan in value):
         return "*" * min(len(value), _STARS)
-    return _LONG_NUMBER.sub("*" * _STARS, value) if number in _FREE_TEXT else value
+    shape = _SAFE.get(mti[:1], {}).get(number)
+    return masked_text(value) if shape is not None and shape[0] == _FREE_TEXT else value
 
 
 def _is_as_it_should(mti: str, number: int, value: str) -> bool:
@@ -107,8 +108,8 @@ def _is_as_it_should(mti: str, number: int, value: str) -> bool:
 
 
 def masked_text(text: str) -> str:
-    """Free text without what could be a card number."""
-    return _LONG_NUMBER.sub("*" * _STARS, text)
+    """Free text without card numbers, however they are written (`messages.card_numbers`)."""
+    return card_numbers.masked(text, "*" * _STARS)
 
 
 def masked_hex_dump(data: bytes, limit: int = 512) -> str:

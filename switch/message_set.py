@@ -91,7 +91,7 @@ _RECONCILIATION = Form(
     stated=(15, *TOTALS, 97),
 )
 _TEXT = Form(
-    name="administrative text, DE 48; it is kept with its long numbers masked",
+    name="administrative text, DE 48; it is kept with card numbers and other long numbers masked",
     kind=Kind.ADMINISTRATIVE,
     way=Way.DESK,
     mandatory=(7, 11),

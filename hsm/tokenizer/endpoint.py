@@ -27,6 +27,7 @@ from hsm.tokenizer.errors import ApiError, no_such_token, unauthorized, unavaila
 from hsm.tokenizer.limits import Buckets, RefusedCards
 from hsm.tokenizer.named_cards import named_card
 from hsm.vault_commands import ResolveToken, Tokenize, VaultHsm
+from messages.card_numbers import holds
 from messages.trace import is_trace_id, trace_id
 
 log = structlog.get_logger(__name__)
@@ -140,7 +141,7 @@ class TokenEndpoint:
             raise missing("id")
         if not isinstance(domain, str) or not _ACCOUNT_ID.fullmatch(domain):
             raise missing("domain")
-        if not isinstance(used_by, str) or len(used_by) > 100 or not isinstance(consume, bool):
+        if not isinstance(used_by, str) or len(used_by) > 100 or holds(used_by) or not isinstance(consume, bool):
             raise ApiError(400, "invalid_request_error", "used_by is text of at most 100, consume true or false.")
         named = named_card(wanted)
         if named is not None:

@@ -21,6 +21,7 @@ from hsm.commands import HsmRefused
 from hsm.vault.cards import SURROGATE_BIN, CardCache, Numbers
 from hsm.vault.database import Database
 from hsm.vault_commands import DeleteCard, DeletionProof, ProveDeletion
+from messages.card_numbers import masked_strictly
 
 REASONS = {
     "data_subject_request": "the cardholder asked for it (GDPR, article 17)",
@@ -34,7 +35,6 @@ FIRST_PREVIOUS = bytes(32)
 _SEAL_PURPOSE = b"cardswitch vault deletion 1\0"
 _PAGE = 1000
 _BY = re.compile(r"[\x20-\x7e]{1,100}")
-_CARD_NUMBER = re.compile(r"(?:[0-9][ -]?){12,}")
 
 _CARD_OF = {
     "card": "SELECT $1::text",
@@ -97,7 +97,7 @@ class Deletions:
         """
         if request.reason not in REASONS:
             raise HsmRefused("malformed", f"reason is {', '.join(REASONS)}")
-        if not _BY.fullmatch(request.by) or _CARD_NUMBER.search(request.by):
+        if not _BY.fullmatch(request.by) or masked_strictly(request.by) != request.by:
             raise HsmRefused("malformed", "by is 1 to 100 printable ASCII characters, and no card number")
 
         card: str | None = None

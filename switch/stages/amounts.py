@@ -21,8 +21,9 @@ from switch.stages.request import Decline
 # Parts of DE 54: account type 2, amount type 2, currency 3, sign 1, amount 12. Source: ISO 8583:1987 DE 54.
 PART, TYPE, CURRENCY, VALUE = 20, slice(2, 4), slice(4, 7), slice(8, 20)
 CASH_PART = "40"  # amount type
-TEXT = 48
-# An administrative text may say anything, so it is kept up to so many characters and without long numbers.
+# An administrative text and the name of a file may say anything, so they are kept up to so many characters and without
+# card numbers.
+_TEXTS = (48, 101)
 MAX_TEXT = 500
 # Elements with a currency. Source: ISO 8583:1987 DE 49 transaction, DE 50 settlement, DE 51 cardholder billing.
 _CURRENCIES = (49, 50, 51)
@@ -111,6 +112,7 @@ def stated_of(form: Form, elements: Mapping[int, str]) -> dict[int, str]:
     if not form.stated:
         return {}
     kept = {number: elements[number] for number in form.stated if number in elements}
-    if TEXT in kept:
-        kept[TEXT] = masked_text(kept[TEXT])[:MAX_TEXT]  # masked whole: a cut could leave the head of a number
+    for number in _TEXTS:
+        if number in kept:
+            kept[number] = masked_text(kept[number])[:MAX_TEXT]  # masked whole: a cut could leave the head of a number
     return kept

@@ -14,6 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from console.logging import HIDDEN, configure, mask_event, masked_text, masked_value, tail
+from messages.card_numbers import holds
+from tests.card_number_cases import WITH_CARD_NUMBER
 
 PAN = "4242424242424242"
 
@@ -43,6 +45,16 @@ def test_card_numbers_are_masked_however_they_are_written(text: str) -> None:
     assert HIDDEN in masked
     assert "4242" not in masked
     assert "3432" not in masked
+
+
+@pytest.mark.parametrize("name", WITH_CARD_NUMBER)
+def test_no_log_holds_a_card_number_in_any_spelling(name: str, stream: io.StringIO) -> None:
+    text = WITH_CARD_NUMBER[name]
+    structlog.get_logger().info(text, note=text, deep=[{text: text}], raw=text.encode())
+    logging.getLogger("library").warning("about %s", text)
+    written = stream.getvalue()
+    assert len(written.splitlines()) == 2
+    assert not any(holds(line) for line in written.splitlines())
 
 
 def test_a_time_without_separators_stays() -> None:

@@ -172,6 +172,8 @@ def test_generate_narrowed(desk: Desk) -> None:
         (GenerateKey(name="a b", role="pin"), "malformed", "name"),
         (GenerateKey(name="../x", role="pin"), "malformed", "name"),
         (GenerateKey(name="ä", role="pin"), "malformed", "name"),
+        (GenerateKey(name="zpk-4242424242424242", role="pin"), "malformed", "card number"),
+        (GenerateKey(name="zpk_4242-4242_4242-4242", role="pin"), "malformed", "card number"),
         (GenerateKey(name="x" * 65, role="pin"), "malformed", "64 at most"),
         (GenerateKey(name="pan", role="pin"), "key_exists", "the token's own"),
         (GenerateKey(name="storage", role="zmk"), "key_exists", "the token's own"),

@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 from rich.console import Console
 from rich.pretty import Pretty
 
+from messages.card_numbers import holds
 from messages.codec import Codec
 from messages.dialect import load_dialect
-from messages.mask import CARD_DATA, mask_pan, masked, masked_hex_dump
+from messages.mask import CARD_DATA, mask_pan, masked, masked_hex_dump, masked_text
 from messages.message import Message
+from tests.card_number_cases import WITH_CARD_NUMBER
 
 PAN = "4242428613974242"
 MIDDLE = PAN[6:-4]
@@ -138,6 +140,21 @@ def test_a_card_number_in_free_text_is_masked_without_de_2() -> None:
     assert PAN not in masked(Message("0100", {43: f"SHOP {PAN} BERLIN"}))[43]
     assert not leaks(masked(Message("0100", {43: "SHOP 4242 4286 1397 4242 BERLIN"}))[43])
     assert masked(Message("0100", {43: "SHOP 4711 BERLIN DE"}))[43] == "SHOP 4711 BERLIN DE"
+
+
+@pytest.mark.parametrize("name", WITH_CARD_NUMBER)
+def test_no_spelling_of_a_card_number_is_shown(name: str) -> None:
+    text = WITH_CARD_NUMBER[name]
+    for number in (31, 43, 44, 48, 60, 61, 62, 63):
+        assert not holds(masked(Message("0600", {number: text}))[number])
+    assert not holds(masked_text(f"about {text}, please"))
+    assert not holds(masked_hex_dump(text.encode(), limit=10_000))
+
+
+def test_free_text_keeps_what_is_no_card_number() -> None:
+    for text in ("call +447911123456", "IMEI 356938035643809", "ORDER-2026-0001234567", "10.0.0.1 30.11.2026 10:20"):
+        assert masked_text(text) == text
+        assert masked(Message("0100", {43: text}))[43] == text
 
 
 def test_a_trace_id_is_shown_unless_a_card_number_could_be_in_it() -> None:

@@ -11,6 +11,7 @@ import trio
 
 from ledger.journal import Decision, Kind
 from ledger.lifecycle import HOLD_LIFETIME, rules_table
+from messages.card_numbers import holds
 from messages.message import Message
 from messages.mti import repeat_mti, response_mti
 from simulators.acquirer import Card
@@ -19,6 +20,7 @@ from simulators.faults import FaultRule
 from simulators.issuer.accounts import AccountRule
 from switch.message_set import FROM_ACQUIRERS, FROM_ISSUERS, SERVED, SERVED_FROM_ISSUERS, Form, form_of, forms_table
 from switch.stages.amounts import stated_of
+from tests.card_number_cases import WITH_CARD_NUMBER
 from tests.simulation.agreement import differences
 from tests.simulation.world import World
 from tests.switch.desk import MASTERCARD, NOW, VISA, in_world, surrogate, told
@@ -623,6 +625,19 @@ def test_a_text_keeps_no_part_of_a_long_number() -> None:
     for before in range(480, 502):
         kept = stated_of(form, {48: "x" * before + " 4111111111111111 "})[48]
         assert "411" not in kept and len(kept) <= 500
+
+
+@pytest.mark.parametrize("name", WITH_CARD_NUMBER)
+def test_a_kept_text_has_no_card_number_in_any_spelling(name: str) -> None:
+    text = WITH_CARD_NUMBER[name]
+    assert not holds(stated_of(FROM_ACQUIRERS["0600"][0], {48: f"about {text}."})[48])
+    (form,) = (form for form in FROM_ISSUERS["0302"] if 101 in form.stated)
+    assert not holds(stated_of(form, {101: text})[101])
+
+
+def test_a_kept_text_keeps_what_is_no_card_number() -> None:
+    text = "call +447911123456 about IMEI 356938035643809, order 2026-0001, before 30.11.2026 10:20:30"
+    assert stated_of(FROM_ACQUIRERS["0600"][0], {48: text})[48] == text
 
 
 def test_forms_are_told_apart_by_what_they_have() -> None:
