@@ -25,6 +25,7 @@ from console.ports import busy_ports
 
 if TYPE_CHECKING:
     from hsm.tokenizer.config import TokenizerConfig
+    from web.config import HttpConfig
 
 SOFTHSM_PATTERNS = (
     "/usr/lib/softhsm/libsofthsm2.so",
@@ -81,6 +82,16 @@ def tokenizer_finding(config: TokenizerConfig) -> Finding:
         return Finding("tokenizer", WARNING, f"any web page may use {config.public_url()}", mend)
     how = "TLS" if config.certificate else "a proxy does TLS" if config.behind_proxy else "this machine only, no TLS"
     return Finding("tokenizer", OK, f"{config.listen}, {how}; origins {', '.join(config.origins)}")
+
+
+def http_finding(section: str, http: HttpConfig) -> Finding:
+    """Whether a process can open as many files as its HTTP connections need; it raises its soft limit itself."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = http.files_needed()
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        mend = f"raise nofile to {needed}, or lower [{section}] max_connections"
+        return Finding(section, WARNING, f"{hard} open files, {needed} may be needed", mend)
+    return Finding(section, OK, f"{http.max_connections} connections")
 
 
 def _guarded(check: Callable[[], Finding]) -> Finding:

@@ -7,10 +7,11 @@ a request is logged but its route, and nothing of it is repeated in an error.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -22,18 +23,18 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from gateway import endpoints, execution, payments, refunds, shapes
-from gateway.errors import ApiError, invalid, too_many
+from gateway.errors import ApiError, invalid, refused_by_server, unavailable
 from gateway.execution import Answer
 from gateway.keys import Caller, authenticate
 from gateway.limits import RateLimit
 from gateway.operations import Begin, Context, Services
-from gateway.parameters import card_data_refused, convert, decode_body, decode_form, refuse_card_data
+from gateway.parameters import Params, card_data_refused, convert, decode_body, decode_form, refuse_card_data
 from gateway.reading import RESOURCES, page, retrieve
 from messages.trace import trace_id as new_trace_id
+from web.places import identify
+from web.refusals import Refused
 
-_MAX_HEADERS, _MAX_HEADER_BYTES = 100, 32_768
 _ID = re.compile(r"[A-Za-z0-9_]{1,100}")
-_BODY_S = 10.0
 _TRACE_DIGITS = 16  # after "req_", of the length that merchants know
 
 log = structlog.get_logger("gateway.api")
@@ -105,7 +106,10 @@ def build_app(services: Services) -> Starlette:
         Route("/readyz", api.readyz, methods=["GET"]),
         Route("/metrics", api.metrics, methods=["GET"]),
     ]
-    return Starlette(routes=routes, exception_handlers={HTTPException: api.no_such_route})
+    app = Starlette(routes=routes, exception_handlers={HTTPException: api.no_such_route})
+    # A redirect would be an absolute address made of the request's Host.
+    app.router.redirect_slashes = False
+    return app
 
 
 class Api:
@@ -134,38 +138,55 @@ class Api:
 
     async def _guarded(self, call: Call, request: Request, trace_id: str) -> Answer:
         """The answer, whatever happens."""
-        if self._in_flight >= self._services.config.max_requests:
-            return execution.error_answer(too_many("Too many requests at once. Try again."))
-        self._in_flight += 1
-        self._services.metrics.in_flight.set(self._in_flight)
         try:
             return await self._answer(call, request, trace_id)
         except ApiError as error:
             return execution.error_answer(error)
+        except Refused as refused:
+            return execution.error_answer(refused_by_server(refused))
         except ClientDisconnect:
             return Answer(499, b"")
         except Exception as error:
             return execution.failure(error)
-        finally:
-            self._in_flight -= 1
-            self._services.metrics.in_flight.set(self._in_flight)
 
     async def _answer(self, call: Call, request: Request, trace_id: str) -> Answer:
-        _check_headers(request)
         caller = await self._caller(call, request)
+        if caller.kind == "secret":
+            identify(request.scope, caller.account.id)
         self._rate.take(caller.account.id)
         key = request.headers.get("idempotency-key") if call.begin is not None else None
         context = Context(self._services, caller, trace_id, key or "")
         ids = {name: str(value) for name, value in request.path_params.items()}
         if any(not _ID.fullmatch(value) for value in ids.values()):
             raise invalid("The id in the address cannot be one", "id", "resource_missing")
-        raw = decode_form(request.url.query)
+        # Not request.url: that is put together with the Host header, which may be anything.
+        raw = decode_form(request.scope["query_string"].decode("latin-1"))
         if call.method == "POST":
             body = await _body(request, self._services.config.max_body_bytes)
             raw |= decode_body(body, request.headers.get("content-type", ""))
         refuse_card_data(raw, self._services.tokenizer.url)
         refuse_card_data(dict(ids), self._services.tokenizer.url)
         params = convert(raw, call.shape)
+        with self._busy():
+            return await self._work(call, context, ids, params, raw, key)
+
+    @contextlib.contextmanager
+    def _busy(self) -> Iterator[None]:
+        """Count a request that has come to its end. Raises ApiError 503 where there are too many of all accounts."""
+        if self._in_flight >= self._services.config.max_requests:
+            raise unavailable("The service is overloaded. Try again with the same key.")
+        self._in_flight += 1
+        self._services.metrics.in_flight.set(self._in_flight)
+        try:
+            yield
+        finally:
+            self._in_flight -= 1
+            self._services.metrics.in_flight.set(self._in_flight)
+
+    async def _work(
+        self, call: Call, context: Context, ids: dict[str, str], params: Any, raw: Params, key: str | None
+    ) -> Answer:
+        """Read, or begin and finish."""
         if call.read is not None:
             async with self._services.pool.acquire() as connection:
                 return execution.json_answer(200, await call.read(connection, context, ids, params))
@@ -202,6 +223,8 @@ class Api:
             else "Unrecognized request URL. The API is below /v1/; see the documentation for what it serves"
         )
         answer = execution.error_answer(ApiError(status, "invalid_request_error", message, code="url_unknown"))
+        if isinstance(error, HTTPException) and error.headers:  # Allow
+            answer = Answer(answer.status, answer.body, {**answer.headers, **error.headers})
         return _response(answer, _new_trace_id())
 
     async def healthz(self, request: Request) -> Response:
@@ -226,23 +249,13 @@ class Api:
         return Response(self._services.metrics.render(), media_type="text/plain; version=0.0.4")
 
 
-def _check_headers(request: Request) -> None:
-    headers = request.headers.raw
-    if len(headers) > _MAX_HEADERS or sum(len(name) + len(value) for name, value in headers) > _MAX_HEADER_BYTES:
-        raise ApiError(431, "invalid_request_error", "The request has too many or too long headers")
-
-
 async def _body(request: Request, limit: int) -> bytes:
-    """The whole body. Raises ApiError 413 for more than `limit` bytes, 408 where it does not come."""
+    """The whole body, whose time `web.protocol` keeps. Raises ApiError 413 for more than `limit` bytes."""
     body = bytearray()
-    try:
-        async with asyncio.timeout(_BODY_S):
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > limit:
-                    raise ApiError(413, "invalid_request_error", f"The body is longer than {limit} bytes")
-    except TimeoutError:
-        raise ApiError(408, "invalid_request_error", f"The body did not come within {_BODY_S:.0f} s") from None
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            raise ApiError(413, "invalid_request_error", f"The body is longer than {limit} bytes")
     return bytes(body)
 
 

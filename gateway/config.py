@@ -10,6 +10,7 @@ from typing import Annotated
 import msgspec
 
 from messages.address import address_of
+from web.config import HttpConfig
 
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
@@ -37,6 +38,7 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         webhook_timeout_s, webhook_tries, webhook_backoff_s, webhook_cap_s: one delivery's time, how many tries, the
             first pause (doubled each time) and the longest.
         max_deliveries: webhooks sent at once.
+        http: limits and deadlines of connections.
     """
 
     listen: str = "127.0.0.1:8080"
@@ -62,6 +64,7 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     webhook_cap_s: Seconds = 3600.0
     max_deliveries: Count = 16
     pool: Annotated[int, msgspec.Meta(ge=2, le=100)] = 8
+    http: HttpConfig = HttpConfig()
 
     def problems(self) -> list[str]:
         """Everything wrong with it that types cannot say, one line each."""
@@ -74,7 +77,7 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             found += _url_problems(self.tokenizer_url)
         if self.request_timeout_s <= self.answer_timeout_s:
             found.append("gateway.request_timeout_s: must be longer than answer_timeout_s")
-        return found
+        return found + self.http.problems("gateway.http")
 
 
 def _url_problems(url: str) -> list[str]:

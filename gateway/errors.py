@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from web.refusals import Refused
+
 
 class GatewayError(Exception):
     """Base of everything raised here."""
@@ -87,6 +89,14 @@ def missing(what: str, param: str = "id") -> ApiError:
 def unavailable(message: str) -> ApiError:
     """503: nothing was done; the same request may be sent again."""
     return ApiError(503, "api_error", message, headers={"Retry-After": "1", "Stripe-Should-Retry": "true"})
+
+
+def refused_by_server(refused: Refused) -> ApiError:
+    """The same answer as where the HTTP server itself refuses."""
+    refusal = refused.refusal
+    return ApiError(
+        refusal.status, refusal.kind, refusal.message, code=refusal.code or None, headers=dict(refusal.headers)
+    )
 
 
 def unexpected_state(message: str, payment_intent: dict[str, Any]) -> ApiError:

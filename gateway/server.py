@@ -16,7 +16,6 @@ from typing import Any
 import asyncpg
 import msgspec
 import structlog
-import uvicorn
 
 from gateway import idempotency
 from gateway.acquirer_link import AcquirerLink
@@ -34,6 +33,8 @@ from gateway.tokenizer import Tokenizer
 from messages.address import address_of
 from messages.codec import Codec
 from messages.dialect import load_dialect
+from web.metrics import HttpMetrics
+from web.server import HttpServer
 
 _GRACE_S = 5
 _HOUSEKEEPING_S = 600.0
@@ -142,37 +143,32 @@ async def _run(
     stopping: asyncio.Event,
     ready: Callable[[str], None] | None,
 ) -> None:
-    server = _Server(
-        uvicorn.Config(
-            build_app(services),
-            loop="none",
-            http="httptools",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            backlog=1024,
-            timeout_keep_alive=75,
-            timeout_graceful_shutdown=_GRACE_S,
-            limit_concurrency=services.config.max_requests * 2,
-        )
+    listening = asyncio.Event()
+    server = HttpServer(
+        build_app(services),
+        services.config.http,
+        max_body_bytes=services.config.max_body_bytes,
+        metrics=HttpMetrics("gateway", services.metrics.registry),
+        ready=listening.set,
+        drain_s=_GRACE_S,
     )
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(run()) for run in living]
         tasks.append(group.create_task(_housekeeping(services.pool)))
         serving = group.create_task(server.serve(sockets=[listener]))
         stopped = group.create_task(stopping.wait())
+        started = group.create_task(listening.wait())
         try:
-            while not server.started and not serving.done():  # noqa: ASYNC110
-                await asyncio.sleep(0.005)  # uvicorn has no event for it
+            await asyncio.wait([serving, started], return_when=asyncio.FIRST_COMPLETED)
             host, port = listener.getsockname()[:2]
             log.info("listening", address=f"{host}:{port}", switch="{}:{}".format(*services.link.address))
             if ready is not None:
                 ready(f"http://{host}:{port}")
             await asyncio.wait([serving, stopped], return_when=asyncio.FIRST_COMPLETED)
-            server.should_exit = True
+            server.stop()
             await serving
         finally:
+            started.cancel()
             stopped.cancel()
             for task in tasks:
                 task.cancel()
@@ -187,14 +183,6 @@ async def _housekeeping(pool: Any) -> None:
                 await idempotency.forget(connection)
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             log.warning("housekeeping put off", error=type(error).__name__)
-
-
-class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers: it would end the process before the link has signed off."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 @contextlib.contextmanager

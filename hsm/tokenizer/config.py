@@ -11,6 +11,7 @@ import re
 import msgspec
 
 from messages.address import address_of
+from web.config import HttpConfig
 
 # An origin as a browser sends it: scheme, host, port where it is not the scheme's own. No path, no user, no *.
 ORIGIN = re.compile(r"https?://(?:[a-z0-9-]+(?:\.[a-z0-9-]+)*|\[[0-9a-f:]+\])(?::[0-9]{1,5})?")
@@ -29,11 +30,11 @@ class TokenizerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
             key is no secret.
         internal_networks: where /internal, /metrics and /readyz are answered to; elsewhere they do not exist.
         max_body_bytes: longer requests are refused.
-        request_timeout_s: how long a request may take to arrive, from the first byte (or the connection) to the last.
-        max_connections, connections_per_address: open at once; more are turned away.
         rate_per_s, burst: requests a second of one client address, and how many at once after a pause.
         key_rate_per_s, key_burst: the same of one API key, over all addresses.
         refused_cards: different card numbers that one address may get wrong in ten minutes with a publishable key.
+        http: limits and deadlines of connections.
+        request_timeout_s, max_connections, connections_per_address: now in `http`; said in `problems`.
     """
 
     listen: str = "127.0.0.1:8081"
@@ -44,14 +45,15 @@ class TokenizerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     origins: tuple[str, ...] = ("*",)
     internal_networks: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
     max_body_bytes: int = 16_384
-    request_timeout_s: float = 15.0
-    max_connections: int = 1_000
-    connections_per_address: int = 100
     rate_per_s: float = 50.0
     burst: int = 200
     key_rate_per_s: float = 500.0
     key_burst: int = 1_000
     refused_cards: int = 20
+    http: HttpConfig = HttpConfig()
+    request_timeout_s: float | None = None
+    max_connections: int | None = None
+    connections_per_address: int | None = None
 
     def problems(self) -> list[str]:
         """Return a line for each thing that is wrong with these values; empty if they can be used."""
@@ -88,7 +90,10 @@ class TokenizerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
         for name in _POSITIVE:
             if getattr(self, name) <= 0:
                 found.append(f"tokenizer.{name}: must be greater than zero")
-        return found
+        for name, successor in _MOVED.items():
+            if getattr(self, name) is not None:
+                found.append(f"tokenizer.{name}: is now {successor} in [tokenizer.http]")
+        return found + self.http.problems("tokenizer.http")
 
     def on_loopback(self) -> bool:
         """Whether only this machine reaches `listen`."""
@@ -103,11 +108,13 @@ class TokenizerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
         return self.url or f"{'https' if self.certificate else 'http'}://{self.listen}"
 
 
+_MOVED = {
+    "request_timeout_s": "header_timeout_s and body_timeout_s",
+    "max_connections": "max_connections",
+    "connections_per_address": "connections_per_address",
+}
 _POSITIVE = (
     "max_body_bytes",
-    "request_timeout_s",
-    "max_connections",
-    "connections_per_address",
     "rate_per_s",
     "burst",
     "key_rate_per_s",

@@ -21,14 +21,16 @@ from hsm.commands import HsmRefused, HsmUnavailable
 from hsm.tokenizer.api_keys import ApiKey, KeyCheck
 from hsm.tokenizer.card_form import CardForm, checked_card, missing, parse_body, refuse_unknown
 from hsm.tokenizer.card_objects import card_object, payment_method_object, token_object
-from hsm.tokenizer.clients import Clients
 from hsm.tokenizer.config import TokenizerConfig
-from hsm.tokenizer.errors import ApiError, no_such_token, unauthorized, unavailable
+from hsm.tokenizer.errors import ApiError, no_such_token, refused_by_server, unauthorized, unavailable
 from hsm.tokenizer.limits import Buckets, RefusedCards
 from hsm.tokenizer.named_cards import named_card
 from hsm.vault_commands import ResolveToken, Tokenize, VaultHsm
 from messages.card_numbers import holds
 from messages.trace import is_trace_id, trace_id
+from web.addresses import Clients, Proxies
+from web.places import identify
+from web.refusals import Refused
 
 log = structlog.get_logger(__name__)
 
@@ -36,6 +38,7 @@ _ACCOUNT_ID = re.compile(r"acct_[0-9A-Za-z]{1,60}")
 _TOKEN_ID = re.compile(r"(tok|pm)_[0-9A-Za-z]{22}")
 _NAMED_CARD_YEARS = 4
 _TRACE_DIGITS = 16
+_GATEWAY = "gateway"  # an account of its own, in which the gateway's requests are counted
 _NO_SUCH_ADDRESS = "Unrecognized request URL."
 
 # What the HSM's refusals are to a caller: status, type, message, code, param.
@@ -52,18 +55,25 @@ class TokenEndpoint:
     """The handlers; arguments as in `hsm.tokenizer.server.create_app`."""
 
     def __init__(
-        self, hsm: VaultHsm, keys: KeyCheck, secret: str, config: TokenizerConfig, now: Callable[[], datetime]
+        self,
+        hsm: VaultHsm,
+        keys: KeyCheck,
+        secret: str,
+        config: TokenizerConfig,
+        now: Callable[[], datetime],
+        registry: CollectorRegistry | None = None,
     ) -> None:
         self._hsm = hsm
         self._keys = keys
         self._secret = secret.encode()
         self._max_body_bytes = config.max_body_bytes
         self._now = now
-        self._clients = Clients(behind_proxy=config.behind_proxy, internal_networks=config.internal_networks)
+        proxies = Proxies(config.http.trusted_proxies, everybody=config.behind_proxy)
+        self._clients = Clients(proxies, config.internal_networks)
         self._addresses = Buckets(config.rate_per_s, config.burst)
         self._callers = Buckets(config.key_rate_per_s, config.key_burst)
         self._refused = RefusedCards(config.refused_cards)
-        self._registry = CollectorRegistry()
+        self._registry = registry or CollectorRegistry()
         self._requests = Counter(
             "cardswitch_tokenizer_requests", "Requests by kind and status", ["kind", "status"], registry=self._registry
         )
@@ -188,6 +198,8 @@ class TokenEndpoint:
         self._addresses.take(self._clients.name(request))
         key = await self._keys.check(request.headers.get("authorization", ""))
         self._callers.take(key.name)
+        if key.kind == "secret":
+            identify(request.scope, key.account)
         return key
 
     def _require_internal(self, request: Request) -> None:
@@ -197,6 +209,7 @@ class TokenEndpoint:
         if not hmac.compare_digest(given.encode(), self._secret):
             self._addresses.take(self._clients.name(request))
             raise unauthorized("The internal secret is wrong.")
+        identify(request.scope, _GATEWAY)
 
     def _card(self, request: Request, key: ApiKey, fields: Any) -> CardForm:
         """The card of a request. Who holds a publishable key may be wrong about so many numbers only."""
@@ -246,6 +259,8 @@ def _refusal(error: Exception, kind: str, trace_id: str) -> ApiError:
     """What the caller is told; faults of ours are logged by their type, because their text may hold what was sent."""
     if isinstance(error, ApiError):
         return error
+    if isinstance(error, Refused):
+        return refused_by_server(error)
     if isinstance(error, HsmUnavailable):
         return unavailable("Card data cannot be stored or read at the moment; try again.")
     if isinstance(error, HsmRefused):

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 
+from web.refusals import Refused
+
 
 class ApiError(Exception):
     """An answer in the shape {"error": {"type", "code", "message", "param"}}.
@@ -54,6 +56,12 @@ def too_many(message: str, wait_s: float) -> ApiError:
 def unavailable(message: str) -> ApiError:
     """503: nothing was done; the same request may be sent again."""
     return ApiError(503, "api_error", message, headers={"Retry-After": "1"})
+
+
+def refused_by_server(refused: Refused) -> ApiError:
+    """The same answer as where the HTTP server itself refuses."""
+    refusal = refused.refusal
+    return ApiError(refusal.status, refusal.kind, refusal.message, refusal.code, headers=dict(refusal.headers))
 
 
 def no_such_token() -> ApiError:

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import structlog
-import uvicorn
+from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -34,13 +34,14 @@ from hsm.process import forbid_dumps
 from hsm.tokenizer.api_keys import KeyCheck, KeyRecords, StoredKeys
 from hsm.tokenizer.certificates import Certificate
 from hsm.tokenizer.config import TokenizerConfig
-from hsm.tokenizer.connections import Guard, GuardedServer
 from hsm.tokenizer.endpoint import TokenEndpoint
 from hsm.tokenizer.field_pages import FieldPages
 from hsm.tokenizer.headers import BrowserHeaders
 from hsm.vault.database import Database
 from hsm.vault_commands import VaultHsm
 from messages.address import address_of
+from web.metrics import HttpMetrics
+from web.server import HttpServer
 
 log = structlog.get_logger(__name__)
 
@@ -55,6 +56,7 @@ def create_app(
     internal_secret: str,
     config: TokenizerConfig,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    registry: CollectorRegistry | None = None,
 ) -> Starlette:
     """Return the ASGI application.
 
@@ -64,11 +66,12 @@ def create_app(
         internal_secret: the bearer secret of /internal/resolve.
         config: `[tokenizer]`.
         now: the time that expiry dates and the ends of keys are held against.
+        registry: what /metrics shows; None: one of its own.
     """
-    endpoint = TokenEndpoint(hsm, KeyCheck(keys, now), internal_secret, config, now)
+    endpoint = TokenEndpoint(hsm, KeyCheck(keys, now), internal_secret, config, now, registry)
     pages = FieldPages(config.origins)
     answers = endpoint.answers
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/v1/tokens", answers("token", endpoint.create_token), methods=["POST"]),
             Route("/v1/tokens/{id}", answers("token_read", endpoint.read_token), methods=["GET"]),
@@ -83,6 +86,9 @@ def create_app(
         middleware=[Middleware(BrowserHeaders, origins=config.origins, behind_proxy=config.behind_proxy)],
         exception_handlers={HTTPException: _http_error},
     )
+    # A redirect would be an absolute address made of the request's Host.
+    app.router.redirect_slashes = False
+    return app
 
 
 async def serve_tokenizer(
@@ -113,14 +119,18 @@ async def serve_tokenizer(
     secret = internal_secret(state_directory)
     if "*" in config.origins and not config.on_loopback():
         log.warning("origins_open", hint="any web page may use this endpoint: set [tokenizer] origins")
-    guard = Guard(
-        config.max_connections,
-        None if config.behind_proxy else config.connections_per_address,
-        config.request_timeout_s,
-    )
     async with open_hsm(state_directory / hsm_socket) as hsm, _open_keys(dsn) as keys:
-        app = create_app(hsm, keys, secret, config)
-        server = GuardedServer(_uvicorn_config(app), guard, certificate.context if certificate else None, ready)
+        registry = CollectorRegistry()
+        server = HttpServer(
+            create_app(hsm, keys, secret, config, registry=registry),
+            config.http,
+            max_body_bytes=config.max_body_bytes,
+            metrics=HttpMetrics("cardswitch_tokenizer", registry),
+            ready=ready,
+            tls=certificate.context if certificate else None,
+            every_peer_is_proxy=config.behind_proxy,
+            drain_s=_DRAIN_S,
+        )
         with _signals(server, certificate):
             log.info("tokenizer_ready", listen=config.listen, tls=certificate is not None)
             await server.serve(sockets=[listening])
@@ -141,21 +151,6 @@ def internal_secret(state_directory: Path) -> str:
     return path.read_text("ascii").strip()
 
 
-def _uvicorn_config(app: Starlette) -> uvicorn.Config:
-    return uvicorn.Config(
-        app,
-        http="httptools",
-        ws="none",
-        log_config=None,
-        access_log=False,
-        lifespan="off",
-        server_header=False,
-        # Else whoever connects from this machine could say which address it wants to be taken for.
-        proxy_headers=False,
-        timeout_graceful_shutdown=_DRAIN_S,
-    )
-
-
 @contextlib.asynccontextmanager
 async def _open_keys(dsn: str) -> AsyncIterator[StoredKeys]:
     database = Database(dsn, _DATABASE_TIMEOUT_S, name="key_digests")
@@ -167,7 +162,7 @@ async def _open_keys(dsn: str) -> AsyncIterator[StoredKeys]:
 
 
 @contextlib.contextmanager
-def _signals(server: GuardedServer, certificate: Certificate | None) -> Iterator[None]:
+def _signals(server: HttpServer, certificate: Certificate | None) -> Iterator[None]:
     loop, reload = asyncio.get_running_loop(), asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, server.stop)
     loop.add_signal_handler(signal.SIGINT, server.stop)
@@ -201,4 +196,5 @@ def _bind(address: str) -> socket.socket:
 async def _http_error(_: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     message = {404: "Unrecognized request URL.", 405: "This URL does not take this method."}.get(status, "Refused.")
-    return JSONResponse({"error": {"type": "invalid_request_error", "message": message}}, status)
+    headers = error.headers if isinstance(error, HTTPException) else None
+    return JSONResponse({"error": {"type": "invalid_request_error", "message": message}}, status, headers)

@@ -208,3 +208,15 @@ def test_ctrl_c_while_several_tasks_run_is_no_traceback(
     monkeypatch.setattr("console.cli.app", interrupted)
     assert cli.run([]) == 130
     assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_doctor_warns_where_connections_need_more_files_than_there_may_be(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "cardswitch.toml"
+    packaged = (ROOT / "specs" / "cardswitch.toml").read_text()
+    file.write_text(f"{packaged}\n[gateway.http]\nmax_connections = 1000000000\n")
+    _, out, _ = run(capsys, "doctor", "--json", "--config", str(file), "--state", str(tmp_path))
+    found = {check["check"]: check for check in json.loads(out)["checks"]}
+    assert found["gateway.http"]["state"] == "warning" and "max_connections" in found["gateway.http"]["mend"]
+    assert found["tokenizer.http"]["state"] == "ok"

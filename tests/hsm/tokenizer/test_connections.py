@@ -13,13 +13,15 @@ import pytest
 
 from hsm.tokenizer.server import internal_secret
 from tests.hsm.tokenizer.tokenizer_process import TokenizerProcess, serving
+from web.config import HttpConfig
 
 TIMEOUT_S = 0.5
 
 
 @pytest.fixture
 def tokenizer(tmp_path: Path) -> Iterator[TokenizerProcess]:
-    with serving(tmp_path, request_timeout_s=TIMEOUT_S, connections_per_address=4, max_body_bytes=1000) as process:
+    http = HttpConfig(header_timeout_s=TIMEOUT_S, body_timeout_s=TIMEOUT_S, connections_per_address=4)
+    with serving(tmp_path, http=http, max_body_bytes=1000) as process:
         yield process
 
 
@@ -87,16 +89,11 @@ def test_headers_without_an_end(headers: bytes, tokenizer: TokenizerProcess) -> 
 
 def test_no_more_connections_of_one_address_than_set(tokenizer: TokenizerProcess) -> None:
     held = [connect(tokenizer) for _ in range(4)]
-    with connect(tokenizer) as fifth:
-        assert rest(fifth).startswith(b"HTTP/1.1 503 ")
+    # The oldest silent connection of the address makes room for one that says something.
+    assert httpx.get(f"{tokenizer.url}/healthz", trust_env=False).status_code == 200
+    assert rest(held[0]) == b""
     for connection in held:
         connection.close()
-    deadline = time.monotonic() + 5
-    while True:  # who has left makes room
-        with contextlib.suppress(httpx.HTTPError):
-            if httpx.get(f"{tokenizer.url}/healthz", trust_env=False).status_code == 200:
-                break
-        assert time.monotonic() < deadline
 
 
 def test_nobody_on_this_machine_can_say_to_be_another(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from hsm.tokenizer.config import TokenizerConfig
 from hsm.tokenizer.server import _bind, internal_secret
 from tests.hsm.tokenizer.certificates import Authority
 from tests.hsm.tokenizer.tokenizer_process import TokenizerProcess, serving
+from web.config import HttpConfig
 
 
 @pytest.fixture
@@ -177,7 +178,9 @@ def test_an_address_without_a_host_does_not_listen_on_all() -> None:
         ({"origins": ()}, "is empty"),
         ({"internal_networks": ("10.0.0.0/99",)}, "is not a network"),
         ({"rate_per_s": 0.0}, "tokenizer.rate_per_s"),
-        ({"request_timeout_s": -1.0}, "tokenizer.request_timeout_s"),
+        ({"request_timeout_s": 15.0}, "tokenizer.request_timeout_s: is now header_timeout_s"),
+        ({"http": HttpConfig(idle_timeout_s=-1.0)}, "tokenizer.http.idle_timeout_s"),
+        ({"http": HttpConfig(trusted_proxies=("10.0.0.0/99",))}, "tokenizer.http.trusted_proxies"),
     ],
 )
 def test_what_is_refused_before_anything_listens(settings: dict[str, Any], problem: str) -> None:

@@ -1,7 +1,7 @@
-"""Who is at the other end: a request goes in, the address that limits are counted by comes out.
+"""Client addresses: a request goes in, the address that limits are counted by comes out.
 
-Called by `hsm.tokenizer.endpoint` and `hsm.tokenizer.connections`. Clients of IPv6 own whole networks: a /64 counts as
-one.
+Called by `web.server` for connections and by the fronts for requests. A client with IPv6 owns a whole network, so a /64
+counts as one.
 """
 
 from __future__ import annotations
@@ -17,30 +17,50 @@ _NOBODY = "unknown"
 _IPV6_CLIENT_BITS = 64
 
 
+class Proxies:
+    """Which peers are reverse proxies of ours.
+
+    Args:
+        networks: theirs, e.g. "10.0.0.0/8".
+        everybody: every peer is one, because only the proxy reaches the port.
+    """
+
+    def __init__(self, networks: Sequence[str] = (), *, everybody: bool = False) -> None:
+        self._networks = [ipaddress.ip_network(network) for network in networks]
+        self._everybody = everybody
+
+    def trusts(self, address: str) -> bool:
+        """Whether that peer's X-Forwarded-For is believed."""
+        parsed = _parsed(address)
+        return self._everybody or (parsed is not None and any(parsed in network for network in self._networks))
+
+
 class Clients:
     """Reads client addresses.
 
     Args:
-        behind_proxy: the last entry of X-Forwarded-For is the client, because the proxy next to us wrote it.
+        proxies: whose X-Forwarded-For counts; its last entry is the client, because the proxy next to us wrote it.
         internal_networks: see `internal`.
     """
 
-    def __init__(self, *, behind_proxy: bool = False, internal_networks: Sequence[str] = ("127.0.0.0/8", "::1/128")):
-        self._behind_proxy = behind_proxy
+    def __init__(
+        self, proxies: Proxies | None = None, internal_networks: Sequence[str] = ("127.0.0.0/8", "::1/128")
+    ) -> None:
+        self._proxies = proxies or Proxies()
         self._internal = [ipaddress.ip_network(network) for network in internal_networks]
 
     def name(self, request: HTTPConnection) -> str:
-        """What limits are counted by: an IPv4 address, or the /64 of an IPv6 one."""
+        """Return what limits are counted by: an IPv4 address, or the /64 of an IPv6 one."""
         return _name(self._address(request))
 
     def internal(self, request: HTTPConnection) -> bool:
-        """Whether the request comes from `[tokenizer] internal_networks`."""
+        """Return whether the request comes from an internal network."""
         address = self._address(request)
         return address is not None and any(address in network for network in self._internal)
 
     def _address(self, request: HTTPConnection) -> Address | None:
         text = request.client.host if request.client is not None else ""
-        if self._behind_proxy:
+        if self._proxies.trusts(text):
             # A client can write the header, too, but only in front of what the proxy appends.
             forwarded = ",".join(request.headers.getlist("x-forwarded-for")).rpartition(",")[2].strip()
             text = forwarded or text
@@ -48,7 +68,7 @@ class Clients:
 
 
 def client_name(address: str) -> str:
-    """What limits count a peer by: an IPv4 address, or the /64 of an IPv6 one."""
+    """Return what limits count a peer by: an IPv4 address, or the /64 of an IPv6 one."""
     return _name(_parsed(address))
 
 

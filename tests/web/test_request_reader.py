@@ -1,0 +1,266 @@
+"""Strict framing: what passes, what is refused, and that nothing depends on how bytes are cut."""
+
+from __future__ import annotations
+
+import json
+
+import httptools
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from web.config import HttpConfig
+from web.refusals import REFUSALS, Refused, response
+from web.request_reader import Body, End, Head, RequestReader
+
+LIMITS = HttpConfig(max_request_line_bytes=300, max_header_line_bytes=300, max_headers=10, max_head_bytes=1_000)
+MAX_BODY = 1_000
+HOST = b"Host: a\r\n"
+
+
+def pieces(data: bytes, step: int = 1_000_000) -> list[bytes]:
+    """What the parser gets of `data`, request by request. Raises Refused."""
+    reader, requests, current = RequestReader(LIMITS, MAX_BODY), [], b""
+    for start in range(0, len(data), step):
+        reader.receive(data[start : start + step])
+        while (piece := reader.next_piece()) is not None:
+            current += piece.data
+            if isinstance(piece, End):
+                requests.append(current)
+                current = b""
+                reader.start_next()
+    return requests
+
+
+def reason(data: bytes, step: int = 1_000_000) -> str:
+    """Why `data` is refused, "" where it is not."""
+    try:
+        pieces(data, step)
+    except Refused as refused:
+        return refused.reason
+    return ""
+
+
+def get(*headers: bytes, line: bytes = b"GET / HTTP/1.1") -> bytes:
+    return b"\r\n".join((line, b"Host: a", *headers)) + b"\r\n\r\n"
+
+
+def post(*headers: bytes) -> bytes:
+    return get(*headers, line=b"POST / HTTP/1.1")
+
+
+SMUGGLED = {
+    # Two lengths, of which two servers take different ones.
+    post(b"Content-Length: 5", b"Transfer-Encoding: chunked") + b"0\r\n\r\nGET ": "length_ambiguous",
+    post(b"Transfer-Encoding: chunked", b"Content-Length: 5") + b"0\r\n\r\nGET ": "length_ambiguous",
+    post(b"Content-Length: 5", b"Content-Length: 6"): "length_ambiguous",
+    post(b"Content-Length: 5", b"Content-Length: 5"): "length_ambiguous",
+    post(b"Content-Length: 5, 5"): "length_ambiguous",
+    post(b"Content-Length: +5"): "length_ambiguous",
+    post(b"Content-Length: -5"): "length_ambiguous",
+    post(b"Content-Length: 0x5"): "length_ambiguous",
+    post(b"Content-Length: 5 5"): "length_ambiguous",
+    post(b"Content-Length: "): "length_ambiguous",
+    post(b"Content-Length: " + b"9" * 30): "length_ambiguous",
+    post(b"Content-Length: \xb2"): "length_ambiguous",
+    # Codings that only one of two servers knows.
+    post(b"Transfer-Encoding: chunked", b"Transfer-Encoding: identity"): "header_repeated",
+    post(b"Transfer-Encoding: chunked, identity"): "coding_unknown",
+    post(b"Transfer-Encoding: gzip, chunked"): "coding_unknown",
+    post(b"Transfer-Encoding: xchunked"): "coding_unknown",
+    post(b"Transfer-Encoding: \x0bchunked"): "header_malformed",
+    post(b"Transfer-Encoding : chunked"): "header_malformed",
+    post(b"Transfer-Encoding\t: chunked"): "header_malformed",
+    b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n": "coding_unknown",
+    # Lines that end elsewhere for others.
+    b"GET / HTTP/1.1\nHost: a\n\n": "request_line_malformed",
+    b"GET / HTTP/1.1\r\nHost: a\nX: b\r\n\r\n": "header_malformed",
+    b"GET / HTTP/1.1\r\nHost: a\n\n": "header_malformed",
+    b"GET / HTTP/1.1\r\nHost: a\rX: b\r\n\r\n": "header_malformed",
+    get(b"X: a", b" folded"): "header_malformed",
+    get(b"X: a", b"\tfolded"): "header_malformed",
+    b"GET / HTTP/1.1\r\n X: a\r\nHost: a\r\n\r\n": "header_malformed",
+    get(b": no name"): "header_malformed",
+    get(b"no colon"): "header_malformed",
+    get(b"X: a\x00b"): "header_malformed",
+    get(b"X\xff: a"): "header_malformed",
+    b"\r\n\r\n\r\n" + get(): "request_line_malformed",
+    # Chunks.
+    post(b"Transfer-Encoding: chunked") + b"5\nhello\r\n": "chunk_malformed",
+    post(b"Transfer-Encoding: chunked") + b"5\r\nhelloX\r\n": "chunk_malformed",
+    post(b"Transfer-Encoding: chunked") + b"-5\r\nhello\r\n": "chunk_malformed",
+    post(b"Transfer-Encoding: chunked") + b"0x5\r\nhello\r\n": "chunk_malformed",
+    post(b"Transfer-Encoding: chunked") + b"100000000000\r\n": "chunk_malformed",
+    post(b"Transfer-Encoding: chunked") + b"5;" + b"x" * 400 + b"\r\n": "chunk_malformed",
+    post(b"Transfer-Encoding: chunked") + b"5;a\nb\r\nhello\r\n": "chunk_malformed",
+    post(b"Transfer-Encoding: chunked") + b"\r\n": "chunk_malformed",
+    post(b"Transfer-Encoding: chunked") + b"0\r\nno colon\r\n\r\n": "header_malformed",
+    post(b"Transfer-Encoding: chunked") + b"0\r\n" + b"X: y\r\n" * 5_000: "chunk_malformed",
+}
+REFUSED = SMUGGLED | {
+    get(line=b"GET /"): "request_line_malformed",
+    get(line=b"GET  / HTTP/1.1"): "request_line_malformed",
+    get(line=b"GET / HTTP/1.1 "): "request_line_malformed",
+    get(line=b"GET /\xff HTTP/1.1"): "request_line_malformed",
+    get(line=b"GET /a#b HTTP/1.1"): "request_line_malformed",
+    get(line=b"GET a HTTP/1.1"): "request_line_malformed",
+    get(line=b"GET * HTTP/1.1"): "request_line_malformed",
+    get(line=b"GET ftp://a/ HTTP/1.1"): "request_line_malformed",
+    get(line=b"GET / HTTP/2.0"): "version_unknown",
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n": "version_unknown",
+    get(line=b"GET / HTTP/1.2"): "version_unknown",
+    get(line=b"BREW / HTTP/1.1"): "method_unknown",
+    get(line=b"get / HTTP/1.1"): "method_unknown",
+    get(line=b"TRACE / HTTP/1.1"): "method_unknown",
+    get(line=b"CONNECT a:443 HTTP/1.1"): "method_unknown",
+    b"GET / HTTP/1.1\r\n\r\n": "host_missing",
+    b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n": "host_missing",
+    b"GET / HTTP/1.1\r\nHost: a/b\r\n\r\n": "host_missing",
+    b"GET / HTTP/1.1\r\nHost: [\r\n\r\n": "host_missing",
+    b"GET / HTTP/1.1\r\nHost: u@a\r\n\r\n": "host_missing",
+    get(b"Host: b"): "header_repeated",
+    get(b"Authorization: a", b"authorization: b"): "header_repeated",
+    post(b"Idempotency-Key: a", b"Idempotency-Key: b"): "header_repeated",
+    post(b"Content-Type: a", b"Content-Type: b"): "header_repeated",
+    post(b"Expect: 200-ok"): "expectation_unknown",
+    post(b"Content-Length: 1001"): "body_too_long",
+    post(b"Transfer-Encoding: chunked") + b"3e9\r\n": "body_too_long",
+    post(b"Transfer-Encoding: chunked") + b"1F4\r\n" + b"x" * 500 + b"\r\n1F5\r\n": "body_too_long",
+    get(line=b"GET /" + b"a" * 300 + b" HTTP/1.1"): "request_line_too_long",
+    b"GET /" + b"a" * 300: "request_line_too_long",
+    get(b"X: " + b"a" * 300): "header_too_long",
+    b"GET / HTTP/1.1\r\nX: " + b"a" * 300: "header_too_long",
+    get(*[b"X: a"] * 10): "headers_too_many",
+    get(*[b"X: " + b"a" * 200] * 6): "headers_too_long",
+    b"GET / HTTP/1.1\r\n" + (b"X: " + b"a" * 200 + b"\r\n") * 6: "headers_too_long",
+}
+
+
+@pytest.mark.parametrize("step", [1, 7, 1_000_000])
+@pytest.mark.parametrize(("data", "expected"), REFUSED.items(), ids=range(len(REFUSED)))
+def test_ambiguous_malformed_and_long_requests_are_refused(data: bytes, expected: str, step: int) -> None:
+    found = reason(data, step)
+    assert found == expected or (step > 1 and found in ("headers_too_long", "header_malformed"))
+
+
+PASSED = {
+    get(): get(),
+    b"\r\n" + get(): get(),
+    get(b"Upgrade: h2c", b"Connection: Upgrade, HTTP2-Settings", b"HTTP2-Settings: x"): get(
+        b"Connection: Upgrade, HTTP2-Settings"
+    ),
+    get(line=b"GET http://evil.example:80/v1?a=b HTTP/1.1"): get(line=b"GET /v1?a=b HTTP/1.1"),
+    get(line=b"GET http://evil.example HTTP/1.1"): get(line=b"GET / HTTP/1.1"),
+    get(line=b"GET http://evil.example?a HTTP/1.1"): get(line=b"GET /?a HTTP/1.1"),
+    get(line=b"OPTIONS * HTTP/1.1"): get(line=b"OPTIONS / HTTP/1.1"),
+    get(line=b"GET //evil.example/ HTTP/1.1"): get(line=b"GET //evil.example/ HTTP/1.1"),
+    b"GET / HTTP/1.0\r\n\r\n": b"GET / HTTP/1.0\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost:\r\n\r\n": b"GET / HTTP/1.1\r\nHost:\r\n\r\n",
+    get(b"X:", b"Y: \t b \t", b"Z: \xe9"): get(b"X:", b"Y: \t b \t", b"Z: \xe9"),
+    post(b"Content-Length: 5") + b"hello": post(b"Content-Length: 5") + b"hello",
+    post(b"Content-Length: 1000") + b"x" * 1000: post(b"Content-Length: 1000") + b"x" * 1000,
+    post(b"Transfer-Encoding: Chunked") + b"5;a=b\r\nhello\r\n0\r\nAuthorization: Bearer x\r\n\r\n": post(
+        b"Transfer-Encoding: Chunked"
+    )
+    + b"5\r\nhello\r\n0\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("step", [1, 7, 1_000_000])
+@pytest.mark.parametrize(("data", "expected"), PASSED.items(), ids=range(len(PASSED)))
+def test_requests_pass_and_upgrades_and_trailers_are_left_out(data: bytes, expected: bytes, step: int) -> None:
+    assert pieces(data, step) == [expected]
+
+
+def test_requests_in_a_row_come_one_at_a_time() -> None:
+    reader = RequestReader(LIMITS, MAX_BODY)
+    reader.receive(get() + post(b"Content-Length: 3") + b"abc")
+    assert isinstance(reader.next_piece(), Head)
+    assert isinstance(reader.next_piece(), End)
+    assert reader.next_piece() is None and reader.waiting_bytes > 0
+    reader.start_next()
+    assert [type(reader.next_piece()) for _ in range(3)] == [Head, Body, End]
+    assert reader.waiting_bytes == 0
+
+
+class Parsed:
+    """Callbacks of httptools: how many requests are complete, and their bodies."""
+
+    def __init__(self) -> None:
+        self.complete = 0
+        self.body = b""
+
+    def on_body(self, body: bytes) -> None:
+        self.body += body
+
+    def on_message_complete(self) -> None:
+        self.complete += 1
+
+
+bodies = st.binary(max_size=200)
+names = st.sampled_from(
+    [b"X-A", b"Accept", b"Content-Length", b"Transfer-Encoding", b"Connection", b"Upgrade", b"Expect"]
+)
+values = st.sampled_from(
+    [b"a", b"", b"5", b"0", b"chunked", b"close", b"upgrade", b"100-continue", b"5\n", b" x", b"\x00"]
+)
+tails = st.sampled_from([b"", b"hello", b"5\r\nhello\r\n0\r\n\r\n", b"0\r\n\r\n", get()])
+
+
+@given(st.lists(st.tuples(names, values), max_size=4), tails, st.integers(1, 40))
+def test_the_parser_ends_each_request_where_the_reader_does(
+    headers: list[tuple[bytes, bytes]], tail: bytes, step: int
+) -> None:
+    data = post(*(name + b": " + value for name, value in headers)) + tail
+    reader = RequestReader(LIMITS, MAX_BODY)
+    parsed, complete = Parsed(), 0
+    parser = httptools.HttpRequestParser(parsed)
+    parser.set_dangerous_leniencies(lenient_data_after_close=True)
+    try:
+        for start in range(0, len(data), step):
+            reader.receive(data[start : start + step])
+            while (piece := reader.next_piece()) is not None:
+                if piece.data:
+                    parser.feed_data(piece.data)
+                if isinstance(piece, End):
+                    complete += 1
+                    reader.start_next()
+                assert parsed.complete in (complete, complete + 1)
+    except Refused:
+        return
+    assert parsed.complete == complete
+
+
+@given(st.binary(max_size=400))
+def test_any_bytes_are_read_or_refused(data: bytes) -> None:
+    assert reason(data) in REFUSALS or reason(data) == ""
+    assert reason(b"GET / HTTP/1.1\r\n" + data) in REFUSALS or reason(b"GET / HTTP/1.1\r\n" + data) == ""
+
+
+@given(bodies, st.integers(1, 50))
+def test_chunked_and_counted_bodies_say_the_same(body: bytes, size: int) -> None:
+    chunks = b"".join(b"%x\r\n%b\r\n" % (len(p), p) for p in (body[i : i + size] for i in range(0, len(body), size)))
+    parsed = Parsed()
+    [request] = pieces(post(b"Transfer-Encoding: chunked") + chunks + b"0\r\n\r\n", size)
+    httptools.HttpRequestParser(parsed).feed_data(request)
+    assert (parsed.complete, parsed.body) == (1, body)
+
+
+def test_an_unfinished_head_is_never_held_beyond_its_limit() -> None:
+    reader = RequestReader(LIMITS, MAX_BODY)
+    with pytest.raises(Refused):
+        for _ in range(10_000):
+            reader.receive(b"GET /" if not reader.waiting_bytes else b"x")
+            reader.next_piece()
+    assert reader.waiting_bytes <= LIMITS.max_head_bytes
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_each_refusal_is_an_error_in_the_shape_of_the_api(name: str) -> None:
+    head, _, body = response(name).decode("ascii").partition("\r\n\r\n")
+    error = json.loads(body)["error"]
+    refusal = REFUSALS[name]
+    assert head.startswith(f"HTTP/1.1 {refusal.status} ") and f"Content-Length: {len(body)}" in head
+    assert (error["type"], error["message"]) == (refusal.kind, refusal.message)
+    assert ("Retry-After" in head) == (refusal.status in (429, 503))
+    assert "Connection: close" in head
