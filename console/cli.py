@@ -212,11 +212,18 @@ def ledger_migrate(
 
 
 @ledger_app.command("verify")
-def ledger_verify(config: ConfigOption = None, state: StateOption = None, as_json: JsonOption = False) -> None:
-    """Check the journal: zero sums, hash chain, nothing changed."""
-    from console.ledger_commands import run_verify
+def ledger_verify(
+    everything: Annotated[bool, typer.Option("--all", help="From the first payment, not from where it ended.")] = False,
+    head: Annotated[str, typer.Option("--head", help="NUMBER:DIGEST of a seal that was noted elsewhere.")] = "",
+    without_token: Annotated[bool, typer.Option("--without-token", help="Leave the seals' MACs out.")] = False,
+    config: ConfigOption = None,
+    state: StateOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check the journal since the last verified seal: zero sums, hash chain, the token's MACs, nothing changed."""
+    from console.ledger_verification import run_verify
 
-    raise typer.Exit(run_verify(load_running(config, state), as_json))
+    raise typer.Exit(run_verify(load_running(config, state), everything, head, not without_token, as_json))
 
 
 @ledger_app.command("trial-balance")

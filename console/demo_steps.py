@@ -21,7 +21,8 @@ from rich.markup import escape
 from console.database_roles import AUDITOR
 from console.demo_view import exchange, journal, json_call
 from console.journal_view import Entry, entries_since, last_intent
-from console.ledger_commands import print_trial_balance, trial_balance_of, verification_of, verification_text
+from console.ledger_commands import print_trial_balance, trial_balance_of
+from console.ledger_verification import verification_of, verification_text
 from console.postgresql import resolve_dsn
 from console.prove_command import books_directory, print_proof, proof_of
 from console.send import party_key

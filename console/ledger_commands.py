@@ -1,4 +1,4 @@
-"""`cardswitch ledger migrate|verify|trial-balance`: a configuration in, the ledger brought up, checked or summed up.
+"""`cardswitch ledger migrate|trial-balance`: a configuration in, the ledger brought up or summed up.
 
 The database must run: embedded, `cardswitch up` has it; otherwise it is the one that `[postgresql] dsn` names.
 """
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from ledger.trial_balance import TrialBalance
-    from ledger.verify import Report
 
 
 def run_migrate(config: Config, as_json: bool, set_passwords: bool = False) -> None:
@@ -47,47 +46,6 @@ def run_migrate(config: Config, as_json: bool, set_passwords: bool = False) -> N
     verb = "set the password of" if set_passwords else "made"
     lines = [f"{verb} role {name}" for name in done.roles] + [f"applied {name}" for name in names]
     print("\n".join(lines) or "nothing to do: the schema is up to date")
-
-
-def run_verify(config: Config, as_json: bool) -> int:
-    """Print the verification. Returns the exit status: 1 where something is wrong."""
-    report = verification_of(config)
-    if as_json:
-        print(msgspec.json.encode({"whole": report.whole, **msgspec.to_builtins(report)}).decode())
-    else:
-        from rich.console import Console
-
-        print_verification(Console(highlight=False), report)
-    return 0 if report.whole else 1
-
-
-def verification_of(config: Config) -> Report:
-    """Zero sums, hash chain, nothing changed; by the auditor. Raises ConsoleError where the database is away."""
-    from ledger.verify import verify
-
-    return in_ledger(config, AUDITOR, verify)
-
-
-def print_verification(console: Console, report: Report) -> None:
-    """Each check with what it found."""
-    from rich.markup import escape
-
-    for check in report.checks:
-        mark = "[green]✓[/]" if not check.problems else "[bold red]✗[/]"
-        console.print(f"{mark} {escape(check.says)}")
-        for problem in check.problems:
-            console.print(f"    [red]{escape(problem)}[/]")
-    console.print(verification_text(report))
-
-
-def verification_text(report: Report) -> str:
-    """The verification in one line."""
-    wrong = [check.name for check in report.checks if check.problems]
-    outcome = f"wrong: {', '.join(wrong)}" if wrong else "whole"
-    return (
-        f"{outcome}; {report.intents} intents, {report.outcomes} outcomes, {report.postings} lines, "
-        f"{report.seals} seals ({report.unsealed} outcomes not sealed yet)"
-    )
 
 
 def run_trial_balance(config: Config, as_json: bool) -> int:

@@ -132,6 +132,7 @@ def run_switch(config: Config, options: dict[str, Any]) -> None:
     from hsm.process import forbid_dumps
     from hsm.trio_client import open_hsm
     from ledger.writer import open_journal
+    from switch.ledger_signer import open_signer
     from switch.links.network import SocketNetwork
     from switch.worker import run_worker
 
@@ -145,7 +146,7 @@ def run_switch(config: Config, options: dict[str, Any]) -> None:
         stopping = trio.Event()
         async with (
             open_hsm(config.hsm_socket, max_in_flight=config.switch.max_in_flight) as hsm,
-            open_journal(dsn, seal_every_s=seal_every_s) as journal,
+            open_journal(dsn, seal_every_s=seal_every_s, signer=lambda: open_signer(config.hsm_socket)) as journal,
             trio.open_nursery() as nursery,
         ):
             await nursery.start(_set_on_signal, stopping)

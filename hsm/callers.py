@@ -28,15 +28,18 @@ _CARD_COMMANDS = frozenset(tag_of(request) for request in get_args(CardRequest))
 CALLERS: dict[str, frozenset[str]] = {
     "switch": _EVERYBODY
     | {"screen", "dispatch", "mac"}
-    | {"renew_link_key", "accept_link_key", "activate_key", "list_keys"},  # the key exchange over a link
+    | {"renew_link_key", "accept_link_key", "activate_key", "list_keys"}  # the key exchange over a link
+    | {"seal_ledger", "check_ledger_seals"},
     "tokenizer": _EVERYBODY | {"tokenize", "resolve"},  # what is behind a web server learns no card number
     "issuer": _EVERYBODY | _CARD_COMMANDS,  # who issues cards, or stands in for an issuer
     "requestor": _EVERYBODY  # who keeps network tokens for merchants
     | {"provision_network_token", "read_network_token", "change_network_token", "generate_token_cryptogram"},
+    "auditor": _EVERYBODY | {"check_seals", "check_ledger_seals"},  # of the audit trail and of the ledger
     "officer": _EVERYBODY
     | {"list_keys", "generate_key", "import_components", "import_block", "export_key", "rotate_key", "retire_key"}
     | {"renew_link_key", "accept_link_key", "activate_key", "rewrap"}
-    | {"check_seals", "detokenize", "import_cards", "delete_card", "prove_deletion"}
+    | {"check_seals", "check_ledger_seals", "accept_ledger_head"}
+    | {"detokenize", "import_cards", "delete_card", "prove_deletion"}
     | {"provision_network_token", "read_network_token", "change_network_token"},
 }
 COMMANDS: dict[str, type[msgspec.Struct]] = {tag_of(request): request for request in REQUESTS}

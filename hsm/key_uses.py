@@ -13,12 +13,13 @@ import msgspec
 from hsm.card_commands import CardRequest, PinReference, Verified, VerifiedCryptogram
 from hsm.commands import Dispatch, GenerateMac, Screen
 from hsm.key_commands import KeyRequest, ListKeys, Rewrap
+from hsm.ledger_commands import AcceptLedgerHead
 from hsm.vault_commands import DeleteCard, ReadStatus, ResolveToken, Tokenize
 from hsm.wire import REQUESTS, tag_of
 
 VERDICTS = frozenset({Verified, VerifiedCryptogram, PinReference})
 # Their record is on the disk before their answer leaves.
-_LASTING = (frozenset(get_args(KeyRequest)) - {ListKeys, Rewrap}) | {DeleteCard}
+_LASTING = (frozenset(get_args(KeyRequest)) - {ListKeys, Rewrap}) | {AcceptLedgerHead, DeleteCard}
 # With an event in the log: card data comes out or in.
 _TOLD = frozenset({Dispatch, Tokenize, ResolveToken})
 

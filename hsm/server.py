@@ -26,6 +26,8 @@ from hsm.key_desk import KeyDesk, key_handlers
 from hsm.keys.holder import Keyholder, hold_lock
 from hsm.keys.keyring import Keyring
 from hsm.keys.token import DATA_KEY
+from hsm.ledger_commands import ledger_handlers
+from hsm.ledger_seals import LedgerWitness
 from hsm.listener import CommandQueue, Connection
 from hsm.metrics import Metrics
 from hsm.process import forbid_dumps
@@ -90,6 +92,7 @@ async def serve_hsm(config: HsmConfig, *, state_directory: Path, dsn: str, ready
         **key_handlers(desk),
         **vault_handlers(vault, lambda: service.engine, seal),
         **audit_handlers(seal),
+        **ledger_handlers(LedgerWitness(state_directory / "hsm", seal)),
     }
     engine = Engine(
         keyring,

@@ -18,6 +18,7 @@ from hsm.card_commands import CardAnswer, CardRequest
 from hsm.commands import Dispatch, Dispatched, GeneratedMac, GenerateMac, Screen, Screened
 from hsm.errors import ProtocolError
 from hsm.key_commands import KeyAnswer, KeyRequest
+from hsm.ledger_commands import LedgerAnswer, LedgerRequest
 from hsm.vault_commands import HsmStatus, ReadStatus, VaultAnswer, VaultRequest
 
 MAX_FRAME_BYTES = 65_536
@@ -46,8 +47,9 @@ class Unavailable(msgspec.Struct, frozen=True, tag="unavailable"):
 SwitchRequest = Screen | Dispatch | GenerateMac
 SwitchAnswer = Screened | Dispatched | GeneratedMac
 
-Request = SwitchRequest | CardRequest | KeyRequest | VaultRequest | AuditRequest | ReadStatus
-Answer = SwitchAnswer | CardAnswer | KeyAnswer | VaultAnswer | AuditAnswer | HsmStatus | Refused | Unavailable
+Request = SwitchRequest | CardRequest | KeyRequest | VaultRequest | AuditRequest | LedgerRequest | ReadStatus
+_CommandAnswer = SwitchAnswer | CardAnswer | KeyAnswer | VaultAnswer | AuditAnswer | LedgerAnswer
+Answer = _CommandAnswer | HsmStatus | Refused | Unavailable
 
 REQUESTS: tuple[type[msgspec.Struct], ...] = get_args(Request)
 

@@ -22,3 +22,7 @@ class RowRefused(LedgerError, JournalUnavailable):
 
 class FeeError(LedgerError):
     """A fee schedule or amount that makes no sense; the message names the field."""
+
+
+class SealNotSigned(Exception):
+    """The token made no MAC for a seal; the message says why. Refused is worse than away: another chain was signed."""

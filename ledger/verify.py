@@ -1,27 +1,95 @@
 """Is the ledger whole? A connection goes in, problems come out; `cardswitch ledger verify` prints them.
 
-`CHECKS` is the list: each query returns one line of text for each thing that is wrong. The last check walks the hash
-chain. The database enforces most of this when rows are written; here it is looked at again, because the owner of a
-database can do anything to it.
+The journal is walked in stretches: the rules of `ledger.checks` for the outcomes of a stretch, the digests of its seals
+and the MACs of those. A stretch is one snapshot, so writers go on and no snapshot is held for long. With `since` the
+walk begins after the last seal that a former run has verified; nothing before that is looked at again.
 """
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
 from typing import Any
 
 import msgspec
 
-from ledger.seal import broken_seals
+from ledger.checks import CHECKS, Check
+from ledger.seal import GENESIS
 
 MAX_PROBLEMS = 20  # listed for each check
+STRETCH = 20_000  # outcomes, or intents, looked at in one snapshot
+# A stretch is looked up by index, row for row, however long the tables are: a plan that reads a table whole for each
+# stretch would take ten times as long for twice the journal.
+_SETTINGS = """
+SET LOCAL jit = off; SET LOCAL work_mem = '64MB';
+SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off
+"""
+
+_SEALS = """
+SELECT s.number, s.from_seq, s.to_seq, s.rows, s.digest, d.rows AS found, d.digest AS recomputed, m.mac
+  FROM (SELECT *, COALESCE(lag(digest) OVER (ORDER BY number), $3) AS previous
+          FROM ledger.seals WHERE number > $1 AND to_seq <= $2) s
+ CROSS JOIN LATERAL ledger.digest(s.previous, s.from_seq, s.to_seq, s.version) d
+  LEFT JOIN ledger.seal_macs m ON m.number = s.number
+ ORDER BY s.number
+"""
+_HORIZON = """
+SELECT COALESCE((SELECT max(number) FROM ledger.seals), 0) AS seals,
+       COALESCE((SELECT to_seq FROM ledger.seals ORDER BY number DESC LIMIT 1), 0) AS sealed,
+       COALESCE((SELECT seq FROM ledger.outcomes ORDER BY seq DESC LIMIT 1), 0) AS outcomes,
+       COALESCE((SELECT max(id) FROM ledger.intents), 0) AS intents,
+       GREATEST(COALESCE((SELECT max(intent_id) FROM ledger.postings), 0),
+                COALESCE((SELECT max(id) FROM ledger.intents), 0)) AS last_intent,
+       COALESCE((SELECT max(up_to) FROM ledger.floors WHERE name = 'undecided'), 0) AS decided
+"""
+_STRETCH_COUNTS = """
+SELECT count(*) AS outcomes, COALESCE(sum((SELECT count(*) FROM ledger.postings p WHERE p.intent_id = o.intent_id)), 0)
+       AS postings
+  FROM ledger.outcomes o WHERE seq > $1 AND seq <= $2
+"""
 
 
-class Check(msgspec.Struct, frozen=True):
-    """One rule: its name, what it says, and the query for what breaks it."""
+class TokenSeals(msgspec.Struct, frozen=True):
+    """The token's word on the chain.
 
-    name: str
-    says: str
-    sql: str
+    Args:
+        wrong: positions of the claims that are not its MACs.
+        first: number of the first seal that it signed; 0: none yet.
+        number: of the last one.
+        digest: of the last one.
+        problem: why it signs nothing any more; empty: it does.
+    """
+
+    wrong: tuple[int, ...] = ()
+    first: int = 0
+    number: int = 0
+    digest: bytes = b""
+    problem: str = ""
+
+
+Claim = tuple[int, bytes, bytes]
+"""Number, digest and MAC of a seal."""
+
+AskToken = Callable[[Sequence[Claim]], Awaitable[TokenSeals]]
+"""Has the token check at most `ledger.seal.MAX_MACS` claims."""
+
+
+class Verified(msgspec.Struct, frozen=True):
+    """How far a former run has found the ledger whole; kept by who runs it, outside of the database.
+
+    Args:
+        number, digest, to_seq: of the last seal.
+        intent_id: all intents up to this one were decided and looked at.
+        outcomes, postings: how many were looked at, of all runs since the first outcome.
+    """
+
+    number: int
+    digest: bytes
+    to_seq: int
+    intent_id: int
+    outcomes: int
+    postings: int
+    at: datetime
 
 
 class CheckResult(msgspec.Struct, frozen=True):
@@ -36,17 +104,29 @@ class Report(msgspec.Struct, frozen=True):
     """All checks, and how much was looked at.
 
     Args:
+        checked: outcomes that this run has looked at; the others were by former ones.
         unsealed: outcomes after the last seal, which the hash chain does not cover yet.
+        head: number of the last seal.
         digest: of the last seal, hex, "" if there is none: keep it elsewhere and compare.
+        mac: of the last seal, hex, "" if it has none yet.
+        token_asked: whether the MACs were checked.
+        since: number of the seal after which this run began.
+        verified: how far the ledger is whole, for the next run; None where it is not.
     """
 
     checks: list[CheckResult]
     intents: int
     outcomes: int
     postings: int
+    checked: int
     seals: int
     unsealed: int
+    head: int
     digest: str
+    mac: str
+    token_asked: bool
+    since: int
+    verified: Verified | None
 
     @property
     def whole(self) -> bool:
@@ -54,136 +134,210 @@ class Report(msgspec.Struct, frozen=True):
         return not any(check.problems for check in self.checks)
 
 
-# Holds and payments by the authorization or purchase they belong to.
-_BY_PAYMENT = """
-SELECT CASE WHEN i.kind IN ('authorization', 'purchase', 'refund') THEN i.id ELSE o.original_id END AS id, p.currency,
-       sum(p.amount_minor) FILTER (WHERE p.layer = 'pending') AS held,
-       sum(p.amount_minor) FILTER (
-           WHERE p.layer = 'pending' AND i.kind IN ('authorization', 'increment')) AS authorized,
-       sum(p.amount_minor) FILTER (WHERE p.layer = 'posted' AND i.kind IN ('capture', 'purchase')) AS captured
-  FROM ledger.postings p
-  JOIN ledger.accounts a ON a.id = p.account_id AND a.name LIKE 'issuer:%:receivable'
-  JOIN ledger.outcomes o ON o.intent_id = p.intent_id
-  JOIN ledger.intents i ON i.id = p.intent_id
- GROUP BY 1, 2
-"""
-
-CHECKS: tuple[Check, ...] = (
-    Check(
-        "balance",
-        "debits equal credits, over all, for each layer and currency",
-        "SELECT format('%s %s is off by %s', layer, currency, sum(amount_minor)) FROM ledger.postings"
-        " GROUP BY layer, currency HAVING sum(amount_minor) <> 0",
-    ),
-    Check(
-        "outcome-balance",
-        "the lines of each outcome sum to zero for each layer and currency",
-        "SELECT format('intent %s: %s %s is off by %s', intent_id, layer, currency, sum(amount_minor))"
-        " FROM ledger.postings GROUP BY intent_id, layer, currency HAVING sum(amount_minor) <> 0",
-    ),
-    Check(
-        "posting-outcome",
-        "each line belongs to an approved outcome",
-        "SELECT format('intent %s: lines without an approval', p.intent_id)"
-        " FROM (SELECT DISTINCT intent_id FROM ledger.postings) p"
-        " LEFT JOIN ledger.outcomes o ON o.intent_id = p.intent_id AND o.decision = 'approved'"
-        " WHERE o.intent_id IS NULL",
-    ),
-    Check(
-        "posting-account",
-        "each line is on an account",
-        "SELECT format('intent %s line %s: no account %s', p.intent_id, p.line, p.account_id) FROM ledger.postings p"
-        " LEFT JOIN ledger.accounts a ON a.id = p.account_id WHERE a.id IS NULL",
-    ),
-    Check(
-        "outcome-intent",
-        "each outcome has its intent, and its original if it names one",
-        "SELECT format('outcome of intent %s: intent %s is not there', o.intent_id, m.id) FROM ledger.outcomes o"
-        " CROSS JOIN LATERAL (VALUES (o.intent_id), (o.original_id)) m (id)"
-        " LEFT JOIN ledger.intents i ON i.id = m.id WHERE m.id IS NOT NULL AND i.id IS NULL",
-    ),
-    Check(
-        "change-order",
-        "the changes of an original are numbered 1, 2, 3 … without a gap",
-        "SELECT format('intent %s: %s changes, numbered up to %s', original_id, count(*), max(original_seq))"
-        " FROM ledger.outcomes WHERE original_seq IS NOT NULL GROUP BY original_id"
-        " HAVING count(*) <> max(original_seq)",
-    ),
-    Check(
-        "holds",
-        "no hold is negative",
-        f"SELECT format('intent %s: %s %s on hold', id, held, currency) FROM ({_BY_PAYMENT}) s WHERE held < 0",
-    ),
-    Check(
-        "captures",
-        "no more is captured than was authorized",
-        "SELECT format('intent %s: %s of %s %s captured', q.id, q.captured, q.most, q.currency) FROM ("
-        " SELECT s.id, s.captured, s.currency, CASE WHEN i.kind = 'authorization' THEN COALESCE(s.authorized, 0)"
-        "        ELSE COALESCE(o.amount_minor, i.amount_minor) END AS most"
-        f"  FROM ({_BY_PAYMENT}) s JOIN ledger.intents i ON i.id = s.id JOIN ledger.outcomes o ON o.intent_id = s.id"
-        "  WHERE i.kind IN ('authorization', 'purchase')) q WHERE q.captured > q.most",
-    ),
-    Check(
-        "approved",
-        "what an authorization, an increment or a purchase has booked is what was approved",
-        "SELECT format('intent %s: %s of %s %s booked', i.id, s.booked, a.approved, i.currency)"
-        " FROM ledger.intents i JOIN ledger.outcomes o ON o.intent_id = i.id AND o.decision = 'approved'"
-        " CROSS JOIN LATERAL (SELECT COALESCE(o.amount_minor, i.amount_minor) AS approved) a"
-        " CROSS JOIN LATERAL (SELECT COALESCE(sum(p.amount_minor), 0) AS booked FROM ledger.postings p"
-        "      JOIN ledger.accounts c ON c.id = p.account_id AND c.name LIKE 'issuer:%:receivable'"
-        "     WHERE p.intent_id = i.id) s"
-        " WHERE i.kind IN ('authorization', 'increment', 'purchase') AND s.booked <> a.approved",
-    ),
-    Check(
-        "returns",
-        "no more goes back to a card than was captured",
-        "SELECT format('intent %s: %s of %s came back', t.id, t.returned, t.captured) FROM ("
-        " SELECT o.original_id AS id,"
-        "        -sum(p.amount_minor) FILTER (WHERE i.kind IN ('refund', 'chargeback')"
-        "             AND NOT EXISTS (SELECT FROM ledger.outcomes u WHERE u.original_id = o.intent_id"
-        "                                AND u.original_seq IS NOT NULL)) AS returned,"
-        "        COALESCE(sum(p.amount_minor) FILTER (WHERE i.kind = 'capture'), 0)"
-        "        + (SELECT COALESCE(sum(q.amount_minor), 0) FROM ledger.postings q"
-        "             JOIN ledger.accounts b ON b.id = q.account_id AND b.name LIKE 'issuer:%:receivable'"
-        "            WHERE q.intent_id = o.original_id AND q.layer = 'posted') AS captured"
-        "   FROM ledger.outcomes o"
-        "   JOIN ledger.intents i ON i.id = o.intent_id"
-        "   JOIN ledger.postings p ON p.intent_id = o.intent_id AND p.layer = 'posted'"
-        "   JOIN ledger.accounts a ON a.id = p.account_id AND a.name LIKE 'issuer:%:receivable'"
-        "  WHERE o.original_id IS NOT NULL AND i.kind IN ('capture', 'refund', 'chargeback')"
-        "  GROUP BY o.original_id) t WHERE t.returned > t.captured",
-    ),
-    Check(
-        "floor",
-        "every intent below the stored floor is decided",
-        "SELECT format('intent %s is undecided below the floor', i.id) FROM ledger.intents i"
-        " WHERE i.id <= (SELECT max(up_to) FROM ledger.floors WHERE name = 'undecided')"
-        " AND NOT EXISTS (SELECT FROM ledger.outcomes o WHERE o.intent_id = i.id)",
-    ),
-)
-
-_COUNTS = """
-SELECT (SELECT count(*) FROM ledger.intents) AS intents, (SELECT count(*) FROM ledger.outcomes) AS outcomes,
-       (SELECT count(*) FROM ledger.postings) AS postings, (SELECT count(*) FROM ledger.seals) AS seals,
-       (SELECT count(*) FROM ledger.outcomes
-         WHERE seq > (SELECT COALESCE(max(to_seq), 0) FROM ledger.seals)) AS unsealed,
-       COALESCE((SELECT encode(digest, 'hex') FROM ledger.seals ORDER BY number DESC LIMIT 1), '') AS digest
-"""
+SEALS = ("seals", "nothing that was sealed was altered, deleted or inserted")
+MACS = ("seal-macs", "every seal is one that the token made, and none is missing")
 
 
-async def verify(connection: Any) -> Report:
-    """Run every check in one snapshot.
+async def verify(
+    connection: Any,
+    *,
+    now: datetime,
+    since: Verified | None = None,
+    ask_token: AskToken | None = None,
+    noted: tuple[int, str] | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Report:
+    """Run every check, from the first outcome or from where `since` ended.
 
     Args:
         connection: asyncpg, role cardswitch_auditor or owner; reads only, writers go on meanwhile.
+        now: for `Report.verified`.
+        ask_token: None: the MACs of the seals are not looked at.
+        noted: number and digest (hex) of a seal that was noted elsewhere, to compare.
+        progress: called with outcomes looked at and outcomes there are.
     """
-    async with connection.transaction(isolation="repeatable_read", readonly=True):
-        results = []
-        for check in CHECKS:
-            rows = await connection.fetch(f"SELECT * FROM ({check.sql}) q (problem) LIMIT {MAX_PROBLEMS}")
-            results.append(CheckResult(check.name, check.says, [row["problem"] for row in rows]))
-        problems = await broken_seals(connection)
-        says = "nothing that was sealed was altered, deleted or inserted"
-        results.append(CheckResult("seals", says, problems[:MAX_PROBLEMS]))
-        counts = await connection.fetchrow(_COUNTS)
-    return Report(checks=results, **dict(counts))
+    return await _Walk(connection, since, ask_token, progress).run(now, noted)
+
+
+class _Walk:
+    """One verification: what was found so far, and where the chain is."""
+
+    def __init__(
+        self,
+        connection: Any,
+        since: Verified | None,
+        ask_token: AskToken | None,
+        progress: Callable[[int, int], None],
+    ) -> None:
+        self._connection = connection
+        self._since = since
+        self._ask_token = ask_token
+        self._progress = progress
+        names = [*(check.name for check in CHECKS), SEALS[0], MACS[0]]
+        self._problems: dict[str, list[str]] = {name: [] for name in names}
+        self._number = since.number if since else 0
+        self._to_seq = since.to_seq if since else 0
+        self._digest = since.digest if since else GENESIS
+        self._mac = b""
+        self._outcomes = since.outcomes if since else 0
+        self._postings = since.postings if since else 0
+        self._checked = 0
+        self._token = TokenSeals()
+
+    async def run(self, now: datetime, noted: tuple[int, str] | None) -> Report:
+        if self._ask_token is not None:
+            self._token = await self._ask_token(())
+        horizon = await self._connection.fetchrow(_HORIZON)
+        await self._check_start()
+        await self._walk_intents(horizon)
+        start = self._to_seq
+        while self._to_seq < horizon["sealed"]:
+            await self._stretch_of_seals(horizon["sealed"])
+            self._progress(self._to_seq - start, horizon["outcomes"] - start)
+        sealed = (self._number, self._digest, self._to_seq, self._outcomes, self._postings)
+        for low in range(self._to_seq, horizon["outcomes"], STRETCH):
+            async with self._snapshot():
+                await self._stretch(low, min(low + STRETCH, horizon["outcomes"]))
+            self._progress(low - start, horizon["outcomes"] - start)
+        await self._check_end(noted)
+        whole = not any(self._problems.values())
+        verified = Verified(*sealed[:3], horizon["decided"], *sealed[3:], now) if whole and sealed[0] else None
+        says = {check.name: check.says for check in CHECKS} | dict((SEALS, MACS))
+        return Report(
+            checks=[CheckResult(name, says[name], found) for name, found in self._problems.items()],
+            intents=await self._connection.fetchval("SELECT count(*) FROM ledger.intents"),
+            outcomes=self._outcomes,
+            postings=self._postings,
+            checked=self._checked,
+            seals=await self._connection.fetchval("SELECT count(*) FROM ledger.seals"),
+            unsealed=self._outcomes - sealed[3],
+            head=sealed[0],
+            digest=sealed[1].hex() if sealed[0] else "",
+            mac=self._mac.hex(),
+            token_asked=self._ask_token is not None,
+            since=self._since.number if self._since else 0,
+            verified=verified or (self._since if whole else None),
+        )
+
+    async def _check_start(self) -> None:
+        """The seal that a former run ended with must be there, as it was."""
+        if self._since is None:
+            return
+        row = await self._seal(self._since.number)
+        if row is None or row["digest"] != self._since.digest:
+            when = f"{self._since.at:%Y-%m-%d %H:%M}"
+            self._problem(SEALS[0], f"seal {self._since.number} is not the one that was verified on {when}")
+        elif row["mac"] is not None:
+            self._mac = row["mac"]
+
+    async def _check_end(self, noted: tuple[int, str] | None) -> None:
+        """The token's last seal, and one that was noted, must be in the chain."""
+        token = self._token
+        if token.problem:
+            self._problem(MACS[0], token.problem)
+        if token.number:
+            row = await self._seal(token.number)
+            if row is None:
+                self._problem(
+                    MACS[0],
+                    f"the token has sealed up to seal {token.number}, the ledger ends with seal {self._number}: "
+                    "it was cut off, or restored from a backup (cardswitch hsm accept-ledger-head)",
+                )
+            elif row["digest"] != token.digest:
+                self._problem(MACS[0], f"seal {token.number} is not the one that the token sealed last")
+        if noted is not None:
+            row = await self._seal(noted[0])
+            if row is None or row["digest"].hex() != noted[1]:
+                self._problem(SEALS[0], f"seal {noted[0]} has not the digest that was noted")
+
+    async def _walk_intents(self, horizon: Any) -> None:
+        start = self._since.intent_id if self._since else 0
+        checks = [check for check in CHECKS if check.by_intent]
+        for low in range(start, horizon["last_intent"], STRETCH):
+            async with self._snapshot():
+                await self._run(checks, low, min(low + STRETCH, horizon["last_intent"]))
+
+    async def _stretch_of_seals(self, sealed: int) -> None:
+        """The seals whose outcomes fit into one stretch, at least one seal, and these outcomes."""
+        async with self._snapshot():
+            to_seq = await self._connection.fetchval(
+                "SELECT COALESCE(max(to_seq) FILTER (WHERE to_seq <= $2), min(to_seq)) FROM ("
+                " SELECT to_seq FROM ledger.seals WHERE to_seq > $1 AND to_seq <= $3 ORDER BY number LIMIT 500) s",
+                *(self._to_seq, self._to_seq + STRETCH, sealed),
+            )
+            to_seq = sealed if to_seq is None else to_seq
+            rows = await self._connection.fetch(_SEALS, self._number, to_seq, self._digest)
+            low = self._to_seq
+            for row in rows:
+                self._check_seal(row)
+            await self._stretch(low, to_seq)
+        self._to_seq = to_seq
+        await self._check_macs(rows)
+
+    def _check_seal(self, row: Any) -> None:
+        if row["number"] != self._number + 1 or row["from_seq"] != self._to_seq + 1:
+            self._problem(SEALS[0], f"seal {row['number']} does not follow seal {self._number}")
+        where = f"seal {row['number']} (outcomes {row['from_seq']} to {row['to_seq']})"
+        if row["found"] != row["rows"]:
+            self._problem(SEALS[0], f"{where}: {row['rows']} outcomes were sealed, {row['found']} are there")
+        elif row["recomputed"] != row["digest"]:
+            self._problem(SEALS[0], f"{where}: an intent, outcome or posting was altered, deleted or inserted")
+        # Go on from the stored digest, so that one broken link is reported once.
+        self._number, self._to_seq, self._digest = row["number"], row["to_seq"], row["digest"]
+        self._mac = row["mac"] or b""
+
+    async def _check_macs(self, rows: Sequence[Any]) -> None:
+        if self._ask_token is None:
+            return
+        for row in rows:
+            if row["mac"] is None and 0 < self._token.first <= row["number"] <= self._token.number:
+                self._problem(MACS[0], f"seal {row['number']} has no MAC, the token made one")
+        claims = [(row["number"], row["digest"], row["mac"]) for row in rows if row["mac"] is not None]
+        if claims:
+            answer = await self._ask_token(claims)
+            for at in answer.wrong:
+                self._problem(MACS[0], f"seal {claims[at][0]} has a MAC that the token did not make")
+
+    async def _stretch(self, low: int, high: int) -> None:
+        await self._run([check for check in CHECKS if not check.by_intent], low, high)
+        counts = await self._connection.fetchrow(_STRETCH_COUNTS, low, high)
+        self._outcomes += counts["outcomes"]
+        self._checked += counts["outcomes"]
+        self._postings += int(counts["postings"])
+
+    async def _run(self, checks: Sequence[Check], low: int, high: int) -> None:
+        for check in checks:
+            room = MAX_PROBLEMS - len(self._problems[check.name])
+            if room:
+                for row in await self._connection.fetch(f"{check.sql} LIMIT {room}", low, high):
+                    self._problem(check.name, row[0])
+
+    def _problem(self, name: str, text: str) -> None:
+        found = self._problems[name]
+        if len(found) < MAX_PROBLEMS and text not in found:
+            found.append(text)
+
+    async def _seal(self, number: int) -> Any:
+        return await self._connection.fetchrow(
+            "SELECT s.digest, m.mac FROM ledger.seals s LEFT JOIN ledger.seal_macs m ON m.number = s.number"
+            " WHERE s.number = $1",
+            number,
+        )
+
+    def _snapshot(self) -> _Snapshot:
+        return _Snapshot(self._connection)
+
+
+class _Snapshot:
+    """A transaction that reads one state of the database."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self._transaction = connection.transaction(isolation="repeatable_read", readonly=True)
+
+    async def __aenter__(self) -> None:
+        await self._transaction.start()
+        await self._connection.execute(_SETTINGS)
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._transaction.rollback()

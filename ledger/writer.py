@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -20,7 +20,7 @@ import trio
 import uvloop
 
 from ledger import reader, saf
-from ledger.errors import RowRefused
+from ledger.errors import RowRefused, SealNotSigned
 from ledger.floor import Floor
 from ledger.journal import (
     Advice,
@@ -35,13 +35,17 @@ from ledger.journal import (
     Totals,
 )
 from ledger.lane import Lane
-from ledger.seal import seal
+from ledger.seal import Signer, add_macs, seal
 from ledger.sets import Writer
 
 _log = logging.getLogger(__name__)
 
 SUM_DEADLINE_S = 60.0  # for the totals of one business day
 MAX_SUMS = 100  # waiting
+
+
+OpenSigner = Callable[[], contextlib.AbstractAsyncContextManager[Signer]]
+"""Opens the way to the token that signs seals, on the journal's event loop."""
 
 
 class PostgresJournal:
@@ -57,10 +61,12 @@ class PostgresJournal:
         deadline_s: float,
         rest_s: float,
         seal_every_s: float,
+        signer: OpenSigner | None,
     ) -> None:
         self._dsn = dsn
         self._deadline_s = deadline_s
         self._seal_every_s = seal_every_s
+        self._signer = signer
         # A statement ends within one deadline, and its connection within another.
         self._undecided = Floor("undecided", 3 * deadline_s)
         self._links: dict[str, Floor] = {}  # by the name under which they are stored
@@ -256,16 +262,26 @@ class PostgresJournal:
         return self._links.setdefault(f"ended {link}", Floor(f"ended {link}", 0.0))
 
     async def _seal_periodically(self) -> None:
-        while True:
-            await asyncio.sleep(self._seal_every_s)
-            try:
-                connection: Any = await asyncpg.connect(self._dsn, timeout=self._deadline_s)
+        async with contextlib.AsyncExitStack() as stack:
+            signer = await stack.enter_async_context(self._signer()) if self._signer is not None else None
+            refused = ""
+            while True:
+                await asyncio.sleep(self._seal_every_s)
                 try:
-                    await seal(connection)
-                finally:
-                    await connection.close()
-            except Exception as error:
-                _log.warning("the ledger could not be sealed: %s", type(error).__name__)
+                    connection: Any = await asyncpg.connect(self._dsn, timeout=self._deadline_s)
+                    try:
+                        await seal(connection)
+                        if signer is not None:
+                            await add_macs(connection, signer)
+                    finally:
+                        await connection.close()
+                    refused = ""
+                except SealNotSigned as error:
+                    if str(error) != refused:  # once, not each second
+                        refused = str(error)
+                        _log.error("the token does not sign the ledger's seals: %s", refused)
+                except Exception as error:
+                    _log.warning("the ledger could not be sealed: %s", type(error).__name__)
 
 
 def _distinct(writer: Writer) -> Any:
@@ -299,6 +315,7 @@ async def open_journal(
     rest_s: float = 0.004,
     connect_timeout_s: float = 10.0,
     seal_every_s: float = 0.0,
+    signer: OpenSigner | None = None,
 ) -> AsyncIterator[PostgresJournal]:
     """The journal, connected; on leaving, what is under way gets JournalUnavailable.
 
@@ -312,6 +329,7 @@ async def open_journal(
         rest_s: the pause between two sets of one kind while more than 500 calls a second come in.
         connect_timeout_s: for the first connections.
         seal_every_s: how often this process seals the hash chain; 0: it does not.
+        signer: has the token sign these seals; None: they are not signed.
 
     Raises: JournalUnavailable if there is no connection within `connect_timeout_s`.
     """
@@ -323,6 +341,7 @@ async def open_journal(
         deadline_s=deadline_s,
         rest_s=rest_s,
         seal_every_s=seal_every_s,
+        signer=signer,
     )
     token, ready = trio.lowlevel.current_trio_token(), trio.Event()
     loop = uvloop.new_event_loop()

@@ -63,6 +63,20 @@ def status(config: ConfigOption = None, state: StateOption = None, as_json: Json
     raise typer.Exit(run_status(load_running(config, state), as_json))
 
 
+@hsm_app.command("accept-ledger-head")
+def accept_ledger_head(
+    head: Annotated[str, typer.Argument(help="NUMBER:DIGEST, as ledger verify prints it.")],
+    yes: YesOption = False,
+    config: ConfigOption = None,
+    state: StateOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Go on sealing the ledger from this seal: after its database was restored from a backup."""
+    from console.hsm.ledger_head import run_accept
+
+    run_accept(load_running(config, state), head, yes, as_json)
+
+
 @key_app.command("list")
 def key_list(
     name: Annotated[str, typer.Argument(help="Only this key.")] = "",

@@ -124,8 +124,16 @@ def test_chargeback_from_the_issuer_reaches_ledger_and_acquirer(shop: Shop) -> N
 
 def test_money_never_appears_or_vanishes(shop: Shop) -> None:
     """Runs the auditor's commands on all that the tests before have booked."""
-    verified = shop.command("ledger", "verify", "--json")
-    assert verified["whole"] is True
+    verified = shop.command("ledger", "verify", "--all", "--json")
+    assert verified["whole"] is True and verified["token_asked"] is True
+    again = shop.command("ledger", "verify", "--json", "--head", f"{verified['head']}:{verified['digest']}")
+    assert again["whole"] is True and again["since"] >= verified["head"]
+    seals = shop.sql(
+        "SELECT count(*) AS seals, count(m.mac) AS macs FROM ledger.seals s LEFT JOIN ledger.seal_macs m"
+        " ON m.number = s.number WHERE s.number <= $1",
+        verified["head"],
+    )
+    assert seals == [{"seals": verified["head"], "macs": verified["head"]}]
     balance = shop.command("ledger", "trial-balance", "--json")
     assert balance["lines"]
     totals = balance["totals"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import trio
 
 from console.database_roles import AUDITOR, LEDGER, OWNER
 from ledger.book import LedgerLine, book
+from ledger.checks import CHECKS
 from ledger.entries import entries_of_key, entries_of_payment, entries_of_trace
 from ledger.journal import Decision, Journal, Kind, Layer, network_stan
 from ledger.lifecycle import rule
@@ -18,11 +20,18 @@ from ledger.memory import MemoryJournal
 from ledger.posting import postings
 from ledger.seal import seal
 from ledger.trial_balance import trial_balance
-from ledger.verify import CHECKS, verify
+from ledger.verify import MACS, Report
+from ledger.verify import verify as verify_at
 from ledger.writer import open_journal
 from tests.conftest import Database
 from tests.ledger.samples import FEES, intent, outcome
 from tests.ledger.store import begin, connected
+
+NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
+
+
+async def verify(connection: Any, **options: Any) -> Report:
+    return await verify_at(connection, now=NOW, **options)
 
 
 async def pay(journal: Journal, kind: Kind, amount: int, of: str | None = None, **changes: Any) -> str:
@@ -284,3 +293,4 @@ def test_tampering_is_seen(database: Database, sql: str, seen_by: set[str]) -> N
 
 def test_every_check_is_seen_to_fail() -> None:
     assert set().union(*(seen for _, seen in TAMPERING)) == {check.name for check in CHECKS} | {"seals"}
+    assert MACS[0] == "seal-macs"  # tests/ledger/test_keyed_seals.py
