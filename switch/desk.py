@@ -3,7 +3,7 @@
 Intents of acquirers and of issuers go in, outcomes come out; the pipeline, `switch.issuer_requests` and recovery call
 it. Everything that a decision needs is in the intent, so any worker can take it up.
 
-Source: ISO 8583:1987 DE 66, 74–77, 86–89, 97 (reconciliation), DE 91 (file update code), DE 39.
+Source: ISO 8583:1987 DE 66, 74–79, 82–89, 97 (reconciliation), DE 91 (file update code), DE 39.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from ledger.journal import (
     stated_elements,
 )
 from messages.exchange import original_time
+from messages.reconciliation import IN_BALANCE, OUT_OF_BALANCE, agree, corrections, net_element
 from switch.decisions import Decisions
 from switch.errors import Undecided
 from switch.meters import Meters
@@ -35,7 +36,6 @@ log = structlog.get_logger("switch.desk")
 
 NEGATIVE_LIST = "NEGATIVE"
 ADD, DELETE, INQUIRE = "1", "3", "5"  # DE 91
-IN_BALANCE, OUT_OF_BALANCE = "1", "2"  # DE 66
 DONE, NOT_SERVED, NOT_ON_LIST, UNREADABLE = "00", "12", "25", "30"
 DAYS_AHEAD = timedelta(days=60)  # a business day may begin before its date; all others lie in the past
 
@@ -83,14 +83,14 @@ class Desk:
         day = original_time(f"{stated[15]}000000", intent.created_at, DAYS_AHEAD)
         ours = (await self._journal.totals(intent.link, day)).get(intent.currency, Totals())
         try:
-            agrees = agree(ours, stated)
+            agrees = agree(totals_elements(ours), stated)
         except ValueError:
             return UNREADABLE, "totals_unreadable", {}
         if agrees:
             return DONE, "in_balance", {66: IN_BALANCE}
         self._meters.count("out_of_balance", intent.link)
         log.warning("out_of_balance", link=intent.link, day=stated[15], currency=intent.currency, ours=ours)
-        return DONE, "out_of_balance", {66: OUT_OF_BALANCE, **totals_elements(ours)}
+        return DONE, "out_of_balance", {66: OUT_OF_BALANCE, **corrections(totals_elements(ours), stated)}
 
     async def _noted(self, intent: Intent, stated: Mapping[int, str]) -> Ruled:
         log.info("administrative_message", link=intent.link, trace_id=intent.trace_id)
@@ -114,27 +114,8 @@ class Desk:
         return (DONE, "card_on_list", {}) if listed else (NOT_ON_LIST, "card_not_on_list", {})
 
 
-def agree(ours: Totals, stated: Mapping[int, str]) -> bool:
-    """Whether stated totals come to what ours do.
-
-    What was approved here, but given up and reversed there, counts with its reversal on one side and not at all on the
-    other; so numbers and amounts are compared with reversals taken off.
-
-    Raises:
-        ValueError: no numbers.
-    """
-    theirs = {number: int(stated.get(number) or "0") for number in totals_elements(ours) if number != 97}
-    return (
-        theirs[76] - theirs[77] == ours.debits - ours.debit_reversals
-        and theirs[74] - theirs[75] == ours.credits - ours.credit_reversals
-        and theirs[88] - theirs[89] == ours.debits_minor - ours.debit_reversals_minor
-        and theirs[86] - theirs[87] == ours.credits_minor - ours.credit_reversals_minor
-    )
-
-
 def totals_elements(totals: Totals) -> dict[int, str]:
     """DE 74–77, 86–89 and 97 of a day's totals."""
-    net = totals.net_minor
     return {
         74: f"{totals.credits:010d}",
         75: f"{totals.credit_reversals:010d}",
@@ -144,5 +125,5 @@ def totals_elements(totals: Totals) -> dict[int, str]:
         87: f"{totals.credit_reversals_minor:016d}",
         88: f"{totals.debits_minor:016d}",
         89: f"{totals.debit_reversals_minor:016d}",
-        97: f"{'C' if net < 0 else 'D'}{abs(net):016d}",
+        97: net_element(totals.net_minor),
     }

@@ -12,6 +12,7 @@ from enum import StrEnum
 import msgspec
 
 from ledger.journal import Intent, Kind
+from messages.reconciliation import COMPARED
 from switch.stages.request import Decline
 
 
@@ -59,7 +60,6 @@ class Form(msgspec.Struct, frozen=True, kw_only=True):
 # DE 3, first two digits. Source: ISO 8583:1987 DE 3; 33 as ISO 8583:2003 has it.
 GOODS, CASH, WITH_CASH, RETURN, FUNDS, BALANCE, VERIFY = "00", "01", "09", "20", "30", "31", "33"
 DECIDED = (38, 39)  # DE 38 and 39 of what was decided elsewhere
-TOTALS = (74, 75, 76, 77, 86, 87, 88, 89)
 PAYMENT = (3, 4, 7, 11, 42, 49)  # DE 42: the ledger must know whom it owes
 
 SALES = (GOODS, CASH, WITH_CASH)
@@ -88,7 +88,7 @@ _RECONCILIATION = Form(
     way=Way.DESK,
     mandatory=(7, 11, 15, 49),
     zero=True,
-    stated=(15, *TOTALS, 97),
+    stated=(15, *COMPARED),
 )
 _TEXT = Form(
     name="administrative text, DE 48; it is kept with card numbers and other long numbers masked",

@@ -15,6 +15,7 @@ from messages.key_change import BLOCK, KEY_CHANGE, offered_key
 from messages.message import Message
 from messages.money import alpha_currency
 from messages.mti import is_response, response_mti
+from messages.reconciliation import IN_BALANCE, OUT_OF_BALANCE, corrections
 from messages.translation import ECHOED as LATER_ECHOED
 from simulators.errors import LinkKeyError
 from simulators.issuer.actions import Action, Send
@@ -29,7 +30,6 @@ REPEATS_WITHIN = 100  # texts that a repeat is looked for among
 # Source: ISO 8583:1987 table 4, "mandatory echo"; DE 63 by agreement (trace id); what later versions add.
 ECHOED = (2, 3, 4, 7, 11, 12, 13, 15, 32, 37, 41, 42, 49, 63, 70, *LATER_ECHOED)
 CUT_OVER, SIGN_ON, SIGN_OFF = "201", "001", "002"
-IN_BALANCE, OUT_OF_BALANCE = "1", "2"
 
 # Needed elements and the desk's method, by MTI.
 DESK_REQUESTS: dict[str, tuple[tuple[int, ...], str]] = {
@@ -79,7 +79,7 @@ class Desk:
         if agrees:
             return {39: "00", 66: IN_BALANCE}
         self._noticed("out of balance")
-        return {39: "00", 66: OUT_OF_BALANCE, **sums.elements()}
+        return {39: "00", 66: OUT_OF_BALANCE, **corrections(sums.elements(), elements)}
 
     def administer(self, message: Message, mti: str) -> dict[int, str]:
         """A text; a repeat is no second one."""

@@ -3,7 +3,7 @@
 The issuer's requests and advices add to them; reconciliation messages are checked against them, a network settles by
 them. A request that is undone counts as itself and as its reversal.
 
-Source: ISO 8583:1987 DE 74–77, 86–89, 97, 66.
+Source: ISO 8583:1987 DE 74–79, 82–89, 97, 66.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 import msgspec
+
+from messages.reconciliation import agree, net_element
 
 MAX_SUMS = 10_000  # days × acquirers × currencies; the oldest go first
 
@@ -47,22 +49,12 @@ class Sums(msgspec.Struct):
             87: f"{self.credit_reversals_minor:016d}",
             88: f"{self.debits_minor:016d}",
             89: f"{self.debit_reversals_minor:016d}",
-            97: f"{'C' if self.net_minor < 0 else 'D'}{abs(self.net_minor):016d}",
+            97: net_element(self.net_minor),
         }
 
     def agrees(self, elements: Mapping[int, str]) -> bool:
-        """Whether the totals in a reconciliation message come to the same.
-
-        A payment that one side never approved and the other took back again counts on one side only, and on it
-        twice: numbers and amounts are compared after reversals are taken off.
-        """
-        theirs = {number: int(elements.get(number, "0") or "0") for number in (74, 75, 76, 77, 86, 87, 88, 89)}
-        return (
-            theirs[76] - theirs[77] == self.debits - self.debit_reversals
-            and theirs[74] - theirs[75] == self.credits - self.credit_reversals
-            and theirs[88] - theirs[89] == self.debits_minor - self.debit_reversals_minor
-            and theirs[86] - theirs[87] == self.credits_minor - self.credit_reversals_minor
-        )
+        """As `messages.reconciliation.agree`; ValueError for what is no number."""
+        return agree(self.elements(), elements)
 
 
 class SettlementLine(msgspec.Struct, frozen=True, kw_only=True):

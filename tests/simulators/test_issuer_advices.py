@@ -7,6 +7,7 @@ import pytest
 from messages.key_change import BLOCK, key_request
 from messages.message import Message
 from messages.mti import response_mti
+from messages.reconciliation import COMPARED
 from simulators.errors import SimulatorError
 from simulators.issuer import Issuer
 from simulators.issuer.book import IssuerBook
@@ -192,6 +193,26 @@ def test_totals_that_differ_are_answered_with_the_right_ones(name: str) -> None:
     assert {f"d{number}": int(given[number]) for number in (74, 75, 76, 77, 86, 87, 88, 89)} == EUROS
     assert given[97] == "D" + f"{1_300:016d}"
     assert core.stats["out of balance"] == 1
+
+
+@pytest.mark.parametrize("number", COMPARED)
+def test_each_total_is_compared_by_itself(number: int) -> None:
+    right = {**totals(**EUROS), 97: "D" + f"{1_300:016d}"}
+    asked = reconciliation("0304", EUROS)
+    text = right.get(number, "0" * 12)
+    asked.elements |= {97: right[97], number: text[:-1] + ("2" if text[-1] == "1" else "1")}
+    given = answer(day_of_trade(), asked)
+    assert (given[39], given[66], given[97]) == ("00", "2", right[97])
+
+
+@pytest.mark.parametrize(
+    ("net", "told"), [("D1300", ("00", "1")), ("C1300", ("00", "2")), ("1300", ("30", "")), (None, ("00", "1"))]
+)
+def test_the_sign_of_the_net_counts_and_an_absent_net_is_not_compared(net: str | None, told: tuple[str, str]) -> None:
+    asked = reconciliation("0304", EUROS)
+    asked.elements |= {} if net is None else {97: net}
+    given = answer(day_of_trade(), asked)
+    assert (given[39], given.get(66, "")) == told
 
 
 def test_each_currency_and_day_by_itself() -> None:

@@ -14,6 +14,7 @@ from ledger.lifecycle import HOLD_LIFETIME, rules_table
 from messages.card_numbers import holds
 from messages.message import Message
 from messages.mti import repeat_mti, response_mti
+from messages.reconciliation import COMPARED
 from simulators.acquirer import Card
 from simulators.acquirer.core import Request
 from simulators.faults import FaultRule
@@ -551,17 +552,47 @@ def test_totals_that_differ_are_told_with_ours() -> None:
     in_world(script)
 
 
-@pytest.mark.parametrize("number", [74, 76, 86, 88])
-def test_each_total_is_compared(number: int) -> None:
+@pytest.mark.parametrize(("number", "advice"), [*((number, False) for number in COMPARED), (97, True), (88, True)])
+def test_each_total_is_compared(number: int, advice: bool) -> None:
     async def script(world: World) -> None:
         till = Till(world)
         await till.done(till.shop.refund(VISA, 1_000, till.now(), await till.paid(2_500)))
-        request = till.shop.reconciliation("EUR", till.now(), day=TODAY)
+        request = till.shop.reconciliation("EUR", till.now(), day=TODAY, advice=advice)
         elements = request.message.elements
-        elements[number] = str(int(elements[number]) + 1).zfill(len(elements[number]))
+        elements.setdefault(number, "0" * (10 if number < 80 else 12))
+        elements[number] = elements[number][:-1] + ("2" if elements[number][-1] == "1" else "1")
         answer = await told(world, request.message, "pos")
         assert answer is not None and (answer.elements[39], answer.elements[66]) == ("00", "2")
         assert answer.elements[97][0] == "D", "more was bought than went back"
+
+    in_world(script)
+
+
+def test_a_net_with_the_wrong_sign_is_out_of_balance_and_an_absent_one_is_not_compared() -> None:
+    async def script(world: World) -> None:
+        till = Till(world)
+        await till.paid(2_500)
+        for net, expected in (("D" + f"{2_500:016d}", ("00", "1")), ("C" + f"{2_500:016d}", ("00", "2"))):
+            request = till.shop.reconciliation("EUR", till.now(), day=TODAY)
+            request.message.elements[97] = net
+            answer = await told(world, request.message, "pos")
+            assert answer is not None and (answer.elements[39], answer.elements.get(66, "")) == expected
+        request = till.shop.reconciliation("EUR", till.now(), day=TODAY)
+        del request.message.elements[97]
+        answer = await told(world, request.message, "pos")
+        assert answer is not None and answer.elements[66] == "1", "it follows from the others"
+
+    in_world(script)
+
+
+def test_the_books_of_fees_and_transfers_that_nobody_has_here_are_corrected_to_zero() -> None:
+    async def script(world: World) -> None:
+        till = Till(world)
+        request = till.shop.reconciliation("EUR", till.now(), day=TODAY)
+        request.message.elements |= {78: "0000000001", 83: "000000000100", 81: "0000000007"}
+        answer = await told(world, request.message, "pos")
+        assert answer is not None and answer.elements[66] == "2"
+        assert (int(answer.elements[78]), int(answer.elements[83]), answer.elements.get(81)) == (0, 0, None)
 
     in_world(script)
 
@@ -581,7 +612,9 @@ def test_what_was_reversed_is_stated_with_its_reversal_or_not_at_all(
             rest = {} if 76 in done else {76: "0000000001", 88: f"{2_500:016d}"}
             zeros = {number: "0" * len(request.elements[number]) for number in (*range(74, 78), *range(86, 90))}
             stated = {number: f"{1:010d}" if number < 80 else f"{2_500:016d}" for number in numbers}
-            answer = await told(world, Message("0500", {**request.elements, **zeros, **rest, **stated}), "pos")
+            elements = {**request.elements, **zeros, **rest, **stated}
+            del elements[97]  # the others alone
+            answer = await told(world, Message("0500", elements), "pos")
             assert answer is not None
             return answer.elements[66]
 

@@ -16,11 +16,13 @@ from messages.errors import DecodeError, EncodeError, RuleViolation
 from messages.exchange import original_data
 from messages.message import Message
 from messages.mti import response_mti
-from switch.message_set import SERVED, SERVED_FROM_ISSUERS, TOTALS
+from messages.reconciliation import COMPARED, FEES, agree
+from switch.message_set import SERVED, SERVED_FROM_ISSUERS
 
 NOW = datetime(2026, 11, 25, 21, 0, 30, tzinfo=UTC)
 MOMENT = "1125210000"
 ORIGINAL = original_data("0100", "000041", "1125205900", "400100")
+TOTALS = (74, 75, 76, 77, 78, 79, 86, 87, 88, 89)
 LATER = ("iso93-ascii", "iso93-binary", "iso2003-ascii")
 # 2003 has no room for these, see docs/translation.md; nor for a currency without its amount.
 WITHOUT = {"iso2003-ascii": {43, *TOTALS}}
@@ -47,7 +49,7 @@ VALUES = {
     41: "TERM0001", 42: "MERCHANT0000001", 43: "Corner shop            Hannover     NIDE", 48: "some text", 49: "978",
     50: "978", 52: "1122334455667788", 54: "0002978C000000000100", 55: "9F2608AABBCCDD11223344", 60: "P", 70: "201",
     90: ORIGINAL, 91: "1", 97: "C0000000000000100", 101: "NEGATIVE",
-    **dict.fromkeys(TOTALS[:4], "0000000007"), **dict.fromkeys(TOTALS[4:], "0000000000000700"),
+    **dict.fromkeys(TOTALS[:6], "0000000007"), **dict.fromkeys(TOTALS[6:], "0000000000000700"),
 }  # fmt: skip
 
 
@@ -129,6 +131,16 @@ def test_a_host_of_1993_gets_its_own_types_and_elements(mti: str) -> None:
     assert 25 not in native.elements or native.elements[25] == "4001"
     for number, value in elements.items():
         assert native.elements.get(number) == value, number
+
+
+@pytest.mark.parametrize("number", COMPARED)
+def test_each_total_of_1993_is_compared_but_those_that_are_other_numbers_there(number: int) -> None:
+    link = plain("iso93-ascii")
+    native = link.decode(codec("iso93-ascii").encode(sent("0520", "iso93-ascii", {})))
+    ours = sent("0520", "iso93-ascii", {}).elements
+    native.elements[number] = native.elements.get(number, "0" * 10)[:-1] + "5"
+    came = codec("iso93-ascii").decode(link.encode(native))
+    assert (came.mti, agree(ours, came.elements)) == ("0520", number in FEES)
 
 
 def test_an_answer_of_1993_to_a_reversal_approves_by_its_own_code() -> None:
