@@ -25,7 +25,7 @@ from starlette.routing import Route
 from gateway import endpoints, execution, payments, refunds, shapes
 from gateway.errors import ApiError, invalid, refused_by_server, unavailable
 from gateway.execution import Answer
-from gateway.keys import Caller, authenticate
+from gateway.keys import Caller, Kind, authenticate
 from gateway.limits import RateLimit
 from gateway.operations import Begin, Context, Services
 from gateway.parameters import Params, card_data_refused, convert, decode_body, decode_form, refuse_card_data
@@ -43,15 +43,19 @@ Handler = Callable[[Context, dict[str, str], Any], Awaitable[Begin]]
 Read = Callable[[Any, Context, dict[str, str], Any], Awaitable[dict[str, Any]]]
 
 
+SERVER: frozenset[Kind] = frozenset({"secret"})
+PAGE: frozenset[Kind] = frozenset({"secret", "publishable"})  # what it shows of an object: `gateway.client_view`
+
+
 class Call(msgspec.Struct, frozen=True):
-    """One line of the API: either `begin` (changes something) or `read`."""
+    """One line of the API: which kinds of keys may make it, and either `begin` (changes something) or `read`."""
 
     method: str
     path: str
+    keys: frozenset[Kind]
     shape: type[shapes.Shape]
     begin: Handler | None = None
     read: Read | None = None
-    publishable: bool = False
 
 
 def _lister(name: str) -> Read:
@@ -71,27 +75,27 @@ def _retriever(name: str) -> Read:
 _INTENTS, _INTENT = "/v1/payment_intents", "/v1/payment_intents/{id}"
 
 CALLS = (
-    Call("POST", _INTENTS, shapes.IntentCreate, begin=payments.create),
-    Call("POST", _INTENT, shapes.IntentUpdate, begin=payments.update),
-    Call("POST", f"{_INTENT}/confirm", shapes.IntentConfirm, begin=payments.confirm),
-    Call("POST", f"{_INTENT}/capture", shapes.IntentCapture, begin=payments.capture),
-    Call("POST", f"{_INTENT}/cancel", shapes.IntentCancel, begin=payments.cancel),
-    Call("GET", _INTENTS, shapes.Page, read=_lister("payment_intent")),
-    Call("GET", _INTENT, shapes.Retrieve, read=_retriever("payment_intent"), publishable=True),
-    Call("POST", "/v1/refunds", shapes.RefundCreate, begin=refunds.create),
-    Call("GET", "/v1/refunds", shapes.RefundPage, read=_lister("refund")),
-    Call("GET", "/v1/refunds/{id}", shapes.Retrieve, read=_retriever("refund")),
-    Call("GET", "/v1/charges", shapes.ChargePage, read=_lister("charge")),
-    Call("GET", "/v1/charges/{id}", shapes.Retrieve, read=_retriever("charge")),
-    Call("GET", "/v1/disputes", shapes.ChargePage, read=_lister("dispute")),
-    Call("GET", "/v1/disputes/{id}", shapes.Retrieve, read=_retriever("dispute")),
-    Call("GET", "/v1/events", shapes.EventPage, read=_lister("event")),
-    Call("GET", "/v1/events/{id}", shapes.Retrieve, read=_retriever("event")),
-    Call("GET", "/v1/payment_methods/{id}", shapes.Retrieve, read=_retriever("payment_method")),
-    Call("POST", "/v1/webhook_endpoints", shapes.EndpointCreate, begin=endpoints.create),
-    Call("GET", "/v1/webhook_endpoints", shapes.Page, read=_lister("webhook_endpoint")),
-    Call("GET", "/v1/webhook_endpoints/{id}", shapes.Retrieve, read=_retriever("webhook_endpoint")),
-    Call("DELETE", "/v1/webhook_endpoints/{id}", shapes.Nothing, read=endpoints.delete),
+    Call("POST", _INTENTS, SERVER, shapes.IntentCreate, begin=payments.create),
+    Call("POST", _INTENT, SERVER, shapes.IntentUpdate, begin=payments.update),
+    Call("POST", f"{_INTENT}/confirm", SERVER, shapes.IntentConfirm, begin=payments.confirm),
+    Call("POST", f"{_INTENT}/capture", SERVER, shapes.IntentCapture, begin=payments.capture),
+    Call("POST", f"{_INTENT}/cancel", SERVER, shapes.IntentCancel, begin=payments.cancel),
+    Call("GET", _INTENTS, SERVER, shapes.Page, read=_lister("payment_intent")),
+    Call("GET", _INTENT, PAGE, shapes.Retrieve, read=_retriever("payment_intent")),
+    Call("POST", "/v1/refunds", SERVER, shapes.RefundCreate, begin=refunds.create),
+    Call("GET", "/v1/refunds", SERVER, shapes.RefundPage, read=_lister("refund")),
+    Call("GET", "/v1/refunds/{id}", SERVER, shapes.Retrieve, read=_retriever("refund")),
+    Call("GET", "/v1/charges", SERVER, shapes.ChargePage, read=_lister("charge")),
+    Call("GET", "/v1/charges/{id}", SERVER, shapes.Retrieve, read=_retriever("charge")),
+    Call("GET", "/v1/disputes", SERVER, shapes.ChargePage, read=_lister("dispute")),
+    Call("GET", "/v1/disputes/{id}", SERVER, shapes.Retrieve, read=_retriever("dispute")),
+    Call("GET", "/v1/events", SERVER, shapes.EventPage, read=_lister("event")),
+    Call("GET", "/v1/events/{id}", SERVER, shapes.Retrieve, read=_retriever("event")),
+    Call("GET", "/v1/payment_methods/{id}", SERVER, shapes.Retrieve, read=_retriever("payment_method")),
+    Call("POST", "/v1/webhook_endpoints", SERVER, shapes.EndpointCreate, begin=endpoints.create),
+    Call("GET", "/v1/webhook_endpoints", SERVER, shapes.Page, read=_lister("webhook_endpoint")),
+    Call("GET", "/v1/webhook_endpoints/{id}", SERVER, shapes.Retrieve, read=_retriever("webhook_endpoint")),
+    Call("DELETE", "/v1/webhook_endpoints/{id}", SERVER, shapes.Nothing, read=endpoints.delete),
 )
 REFUSED = ("/v1/tokens", "/v1/payment_methods")  # these are the tokenizer's
 
@@ -201,7 +205,7 @@ class Api:
     async def _caller(self, call: Call, request: Request) -> Caller:
         async with self._services.pool.acquire() as connection:
             caller = await authenticate(connection, request.headers.get("authorization", ""))
-        if caller.kind == "publishable" and not call.publishable:
+        if caller.kind not in call.keys:
             raise ApiError(
                 403,
                 "invalid_request_error",

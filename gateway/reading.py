@@ -5,13 +5,13 @@ Every query names the account: another merchant's object does not exist.
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
 from gateway import objects
+from gateway.client_view import client_view, secret_fits
 from gateway.errors import invalid, missing
 from gateway.objects import Object, Row
 from gateway.operations import Context
@@ -62,24 +62,41 @@ _MAX_EXPANSION = 4
 
 
 async def retrieve(connection: Any, context: Context, resource: Resource, object_id: str, params: Retrieve) -> Object:
-    """GET of one object."""
+    """GET of one object. With a publishable key: the part of it that a page may see, for its client secret."""
+    if context.caller.kind == "publishable":
+        return await _retrieve_for_page(connection, context, resource, object_id, params)
     row = await row_of(connection, context.account.id, resource, object_id)
     shown = resource.show(row)
-    if context.caller.kind == "publishable":
-        told = (params.client_secret or "").encode()
-        if not hmac.compare_digest(str(shown.get("client_secret")).encode(), told):
-            raise missing(resource.name)
     await expand(connection, context.account.id, [shown], params.expand)
     return shown
 
 
-async def row_of(connection: Any, account_id: str, resource: Resource, object_id: str) -> Row:
-    """The row of an object of this account. Raises ApiError 404."""
+async def _retrieve_for_page(
+    connection: Any, context: Context, resource: Resource, object_id: str, params: Retrieve
+) -> Object:
+    """Raises the same ApiError for an object that is not there and for a wrong or missing client secret."""
+    if params.expand:
+        raise invalid("expand cannot be used with a publishable key", "expand")
+    row = await find_row(connection, context.account.id, resource, object_id)
+    shown = resource.show(row) if row is not None else None
+    if shown is None or not secret_fits(shown, params.client_secret):
+        raise missing(resource.name)
+    return client_view(shown)
+
+
+async def find_row(connection: Any, account_id: str, resource: Resource, object_id: str) -> Row | None:
+    """The row of an object of this account, None where there is none."""
     row: Row | None = await connection.fetchrow(
         f"SELECT t.*{resource.extra} FROM gateway.{resource.table} t "
         f"WHERE t.id = $1 AND t.account_id = $2{resource.where}",
         *(object_id, account_id),
     )
+    return row
+
+
+async def row_of(connection: Any, account_id: str, resource: Resource, object_id: str) -> Row:
+    """The row of an object of this account. Raises ApiError 404."""
+    row = await find_row(connection, account_id, resource, object_id)
     if row is None:
         raise missing(resource.name, "id")
     return row

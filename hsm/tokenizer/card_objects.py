@@ -73,8 +73,10 @@ def payment_method_object(token: CardToken, *, to_server: bool) -> dict[str, Any
     }
 
 
+# Members of a card that a page may see. One that is not named here goes to servers only.
+_FOR_PAGES = frozenset({"brand", "country", "exp_month", "exp_year", "funding", "last4"})
+
+
 def _shown_card(token: CardToken, to_server: bool) -> dict[str, Any]:
     card = card_object(token)
-    if not to_server:
-        del card["fingerprint"]
-    return card
+    return card if to_server else {name: value for name, value in card.items() if name in _FOR_PAGES}

@@ -125,6 +125,47 @@ def test_servers_see_the_fingerprint_and_may_read_a_token_browsers_do_not() -> N
     run(test)
 
 
+# Every address and what opens it: a key for servers, any key, the secret of `/internal`, nothing.
+OPENED_BY = {
+    ("POST", "/v1/tokens"): "any key",
+    ("GET", "/v1/tokens/{id}"): "secret key",
+    ("POST", "/v1/payment_methods"): "any key",
+    ("POST", "/internal/resolve"): "internal secret",
+    ("GET", "/fields"): "nothing",
+    ("GET", "/fields.js"): "nothing",
+    ("GET", "/healthz"): "nothing",
+    ("GET", "/readyz"): "nothing",
+    ("GET", "/metrics"): "nothing",
+}
+
+
+def test_every_address_has_a_decision_about_keys() -> None:
+    async def test(client: httpx.AsyncClient, _: SoftwareHsm) -> None:
+        app = client._transport.app  # type: ignore[attr-defined]
+        routes = {(method, route.path) for route in app.routes for method in route.methods}
+        assert {route for route in routes if route[0] != "HEAD"} == OPENED_BY.keys()
+        refused_to = {"any key": (), "secret key": (KEY,), "internal secret": (KEY, SECRET_KEY), "nothing": ()}
+        for (method, path), opened_by in OPENED_BY.items():
+            for headers in refused_to[opened_by]:
+                answer = await client.request(method, path.replace("{id}", "tok_x"), headers=headers)
+                assert answer.status_code in (401, 403), (path, headers)
+            if opened_by != "nothing":
+                assert (await client.request(method, path.replace("{id}", "tok_x"))).status_code == 401, path
+
+    run(test)
+
+
+def test_a_page_sees_of_a_card_what_a_receipt_shows() -> None:
+    async def test(client: httpx.AsyncClient, _: SoftwareHsm) -> None:
+        shown = {"brand", "country", "exp_month", "exp_year", "funding", "last4"}
+        token = (await client.post("/v1/tokens", data=FORM, headers=KEY)).json()
+        method = (await client.post("/v1/payment_methods", data={"type": "card"} | FORM, headers=KEY)).json()
+        assert token["card"].keys() == shown | {"object"}
+        assert method["card"].keys() == shown
+
+    run(test)
+
+
 def test_unknown_addresses_have_the_same_shape() -> None:
     answer = post("/v1/charges")
     assert (answer.status_code, answer.json()["error"]["type"]) == (404, "invalid_request_error")
