@@ -24,6 +24,7 @@ import msgspec
 from console.ports import busy_ports
 
 if TYPE_CHECKING:
+    from gateway.config import GatewayConfig
     from hsm.tokenizer.config import TokenizerConfig
     from web.config import HttpConfig
 
@@ -92,6 +93,14 @@ def http_finding(section: str, http: HttpConfig) -> Finding:
         mend = f"raise nofile to {needed}, or lower [{section}] max_connections"
         return Finding(section, WARNING, f"{hard} open files, {needed} may be needed", mend)
     return Finding(section, OK, f"{http.max_connections} connections")
+
+
+def webhook_finding(config: GatewayConfig) -> Finding:
+    """Whether merchants' webhooks can reach this machine or its network."""
+    if not config.webhook_networks:
+        return Finding("webhooks", OK, "public internet only")
+    mend = "take them out of [gateway] webhook_networks where merchants are not yours"
+    return Finding("webhooks", WARNING, f"merchants may send to {', '.join(config.webhook_networks)}, too", mend)
 
 
 def _guarded(check: Callable[[], Finding]) -> Finding:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from console.doctor import MISSING, OK, WARNING, Finding, findings, http_finding, tokenizer_finding
+from console.doctor import MISSING, OK, WARNING, Finding, findings, http_finding, tokenizer_finding, webhook_finding
 from console.errors import ConsoleError
 
 _STYLES = {OK: "green", WARNING: "yellow", MISSING: "bold red"}
@@ -45,7 +45,7 @@ def _findings(config_file: Path | None, state: Path | None) -> list[Finding]:
     addresses = {} if is_running(config.state_path) else {**config.listeners(), **config.simulated_listeners()}
     found = findings(addresses, config.state_path, config.hsm.module or None)
     found += hsm_findings(config.hsm, config.state_path)
-    found += [tokenizer_finding(config.tokenizer)]
+    found += [tokenizer_finding(config.tokenizer), webhook_finding(config.gateway)]
     found += [http_finding("gateway.http", config.gateway.http), http_finding("tokenizer.http", config.tokenizer.http)]
     return [*found, Finding("configuration", OK, config.source)]
 

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import msgspec
 
+from gateway.destinations import Network, networks
 from messages.address import address_of
 from web.config import HttpConfig
 
@@ -37,7 +38,9 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             account (twice that in a burst).
         webhook_timeout_s, webhook_tries, webhook_backoff_s, webhook_cap_s: one delivery's time, how many tries, the
             first pause (doubled each time) and the longest.
-        max_deliveries: webhooks sent at once.
+        max_deliveries, deliveries_per_account, deliveries_per_endpoint, deliveries_per_host: webhooks sent at once, in
+            all and of one account, to one endpoint, to one host.
+        webhook_networks: networks (127.0.0.0/8, ::1) to which webhooks may go besides the public internet.
         http: limits and deadlines of connections.
     """
 
@@ -62,7 +65,11 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     webhook_tries: Count = 12
     webhook_backoff_s: Seconds = 2.0
     webhook_cap_s: Seconds = 3600.0
-    max_deliveries: Count = 16
+    max_deliveries: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 64
+    deliveries_per_account: Count = 8
+    deliveries_per_endpoint: Count = 4
+    deliveries_per_host: Count = 16
+    webhook_networks: tuple[str, ...] = ()
     pool: Annotated[int, msgspec.Meta(ge=2, le=100)] = 8
     http: HttpConfig = HttpConfig()
 
@@ -73,11 +80,19 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             address_of(self.listen)
         except ValueError as error:
             found.append(f"gateway.listen: {error}")
+        try:
+            networks(self.webhook_networks)
+        except ValueError as error:
+            found.append(f"gateway.webhook_networks: {error}")
         if self.tokenizer_url:
             found += _url_problems(self.tokenizer_url)
         if self.request_timeout_s <= self.answer_timeout_s:
             found.append("gateway.request_timeout_s: must be longer than answer_timeout_s")
         return found + self.http.problems("gateway.http")
+
+    def webhook_destinations(self) -> tuple[Network, ...]:
+        """`webhook_networks`, read. Raises ValueError where `problems` has found one."""
+        return networks(self.webhook_networks)
 
 
 def _url_problems(url: str) -> list[str]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
 
+from gateway.destinations import Network, plainly_refused
 from gateway.errors import invalid, missing
 from gateway.events import TYPES
 from gateway.ids import new_id, random_chars
@@ -20,7 +22,7 @@ MAX_ENDPOINTS = 16  # an account
 
 async def create(context: Context, ids: dict[str, str], params: EndpointCreate) -> Begin:
     """POST /v1/webhook_endpoints; the answer shows the signing secret, this once."""
-    check_url(params.url)
+    check_url(params.url, context.services.config.webhook_destinations())
     unknown = [number for number, name in enumerate(params.enabled_events) if name != "*" and name not in TYPES]
     if unknown:
         raise invalid("Unknown event type; '*' means all", f"enabled_events[{unknown[0]}]")
@@ -66,8 +68,11 @@ async def delete(connection: Any, context: Context, ids: dict[str, str], params:
     return {"id": ids["id"], "object": "webhook_endpoint", "deleted": True}
 
 
-def check_url(url: str) -> None:
-    """Raise ApiError unless `url` is an absolute http or https address without credentials."""
+def check_url(url: str, allowed: Sequence[Network] = ()) -> None:
+    """Raise ApiError unless `url` is an absolute http or https address without credentials, of a host on the internet.
+
+    Names are not resolved here, because the answer would tell about ours; they are when a webhook is sent.
+    """
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
@@ -77,3 +82,7 @@ def check_url(url: str) -> None:
         raise invalid("Invalid URL: it must start with http:// or https:// and name a host", "url", "url_invalid")
     if parts.username or parts.password:
         raise invalid("Invalid URL: it must not contain credentials", "url", "url_invalid")
+    if plainly_refused(parts.hostname or "", parts.port, allowed):
+        raise invalid(
+            "Invalid URL: webhooks go to the public internet, to port 80, 443, or 1024 and above", "url", "url_invalid"
+        )

@@ -33,6 +33,7 @@ QUICK = GatewayConfig(
     webhook_timeout_s=1.0,
     webhook_backoff_s=0.05,
     webhook_tries=3,
+    webhook_networks=("127.0.0.0/8",),
     pool=6,
 )
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
+import socket
 from collections.abc import Callable
 
+import asyncpg
 import pytest
 import stripe
 
+from gateway import keys
 from gateway.config import GatewayConfig
 from gateway.delivery import pause_s
 from tests.gateway.conftest import Gateway
@@ -122,3 +127,35 @@ def test_pauses_double_up_to_the_cap() -> None:
 def _states(gateway: Gateway) -> list[tuple[str, int, str]]:
     rows = gateway.rows("SELECT state, tries, last_result FROM gateway.deliveries ORDER BY id")
     return [(row["state"], row["tries"], row["last_result"]) for row in rows]
+
+
+def test_tarpits_of_one_merchant_do_not_hold_up_another_s_webhooks(idle_gateway: Gateway, sink: MakeSink) -> None:
+    """Sixteen receivers that accept and never answer, as many as an account may have, each with deliveries waiting."""
+    with contextlib.ExitStack() as stack:
+        tarpits = [stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=64)) for _ in range(16)]
+        idle_gateway.start(webhook_timeout_s=30.0)
+        idle_gateway.wait_ready()
+        client = idle_gateway.stripe()
+        for tarpit in tarpits:
+            url = f"http://127.0.0.1:{tarpit.getsockname()[1]}/"
+            client.v1.webhook_endpoints.create({"url": url, "enabled_events": ["*"]})
+        for _ in range(3):
+            client.v1.payment_intents.create({"amount": 100, "currency": "eur"})
+        eventually(lambda: idle_gateway.rows("SELECT 1 FROM gateway.deliveries WHERE tries > 0"))
+
+        async def other() -> str:
+            connection = await asyncpg.connect(idle_gateway.dsn)
+            try:
+                await keys.ensure_account(connection, "OTHER", "Other", city="Bonn", country="DE", mcc="5814")
+                return (await keys.create_key(connection, "OTHER")).key
+            finally:
+                await connection.close()
+
+        theirs, receiver = idle_gateway.stripe(asyncio.run(other())), sink()
+        theirs.v1.webhook_endpoints.create({"url": receiver.url, "enabled_events": ["*"]})
+        for _ in range(5):
+            theirs.v1.payment_intents.create({"amount": 100, "currency": "eur"})
+        eventually(lambda: len(receiver.calls) == 5, timeout_s=10.0)
+        held = idle_gateway.rows("SELECT count(*) AS n FROM gateway.deliveries WHERE tries > 0 AND state = 'waiting'")
+        assert held[0]["n"] == idle_gateway.config.deliveries_per_account
+        idle_gateway.stop()
