@@ -51,6 +51,41 @@ _PAYMENTS = (
 ) """
 )
 
+# Of each payment that a stretch changes: money and fees of its captures (and of its own reversal), and of the refunds
+# with their reversals.
+_FEES = (
+    _STRETCH
+    + """, payments AS MATERIALIZED (
+    SELECT DISTINCT CASE WHEN i.kind = 'refund' THEN r.original_id ELSE i.id END AS id
+      FROM stretch s
+      JOIN ledger.intents i ON i.id = s.original_id
+      JOIN ledger.outcomes r ON r.intent_id = s.original_id
+     WHERE s.original_seq IS NOT NULL
+), members AS MATERIALIZED (
+    SELECT id AS payment, id AS intent_id, false AS refund FROM payments WHERE id IS NOT NULL
+    UNION ALL
+    SELECT c.original_id, c.intent_id, i.kind = 'refund' FROM payments t
+      JOIN ledger.outcomes c ON c.original_id = t.id AND c.original_seq IS NOT NULL
+      JOIN ledger.intents i ON i.id = c.intent_id AND i.kind IN ('capture', 'refund', 'reversal')
+    UNION ALL
+    SELECT t.id, u.intent_id, true FROM payments t
+      JOIN ledger.outcomes c ON c.original_id = t.id AND c.original_seq IS NOT NULL
+      JOIN ledger.outcomes u ON u.original_id = c.intent_id AND u.original_seq IS NOT NULL
+), sums AS (
+    SELECT m.payment AS id, p.currency,
+           COALESCE(-sum(p.amount_minor) FILTER (WHERE fee AND NOT refund), 0) AS taken,
+           COALESCE(sum(p.amount_minor) FILTER (WHERE fee AND refund), 0) AS returned,
+           COALESCE(sum(p.amount_minor) FILTER (WHERE NOT fee AND NOT refund), 0) AS captured,
+           COALESCE(-sum(p.amount_minor) FILTER (WHERE NOT fee AND refund), 0) AS refunded
+      FROM members m
+      JOIN ledger.postings p ON p.intent_id = m.intent_id AND p.layer = 'posted'
+      JOIN ledger.accounts a ON a.id = p.account_id
+       AND (a.name = 'platform:revenue' OR a.name LIKE 'issuer:%:receivable')
+     CROSS JOIN LATERAL (SELECT a.name = 'platform:revenue' AS fee) f
+     GROUP BY 1, 2
+) """
+)
+
 CHECKS: tuple[Check, ...] = (
     Check(
         "balance",
@@ -130,7 +165,7 @@ CHECKS: tuple[Check, ...] = (
         "        -sum(p.amount_minor) FILTER (WHERE i.kind IN ('refund', 'chargeback')"
         "             AND NOT EXISTS (SELECT FROM ledger.outcomes u WHERE u.original_id = o.intent_id"
         "                                AND u.original_seq IS NOT NULL)) AS returned,"
-        "        COALESCE(sum(p.amount_minor) FILTER (WHERE i.kind = 'capture'), 0)"
+        "        COALESCE(sum(p.amount_minor) FILTER (WHERE i.kind IN ('capture', 'reversal')), 0)"
         "        + (SELECT COALESCE(sum(q.amount_minor), 0) FROM ledger.postings q"
         "             JOIN ledger.accounts b ON b.id = q.account_id AND b.name LIKE 'issuer:%:receivable'"
         "            WHERE q.intent_id = o.original_id AND q.layer = 'posted') AS captured"
@@ -139,8 +174,14 @@ CHECKS: tuple[Check, ...] = (
         "   JOIN ledger.intents i ON i.id = o.intent_id"
         "   JOIN ledger.postings p ON p.intent_id = o.intent_id AND p.layer = 'posted'"
         "   JOIN ledger.accounts a ON a.id = p.account_id AND a.name LIKE 'issuer:%:receivable'"
-        "  WHERE i.kind IN ('capture', 'refund', 'chargeback')"
+        "  WHERE i.kind IN ('capture', 'reversal', 'refund', 'chargeback')"
         "  GROUP BY o.original_id) t WHERE t.returned > t.captured",
+    ),
+    Check(
+        "fees",
+        "of a payment no more fees go back than were taken, and all of them where all was refunded",
+        _FEES + "SELECT format('intent %s: %s of %s %s in fees came back', id, returned, taken, currency)"
+        " FROM sums WHERE returned > taken OR returned < 0 OR (refunded = captured AND returned <> taken)",
     ),
     Check(
         "floor",

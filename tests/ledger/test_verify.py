@@ -263,7 +263,33 @@ TAMPERING: list[tuple[str, set[str]]] = [
         "UPDATE ledger.postings SET amount_minor = amount_minor * 20 WHERE intent_id = 3 AND layer = 'pending'",
         {"holds", "seals"},
     ),
-    ("UPDATE ledger.postings SET amount_minor = amount_minor * 20 WHERE intent_id = 5", {"returns", "seals"}),
+    ("UPDATE ledger.postings SET amount_minor = amount_minor * 20 WHERE intent_id = 5", {"returns", "fees", "seals"}),
+    # Of the purchase of 50.00 the refund of 20.00, and then all of it; the rest of the fee stays with the merchant.
+    (
+        "UPDATE ledger.postings SET amount_minor = amount_minor + CASE WHEN account_id IN"
+        " (SELECT id FROM ledger.accounts WHERE name = 'platform:revenue') THEN 88 ELSE -88 END WHERE intent_id = 5"
+        " AND account_id NOT IN (SELECT id FROM ledger.accounts WHERE name LIKE 'issuer:%')",
+        {"fees", "seals"},
+    ),
+    (
+        "UPDATE ledger.postings SET amount_minor = amount_minor - CASE WHEN account_id IN"
+        " (SELECT id FROM ledger.accounts WHERE name = 'platform:revenue') THEN 59 ELSE -59 END WHERE intent_id = 5"
+        " AND account_id NOT IN (SELECT id FROM ledger.accounts WHERE name LIKE 'issuer:%')",
+        {"fees", "seals"},
+    ),
+    (
+        "UPDATE ledger.postings SET amount_minor = amount_minor / abs(amount_minor) * CASE WHEN account_id IN"
+        " (SELECT id FROM ledger.accounts WHERE name LIKE 'issuer:%') THEN 5000 WHEN account_id IN"
+        " (SELECT id FROM ledger.accounts WHERE name LIKE 'platform:%') THEN 144 ELSE 4856 END WHERE intent_id = 5",
+        {"fees", "seals"},
+    ),
+    # A reversal of the purchase under its refund: what came back was never captured.
+    (
+        "UPDATE ledger.outcomes SET original_id = 4, original_seq = 3 WHERE intent_id = 13;"
+        " UPDATE ledger.postings SET amount_minor = -q.amount_minor FROM ledger.postings q WHERE q.intent_id = 4"
+        " AND ledger.postings.intent_id = 13 AND q.line = ledger.postings.line",
+        {"returns", "fees", "seals"},
+    ),
     (
         "INSERT INTO ledger.floors VALUES ('undecided', 1); UPDATE ledger.outcomes SET intent_id = 9001"
         " WHERE intent_id = 1; UPDATE ledger.postings SET intent_id = 9001 WHERE intent_id = 1",

@@ -16,7 +16,7 @@ from ledger.verify import Report, verify
 from ledger.writer import open_journal
 from tests.conftest import Database
 from tests.ledger.store import connected
-from tests.switch.payment_sums import TERMS, Payment, Shop, Step, forked, shop_in_memory, shop_on
+from tests.switch.payment_sums import NOW, TERMS, Payment, Shop, Step, forked, shop_in_memory, shop_on
 
 # One message each; those that name the last or first of something do nothing where there is none.
 STEPS: dict[str, Step] = {
@@ -144,7 +144,7 @@ def test_random_days_on_postgresql_keep_every_total_and_verify_whole(database: D
 
     async def audit() -> Report:
         async with connected(database.dsn(AUDITOR)) as connection:
-            return await verify(connection)
+            return await verify(connection, now=NOW.now())
 
     trio.run(live)
     report = asyncio.run(audit())
