@@ -7,7 +7,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 # pytest workers: one a core, four at the most
 JOBS ?= $(shell n=$$(nproc); [ $$n -gt 4 ] && n=4; echo $$n)
 
-.PHONY: setup softhsm chromium demo test simulation lint clean lock
+.PHONY: setup softhsm chromium demo test simulation controls lint clean lock
 
 setup: $(STAMP) softhsm
 
@@ -48,6 +48,10 @@ test: setup chromium lint
 SCENARIOS ?= 1000
 simulation: setup
 	CARDSWITCH_SCENARIOS=$(SCENARIOS) $(BIN)/python -m pytest -q -n $(JOBS) tests/simulation/test_scenarios.py $(ARGS)
+
+# Takes each control of SECURITY.md out of a copy of the code and runs the tests that must notice.
+controls: setup
+	$(BIN)/python -m tests.controls $(ARGS)
 
 lock:
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \

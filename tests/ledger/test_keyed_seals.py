@@ -73,6 +73,11 @@ class Books:
         report = await self.verify(since)
         return {check.name for check in report.checks if check.problems}
 
+    async def said(self) -> str:
+        """All problems as one text."""
+        report = await self.verify()
+        return "\n".join(problem for check in report.checks for problem in check.problems)
+
     async def recompute(self, since: int = 1) -> None:
         """As the owner: alter a row, and make the chain fit it again, seal by seal."""
         await self.owner.execute("SET session_replication_role = replica")
@@ -137,6 +142,10 @@ def test_a_chain_that_its_owner_has_recomputed_is_found_by_its_macs(database: Da
         without = await verify(books.auditor, now=NOW)
         assert without.whole and not without.token_asked, "the chain alone says nothing: that is why there are MACs"
         assert await books.wrong() == {"seal-macs"}
+        said = await books.said()
+        for number in (1, 2, without.head):
+            assert f"seal {number} has a MAC that the token did not make" in said
+        assert f"seal {without.head} is not the one that the token sealed last" in said
 
     with_books(database, tmp_path, script)
 
@@ -147,6 +156,7 @@ def test_macs_that_were_taken_away_are_missed(database: Database, tmp_path: Path
         await books.recompute()
         await books.owner.execute("DELETE FROM ledger.seal_macs")
         assert await books.wrong() == {"seal-macs"}
+        assert "seal 2 has no MAC, the token made one" in await books.said()
 
     with_books(database, tmp_path, script)
 
