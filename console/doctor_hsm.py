@@ -31,6 +31,8 @@ def hsm_findings(config: HsmConfig, state: Path) -> list[Finding]:
         "hsm pin": lambda: _pin(config, directory),
         "hsm files": lambda: _permissions(state),
         "hsm backup": lambda: _backup(directory),
+        "hsm dual control": lambda: _dual_control(config, state),
+        "hsm key lifetimes": lambda: _lifetimes(config, directory),
     }
     found = []
     for name, check in checks.items():
@@ -118,6 +120,67 @@ def _backup(directory: Path) -> Finding:
         )
     damaged = f", {len(copies) - len(intact)} damaged" if len(copies) > len(intact) else ""
     return Finding("hsm backup", OK, f"{len(intact)} copies{damaged}, the newest {intact[-1].path}")
+
+
+def _dual_control(config: HsmConfig, state: Path) -> Finding:
+    from hsm.keys.restore_control import standing_control
+
+    name = "hsm dual control"
+    if not (state / "hsm" / "keys.json").exists():
+        return Finding(name, OK, "no keys yet" if config.dual_control else "no keys yet; off, for a test system")
+    control = standing_control(state / "hsm")
+    if not control.enforced:
+        if not config.dual_control:
+            return Finding(
+                name,
+                WARNING,
+                "off: one person alone changes keys, for test systems only",
+                "see docs/hsm.md, Two officers",
+            )
+        return Finding(
+            name,
+            WARNING,
+            "no officers: nobody can change keys",
+            "cardswitch hsm init --officer A.card --officer B.card",
+        )
+    clear = sorted(path.name for path in (state / "exchange").glob("*.zmk"))
+    if clear:
+        return Finding(
+            name,
+            WARNING,
+            f"zone master keys lie in the clear in {state / 'exchange'}: {', '.join(clear)}",
+            "delete them",
+        )
+    return Finding(name, OK, f"enforced, officers {', '.join(card.name for card in control.officers)}")
+
+
+def _lifetimes(config: HsmConfig, directory: Path) -> Finding:
+    import time
+
+    import msgspec
+
+    from hsm.key_watch import ending
+    from hsm.keys.lifetimes import expiry, left_days, lifetimes
+    from hsm.keys.records import KeyFile
+
+    name = "hsm key lifetimes"
+    file = directory / "keys.json"
+    if not file.exists():
+        return Finding(name, OK, "no keys yet")
+    days = lifetimes(config.key_lifetime_days)
+    infos = [
+        msgspec.structs.replace(
+            record.info, expires_at=expiry(days, record.role, record.active_from, record.created_at)
+        )
+        for record in msgspec.json.decode(file.read_bytes(), type=KeyFile).keys
+    ]
+    now = time.time()
+    found = ending(infos, now, config.key_warning_days)
+    if not found:
+        return Finding(name, OK, f"no key in force expires within {config.key_warning_days} days")
+    listed = ", ".join(f"{info.name}/{info.version} in {left_days(info.expires_at, now)} days" for info in found[:5])
+    more = " …" if len(found) > 5 else ""
+    return Finding(name, WARNING, f"cryptoperiods end: {listed}{more}", "cardswitch hsm key rotate NAME")
 
 
 def _secret(path: Path) -> bool:

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 import msgspec
 import structlog
@@ -96,14 +97,17 @@ class AuditWriter:
     def state(self) -> AuditState:
         return AuditState(self._number, self._segment, self._chain.hex(), self.failure)
 
-    def record(self, peer: Peer, command: str, keys: str, outcome: str, trace_id: str) -> None:
+    def record(
+        self, peer: Peer, command: str, keys: str, outcome: str, trace_id: str, officers: tuple[str, ...] = ()
+    ) -> None:
         """Take down one use.
 
         Args:
             command: its tag.
             keys: names with versions, `zpk-pos/1 zpk-alpha/2`; of keys of this HSM only.
+            officers: whose signatures the use had, the proposer first.
         """
-        kind = (command, keys, outcome)
+        kind = (command, keys, outcome, officers)
         beginning = peer.lines.get(kind)
         if beginning is None:
             beginning = _beginning(peer, kind)
@@ -300,16 +304,17 @@ def pack_segments(directory: Path, below: int) -> None:
             log.warning("audit_not_packed", file=path.name, reason=error.strerror or str(error))
 
 
-def _beginning(peer: Peer, kind: tuple[str, str, str]) -> str:
-    command, keys, outcome = kind
+def _beginning(peer: Peer, kind: tuple[str, str, str, tuple[str, ...]]) -> str:
+    command, keys, outcome, officers = kind
     if len(peer.lines) >= _MAX_LINES_CACHED:
         peer.lines.clear()
-    said = {
+    said: dict[str, Any] = {
         "caller": peer.caller.name,
         "uid": peer.uid,
         "pid": peer.pid,
         "command": command,
         "keys": keys.split(),
+        **({"officers": officers} if officers else {}),
         "outcome": outcome,
     }
     peer.lines[kind] = beginning = _ENCODE(said).decode()[:-1] + ',"n":'

@@ -37,7 +37,8 @@ CALLERS: dict[str, frozenset[str]] = {
     "auditor": _EVERYBODY | {"check_seals", "check_ledger_seals"},  # of the audit trail and of the ledger
     "officer": _EVERYBODY
     | {"list_keys", "generate_key", "import_components", "import_block", "export_key", "rotate_key", "retire_key"}
-    | {"renew_link_key", "accept_link_key", "activate_key", "rewrap"}
+    | {"activate_key", "rewrap"}
+    | {"propose", "approve", "reject", "list_proposals", "register_officers"}
     | {"check_seals", "check_ledger_seals", "accept_ledger_head"}
     | {"detokenize", "import_cards", "delete_card", "prove_deletion"}
     | {"provision_network_token", "read_network_token", "change_network_token"},

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -13,6 +14,7 @@ from hsm.algorithms.pin_verification import DECIMALIZATION_TABLE, check_decimali
 from hsm.callers import CallerConfig, caller_problems
 from hsm.errors import ConfigurationError
 from hsm.keys.attributes import ROLES
+from hsm.keys.lifetimes import LIFETIME_DAYS, MAX_LIFETIME_DAYS
 from hsm.vault.cards import SURROGATE_BIN
 from hsm.vault.network_token_rules import NETWORK_TOKEN_BIN, NETWORK_TOKEN_KEY
 
@@ -53,8 +55,14 @@ class HsmConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         serial: serial number of the token, empty: any.
         pin_file: where the token's PIN is, one line; empty: `hsm/pin` in the state directory. The environment's
             CARDSWITCH_HSM_PIN goes before. A private SoftHSM token has made its own.
+        dual_control: changes of keys that would give one person a key take two officers. False is for test systems:
+            one person alone makes them. Once officers are registered it decides nothing.
+        approval_hours: how long a proposal of an officer waits for another one, 1 to 168.
         provision: make keys of `[[key]]` that are not there yet, and their party's transport key; False: they are an
-            error, and officers bring them.
+            error, and officers bring them. None: only where there is no dual control, which it does not go with.
+        key_lifetime_days: cryptoperiods by role, instead of those in `hsm.keys.lifetimes`; 0: without end.
+        key_warning_days: how long before its end a key's period is warned of.
+        expired_keys: "warn", or "refuse": nothing new is made with a key whose period is over.
         key_grace_s: how long the version before is taken after an exchange.
         max_queued: commands that wait at most, over all callers; above it they are refused as `overloaded`.
         budget_s: how long a command may wait whose caller does not say; then it is refused as `expired`.
@@ -75,7 +83,12 @@ class HsmConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     slot: int = -1
     serial: str = ""
     pin_file: str = ""
-    provision: bool = True
+    dual_control: bool = True
+    approval_hours: float = 24.0
+    provision: bool | None = None
+    key_lifetime_days: dict[str, int] = {}
+    key_warning_days: int = 30
+    expired_keys: Literal["warn", "refuse"] = "warn"
     key_grace_s: float = 60.0
     max_queued: int = 4096
     budget_s: float = 2.0
@@ -106,6 +119,14 @@ class HsmConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         for name in ("max_queued", "budget_s", "max_connections", "cached_cards", "database_timeout_s"):
             if getattr(self, name) <= 0:
                 found.append(f"hsm.{name} must be greater than zero")
+        if self.provision and self.dual_control:
+            found.append(
+                "hsm.provision makes zone master keys that nobody has approved: leave it out, or set"
+                " hsm.dual_control = false on a test system"
+            )
+        if not 1 <= self.approval_hours <= 168:
+            found.append("hsm.approval_hours is from 1 to 168")
+        found += self._lifetime_problems()
         if not 0 <= self.key_grace_s <= 86_400:
             found.append("hsm.key_grace_s is from 0 to 86400")
         for table in self.decimalization_tables:
@@ -124,6 +145,22 @@ class HsmConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
             found.append(
                 "hsm.slot, hsm.serial and hsm.pin_file go with hsm.module: SoftHSM's private token has its own"
             )
+        return found
+
+    @property
+    def provisions(self) -> bool:
+        """Whether configured keys make themselves."""
+        return not self.dual_control if self.provision is None else self.provision
+
+    def _lifetime_problems(self) -> list[str]:
+        found = []
+        for role, days in self.key_lifetime_days.items():
+            if role not in LIFETIME_DAYS:
+                found.append(f"hsm.key_lifetime_days.{role}: there is no role {role!r}")
+            elif not 0 <= days <= MAX_LIFETIME_DAYS:
+                found.append(f"hsm.key_lifetime_days.{role} is from 0 to {MAX_LIFETIME_DAYS}")
+        if not 0 <= self.key_warning_days <= 365:
+            found.append("hsm.key_warning_days is from 0 to 365")
         return found
 
     def module_path(self) -> str:

@@ -31,6 +31,10 @@ class KeyValueError(HsmError):
     """A key or component that may not enter the HSM: length, parity, equal or weak parts; the text shows none of it."""
 
 
+class OfficerKeyError(HsmError):
+    """An officer's key file or card that cannot be used; the text shows nothing of the key or the passphrase."""
+
+
 class PinBlockError(HsmError):
     """A PIN block whose format, length or padding is wrong; the text never tells the PIN or the block."""
 

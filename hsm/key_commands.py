@@ -15,7 +15,8 @@ class KeyInfo(msgspec.Struct, frozen=True, kw_only=True):
     """One version of a key as everybody may see it.
 
     `status` is `pending` (made or received, not yet in force), `active`, `previous` (the version before, still taken
-    for a while) or `retired`. Times are seconds since 1970. `party` is who holds the other end, or empty.
+    for a while) or `retired`. Times are seconds since 1970, 0 where unknown: `active_from` is when it came into force,
+    `expires_at` when its cryptoperiod ends (`hsm.keys.lifetimes`). `party` is who holds the other end, or empty.
     """
 
     name: str
@@ -26,6 +27,8 @@ class KeyInfo(msgspec.Struct, frozen=True, kw_only=True):
     status: str
     party: str = ""
     created_at: int = 0
+    active_from: int = 0
+    expires_at: int = 0
     origin: str = ""  # generated, components, block, custodian (a file of the party's), token
 
 
@@ -56,15 +59,19 @@ class GenerateKey(msgspec.Struct, frozen=True, tag="generate_key", kw_only=True)
 class ImportComponents(msgspec.Struct, frozen=True, tag="import_components", kw_only=True):
     """Put a key together from the components of two or three custodians (XOR), each of the key's length.
 
-    A TDES key of wrong parity is refused, or with `adjust_parity` taken with its parity bits put right.
+    A TDES key of wrong parity is refused, or with `adjust_parity` taken with its parity bits put right. Under dual
+    control `components` is empty and each of `count` officers enters an own one (`hsm.officer_commands`). `kcv` is what
+    the check value of the key must be, or empty.
     """
 
     name: str
     role: str
-    components: tuple[bytes, ...]
+    components: tuple[bytes, ...] = ()
     party: str = ""
     algorithm: str = ""
     adjust_parity: bool = False
+    count: int = 0
+    kcv: str = ""
 
     def __repr__(self) -> str:
         return f"ImportComponents({self.name!r})"
@@ -74,7 +81,8 @@ class ImportBlock(msgspec.Struct, frozen=True, tag="import_block", kw_only=True)
     """Take a key from a key block (TR-31 / X9.143, versions A, B, C and D) under the zone master key `under`.
 
     The block's own attributes hold; `role` is checked against them. A key of that name gets a new version, in force at
-    once; with `pending` only after `ActivateKey`. Parity as in `ImportComponents`.
+    once; with `pending` only after `ActivateKey`. `party` is that of the zone master key, and may be empty.
+    Parity and `kcv` as in `ImportComponents`.
     """
 
     name: str
@@ -84,6 +92,7 @@ class ImportBlock(msgspec.Struct, frozen=True, tag="import_block", kw_only=True)
     party: str = ""
     pending: bool = False
     adjust_parity: bool = False
+    kcv: str = ""
 
 
 class ExportKey(msgspec.Struct, frozen=True, tag="export_key", kw_only=True):

@@ -16,6 +16,7 @@ from typing import Any, cast
 
 import msgspec
 
+from hsm.algorithms.check_value import clear_check_value
 from hsm.algorithms.components import check_key, combine_components
 from hsm.algorithms.keyblock import check_protection, unwrap_block, wrap_block
 from hsm.algorithms.primitives import AesKey, TdesKey
@@ -83,36 +84,67 @@ class KeyDesk:
 
     def generate(self, request: GenerateKey) -> KeyList:
         """Refused with `key_exists`: that is what RotateKey is for."""
-        _check_name(request.name)
-        if self.store.versions(request.name):
-            raise HsmRefused("key_exists", f"there is a key named {request.name!r}: rotate it")
-        attributes = _attributes(request.role, request.algorithm, request.mode, request.exportability)
+        attributes = self._generated_attributes(request)
         return self._changed(self.store.generate(request.name, request.role, attributes, request.party))
 
     def import_components(self, request: ImportComponents) -> KeyList:
         _check_name(request.name)
+        _check_party(request.name, request.role, request.party)
         wanted = _attributes(request.role, request.algorithm)
         try:
             value = combine_components(request.components)
             value = check_key(wanted.algorithm, value, adjust_parity=request.adjust_parity)
         except KeyValueError as error:
             raise HsmRefused("malformed", str(error)) from None
+        if request.kcv and (made := clear_check_value(wanted.algorithm, value)) != request.kcv.upper():
+            raise HsmRefused("malformed", f"the components make a key with check value {made}, not {request.kcv}")
         attributes = msgspec.structs.replace(wanted, length=len(value))
         return self._take(
             request.name, request.role, attributes, request.party, value, "components", code="malformed", pending=False
         )
 
     def import_block(self, request: ImportBlock) -> KeyList:
-        _check_name(request.name)
-        if request.role not in ROLES:
-            raise HsmRefused("malformed", f"role {request.role!r} is not one of {', '.join(ROLES)}")
-        attributes, value = self._opened(request.block, request.under, adjust_parity=request.adjust_parity)
-        return self._take(
-            request.name, request.role, attributes, request.party, value, "block", pending=request.pending
-        )
+        party, attributes, value = self._block_content(request)
+        return self._take(request.name, request.role, attributes, party, value, "block", pending=request.pending)
 
     def export(self, request: ExportKey) -> KeyBlock:
         return self._block(self._in_force(request.name), request.under, request.block_version)
+
+    def algorithm_of(self, request: ImportComponents) -> str:
+        """Return T, A or H: what the components of a request are checked as."""
+        return _attributes(request.role, request.algorithm).algorithm
+
+    def facts(self, request: Any) -> tuple[str, ...]:
+        """Return what keys a request names: version, check value and party of each, a line each.
+
+        Nothing is changed. Raises:
+            HsmRefused: the request could not be done now.
+        """
+        match request:
+            case GenerateKey():
+                self._generated_attributes(request)
+            case ImportComponents():
+                _check_name(request.name)
+                _check_party(request.name, request.role, request.party)
+                self._check_same_use(request.name, request.role, request.party)
+                _attributes(request.role, request.algorithm)
+            case ImportBlock():
+                party, attributes, value = self._block_content(request)
+                self._check_same_use(request.name, request.role, party)
+                kcv = clear_check_value(attributes.algorithm, value)
+                return (
+                    f"in the block: {attributes.describe()}, exportability {attributes.exportability}, KCV {kcv}, with"
+                    f" {party or 'nobody'}",
+                    *self._present(request.name),
+                    *self._present(request.under),
+                )
+            case ExportKey():
+                self._protector(request.under, Operation.KEY_WRAP)
+                self._check_export(self._in_force(request.name), request.under)
+                return (*self._present(request.name), *self._present(request.under))
+            case RetireKey() | ActivateKey():
+                return (_line(self._version(request.name, request.version)), *self._present(request.name))
+        return self._present(request.name)
 
     def rotate(self, request: RotateKey) -> KeyList:
         """The next version of a key that two parties change together is pending, of all others in force at once."""
@@ -131,7 +163,7 @@ class KeyDesk:
         record = self._version(request.name, request.version)
         if record.status == "retired":
             self.store.forget(record)  # it may have been cut off before
-            return KeyList((record.info,))
+            return KeyList((self.store.info(record),))
         if request.name == DATA_KEY:
             return self._retire_data_key(record)
         if record.status == "active" and request.name in self.store.configured:
@@ -141,9 +173,7 @@ class KeyDesk:
         return self._retired(record)
 
     def renew_link_key(self, request: RenewLinkKey) -> KeyBlock:
-        current = self._in_force(request.name)
-        if not current.party:
-            raise HsmRefused("key_usage", f"key {request.name!r} is shared with nobody")
+        current = self._link_key(request.name)
         zmk = zmk_name(current.party)
         self._protector(zmk, Operation.KEY_WRAP)
         self._check_export(current, zmk)
@@ -162,9 +192,8 @@ class KeyDesk:
         return self._block(made, zmk, "")
 
     def accept_link_key(self, request: AcceptLinkKey) -> KeyList:
-        current = self._in_force(request.name)
-        if not current.party:
-            raise HsmRefused("key_usage", f"key {request.name!r} is shared with nobody")
+        current = self._link_key(request.name)
+        self._check_zmk(zmk_name(current.party), current.party)
         attributes, value = self._opened(request.block, zmk_name(current.party))
         own = current.attributes
         if (attributes.usage, attributes.algorithm) != (own.usage, own.algorithm):
@@ -174,7 +203,7 @@ class KeyDesk:
     def activate(self, request: ActivateKey) -> KeyList:
         record = self._version(request.name, request.version)
         if record.status == "active":
-            return KeyList((record.info,))
+            return KeyList((self.store.info(record),))
         if record.status != "pending":
             raise HsmRefused("key_usage", f"version {record.version} of key {record.name!r} is {record.status}")
         return self._changed(self.store.activate(record))
@@ -184,7 +213,7 @@ class KeyDesk:
             retired = self.store.retire(record)
         finally:  # it is out of use even where an old copy could not be deleted
             self._on_change(self.store.keyring())
-        return KeyList((retired.info,))
+        return KeyList((self.store.info(retired),))
 
     async def _retire_data_key(self, record: KeyRecord) -> KeyList:
         if record.status == "active":
@@ -201,7 +230,7 @@ class KeyDesk:
                 "key_in_use", f"{count} cards are stored under {record.name}-{record.version}: rewrap them"
             )
         if self._version(record.name, record.version).status == "retired":  # somebody else did, meanwhile
-            return KeyList((self._version(record.name, record.version).info,))
+            return KeyList((self.store.info(self._version(record.name, record.version)),))
         return self._retired(record)
 
     def _take(
@@ -218,10 +247,7 @@ class KeyDesk:
     ) -> KeyList:
         if problem := misfit(role, attributes):
             raise HsmRefused(code, problem)
-        versions = self.store.versions(name)
-        if versions and (versions[-1].role, versions[-1].party) != (role, party):
-            old = versions[-1]
-            raise HsmRefused("key_exists", f"there is a key named {name!r} for {old.role} with {old.party or 'nobody'}")
+        self._check_same_use(name, role, party)
         try:
             return self._changed(self.store.take(name, role, attributes, party, value, origin, pending=pending))
         except ReusedKey as error:
@@ -256,15 +282,70 @@ class KeyDesk:
 
     def _check_export(self, record: KeyRecord, under: str) -> None:
         exportability = record.attributes.exportability
-        owner = self.store.active(under)
         if exportability == _NOT_AT_ALL:
             raise HsmRefused("not_exportable", f"key {record.name!r} is not exportable")
-        if exportability == _WITHIN_OWNER and (owner is None or owner.party):
+        if exportability == _WITHIN_OWNER and self._party_of_zmk(under):
             raise HsmRefused(
                 "not_exportable", f"key {record.name!r} is exportable under a key of this HSM's owner only"
             )
         if record.name == under:
             raise HsmRefused("not_exportable", "a key is not exported under itself")
+        self._check_zmk(under, _party_of(record), "not_exportable")
+
+    def _check_zmk(self, under: str, party: str, code: str = "key_usage") -> None:
+        """Refuse a zone master key of another party than the key's: its holder would get the key."""
+        if self.store.active(under) is None:
+            raise unknown_key(under)
+        if (of_zmk := self._party_of_zmk(under)) != party:
+            raise HsmRefused(
+                code, f"zone master key {under!r} is of {of_zmk or 'nobody'}, the key of {party or 'nobody'}"
+            )
+
+    def _party_of_zmk(self, name: str) -> str:
+        record = self.store.active(name)
+        return _party_of(record) if record is not None else ""
+
+    def _link_key(self, name: str) -> KeyRecord:
+        """Return the version in force of a key that may be exchanged over a link."""
+        current = self._in_force(name)
+        if not current.party:
+            raise HsmRefused("key_usage", f"key {name!r} is shared with nobody")
+        if current.role == ZMK_ROLE:
+            raise HsmRefused("key_usage", f"{name!r} is a zone master key: no link exchanges it")
+        return current
+
+    def _check_same_use(self, name: str, role: str, party: str) -> None:
+        versions = self.store.versions(name)
+        if versions and (versions[-1].role, versions[-1].party) != (role, party):
+            old = versions[-1]
+            raise HsmRefused("key_exists", f"there is a key named {name!r} for {old.role} with {old.party or 'nobody'}")
+
+    def _generated_attributes(self, request: GenerateKey) -> KeyAttributes:
+        _check_name(request.name)
+        _check_party(request.name, request.role, request.party)
+        if self.store.versions(request.name):
+            raise HsmRefused("key_exists", f"there is a key named {request.name!r}: rotate it")
+        return _attributes(request.role, request.algorithm, request.mode, request.exportability)
+
+    def _block_content(self, request: ImportBlock) -> tuple[str, KeyAttributes, bytes]:
+        """Return the party that a key block is from, and the attributes and clear value of the key in it."""
+        _check_name(request.name)
+        if request.role not in ROLES:
+            raise HsmRefused("malformed", f"role {request.role!r} is not one of {', '.join(ROLES)}")
+        attributes, value = self._opened(request.block, request.under, adjust_parity=request.adjust_parity)
+        of_zmk = self._party_of_zmk(request.under)
+        party = request.party or of_zmk
+        self._check_zmk(request.under, party)
+        _check_party(request.name, request.role, party)
+        if problem := misfit(request.role, attributes):
+            raise HsmRefused("key_usage", problem)
+        if request.kcv and (found := clear_check_value(attributes.algorithm, value)) != request.kcv.upper():
+            raise HsmRefused("key_block_invalid", f"the key in the block has check value {found}, not {request.kcv}")
+        return party, attributes, value
+
+    def _present(self, name: str) -> tuple[str, ...]:
+        record = self.store.active(name)
+        return (_line(record),) if record is not None else (f"{name}: no version in force",)
 
     def _shared_with(self, party: str) -> bool:
         infos = self.store.infos()
@@ -295,7 +376,7 @@ class KeyDesk:
 
     def _changed(self, record: KeyRecord) -> KeyList:
         self._on_change(self.store.keyring())
-        return KeyList((record.info,))
+        return KeyList((self.store.info(record),))
 
 
 def key_handlers(desk: KeyDesk) -> dict[type, Callable[[Any], Any]]:
@@ -329,6 +410,29 @@ def _attributes(role: str, algorithm: str, mode: str = "", exportability: str = 
         return attributes_for(role, algorithm, mode, exportability)
     except ValueError as error:
         raise HsmRefused("malformed", str(error)) from None
+
+
+def _check_party(name: str, role: str, party: str) -> None:
+    """Refuse a zone master key under the name by which links find that of another party."""
+    of_name = _party_by_name(name, role)
+    if of_name and party and party != of_name:
+        raise HsmRefused("malformed", f"{name!r} is the name of the zone master key of {of_name}, not of {party}")
+
+
+def _party_of(record: KeyRecord) -> str:
+    """Return who holds the other end; of a zone master key that names nobody, whose its name says it is."""
+    return record.party or _party_by_name(record.name, record.role)
+
+
+def _party_by_name(name: str, role: str) -> str:
+    return name.removeprefix(zmk_name("")) if role == ZMK_ROLE and name.startswith(zmk_name("")) else ""
+
+
+def _line(record: KeyRecord) -> str:
+    return (
+        f"{record.name} version {record.version}: {record.role}, KCV {record.kcv}, {record.status}, with"
+        f" {_party_of(record) or 'nobody'}"
+    )
 
 
 def _protection_key(held: HeldKey) -> TdesKey | AesKey:

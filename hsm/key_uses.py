@@ -12,14 +12,21 @@ import msgspec
 
 from hsm.card_commands import CardRequest, PinReference, Verified, VerifiedCryptogram
 from hsm.commands import Dispatch, GenerateMac, Screen
-from hsm.key_commands import KeyRequest, ListKeys, Rewrap
+from hsm.key_commands import ActivateKey, KeyRequest, ListKeys, RetireKey, Rewrap
 from hsm.ledger_commands import AcceptLedgerHead
+from hsm.officer_commands import ListProposals, OfficerRequest
 from hsm.vault_commands import DeleteCard, ReadStatus, ResolveToken, Tokenize
 from hsm.wire import REQUESTS, tag_of
 
 VERDICTS = frozenset({Verified, VerifiedCryptogram, PinReference})
 # Their record is on the disk before their answer leaves.
-_LASTING = (frozenset(get_args(KeyRequest)) - {ListKeys, Rewrap}) | {AcceptLedgerHead, DeleteCard}
+_LASTING = (
+    (frozenset(get_args(KeyRequest)) - {ListKeys, Rewrap})
+    | {AcceptLedgerHead, DeleteCard}
+    | (frozenset(get_args(OfficerRequest)) - {ListProposals})
+)
+# What the audit says of them is known to dual control alone.
+_NOTED = frozenset(get_args(OfficerRequest)) - {ListProposals}
 # With an event in the log: card data comes out or in.
 _TOLD = frozenset({Dispatch, Tokenize, ResolveToken})
 
@@ -30,7 +37,8 @@ class Use(msgspec.Struct, frozen=True, gc=False):
     """What is said of a command: `name` in metrics and log, `tag` in the audit.
 
     `keys` returns the names of the keys that a request names; None for what uses none and is not audited. `traced` says
-    that requests have a `trace_id`.
+    that requests have a `trace_id`, `versioned` that the first of those keys is meant in the request's own version,
+    `noted` that `hsm.dual_control` says it all.
     """
 
     name: str
@@ -39,6 +47,8 @@ class Use(msgspec.Struct, frozen=True, gc=False):
     lasting: bool = False
     told: bool = False
     traced: bool = False
+    versioned: bool = False
+    noted: bool = False
 
 
 def _screen(request: Screen) -> tuple[str, ...]:
@@ -97,6 +107,8 @@ USES: dict[type, Use] = {
         kind in _LASTING,
         kind in _TOLD,
         "trace_id" in kind.__struct_fields__,
+        kind in (RetireKey, ActivateKey),
+        kind in _NOTED,
     )
     for kind in REQUESTS
 } | {type(None): Use("unknown", "unknown", _none)}

@@ -38,6 +38,8 @@ class Metrics(Collector):
         self._up = {"token": False, "vault": False, "audit": False}
         self._queued = 0
         self._records = 0
+        self.key_expiries: dict[str, int] = {}
+        """When the cryptoperiod of each key in force ends, in seconds since 1970, by name."""
 
     def command(self, name: str, outcome: str, seconds: float) -> None:
         """Count one command."""
@@ -80,6 +82,14 @@ class Metrics(Collector):
         for part, value in self._up.items():
             up.add_metric([part], value)
         yield up
+        expiries = GaugeMetricFamily(
+            "cardswitch_hsm_key_expiry_timestamp_seconds",
+            "When the cryptoperiod of a key in force ends, in seconds since 1970",
+            labels=["key"],
+        )
+        for key, expires_at in sorted(self.key_expiries.items()):
+            expiries.add_metric([key], expires_at)
+        yield expiries
         yield GaugeMetricFamily("cardswitch_hsm_queued", "Commands that wait", value=self._queued)
         yield CounterMetricFamily("cardswitch_hsm_audit_records", "Records of the audit trail", value=self._records)
 

@@ -9,6 +9,7 @@ import asyncio
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -18,11 +19,13 @@ import structlog
 
 from hsm.audit_commands import audit_handlers
 from hsm.audit_writer import AuditWriter
-from hsm.callers import Caller, callers
+from hsm.callers import Caller, Peer, callers
 from hsm.config import HsmConfig
+from hsm.dual_control import DualControl
 from hsm.engine import Engine
 from hsm.errors import AuditError, ConfigurationError, HsmError
 from hsm.key_desk import KeyDesk, key_handlers
+from hsm.key_watch import KeyWatch
 from hsm.keys.holder import Keyholder, hold_lock
 from hsm.keys.keyring import Keyring
 from hsm.keys.token import DATA_KEY
@@ -88,8 +91,18 @@ async def serve_hsm(config: HsmConfig, *, state_directory: Path, dsn: str, ready
         on_change=lambda keyring: keys.changed(keyring),
         cards_under=lambda version: vault.cards_under(f"{DATA_KEY}-{version}"),
     )
+    control = DualControl(
+        desk,
+        key_handlers(desk),
+        wanted=config.dual_control,
+        peer=lambda: service.asking,
+        expiry_s=config.approval_hours * 3600,
+        audit=lambda about: audit.record(
+            service.asking, about.command, service.labelled(about.names), about.outcome, "", about.officers
+        ),
+    )
     handlers = {
-        **key_handlers(desk),
+        **control.handlers(),
         **vault_handlers(vault, lambda: service.engine, seal),
         **audit_handlers(seal),
         **ledger_handlers(LedgerWitness(state_directory / "hsm", seal)),
@@ -102,9 +115,13 @@ async def serve_hsm(config: HsmConfig, *, state_directory: Path, dsn: str, ready
         network_token_key=tokens[1],
         decimalization_tables=config.decimalization_tables,
     )
-    service = Service(engine, vault, Metrics(), audit, handlers, log_commands=config.log_commands)
+    metrics = Metrics()
+    service = Service(engine, vault, metrics, audit, handlers, log_commands=config.log_commands)
+    service.dual_control = lambda: control.state
     keys = KeyChanges(service, keyholder, desk)
     keys.use(engine)
+    say_dual_control(control.state, config.dual_control, audit)
+    watch = KeyWatch(lambda: keyholder.store.infos(), metrics, config.key_warning_days, time.time, keys.expired)
     connections: set[Connection] = set()
     queue = CommandQueue(service, config.max_queued, config.budget_s)
     sockets = Sockets(state_directory, callers(config.callers, config.socket))
@@ -112,6 +129,7 @@ async def serve_hsm(config: HsmConfig, *, state_directory: Path, dsn: str, ready
     background = [
         asyncio.create_task(_reopen_token(service, keys)),
         asyncio.create_task(audit.keep()),
+        asyncio.create_task(watch.keep()),
     ]
     log.info("hsm_ready", keys=check_values, callers=[caller.name for caller in sockets.callers])
     try:
@@ -126,6 +144,23 @@ async def serve_hsm(config: HsmConfig, *, state_directory: Path, dsn: str, ready
         audit.close()
         keyholder.close()
         lock.close()
+
+
+def say_dual_control(state: str, wanted: bool, audit: AuditWriter) -> None:
+    """Say at start, in log and audit, where one person alone may change keys, or nobody may."""
+    if state == "enforced":
+        if not wanted:
+            log.warning(
+                "dual_control_stays", reason="[hsm] dual_control = false decides nothing: officers are registered"
+            )
+        return
+    reasons = {
+        "off": "one person alone changes keys: this is a test system",
+        "no officers": "nobody can change keys: cardswitch hsm init --officer A.card --officer B.card",
+    }
+    log.warning("dual_control_off" if state == "off" else "officers_missing", reason=reasons[state])
+    own = Peer(Caller("hsm", "", frozenset(), frozenset()), os.getuid(), os.getgid(), os.getpid())
+    audit.record(own, "dual_control", "", state.replace(" ", "_"), "")
 
 
 async def _finish(service: Service, background: list[asyncio.Task[None]], connections: set[Connection]) -> None:
@@ -154,6 +189,10 @@ class KeyChanges:
         """Go on with the desk's keys, and hand them to their parties where that is done here."""
         self.use(self._service.engine.with_keys(keyring))
         self._keyholder.write_party_files()
+
+    def expired(self) -> None:
+        """Make the keyring anew after the period of a key has ended: where that is wanted, it refuses the key."""
+        self.use(self._service.engine.with_keys(self._keyholder.store.keyring()))
 
     def reopen(self) -> None:
         """Open the token again.

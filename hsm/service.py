@@ -21,6 +21,7 @@ from hsm.audit_writer import AuditWriter
 from hsm.callers import Peer
 from hsm.card_commands import CardRequest
 from hsm.commands import Dispatch, HsmRefused, Screen
+from hsm.dual_control import Noted, noted
 from hsm.engine import Engine, Missing, data_keys_used, not_found
 from hsm.errors import AuditError, CiphertextError, KeyStoreError, TokenError, VaultError
 from hsm.key_commands import KeyInfo
@@ -66,7 +67,11 @@ class Service:
         engine: set by `use` when the token is back or keys have changed.
         token_lost: set once a command finds the token gone; whoever opens it again clears it.
         queued: how many commands wait.
+        asking: who has sent the command that is being handled.
+        dual_control: whether changes of keys take two officers, as `hsm.dual_control.DualControl.state`.
     """
+
+    asking: Peer
 
     def __init__(
         self,
@@ -81,6 +86,7 @@ class Service:
         self.audit = audit
         self.token_lost = asyncio.Event()
         self.queued: Callable[[], int] = lambda: 0
+        self.dual_control: Callable[[], str] = lambda: ""
         self._since = time.time()
         self._vault = vault
         self._metrics = metrics
@@ -98,8 +104,11 @@ class Service:
         self.engine = engine
         self.keys = keys
         self._handlers = {**engine.handlers, **self._others}
-        in_force = {key.name: f"{key.name}/{key.version}" for key in keys if key.status in ("active", "")}
-        self._key_labels = in_force
+        # By name: the version in force, or the last one where none is.
+        labels = {key.name: f"{key.name}/{key.version}" for key in keys}
+        self._key_labels = labels | {
+            key.name: f"{key.name}/{key.version}" for key in keys if key.status in ("active", "")
+        }
         self._labels: dict[tuple[str, ...], str] = {}
         if self.token_lost.is_set():
             self._since = time.time()
@@ -128,6 +137,7 @@ class Service:
             self._answer(asker, number, request, self._refusal(asker.peer, kind, started > deadline), started)
             return
         data_keys_used.set("")
+        self.asking = asker.peer
         try:
             answer = self._handlers[kind](request)
         except Exception as error:
@@ -194,6 +204,7 @@ class Service:
             queued=queued,
             key_list=self.keys,
             audit=AuditStatus(audit.records, audit.segment, audit.chain, audit.failure),
+            dual_control=self.dual_control(),
         )
 
     async def _later(
@@ -235,7 +246,9 @@ class Service:
         else:
             outcome = "ok" if answered not in VERDICTS or answer.verified else "not_verified"  # type: ignore[union-attr]
         self._metrics.command(use.name, outcome, perf_counter() - started)
-        if use.keys is not None:
+        if use.noted:
+            answer = self._officer_taken_down(asker.peer, outcome, answer)
+        elif use.keys is not None:
             answer = self._taken_down(asker.peer, use, request, outcome, answer)
         asker.answer(number, answer)
 
@@ -245,9 +258,9 @@ class Service:
             return answer  # each command's answer now: not even a line of the log for each
         assert use.keys is not None, "it is told from what uses no keys"
         names = use.keys(request)
-        keys = self._labels.get(names)
+        keys = self._labels.get(names) if not use.versioned else None
         if keys is None:
-            keys = self._labelled(names)
+            keys = self.labelled(names, request.version if use.versioned else 0)
         own = data_keys_used.get()
         if own:
             keys = f"{keys} {own}" if keys else own
@@ -264,16 +277,38 @@ class Service:
                 trace_id=trace_id,
                 keys=keys.split(),
             )
-        if use.lasting:
-            try:
-                self.audit.sync()
-            except AuditError as error:
-                return Unavailable(str(error))
+        return self._synced(answer) if use.lasting else answer
+
+    def _officer_taken_down(self, peer: Peer, outcome: str, answer: Answer) -> Answer:
+        """Audit and log a command of dual control, as the command that it is about, with its officers."""
+        if outcome == "unavailable" and self.audit.failure:
+            return answer
+        about = noted.get() or Noted("officer")
+        if outcome == "ok":
+            outcome = about.outcome or outcome
+        keys = self.labelled(about.names, about.version)
+        if not self.audit.failure or outcome not in _NOTHING_DONE:
+            self.audit.record(peer, about.command, keys, outcome, "", about.officers)
+        self._log.info(
+            "officer_command", command=about.command, outcome=outcome, keys=keys.split(), officers=list(about.officers)
+        )
+        return self._synced(answer)
+
+    def _synced(self, answer: Answer) -> Answer:
+        """Return the answer once the audit is on the disk."""
+        try:
+            self.audit.sync()
+        except AuditError as error:
+            return Unavailable(str(error))
         return answer
 
-    def _labelled(self, names: tuple[str, ...]) -> str:
-        """Return names with versions; what is no key of ours is not repeated, it may be anything."""
-        labels = " ".join(self._key_labels.get(name, "unknown") for name in names if name)
-        if "unknown" not in labels:
-            self._labels[names] = labels
-        return labels
+    def labelled(self, names: tuple[str, ...], version: int = 0) -> str:
+        """Return names with versions, the first with the one that is meant; a name that no key has is not repeated, it
+        may be anything."""
+        labels = [self._key_labels.get(name, "unknown") for name in names if name]
+        if version and labels and labels[0] != "unknown":
+            labels[0] = f"{names[0]}/{version}"
+        text = " ".join(labels)
+        if not version and "unknown" not in labels:
+            self._labels[names] = text
+        return text

@@ -279,7 +279,7 @@ class HsmStatus(msgspec.Struct, frozen=True, tag="status_read"):
 
     `metrics` is in the Prometheus text format; `keys` are the names of those in force with their check values,
     `key_list` all versions. `since` is when the token was last lost or found, in seconds since 1970; `queued` the
-    commands that wait.
+    commands that wait. `dual_control` is as `hsm.dual_control.DualControl.state`.
     """
 
     token: bool
@@ -290,6 +290,7 @@ class HsmStatus(msgspec.Struct, frozen=True, tag="status_read"):
     queued: int = 0
     key_list: tuple[KeyInfo, ...] = ()
     audit: AuditStatus = AuditStatus()
+    dual_control: str = ""
 
 
 VaultRequest = (

@@ -19,6 +19,7 @@ from hsm.commands import Dispatch, Dispatched, GeneratedMac, GenerateMac, Screen
 from hsm.errors import ProtocolError
 from hsm.key_commands import KeyAnswer, KeyRequest
 from hsm.ledger_commands import LedgerAnswer, LedgerRequest
+from hsm.officer_commands import OfficerAnswer, OfficerRequest
 from hsm.vault_commands import HsmStatus, ReadStatus, VaultAnswer, VaultRequest
 
 MAX_FRAME_BYTES = 65_536
@@ -47,8 +48,11 @@ class Unavailable(msgspec.Struct, frozen=True, tag="unavailable"):
 SwitchRequest = Screen | Dispatch | GenerateMac
 SwitchAnswer = Screened | Dispatched | GeneratedMac
 
-Request = SwitchRequest | CardRequest | KeyRequest | VaultRequest | AuditRequest | LedgerRequest | ReadStatus
-_CommandAnswer = SwitchAnswer | CardAnswer | KeyAnswer | VaultAnswer | AuditAnswer | LedgerAnswer
+_CommandRequest = (
+    SwitchRequest | CardRequest | KeyRequest | OfficerRequest | VaultRequest | AuditRequest | LedgerRequest
+)
+Request = _CommandRequest | ReadStatus
+_CommandAnswer = SwitchAnswer | CardAnswer | KeyAnswer | OfficerAnswer | VaultAnswer | AuditAnswer | LedgerAnswer
 Answer = _CommandAnswer | HsmStatus | Refused | Unavailable
 
 REQUESTS: tuple[type[msgspec.Struct], ...] = get_args(Request)

@@ -23,7 +23,7 @@ def ask_components(count: int, algorithm: str) -> tuple[bytes, ...]:
     """Return the components that `count` custodians type, each confirmed by its check value.
 
     Args:
-        count: 2 or 3.
+        count: 1 to 3; one custodian at a time where each has an own session.
         algorithm: T, A or H, for the check values.
     Raises:
         ConsoleError: a custodian did not get it right three times.
@@ -54,13 +54,12 @@ def read_components(files: list[Path]) -> tuple[bytes, ...]:
     return tuple(found)
 
 
-def generate_components(length: int, count: int, algorithm: str, as_json: bool) -> None:
-    """Make a random key and show its components; nothing of it is kept.
+def generate_component(length: int, algorithm: str, as_json: bool) -> None:
+    """Make a random component and show it with its check value; nothing of it is kept.
 
     Args:
         length: 16, 24 or 32 bytes.
-        count: 2 or 3.
-        algorithm: TDES, AES, or empty: TDES up to 24 bytes. A TDES key has odd parity; its components have any.
+        algorithm: TDES, AES, or empty: TDES up to 24 bytes. Parity bits are random, as in any component.
     Raises:
         UsageError: a length that the algorithm does not have.
     """
@@ -68,27 +67,26 @@ def generate_components(length: int, count: int, algorithm: str, as_json: bool) 
 
     from hsm import process
     from hsm.algorithms.check_value import clear_check_value
-    from hsm.algorithms.components import check_key, split_key
-    from hsm.errors import KeyValueError
 
     process.forbid_dumps()
     code = {"TDES": "T", "AES": "A", "": "A" if length == 32 else "T"}.get(algorithm)
     if code is None:
         raise UsageError(f"there is no algorithm {algorithm!r}", "use TDES or AES")
-    try:
-        key = check_key(code, secrets.token_bytes(length), adjust_parity=True)
-        components = split_key(key, count, secrets.token_bytes)
-    except (KeyValueError, ValueError) as error:
-        raise UsageError(str(error), "--length 16, 24 or 32") from None
-    kcv = clear_check_value(code, key)
+    if length not in {"T": (16, 24), "A": (16, 24, 32)}[code]:
+        raise UsageError(f"a component has no {length} bytes", "--length 16, 24 or 32; TDES has 16 or 24")
+    component = secrets.token_bytes(length)
+    kcv = clear_check_value(code, component)
     if as_json:
-        shown = [
-            {"component": component.hex().upper(), "kcv": clear_check_value(code, component)}
-            for component in components
-        ]
-        print_json({"components": shown, "kcv": kcv})
-    else:
-        show_components(components, code, kcv)
+        print_json({"component": component.hex().upper(), "kcv": kcv})
+        return
+    terminal = sys.stdout.isatty() and sys.stdin.isatty()
+    if terminal:
+        typer.prompt("Custodian, alone at the screen: press Enter", default="", show_default=False)
+    print(f"component:    {grouped(component.hex().upper())}")
+    print(f"check value:  {kcv}")
+    if terminal:
+        typer.prompt("Write it down and press Enter; it is shown once", default="", show_default=False)
+        print("\x1b[2J\x1b[3J\x1b[H", end="", flush=True)
 
 
 def key_check_value(components: tuple[bytes, ...], algorithm: str, *, adjust_parity: bool) -> str:
@@ -109,25 +107,6 @@ def key_check_value(components: tuple[bytes, ...], algorithm: str, *, adjust_par
     return clear_check_value(algorithm, key)
 
 
-def show_components(components: tuple[bytes, ...], algorithm: str, kcv: str) -> None:
-    """Show each custodian the own component, on a terminal one at a time; then the check value of the key."""
-    from hsm.algorithms.check_value import clear_check_value
-
-    terminal = sys.stdout.isatty() and sys.stdin.isatty()
-    count = len(components)
-    for number, component in enumerate(components, 1):
-        if terminal:
-            typer.prompt(
-                f"Custodian {number} of {count}, alone at the screen: press Enter", default="", show_default=False
-            )
-        print(f"component {number} of {count}:  {grouped(component.hex().upper())}")
-        print(f"check value {number}:     {clear_check_value(algorithm, component)}")
-        if terminal:
-            typer.prompt("Write it down and press Enter; it is shown once", default="", show_default=False)
-            print("\x1b[2J\x1b[3J\x1b[H", end="", flush=True)
-    print(f"KCV of the key:    {kcv}")
-
-
 def component_of(text: str) -> bytes | None:
     """Return a component of 16, 24 or 32 bytes in hexadecimal, spaces allowed; None for anything else."""
     try:
@@ -140,19 +119,19 @@ def component_of(text: str) -> bytes | None:
 def _ask_component(number: int, count: int, algorithm: str) -> bytes:
     from hsm.algorithms.check_value import clear_check_value
 
-    who = f"custodian {number} of {count}"
+    whose = f" of custodian {number} of {count}" if count > 1 else ""
     for _ in range(_TRIES):
-        text = typer.prompt(f"Component of {who} (hidden)", hide_input=True)
+        text = typer.prompt(f"Component{whose} (hidden)", hide_input=True)
         component = component_of(text)
         if component is None:
             print("not a component: it has 32, 48 or 64 hexadecimal digits")
             continue
         kcv = clear_check_value(algorithm, component)
-        print(f"Check value of the component of {who}: {kcv}")
+        print(f"Check value of the component{whose}: {kcv}")
         if typer.confirm("Is it the one on your paper?"):
-            _clear_lines(3, f"component {number} of {count} taken, check value {kcv}")
+            _clear_lines(3, f"component{whose} taken, check value {kcv}")
             return component
-    raise ConsoleError(f"{who} did not enter a component", "start again; nothing was imported")
+    raise ConsoleError(f"no component{whose} was entered", "start again; nothing was imported")
 
 
 def _clear_lines(count: int, instead: str) -> None:

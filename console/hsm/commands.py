@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from console.errors import ConsoleError, UsageError
+from console.hsm.approvals import AsOption, add_commands, propose_change, register_officers
 from console.options import ConfigOption, JsonOption, StateOption, load_running, run_process
 
 hsm_app = typer.Typer(help="The HSM: PKCS#11 token, keys, vault. Without a command: run the process.")
@@ -25,6 +26,7 @@ hsm_app.add_typer(key_app, name="key")
 hsm_app.add_typer(component_app, name="component")
 hsm_app.add_typer(audit_app, name="audit")
 hsm_app.add_typer(backup_app, name="backup")
+add_commands(hsm_app)
 
 NameArgument = Annotated[str, typer.Argument(help="Name of the key; the configuration names those of links.")]
 RoleOption = Annotated[str, typer.Option("--role", help="What it is for: pin, mac, bdk, cvk, pvk, zmk, imk-ac, …")]
@@ -49,9 +51,20 @@ def hsm(context: typer.Context, config: ConfigOption = None, state: StateOption 
 
 
 @hsm_app.command("init")
-def init(config: ConfigOption = None, state: StateOption = None, as_json: JsonOption = False) -> None:
-    """Open the token, making it and its keys where there are none, and show their check values."""
-    keys = _asked_keys(load_running(config, state))
+def init(
+    officer: Annotated[
+        list[Path] | None, typer.Option(help="Card of one of the first officers; once for each, two at least.")
+    ] = None,
+    config: ConfigOption = None,
+    state: StateOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Open the token, making it and its keys where there are none, and show their check values; with officers, begin
+    dual control."""
+    loaded = load_running(config, state)
+    if officer:
+        register_officers(loaded, officer)
+    keys = _asked_keys(loaded)
     _show(keys, as_json, f"{len(keys)} keys")
 
 
@@ -99,17 +112,21 @@ def key_generate(
     algorithm: AlgorithmOption = "",
     mode: Annotated[str, typer.Option(help="X9.143 mode of use, narrower than the role's.")] = "",
     exportability: Annotated[str, typer.Option(help="E (under a trusted key), S or N (never).")] = "",
+    signer: AsOption = None,
     config: ConfigOption = None,
     state: StateOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a key in the token; of a name that is there, the next version."""
+    """Make a key in the token. A zone master key takes two officers: --as proposes it."""
     from hsm.key_commands import GenerateKey
 
     request = GenerateKey(
         name=name, role=role, party=party, algorithm=algorithm, mode=mode, exportability=exportability
     )
-    _show(_changed_keys(load_running(config, state), request), as_json)
+    if role == "zmk" and signer is not None:
+        propose_change(load_running(config, state), signer, request, as_json)
+    else:
+        _show(_changed_keys(load_running(config, state), request), as_json)
 
 
 @key_app.command("import")
@@ -126,25 +143,25 @@ def key_import(
     algorithm: AlgorithmOption = "",
     adjust_parity: Annotated[bool, typer.Option("--adjust-parity", help="Put wrong TDES parity right.")] = False,
     pending: Annotated[bool, typer.Option("--pending", help="In force only after: hsm key activate.")] = False,
+    signer: AsOption = None,
     config: ConfigOption = None,
     state: StateOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Take a key in: from a key block under a zone master key, or from the components of two or three custodians."""
-    from console.hsm.key_import import Source, import_key
+    """Take a key in: from a key block under a zone master key, or from the components of two or three custodians. It
+    takes two officers: --as proposes it, with the officer's own component."""
+    from console.hsm.key_import import Source, import_key, import_proposal
 
     source = Source(
         block=block, block_file=block_file, under=under, components=components, files=tuple(component_file or ())
     )
-    keys = import_key(
-        load_running(config, state),
-        source,
-        {"name": name, "role": role, "party": party, "adjust_parity": adjust_parity},
-        algorithm=algorithm,
-        kcv=kcv,
-        pending=pending,
-    )
-    _show(keys, as_json)
+    loaded = load_running(config, state)
+    common = {"name": name, "role": role, "party": party, "adjust_parity": adjust_parity}
+    if signer is not None:
+        request, component = import_proposal(source, common, algorithm=algorithm, kcv=kcv, pending=pending)
+        propose_change(loaded, signer, request, as_json, component)
+        return
+    _show(import_key(loaded, source, common, algorithm=algorithm, kcv=kcv, pending=pending), as_json)
 
 
 @key_app.command("export")
@@ -152,15 +169,21 @@ def key_export(
     name: NameArgument,
     under: Annotated[str, typer.Option(help="Zone master key to put it under.")],
     version: Annotated[str, typer.Option("--version", help="Of the key block: B (TDES) or D (AES).")] = "",
+    signer: AsOption = None,
     config: ConfigOption = None,
     state: StateOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Print a key block of the version in force; what is told about it goes to standard error."""
+    """Print a key block of the version in force, its name and KCV on standard error. It takes two officers: --as
+    proposes it, and the approval prints the block."""
     from hsm.key_commands import ExportKey, KeyBlock
 
     request = ExportKey(name=name, under=under, block_version=version.upper())
-    exported = _asked(load_running(config, state), request, KeyBlock)
+    loaded = load_running(config, state)
+    if signer is not None:
+        propose_change(loaded, signer, request, as_json)
+        return
+    exported = _asked(loaded, request, KeyBlock)
     if as_json:
         _print_json(exported)
         return
@@ -182,14 +205,20 @@ def key_rotate(
 def key_activate(
     name: NameArgument,
     version: VersionOption,
+    signer: AsOption = None,
     config: ConfigOption = None,
     state: StateOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Put a pending version in force; the one before is taken for a while longer."""
+    """Put a pending version in force; the one before is taken for a while longer. It takes two officers: --as proposes
+    it."""
     from hsm.key_commands import ActivateKey
 
-    _show(_changed_keys(load_running(config, state), ActivateKey(name=name, version=version)), as_json)
+    loaded, request = load_running(config, state), ActivateKey(name=name, version=version)
+    if signer is not None:
+        propose_change(loaded, signer, request, as_json)
+    else:
+        _show(_changed_keys(loaded, request), as_json)
 
 
 @key_app.command("retire")
@@ -197,14 +226,19 @@ def key_retire(
     name: NameArgument,
     version: VersionOption,
     yes: YesOption = False,
+    signer: AsOption = None,
     config: ConfigOption = None,
     state: StateOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Take a version out of use for good: its value is destroyed, in the backups too."""
+    """Take a version out of use for good: its value is destroyed, in the backups too. It takes two officers: --as
+    proposes it."""
     from hsm.key_commands import RetireKey
 
     loaded = load_running(config, state)
+    if signer is not None:
+        propose_change(loaded, signer, RetireKey(name=name, version=version), as_json)
+        return
     _confirm(f"Destroy {name} version {version}? It cannot be had back.", yes)
     _show(_changed_keys(loaded, RetireKey(name=name, version=version)), as_json)
 
@@ -212,14 +246,13 @@ def key_retire(
 @component_app.command("generate")
 def component_generate(
     length: Annotated[int, typer.Option(help="Bytes of the key: 16, 24 or 32.")],
-    count: Annotated[int, typer.Option(min=2, max=3, help="Custodians.")] = 2,
     algorithm: Annotated[str, typer.Option(help="TDES or AES, for check values; default: TDES up to 24 bytes.")] = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Make a random key and show its components to their custodians, one at a time; it is kept nowhere."""
-    from console.hsm.ceremony import generate_components
+    """Make a random component and show it to its custodian; it is kept nowhere. Each custodian makes an own one."""
+    from console.hsm.ceremony import generate_component
 
-    generate_components(length, count, algorithm.upper(), as_json)
+    generate_component(length, algorithm.upper(), as_json)
 
 
 @hsm_app.command("rewrap")
@@ -269,16 +302,18 @@ def backup_list(config: ConfigOption = None, state: StateOption = None, as_json:
 def restore(
     number: Annotated[int, typer.Option("--number", min=0, help="Of the copy; default: the last good one.")] = 0,
     yes: YesOption = False,
+    signer: AsOption = None,
     config: ConfigOption = None,
     state: StateOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Put a copy back; what is there now is set aside, never deleted. The HSM must not run."""
+    """Put a copy back; what is there now is set aside, never deleted. The HSM must not run. It takes two officers: the
+    first --as proposes it, the second does it."""
     from console.hsm.backups import run_restore
 
     loaded = load_running(config, state)
     _confirm("Put a copy back in place of token and keys as they are?", yes)
-    run_restore(loaded, number, as_json)
+    run_restore(loaded, number, as_json, signer)
 
 
 def _asked(config: Any, request: Any, kind: Any) -> Any:

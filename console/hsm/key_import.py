@@ -73,6 +73,34 @@ def import_key(
     return keys
 
 
+def import_proposal(
+    source: Source, common: dict[str, Any], *, algorithm: str, kcv: str, pending: bool
+) -> tuple[Any, bytes]:
+    """Return the request that an officer proposes, and his own component of an import of components.
+
+    Args:
+        common, algorithm, kcv, pending: as in `import_key`.
+    Raises:
+        UsageError: the sources contradict each other.
+    """
+    from console.hsm.approvals import own_component
+    from console.hsm.signing import algorithm_of
+    from hsm.key_commands import ImportBlock, ImportComponents
+
+    if source.block or source.block_file:
+        if not source.under or source.components or source.files or algorithm:
+            raise UsageError("a key block is under a key, and says itself what it holds", "--block-file with --under")
+        return ImportBlock(**common, block=_block(source), under=source.under, pending=pending, kcv=kcv), b""
+    if source.components not in (2, 3) or len(source.files) > 1:
+        raise UsageError(
+            "an officer enters one of 2 or 3 components", "--components 2, and one --component-file at most"
+        )
+    if source.under or pending:
+        raise UsageError("--under and --pending go with a key block")
+    request = ImportComponents(**common, algorithm=algorithm, count=source.components, kcv=kcv.upper())
+    return request, own_component(source.files[0] if source.files else None, algorithm_of(request))
+
+
 def _components(source: Source, common: dict[str, Any], algorithm: str, kcv: str) -> Any:
     from hsm.key_commands import ImportComponents
     from hsm.keys.attributes import ROLES

@@ -25,6 +25,8 @@ _PATIENCE_S = 30.0
 _FIXES = {
     "key_unknown": "cardswitch hsm key list shows the names",
     "key_usage": "cardswitch hsm key list shows what each key may do",
+    "approval_needed": "propose it as an officer with --as YOUR.key; or see [hsm] dual_control",
+    "proposal_unknown": "cardswitch hsm pending shows those that wait",
     "not_permitted": "see [[caller]] officer in the configuration",
     "overloaded": "try again",
     "expired": "try again",

@@ -30,7 +30,7 @@ def codes(attributes: Any) -> str:
 
 def print_keys(keys: Sequence[Any], title: str = "") -> None:
     """A table, a line a version of a key, with its check value."""
-    table = _table(("key", "v", "role", "X9.143", "bits", "KCV", "status", "party", "made", "origin"), title)
+    table = _table(("key", "v", "role", "X9.143", "bits", "KCV", "status", "party", "made", "expires", "origin"), title)
     for key in sorted(keys, key=lambda key: (key.name, key.version)):
         style = _STATUS_STYLES.get(key.status, "")
         table.add_row(
@@ -43,14 +43,23 @@ def print_keys(keys: Sequence[Any], title: str = "") -> None:
             f"[{style}]{key.status}[/]" if style else key.status,
             _escape(key.party),
             moment(key.created_at)[:10],
+            _expires(key),
             key.origin,
         )
     _print(table)
 
 
+def _expires(key: Any) -> str:
+    """The day on which the period of a version in force ends, in red once it is over."""
+    if key.status != "active" or not key.expires_at:
+        return ""
+    day = moment(key.expires_at)[:10]
+    return f"[red]{day}[/]" if key.expires_at <= time.time() else day
+
+
 def print_records(records: Iterable[dict[str, Any]]) -> None:
     """A table of audit records as `hsm.audit.read_records` gives them."""
-    table = _table(("n", "time", "caller", "user", "process", "command", "keys", "outcome", "trace"))
+    table = _table(("n", "time", "caller", "user", "process", "command", "keys", "officers", "outcome", "trace"))
     for record in records:
         style = "" if record.get("outcome") == "ok" else "red"
         outcome = _escape(str(record.get("outcome", "")))
@@ -62,6 +71,7 @@ def print_records(records: Iterable[dict[str, Any]]) -> None:
             str(record.get("pid", "")),
             _escape(str(record.get("command", ""))),
             _escape(_keys_of(record)),
+            _escape(" ".join(map(str, record.get("officers", ())))),
             f"[{style}]{outcome}[/]" if style else outcome,
             _escape(str(record.get("trace", ""))),
         )
@@ -102,7 +112,8 @@ def _table(titles: Sequence[str], title: str = "") -> Any:
             name,
             justify="right" if name in ("v", "bits", "n", "number", "files") else "left",
             overflow="fold",
-            no_wrap=name in ("key", "v", "X9.143", "bits", "KCV", "status", "made", "n", "time", "outcome", "number"),
+            no_wrap=name
+            in ("key", "v", "X9.143", "bits", "KCV", "status", "made", "expires", "n", "time", "outcome", "number"),
         )
     return table
 

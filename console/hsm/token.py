@@ -20,10 +20,13 @@ from hsm import process
 from hsm.audit_writer import AuditWriter
 from hsm.callers import CALLERS, COMMANDS, Caller, Peer
 from hsm.commands import HsmRefused
+from hsm.config import HsmConfig
+from hsm.dual_control import DualControl, Noted, noted
 from hsm.errors import HsmError
 from hsm.key_desk import KeyDesk, key_handlers
 from hsm.keys.holder import Keyholder, hold_lock
 from hsm.keys.token import Token
+from hsm.officer_commands import ListProposals, OfficerRequest
 from hsm.wire import tag_of
 
 
@@ -60,15 +63,39 @@ def offline_officer(config: Config) -> Iterator[OfflineOfficer]:
     process.forbid_dumps()
     keyholder = Keyholder(config.hsm_config(), config.state_path)
     # Where officers bring the keys, those that are still missing are no error here.
-    keyholder.open(provisioning=config.hsm.provision)
+    keyholder.open(required=False)
     try:
         audit = AuditWriter(config.state_path / "hsm" / "audit", keyholder.token.seal_audit)
         try:
-            yield OfflineOfficer(keyholder, audit)
+            yield OfflineOfficer(keyholder, audit, config.hsm_config())
         finally:
             audit.close()
     finally:
         keyholder.close()
+
+
+def record_restore(config: Config, officers: tuple[str, ...]) -> None:
+    """Take down that a copy was put back, with the officers who signed; the caller holds the token's lock.
+
+    Raises:
+        HsmError: the token or the audit cannot be opened.
+    """
+    keyholder = Keyholder(config.hsm_config(), config.state_path)
+    try:
+        keyholder.open(provisioning=False)
+        audit = AuditWriter(config.state_path / "hsm" / "audit", keyholder.token.seal_audit)
+        try:
+            audit.record(_own_peer(), "restore", "", "ok", "", officers)
+            audit.sync()
+        finally:
+            audit.close()
+    finally:
+        keyholder.close()
+
+
+def _own_peer() -> Peer:
+    commands = frozenset(COMMANDS[tag] for tag in CALLERS["officer"])
+    return Peer(Caller("officer", "", frozenset({os.getuid()}), commands), os.getuid(), os.getgid(), os.getpid())
 
 
 class OfflineOfficer:
@@ -76,13 +103,20 @@ class OfflineOfficer:
 
     running = False
 
-    def __init__(self, keyholder: Keyholder, audit: AuditWriter) -> None:
+    def __init__(self, keyholder: Keyholder, audit: AuditWriter, config: HsmConfig) -> None:
         self._keyholder = keyholder
         self._audit = audit
-        self._handlers = key_handlers(KeyDesk(keyholder.store, on_change=self._changed))
-        commands = frozenset(COMMANDS[tag] for tag in CALLERS["officer"])
-        caller = Caller("officer", "", frozenset({os.getuid()}), commands)
-        self._peer = Peer(caller, os.getuid(), os.getgid(), os.getpid())
+        desk = KeyDesk(keyholder.store, on_change=self._changed)
+        control = DualControl(
+            desk,
+            key_handlers(desk),
+            wanted=config.dual_control,
+            peer=lambda: self._peer,
+            expiry_s=config.approval_hours * 3600,
+            audit=lambda about: self._record(about, about.outcome),
+        )
+        self._handlers = control.handlers()
+        self._peer = _own_peer()
 
     def ask(self, request: Any) -> Any:
         """Do a command and take it down; its record is on the disk before its answer is seen."""
@@ -90,6 +124,7 @@ class OfflineOfficer:
         if handler is None:
             raise ConsoleError("only the running HSM can do this", "start it: cardswitch up")
         outcome = "unavailable"
+        officers = isinstance(request, OfficerRequest)
         try:
             answer = handler(request)
             if inspect.isawaitable(answer):
@@ -101,24 +136,36 @@ class OfflineOfficer:
         except HsmError as error:
             raise ConsoleError(str(error)) from None
         finally:
-            self._audit.record(self._peer, tag_of(type(request)), self._labels(request), outcome, "")
+            about = noted.get() if officers else None
+            if about is not None:
+                self._record(about, about.outcome or outcome if outcome == "ok" else outcome)
+            elif not isinstance(request, ListProposals):
+                self._audit.record(self._peer, tag_of(type(request)), self._labels(request), outcome, "")
             self._audit.sync()
         return answer
+
+    def _record(self, about: Noted, outcome: str) -> None:
+        self._audit.record(
+            self._peer, about.command, self._labelled(about.names, about.version), outcome, "", about.officers
+        )
 
     def _changed(self, _: Any) -> None:
         self._keyholder.write_party_files()
 
     def _labels(self, request: Any) -> str:
+        names = tuple(getattr(request, field, "") for field in ("name", "under"))
+        return self._labelled(names, getattr(request, "version", 0))
+
+    def _labelled(self, names: tuple[str, ...], version: int) -> str:
+        """Return names with versions: of the first the one that is meant, else that in force or the last one."""
         store = self._keyholder.store
         labels = []
-        for field in ("name", "under"):
-            name = getattr(request, field, "")
-            record = store.active(name)
-            # What a command says about a version is about the key that it names.
-            version = getattr(request, "version", 0) if field == "name" else 0
-            version = version or (record.version if record is not None else 0)
+        for number, name in enumerate(names):
+            versions = store.versions(name)
+            record = store.active(name) or (versions[-1] if versions else None)
+            meant = version if version and not number else record.version if record is not None else 0
             if name:
-                labels.append(f"{name}/{version}" if version and store.versions(name) else "unknown")
+                labels.append(f"{name}/{meant}" if versions else "unknown")
         return " ".join(labels)
 
 

@@ -27,7 +27,7 @@ from hsm.keys.softhsm import make_durable, write_private
 
 KEPT = 12
 FOLDER = "backup"
-_MANIFEST = "manifest.json"
+MANIFEST = "manifest.json"
 _SINGLE_FILES = ("keys.json", "pins.json", "initialised")
 _TOKENS = "tokens"
 _FRESH = ".new"
@@ -83,7 +83,7 @@ def make_backup(directory: Path) -> Backup | None:
         folder.chmod(0o700)
         for name, data in content.items():
             _write(fresh, name, data)
-        _write(fresh, _MANIFEST, msgspec.json.encode(manifest))
+        _write(fresh, MANIFEST, msgspec.json.encode(manifest))
         make_durable(fresh)
         number = _last_number(folder) + 1
         fresh.rename(folder / f"{number:06}")
@@ -101,7 +101,7 @@ def list_backups(directory: Path) -> list[Backup]:
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         if path.name.isdigit():
             try:
-                manifest = msgspec.json.decode((path / _MANIFEST).read_bytes(), type=_Manifest)
+                manifest = msgspec.json.decode((path / MANIFEST).read_bytes(), type=_Manifest)
             except (OSError, msgspec.DecodeError, UnicodeDecodeError):
                 continue
             found.append(Backup(int(path.name), path, manifest.made_at, manifest.files))

@@ -16,6 +16,7 @@ from typing import BinaryIO
 from hsm.config import HsmConfig
 from hsm.errors import ConfigurationError, HsmError, KeyStoreError, TokenError
 from hsm.keys.backup import newest_intact
+from hsm.keys.lifetimes import lifetimes
 from hsm.keys.provisioning import provision, write_files
 from hsm.keys.store import KeyStore
 from hsm.keys.token import Token
@@ -27,10 +28,12 @@ class Keyholder:
 
     Attributes:
         token, store: of the last `open` that went well.
+        provisions: whether keys make themselves: as configured, and never under dual control.
     """
 
     token: Token
     store: KeyStore
+    provisions: bool
 
     def __init__(self, config: HsmConfig, state_directory: Path, *, clock: Callable[[], float] = time) -> None:
         self._config = config
@@ -38,20 +41,22 @@ class Keyholder:
         self._clock = clock
         self._token: Token | None = None
 
-    def open(self, *, provisioning: bool = True) -> tuple[TokenKeyring, dict[str, str]]:
+    def open(self, *, provisioning: bool = True, required: bool = True) -> tuple[TokenKeyring, dict[str, str]]:
         """Return the keyring and the check values by key name.
 
         Args:
             provisioning: make the configured keys that are missing, or refuse where that is not to be; False: leave
                 them missing, for an officer who is about to bring them.
+            required: refuse where a configured key is missing and none is to be made.
         Raises:
             TokenError, KeyStoreError: token or keys cannot be opened; where files are damaged, with the way back.
             ConfigurationError: the configuration and the keys contradict each other.
         """
         try:
             self._open_store()
-            if provisioning:
-                provision(self.store, self._config.keys, self._state / "exchange", self._config.provision)
+            self.provisions = self._config.provisions and not self.store.control.enforced
+            if provisioning and (self.provisions or required):
+                provision(self.store, self._config.keys, self._state / "exchange", self.provisions)
         except HsmError:
             self.close()
             raise
@@ -59,7 +64,7 @@ class Keyholder:
 
     def write_party_files(self) -> None:
         """Bring `state/exchange` up to date after a key was changed, where keys are provisioned."""
-        if self._config.provision:
+        if self.provisions:
             write_files(self.store, self._config.keys, self._state / "exchange")
 
     def close(self) -> None:
@@ -77,7 +82,14 @@ class Keyholder:
             raise KeyStoreError(f"{directory}: {error.strerror}") from None
         try:
             self._token = self.token = Token(self._config, directory)
-            self.store = KeyStore(self.token, directory, grace_s=self._config.key_grace_s, clock=self._clock)
+            self.store = KeyStore(
+                self.token,
+                directory,
+                grace_s=self._config.key_grace_s,
+                clock=self._clock,
+                lifetime_days=lifetimes(self._config.key_lifetime_days),
+                refuse_expired=self._config.expired_keys == "refuse",
+            )
         except (TokenError, KeyStoreError) as error:
             backup = newest_intact(directory)
             if backup is None or (isinstance(error, TokenError) and self._config.module):

@@ -82,7 +82,8 @@ def _problem(store: KeyStore, key: KeyConfig, *, make: bool) -> str:
         algorithm = f" --algorithm {key.algorithm}" if key.algorithm else ""
         return (
             f"key {key.name} has no version in force: cardswitch hsm key generate {key.name} --role {key.usage}"
-            f" --party {key.party}{algorithm}, or cardswitch hsm key import"
+            f" --party {key.party}{algorithm}, or cardswitch hsm key import; on a test system [hsm] dual_control ="
+            " false makes it"
         )
     if (record.role, record.party) != (key.usage, key.party):
         return (

@@ -4,7 +4,7 @@ A file and the token's integrity key go in, records come out that are as the HSM
 
 A seal is HMAC-SHA-256 of the record without it, as JSON with sorted names. It makes an edited usage, mode, status or
 party noticed, by name of the key; the seal of the list makes a record noticed that was taken out or came from an older
-file. A whole older file with its seals is not: the directory is its owner's.
+file, and covers officers and proposals. A whole older file with its seals is not: the directory is its owner's.
 """
 
 from __future__ import annotations
@@ -19,10 +19,13 @@ from hsm.algorithms.primitives import HmacKey
 from hsm.errors import KeyStoreError
 from hsm.key_commands import KeyInfo
 from hsm.keys.attributes import ALGORITHMS, EXPORTABILITY, MODES, ROLES, USAGES, KeyAttributes
+from hsm.keys.control import Control
 from hsm.keys.key_objects import WHOLE
 from hsm.keys.softhsm import write_private
 
-FORMAT = 2
+FORMAT = 3
+# Without dual control; still read, written as the present one with the next change.
+_FORMAT_BEFORE = 2
 STATUSES = ("pending", "active", "previous", "retired")
 # What the file says of the data keys, which never leave the token; their role is none that a key can be made for.
 DATA_ROLE = "data"
@@ -46,6 +49,7 @@ class KeyRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     party: str = ""
     origin: str = ""
     created_at: int = 0
+    active_from: int = 0
     until: float = 0.0
     under: str = ""
     parts: dict[str, str] = {}
@@ -66,6 +70,7 @@ class KeyRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             status=self.status,
             party=self.party,
             created_at=self.created_at,
+            active_from=self.active_from,
             origin=self.origin,
         )
 
@@ -76,6 +81,7 @@ class KeyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     format: int
     own: dict[str, str]
     keys: list[KeyRecord]
+    control: Control = Control()
     seal: str = ""
 
 
@@ -119,7 +125,7 @@ def read_key_file(file: Path, integrity_key: HmacKey, *, first_release: bool) ->
         read = msgspec.json.decode(content, type=KeyFile)
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise KeyStoreError(f"{file}: not a key file") from None
-    if read.format != FORMAT:
+    if read.format not in (FORMAT, _FORMAT_BEFORE):
         raise KeyStoreError(f"{file}: format {read.format} is not of this release")
     for record in read.keys:
         if not hmac.compare_digest(_record_seal(record, integrity_key), record.seal.encode()):
@@ -127,12 +133,20 @@ def read_key_file(file: Path, integrity_key: HmacKey, *, first_release: bool) ->
                 f"{file}: key {record.name} version {record.version} was changed outside the HSM: its seal is wrong"
             )
         _check(file, record)
-    if not hmac.compare_digest(_list_seal(read, integrity_key), read.seal.encode()):
+    if not hmac.compare_digest(_list_seal(read, integrity_key), read.seal.encode()) or (
+        read.format == _FORMAT_BEFORE and read.control != Control()
+    ):
         raise KeyStoreError(f"{file}: keys were taken out or put back outside the HSM: the seal of the list is wrong")
     return read
 
 
-def write_key_file(file: Path, records: Iterable[KeyRecord], own: dict[str, str], integrity_key: HmacKey) -> None:
+def write_key_file(
+    file: Path,
+    records: Iterable[KeyRecord],
+    own: dict[str, str],
+    integrity_key: HmacKey,
+    control: Control,
+) -> None:
     """Replace the file at once or not at all, durable when this returns.
 
     Raises:
@@ -140,7 +154,7 @@ def write_key_file(file: Path, records: Iterable[KeyRecord], own: dict[str, str]
     """
     ordered = sorted(records, key=lambda record: (record.name, record.version))
     sealed = [msgspec.structs.replace(record, seal=_record_seal(record, integrity_key).decode()) for record in ordered]
-    unsealed = KeyFile(FORMAT, own, sealed)
+    unsealed = KeyFile(FORMAT, own, sealed, control)
     content = msgspec.json.encode(
         msgspec.structs.replace(unsealed, seal=_list_seal(unsealed, integrity_key).decode()), order="sorted"
     )
@@ -157,8 +171,10 @@ def _record_seal(record: KeyRecord, integrity_key: HmacKey) -> bytes:
 
 def _list_seal(content: KeyFile, integrity_key: HmacKey) -> bytes:
     own = [f"{name} {kcv}" for name, kcv in sorted(content.own.items())]
-    listed = "\n".join([*own, *(record.seal for record in content.keys)])
-    return integrity_key.hmac(_LIST_SEAL + listed.encode()).hex().upper().encode()
+    listed = "\n".join([*own, *(record.seal for record in content.keys)]).encode()
+    if content.format != _FORMAT_BEFORE:
+        listed += b"\ncontrol " + msgspec.json.encode(content.control, order="sorted")
+    return integrity_key.hmac(_LIST_SEAL + listed).hex().upper().encode()
 
 
 def _check(file: Path, record: KeyRecord) -> None:

@@ -23,8 +23,10 @@ from hsm.errors import KeyStoreError, TokenError
 from hsm.key_commands import KeyInfo
 from hsm.keys.attributes import KeyAttributes
 from hsm.keys.backup import drop_backups, list_backups, make_backup
+from hsm.keys.control import Control, WrappedComponent
 from hsm.keys.key_objects import WHOLE, KeyObjects, WrappedKey
 from hsm.keys.keyring import HeldKey
+from hsm.keys.lifetimes import ALWAYS_USED, LIFETIME_DAYS, expiry
 from hsm.keys.own_keys import check_own_keys, data_record, data_records, own_check_values, own_infos
 from hsm.keys.records import DATA_ROLE, KeyRecord, read_key_file, write_key_file
 from hsm.keys.token import DATA_KEY, STORAGE_KEY, Token, data_key_version
@@ -52,6 +54,8 @@ class KeyStore:
         directory: `state/hsm`, for `keys.json` and the backups.
         grace_s: how long a version is taken after the next one came into force.
         clock: seconds since 1970.
+        lifetime_days: cryptoperiods by role.
+        refuse_expired: whether nothing new is made with a key whose period is over.
     Raises:
         KeyStoreError: the file is broken or was changed outside, or a key is not what it was when it was made.
         TokenError: the token fails, or lost a data key.
@@ -62,7 +66,14 @@ class KeyStore:
     configured: frozenset[str] = frozenset()
 
     def __init__(
-        self, token: Token, directory: Path, *, grace_s: float = 60.0, clock: Callable[[], float] = time
+        self,
+        token: Token,
+        directory: Path,
+        *,
+        grace_s: float = 60.0,
+        clock: Callable[[], float] = time,
+        lifetime_days: Mapping[str, int] = LIFETIME_DAYS,
+        refuse_expired: bool = False,
     ) -> None:
         self._token = token
         self._objects = KeyObjects(token)
@@ -70,11 +81,14 @@ class KeyStore:
         self._file = directory / "keys.json"
         self._grace_s = grace_s
         self._clock = clock
+        self._lifetime_days = lifetime_days
+        self._refuse_expired = refuse_expired
         self._gathering = False
         if not self._file.exists() and any("keys.json" in backup.files for backup in list_backups(directory)):
             raise KeyStoreError(f"{self._file} is missing")
         read = read_key_file(self._file, token.integrity_key, first_release=token.upgrading)
         check_own_keys(token, read.own)
+        self._control = read.control
         self._records: _Versions = {(record.name, record.version): record for record in read.keys}
         self._held = {place: self._opened(record) for place, record in self._records.items() if record.parts}
         found = data_records(token, self.versions(DATA_KEY), int(clock()))
@@ -98,11 +112,55 @@ class KeyStore:
         if self._records is not before:
             self._commit(dict(self._records))
 
+    @property
+    def control(self) -> Control:
+        """Officers and proposals."""
+        return self._control
+
+    def set_control(self, control: Control, *, backed_up: bool = True) -> None:
+        """Replace officers and proposals, durable when this returns.
+
+        Args:
+            backed_up: make copies before and after, as with keys; for officers, not for proposals.
+        Raises:
+            KeyStoreError: it cannot be written; then nothing has changed.
+        """
+        before = self._control
+        if backed_up:
+            make_backup(self._directory)
+        self._control = control
+        try:
+            self._write(self._records)
+        except KeyStoreError:
+            self._control = before
+            raise
+        if backed_up:
+            with suppress(KeyStoreError):
+                make_backup(self._directory)
+
+    def wrap_component(self, component: bytes) -> WrappedComponent:
+        """Return a component under the token's storage key, for the key file: 16 to 32 bytes."""
+        length = len(component)
+        return WrappedComponent(length, self._objects.take(component, _component_attributes(length)).parts)
+
+    def unwrap_component(self, wrapped: WrappedComponent) -> bytes:
+        """Return a component in the clear, for the putting together of a key."""
+        return self._objects.reveal(wrapped.parts, _component_attributes(wrapped.length))
+
     def infos(self, name: str = "") -> tuple[KeyInfo, ...]:
         """Return all versions of all keys, or of one, by name and version; the token's own keys at the end."""
         records = sorted(self._records.values(), key=lambda record: (record.name, record.version))
-        found = (*(record.info for record in records), *own_infos(self._token))
+        found = (*(self.info(record) for record in records), *own_infos(self._token))
         return tuple(info for info in found if not name or info.name == name)
+
+    def info(self, record: KeyRecord) -> KeyInfo:
+        """Return what everybody may see of a version."""
+        return msgspec.structs.replace(record.info, expires_at=self._expires_at(record))
+
+    def _expires_at(self, record: KeyRecord) -> int:
+        if record.status in ("pending", "retired"):
+            return 0
+        return expiry(self._lifetime_days, record.role, record.active_from, record.created_at)
 
     def check_values(self) -> dict[str, str]:
         """Return the check value of the version in force, by key name."""
@@ -139,7 +197,10 @@ class KeyStore:
         for (name, _), held in sorted(self._held.items()):
             record = self._records[name, held.version]
             until = record.until if record.role in EXCHANGED_ROLES else FOREVER
-            versions.setdefault(name, []).append(Version(held, record.status, until))
+            refused_from = FOREVER
+            if self._refuse_expired and record.role not in ALWAYS_USED:
+                refused_from = self._expires_at(record) or FOREVER
+            versions.setdefault(name, []).append(Version(held, record.status, until, refused_from))
         return TokenKeyring(self._token, versions, clock=self._clock)
 
     def generate(
@@ -260,7 +321,9 @@ class KeyStore:
                 changed[name, version] = msgspec.structs.replace(old, status="previous", until=until)
             elif old.status == "previous" and old.role in EXCHANGED_ROLES:
                 changed[name, version] = _retired(old)
-        active = changed[record.name, record.version] = msgspec.structs.replace(record, status="active")
+        active = changed[record.name, record.version] = msgspec.structs.replace(
+            record, status="active", active_from=int(self._clock())
+        )
         return active
 
     def _commit(self, changed: _Versions, *, backed_up: bool = False) -> None:
@@ -285,7 +348,8 @@ class KeyStore:
             make_backup(self._directory)
 
     def _write(self, records: Mapping[tuple[str, int], KeyRecord]) -> None:
-        write_key_file(self._file, records.values(), own_check_values(self._token), self._token.integrity_key)
+        own = own_check_values(self._token)
+        write_key_file(self._file, records.values(), own, self._token.integrity_key, self._control)
 
     def _drop_what_is_over(self, changed: _Versions) -> None:
         now = self._clock()
@@ -314,6 +378,10 @@ class KeyStore:
 
 def _retired(record: KeyRecord) -> KeyRecord:
     return msgspec.structs.replace(record, status="retired", until=0.0, under="", parts={})
+
+
+def _component_attributes(length: int) -> KeyAttributes:
+    return KeyAttributes(usage="M7", algorithm="H", mode="C", exportability="N", length=length)
 
 
 def _same_value(one: Mapping[str, str], other: Mapping[str, str]) -> bool:

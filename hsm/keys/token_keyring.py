@@ -43,11 +43,13 @@ FOREVER = float("inf")
 
 
 class Version(msgspec.Struct, frozen=True):
-    """A version with its status; a previous one is taken until `until` (seconds since 1970)."""
+    """A version with its status; a previous one is taken until `until`, and nothing new is made with the one in force
+    from `refused_from` on (seconds since 1970)."""
 
     held: HeldKey
     status: str
     until: float = 0.0
+    refused_from: float = FOREVER
 
 
 class TokenKeyring:
@@ -123,6 +125,9 @@ class TokenKeyring:
         self._good_until = FOREVER
         for name, versions in self._versions.items():
             active = [version.held for version in versions if version.status == "active"]
+            later = [version.refused_from for version in versions if version.refused_from > now]
+            self._good_until = min(self._good_until, *later, FOREVER)
+            over = any(version.status == "active" and version.refused_from <= now for version in versions)
             others = []
             for version in versions:
                 if version.status == "previous" and version.until > now:
@@ -133,6 +138,8 @@ class TokenKeyring:
             for operation in Operation:
                 may = [held for held in active if permitted(operation, held.attributes)]
                 if not may:
+                    continue
+                if over and operation not in RECEIVING:
                     continue
                 self._in_force[name, operation] = may[0]
                 if operation in RECEIVING:
@@ -146,7 +153,7 @@ class TokenKeyring:
             usable(name, operation, active)
         except HsmRefused as refusal:
             return refusal
-        raise AssertionError("a key that may be used was refused")
+        return HsmRefused("key_expired", f"the cryptoperiod of key {name!r} is over: bring its next version")
 
 
 def _lost(operation: str, error: PKCS11Error) -> TokenError:

@@ -14,7 +14,7 @@ from console.doctor_hsm import hsm_findings
 from hsm.config import HsmConfig
 from hsm.keys.token import PIN_VARIABLE
 
-SOFTHSM = HsmConfig()
+SOFTHSM = HsmConfig(dual_control=False)
 
 
 def found(state: Path, config: HsmConfig = SOFTHSM) -> dict[str, Finding]:
@@ -38,6 +38,8 @@ def test_nothing_is_missing_before_the_first_start(tmp_path: Path) -> None:
 
 def test_all_is_well_after_it(made: Path) -> None:
     findings = found(made)
+    off = findings.pop("hsm dual control")
+    assert off.state == WARNING and "one person alone" in off.detail
     assert all(finding.state == OK for finding in findings.values()), findings
     assert "private SoftHSM token" in findings["hsm token"].detail
     assert "the newest" in findings["hsm backup"].detail

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from console import cli
 from hsm.algorithms.check_value import clear_check_value
 from hsm.algorithms.clear_keys import ClearAesKey
-from hsm.algorithms.components import odd_parity, split_key
+from hsm.algorithms.components import combine_components, odd_parity, split_key
 from hsm.algorithms.keyblock import unwrap_block, wrap_block
 from hsm.keys.attributes import ROLES
 from hsm.keys.exchange import load_party_keys, load_party_zmk
@@ -115,15 +115,17 @@ def test_without_provisioning_officers_bring_the_keys(officer: Officer, tmp_path
 
 def test_a_tdes_zone_master_key_makes_blocks_of_version_b(desk: Officer) -> None:
     desk.json("key", "generate", "zmk-tdes", "--role", "zmk", "--algorithm", "TDES")
-    exported = desk.json("key", "export", "zpk-pos", "--under", "zmk-tdes")
+    desk.json("key", "generate", "zpk-tdes", "--role", "pin", "--party", "tdes")
+    desk.json("key", "generate", "zak-tdes", "--role", "mac", "--party", "tdes")
+    exported = desk.json("key", "export", "zpk-tdes", "--under", "zmk-tdes")
     assert exported["block"].startswith("B0096P0TB00E0000")
     source = ("--role", "pin", "--under", "zmk-tdes", "--block", exported["block"], "--kcv", exported["kcv"])
     (key,) = desk.json("key", "import", "zpk-back", *source)["keys"]
     assert (key["kcv"], key["status"]) == (exported["kcv"], "active")
     assert "blocks of version D are under" in desk.refused(
-        "key", "export", "zpk-pos", "--under", "zmk-tdes", "--version", "D"
+        "key", "export", "zpk-tdes", "--under", "zmk-tdes", "--version", "D"
     )
-    assert "stronger than what protects it" in desk.refused("key", "export", "zak-pos", "--under", "zmk-tdes")
+    assert "stronger than what protects it" in desk.refused("key", "export", "zak-tdes", "--under", "zmk-tdes")
 
 
 def test_list_names_what_a_key_is(desk: Officer) -> None:
@@ -260,11 +262,10 @@ def test_a_terminal_does_not_show_what_is_typed(initialised: Path) -> None:
     assert not any(part.hex()[:12] in shown for part in parts)
 
 
-def test_a_terminal_shows_one_component_at_a_time() -> None:
-    shown = at_a_terminal(("component", "generate", "--length", "16", "--count", "3"), [""] * 6, rb"press Enter[^:]*: ")
+def test_a_terminal_shows_a_component_once() -> None:
+    shown = at_a_terminal(("component", "generate", "--length", "16"), [""] * 2, rb"press Enter[^:]*: ")
     screens = shown.split("\x1b[2J\x1b[3J\x1b[H")
-    assert [len(re.findall(r"component \d of 3: ", screen)) for screen in screens] == [1, 1, 1, 0]
-    assert "KCV of the key" in screens[-1]
+    assert [len(re.findall(r"component: ", screen)) for screen in screens] == [1, 0]
 
 
 def test_a_custodian_types_again_what_was_wrong(desk: Officer) -> None:
@@ -273,7 +274,7 @@ def test_a_custodian_types_again_what_was_wrong(desk: Officer) -> None:
     status, said = desk.typed(typed, "key", "import", "zmk-again", "--role", "zmk", "--components", "2")
     assert status == 0 and said.count("not a component") == 2, said
     status, said = desk.typed("x\n" * 3, "key", "import", "zmk-never", "--role", "zmk", "--components", "2")
-    assert status != 0 and "did not enter a component" in said
+    assert status != 0 and "no component of custodian 1 of 2 was entered" in said
     assert "no key" in desk.refused("key", "list", "zmk-never")
 
 
@@ -376,15 +377,16 @@ def test_the_data_key_rotates_and_the_old_version_stays(officer: Officer) -> Non
 
 @pytest.mark.parametrize(("length", "count"), [(16, 2), (16, 3), (24, 2), (24, 3), (32, 2), (32, 3)])
 def test_generated_components_make_a_key_that_is_taken(desk: Officer, tmp_path: Path, length: int, count: int) -> None:
-    made = desk.json("component", "generate", "--length", str(length), "--count", str(count))
-    parts = tuple(bytes.fromhex(part["component"]) for part in made["components"])
-    assert {len(part) for part in parts} == {length} and len(parts) == count
+    made = [desk.json("component", "generate", "--length", str(length)) for _ in range(count)]
+    parts = tuple(bytes.fromhex(part["component"]) for part in made)
+    assert {len(part) for part in parts} == {length} and len(set(parts)) == count
     algorithm = "A" if length == 32 else "T"
-    assert [part["kcv"] for part in made["components"]] == [clear_check_value(algorithm, part) for part in parts]
+    assert [part["kcv"] for part in made] == [clear_check_value(algorithm, part) for part in parts]
     name = "AES" if length == 32 else "TDES"
-    arguments = ("key", "import", f"made-{length}-{count}", "--role", "zmk", "--algorithm", name)
-    (key,) = desk.json(*arguments, *files(tmp_path, parts), "--kcv", made["kcv"])["keys"]
-    assert key["kcv"] == made["kcv"]
+    arguments = ("key", "import", f"made-{length}-{count}", "--role", "zmk", "--algorithm", name, "--adjust-parity")
+    (key,) = desk.json(*arguments, *files(tmp_path, parts))["keys"]
+    value = combine_components(parts)
+    assert key["kcv"] == clear_check_value(algorithm, odd_parity(value) if algorithm == "T" else value)
 
 
 @pytest.mark.parametrize("command", [("key", "list"), ("component", "generate", "--length", "16")])
@@ -394,12 +396,14 @@ def test_what_holds_keys_forbids_dumps(desk: Officer, dumps_forbidden: list[bool
     assert dumps_forbidden
 
 
-def test_components_are_shown_with_their_check_values(desk: Officer) -> None:
-    status, out, _ = desk.run("component", "generate", "--length", "16", "--count", "2")
+def test_a_component_is_shown_with_its_check_value(desk: Officer) -> None:
+    """One for each custodian: whoever saw all of them would have the key."""
+    status, out, _ = desk.run("component", "generate", "--length", "16")
     assert status == 0
-    assert out.count("component ") == 2 and out.count("check value ") == 2 and "KCV of the key" in out
-    assert "does not have 20 bytes" in desk.refused("component", "generate", "--length", "20")
+    assert out.count("component: ") == 1 and out.count("check value: ") == 1
+    assert "no 20 bytes" in desk.refused("component", "generate", "--length", "20")
     assert "algorithm 'RSA'" in desk.refused("component", "generate", "--length", "16", "--algorithm", "rsa")
+    assert "No such option" in desk.refused("component", "generate", "--length", "16", "--count", "2")
 
 
 def test_every_use_is_in_the_audit_and_the_trail_is_verified(officer: Officer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Iterator
@@ -11,13 +12,19 @@ import pytest
 from typer.testing import CliRunner
 
 from console import cli
+from console.hsm.signing import PASSPHRASE_VARIABLE
 from hsm.algorithms.keyblock_header import VERSIONS
 from hsm.keys.attributes import ROLES
 from hsm.keys.backup import KEPT
+from hsm.keys.lifetimes import LIFETIME_DAYS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "hsm.md").read_text("utf-8")
-# What asks somebody, with what the page has somebody type.
-COMPONENT = re.compile(r"^component \d of \d: +([0-9A-F ]+)$", re.MULTILINE)
+# What custodians have on paper: the page shows the first component, whose check value and the key's are on it.
+COMPONENTS = (
+    "E7F4 B42D 4FF8 FB11 88F3 FA51 4EB6 1888 6C9E 8378 1E23 7EDC 90ED 2588 48D8 AC9D",
+    "106E CCFA 6FFC C15C FEBF E639 6D11 E45B FA9B 7236 DC60 3DF5 E029 13A0 5E61 804C",
+)
+NUMBER = re.compile(r"\b[0-9a-f]{12}\b")
 
 
 def commands() -> Iterator[tuple[str, str]]:
@@ -36,18 +43,28 @@ def test_every_command_of_the_page_does_what_it_says(
     monkeypatch.setenv("CARDSWITCH_STATE", str(tmp_path / "state"))
     monkeypatch.setattr("hsm.process.forbid_dumps", lambda: None)
     monkeypatch.chdir(tmp_path)
-    components = COMPONENT.findall(PAGE)
-    assert len(components) == 2
+    sample = (Path(cli.__file__).parents[1] / "specs" / "cardswitch.toml").read_text().splitlines()
+    Path("cardswitch.toml").write_text("\n".join(line for line in sample if not line.startswith("dual_control")))
+    Path("passphrase").write_text("correct horse battery staple")
+    Path("passphrase").chmod(0o600)
+    monkeypatch.setenv(PASSPHRASE_VARIABLE, "passphrase")
+    assert COMPONENTS[0] in PAGE
+    components = iter(COMPONENTS)
     run = 0
     for language, line in commands():
+        if NUMBER.search(line):
+            cli.run(["hsm", "pending", "--json"])
+            line = NUMBER.sub(json.loads(capsys.readouterr().out)["proposals"][-1]["id"], line)
         program, *arguments = shlex.split(line)
         assert program == "cardswitch", line
         if language == "console":
-            typed = "".join(f"{component}\ny\n" for component in components)
+            asks = "import" in arguments or components_wait(capsys)
+            typed = f"{next(components)}\ny\n" if asks else "y\n"
             result = CliRunner().invoke(cli.app, arguments, input=typed)
             assert result.exit_code == 0, (line, result.output, result.exception)
-            for value in re.findall(r"(?:check value \d|KCV of the key): +([0-9A-F]{6})", PAGE):
-                assert value in result.output, line
+            shown = re.findall(r"^Check value of the component: ([0-9A-F]{6})$", result.output, re.MULTILINE)
+            assert len(shown) == asks and all(value in PAGE for value in shown), result.output
+            assert "606F6C" in result.output or not asks
         else:
             target = None
             if ">" in arguments:
@@ -58,7 +75,14 @@ def test_every_command_of_the_page_does_what_it_says(
             if target is not None:
                 (tmp_path / target).write_text(out)
         run += 1
-    assert run >= 14
+    assert run >= 25 and next(components, None) is None
+
+
+def components_wait(capsys: pytest.CaptureFixture[str]) -> bool:
+    """Whether the newest proposal is an import of components."""
+    cli.run(["hsm", "pending", "--json"])
+    proposals = json.loads(capsys.readouterr().out)["proposals"]
+    return bool(proposals) and proposals[-1]["request"]["type"] == "import_components"
 
 
 def test_the_roles_of_the_page_are_those_of_the_code() -> None:
@@ -82,3 +106,14 @@ def test_links_of_the_page_lead_somewhere() -> None:
         assert not target or (docs / target).exists(), target
     for path in re.findall(r"`(tests/[\w/.]+)`", PAGE):
         assert (docs.parent / path).exists(), path
+
+
+def test_the_lifetimes_of_the_page_are_those_of_the_code() -> None:
+    table = PAGE.split("### Lifetimes")[1].split("\n\n")[2]
+    found = {
+        role: int(days)
+        for roles, days in re.findall(r"^\| ([^|]+) \| (\d+) \|", table, re.MULTILINE)
+        for role in re.findall(r"`([a-z0-9-]+)`", roles)
+        if role != "pan"
+    }
+    assert found == LIFETIME_DAYS

@@ -103,7 +103,9 @@ async def until(condition: Callable[[], bool | Awaitable[bool]]) -> None:
 def hsm_process(postgresql_server: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HsmProcess]:
     """One process for all tests of this worker that do not break it."""
     process = HsmProcess(
-        tmp_path_factory.mktemp("hsm"), new_database(postgresql_server), HsmConfig(keys=KEYS, cached_cards=1000)
+        tmp_path_factory.mktemp("hsm"),
+        new_database(postgresql_server),
+        HsmConfig(dual_control=False, keys=KEYS, cached_cards=1000),
     )
     yield process
     assert process.stop() == 0, process.log

@@ -31,14 +31,14 @@ MAC = GenerateMac(key="zak-pos", data=b"x", trace_id="0123456789abcdef")
 
 @pytest.fixture
 def process(postgresql_server: EmbeddedPostgres, tmp_path: Path) -> Any:
-    running = HsmProcess(tmp_path, new_database(postgresql_server), HsmConfig(keys=KEYS))
+    running = HsmProcess(tmp_path, new_database(postgresql_server), HsmConfig(dual_control=False, keys=KEYS))
     yield running
     running.stop(signal.SIGKILL)
 
 
 def sealed_report(state: Path) -> AuditReport:
     """Verify the trail of a stopped process with its token."""
-    holder = Keyholder(HsmConfig(keys=KEYS), state)
+    holder = Keyholder(HsmConfig(dual_control=False, keys=KEYS), state)
     holder.open()
     try:
         return verify_audit(state / AUDIT, holder.token.seal_audit)
@@ -66,7 +66,8 @@ def test_every_caller_has_a_socket_and_its_commands(process: HsmProcess) -> None
     assert process.stop() == 0
     report = sealed_report(process.state)
     assert report.ok and report.unsealed == 0, [str(problem) for problem in report.problems]
-    taken = list(read_records(process.state / AUDIT))
+    said, *taken = read_records(process.state / AUDIT)
+    assert (said["caller"], said["command"], said["outcome"]) == ("hsm", "dual_control", "off")
     assert {record["uid"] for record in taken} == {os.getuid()} and {record["pid"] for record in taken} == {os.getpid()}
     outcomes = {(record["caller"], record["command"]): record["outcome"] for record in taken}
     assert outcomes["switch", "mac"] == "ok" and outcomes["switch", "tokenize"] == "not_permitted"
@@ -140,7 +141,7 @@ def test_nothing_that_was_answered_is_missing_after_a_kill(process: HsmProcess) 
         record["command"] == "mac" and record["outcome"] == "ok" for record in read_records(process.state / AUDIT)
     )
     assert there >= answered > 500
-    again = HsmProcess(process.state, process.dsn, HsmConfig(keys=KEYS))
+    again = HsmProcess(process.state, process.dsn, HsmConfig(dual_control=False, keys=KEYS))
     assert again.stop() == 0
     report = sealed_report(process.state)
     assert report.ok and report.segments == 2, [str(problem) for problem in report.problems]

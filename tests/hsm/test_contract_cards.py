@@ -60,7 +60,9 @@ Run = Callable[[Callable[[Subject], Awaitable[None]]], None]
 @pytest.fixture(scope="module")
 def card_process(postgresql_server: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HsmProcess]:
     process = HsmProcess(
-        tmp_path_factory.mktemp("hsm"), new_database(postgresql_server), HsmConfig(keys=KEYS, cached_cards=2)
+        tmp_path_factory.mktemp("hsm"),
+        new_database(postgresql_server),
+        HsmConfig(dual_control=False, keys=KEYS, cached_cards=2),
     )
     yield process
     assert process.stop() == 0, process.log

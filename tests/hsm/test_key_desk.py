@@ -148,7 +148,7 @@ def test_lists_show_every_key_with_its_check_value(desk: Desk) -> None:
 @pytest.mark.parametrize("role", ROLES)
 def test_generate_every_role_and_algorithm(desk: Desk, role: str) -> None:
     for algorithm, attributes in ROLES[role].algorithms.items():
-        name = f"{role}-{algorithm}"
+        name = f"gen-{role}-{algorithm}"
         made = desk.one(GenerateKey(name=name, role=role, algorithm=algorithm, party="gamma"))
         assert (made.attributes, made.version, made.status, made.origin) == (attributes, 1, "active", "generated")
         assert (made.party, made.created_at) == ("gamma", 1_800_000_000)
@@ -262,16 +262,16 @@ def test_export_and_import_again(desk: Desk, role: str, zmk: str) -> None:
 
 @pytest.mark.parametrize("role", ["mac", "pin", "zmk"])
 def test_aes_and_hmac_keys_go_under_aes_only(desk: Desk, role: str) -> None:
-    desk.bring_zmk("zmk-tdes", ZMKS["TDES-192"])
-    desk.bring_zmk("zmk-aes", ZMKS["AES-256"])
+    desk.bring_zmk("own-tdes", ZMKS["TDES-192"])
+    desk.bring_zmk("own-aes", ZMKS["AES-256"])
     for algorithm, attributes in ROLES[role].algorithms.items():
         if attributes.algorithm == "T":
             continue
         name = f"out-{algorithm}"
         desk.ask(GenerateKey(name=name, role=role, algorithm=algorithm))
-        desk.refused(ExportKey(name=name, under="zmk-tdes"), "key_block_invalid", "stronger")
-        block = desk.ask(ExportKey(name=name, under="zmk-aes"))
-        info = desk.one(ImportBlock(name=f"in-{algorithm}", role=role, block=block.block, under="zmk-aes"))
+        desk.refused(ExportKey(name=name, under="own-tdes"), "key_block_invalid", "stronger")
+        block = desk.ask(ExportKey(name=name, under="own-aes"))
+        info = desk.one(ImportBlock(name=f"in-{algorithm}", role=role, block=block.block, under="own-aes"))
         assert info.kcv == block.kcv and info.attributes == attributes
 
 
@@ -341,8 +341,10 @@ def test_a_version_comes_in_as_a_block(desk: Desk) -> None:
     desk.refused(ActivateKey(name="zpk", version=9), "key_unknown")
     third = block_of(desk, tdes_key(24), PIN)
     desk.refused(
-        ImportBlock(name="zpk", role="pin", block=third, under="zmk-alpha", party="beta"), "key_exists", "with alpha"
+        ImportBlock(name="zpk", role="pin", block=third, under="zmk-alpha", party="beta"), "key_usage", "is of alpha"
     )
+    theirs = block_of(desk, tdes_key(24), PIN, "beta")
+    desk.refused(ImportBlock(name="zpk", role="pin", block=theirs, under="zmk-beta"), "key_exists", "with alpha")
     cvk = block_of(desk, tdes_key(16), attributes_for("cvk"))
     desk.refused(ImportBlock(name="zpk", role="cvk", block=cvk, under="zmk-alpha", party="alpha"), "key_exists")
 
@@ -351,15 +353,50 @@ def test_exportability(desk: Desk) -> None:
     desk.bring_zmk("own", bytes(range(32)))
     for exportability in "ENS":
         desk.ask(GenerateKey(name=f"k-{exportability}", role="pin", exportability=exportability))
-    for under in ("own", "zmk-alpha"):
-        assert desk.ask(ExportKey(name="k-E", under=under)).name == "k-E"
-        desk.refused(ExportKey(name="k-N", under=under), "not_exportable", "is not exportable")
+    assert desk.ask(ExportKey(name="k-E", under="own")).name == "k-E"
+    desk.refused(ExportKey(name="k-N", under="own"), "not_exportable", "is not exportable")
     assert desk.ask(ExportKey(name="k-S", under="own")).name == "k-S"
-    desk.refused(ExportKey(name="k-S", under="zmk-alpha"), "not_exportable", "this HSM's owner only")
+    desk.ask(GenerateKey(name="k-S-alpha", role="pin", exportability="S", party="alpha"))
+    desk.refused(ExportKey(name="k-S-alpha", under="zmk-alpha"), "not_exportable", "this HSM's owner only")
     desk.refused(ExportKey(name="own", under="own"), "not_exportable", "under itself")
     block = desk.ask(ExportKey(name="k-S", under="own"))
     info = desk.one(ImportBlock(name="back", role="pin", block=block.block, under="own"))
     assert info.attributes.exportability == "S"
+
+
+def test_a_key_is_exported_under_a_zone_master_key_of_its_own_party_only(desk: Desk) -> None:
+    desk.ask(GenerateKey(name="mine", role="pin"))
+    desk.bring_zmk("own", bytes(range(32)))
+    desk.bring_zmk("zmk-gamma", bytes(range(1, 33)))  # it names nobody, but its name does
+    for name, under in (("zpk", "zmk-beta"), ("zpk-beta", "zmk-alpha"), ("mine", "zmk-alpha"), ("zpk", "own"),
+                        ("mine", "zmk-gamma"), ("zmk-alpha", "zmk-beta"), ("zmk-gamma", "own")):  # fmt: skip
+        desk.refused(ExportKey(name=name, under=under), "not_exportable", "zone master key")
+    assert desk.ask(ExportKey(name="zpk", under="zmk-alpha")).name == "zpk"
+
+
+def test_a_key_comes_in_for_the_party_of_its_zone_master_key_only(desk: Desk) -> None:
+    block = block_of(desk, tdes_key(24), PIN)
+    assert desk.one(ImportBlock(name="theirs", role="pin", block=block, under="zmk-alpha")).party == "alpha"
+    desk.refused(
+        ImportBlock(name="other", role="pin", block=block, under="zmk-alpha", party="beta"), "key_usage", "is of alpha"
+    )
+
+
+def test_the_name_of_a_party_s_zone_master_key_is_that_party_s(desk: Desk) -> None:
+    """Links find it by its name: under another party's key that one would get all the keys of the link."""
+    desk.refused(GenerateKey(name="zmk-gamma", role="zmk", party="mallory"), "malformed", "of gamma, not of mallory")
+    components = split(bytes(range(1, 33)))
+    desk.refused(
+        ImportComponents(name="zmk-gamma", role="zmk", components=components, party="mallory"), "malformed", "of gamma"
+    )
+
+
+def test_no_link_exchanges_a_zone_master_key(desk: Desk) -> None:
+    desk.ask(GenerateKey(name="second", role="zmk", party="alpha"))
+    block = block_of(desk, bytes(range(1, 33)), attributes_for("zmk"))
+    for name in ("zmk-alpha", "second"):
+        desk.refused(RenewLinkKey(name=name), "key_usage", "no link exchanges it")
+        desk.refused(AcceptLinkKey(name=name, block=block), "key_usage", "no link exchanges it")
 
 
 @pytest.mark.parametrize("name", ["pan", "storage", "fingerprint", "integrity", "audit"])
@@ -380,8 +417,8 @@ def test_only_key_encryption_keys_wrap_keys(desk: Desk, under: str) -> None:
 
 
 def test_the_modes_of_a_zone_master_key_hold(desk: Desk) -> None:
-    desk.ask(GenerateKey(name="wraps", role="zmk", mode="E"))
-    desk.ask(GenerateKey(name="unwraps", role="zmk", mode="D"))
+    desk.ask(GenerateKey(name="wraps", role="zmk", mode="E", party="alpha"))
+    desk.ask(GenerateKey(name="unwraps", role="zmk", mode="D", party="alpha"))
     block = desk.ask(ExportKey(name="zpk", under="wraps")).block
     desk.refused(ExportKey(name="zpk", under="unwraps"), "key_usage", "wrap a key")
     desk.refused(ImportBlock(name="in", role="pin", block=block, under="wraps"), "key_usage", "unwrap a key")

@@ -192,9 +192,9 @@ def test_the_table_of_callers_is_the_one_that_is_documented() -> None:
     section = text.partition("## [[caller]]")[2].partition("\n## ")[0]
     for name, commands in callers.CALLERS.items():
         row = next(line for line in section.splitlines() if line.startswith(f"| `{name}` |"))
-        # The officer's row says "the three of the key exchange" and "network tokens but for their cryptograms".
+        # The officer's row says "network tokens but for their cryptograms".
         for command in commands - {"status"} - (_SHARED if name == "officer" else set()):
             assert f"`{command}`" in row, (name, command)
 
 
-_SHARED = callers.CALLERS["switch"] | callers.CALLERS["requestor"]
+_SHARED = callers.CALLERS["requestor"]

@@ -53,7 +53,9 @@ def test_garbage_is_answered_or_cut_off(hsm_process: HsmProcess) -> None:
 
 
 def test_more_than_the_queue_holds_is_refused(postgresql_server: EmbeddedPostgres, tmp_path: Path) -> None:
-    process = HsmProcess(tmp_path, new_database(postgresql_server), HsmConfig(keys=KEYS, max_queued=20))
+    process = HsmProcess(
+        tmp_path, new_database(postgresql_server), HsmConfig(dual_control=False, keys=KEYS, max_queued=20)
+    )
 
     async def test() -> None:
         async with open_hsm(process.socket) as hsm:
@@ -71,7 +73,7 @@ def test_more_than_the_queue_holds_is_refused(postgresql_server: EmbeddedPostgre
 
 
 def test_kill_and_restart_keep_cards_and_keys(postgresql_server: EmbeddedPostgres, tmp_path: Path) -> None:
-    dsn, config = new_database(postgresql_server), HsmConfig(keys=KEYS)
+    dsn, config = new_database(postgresql_server), HsmConfig(dual_control=False, keys=KEYS)
     first = HsmProcess(tmp_path, dsn, config)
 
     async def test() -> None:
@@ -98,7 +100,7 @@ def test_kill_and_restart_keep_cards_and_keys(postgresql_server: EmbeddedPostgre
 def test_cards_in_memory_work_while_the_vault_is_away(postgresql_server: EmbeddedPostgres, tmp_path: Path) -> None:
     dsn = new_database(postgresql_server)
     name = execute(dsn, "SELECT current_database()")[0][0]
-    process = HsmProcess(tmp_path, dsn, HsmConfig(keys=KEYS))
+    process = HsmProcess(tmp_path, dsn, HsmConfig(dual_control=False, keys=KEYS))
     owner = postgresql_server.dsn(OWNER, "postgres")
 
     async def test() -> None:
@@ -139,7 +141,7 @@ def test_cards_in_memory_work_while_the_vault_is_away(postgresql_server: Embedde
 
 def test_nothing_of_a_card_in_log_metrics_or_table(postgresql_server: EmbeddedPostgres, tmp_path: Path) -> None:
     dsn = new_database(postgresql_server)
-    process = HsmProcess(tmp_path, dsn, HsmConfig(keys=KEYS))
+    process = HsmProcess(tmp_path, dsn, HsmConfig(dual_control=False, keys=KEYS))
     keys = load_party_keys(tmp_path / "exchange", "pos")
     pin = "739158264017"  # long enough not to stand in a ciphertext by chance
     block = encrypt_pin_block(pin, PAN, keys["zpk-pos"])

@@ -223,7 +223,7 @@ def test_other_keys_are_taken_without_dropping_what_waits(tmp_path: Path) -> Non
 
 def test_a_lost_token_is_said_at_once_and_opened_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "_FIRST_PAUSE_S", 0.01)
-    keyholder = Keyholder(HsmConfig(keys=KEYS), tmp_path)
+    keyholder = Keyholder(HsmConfig(dual_control=False, keys=KEYS), tmp_path)
     keyring, _ = keyholder.open()
     cards, numbers = CardCache(10), Numbers()
 

@@ -57,7 +57,7 @@ class Both:
 @pytest.fixture(scope="module")
 def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
     state = tmp_path_factory.mktemp("stored")
-    holder = Keyholder(HsmConfig(keys=KEYS), state)
+    holder = Keyholder(HsmConfig(dual_control=False, keys=KEYS), state)
     keyring, _ = holder.open()
     values = load_party_keys(state / "exchange", "issuer")
     clear = {key.name: SoftwareKey(key.usage, values[key.name], key.algorithm) for key in KEYS}

@@ -16,7 +16,7 @@ from hsm.keys.holder import Keyholder
 from hsm.keys.store import KeyStore
 from tests.hsm.conftest import KEYS
 
-CONFIG = HsmConfig(keys=KEYS)
+CONFIG = HsmConfig(dual_control=False, keys=KEYS)
 # A name for each role and algorithm that there is: "mac-aes-cmac", "bdk-tdes" …
 EVERY_KEY = {
     f"{role}-{algorithm}".lower(): (role, algorithm) for role, own in ROLES.items() for algorithm in own.algorithms
@@ -36,6 +36,7 @@ class Clock:
 @contextmanager
 def opened(state: Path, *keys: KeyConfig, clock: Clock | None = None, **settings: Any) -> Iterator[Keyholder]:
     """Open a token of its own in a directory, with the configured keys made."""
+    settings = {"dual_control": False} | settings
     holder = Keyholder(HsmConfig(keys=keys, **settings), state, clock=clock or Clock())
     holder.open()
     try:

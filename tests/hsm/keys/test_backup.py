@@ -14,7 +14,7 @@ from hsm.keys.roles import attributes_for
 from tests.hsm.keys.opened import info, opened
 
 ZPK = KeyConfig("zpk", "pin", "alpha")
-CONFIG = HsmConfig(keys=(ZPK,))
+CONFIG = HsmConfig(dual_control=False, keys=(ZPK,))
 
 
 def numbers(state: Path) -> list[int]:

@@ -36,7 +36,7 @@ class External:
         library.finalize()
 
     def config(self, **settings: Any) -> HsmConfig:
-        return HsmConfig(module=self.module, **({"token": LABEL, "keys": KEYS} | settings))
+        return HsmConfig(module=self.module, **({"token": LABEL, "keys": KEYS, "dual_control": False} | settings))
 
 
 @pytest.fixture

@@ -260,7 +260,7 @@ def test_a_changed_record_is_refused_by_name(
 
     edit(file, apply)
     with pytest.raises(KeyStoreError, match=r"key zpk(-2)? version \d was changed outside the HSM") as caught:
-        Keyholder(HsmConfig(keys=(ZPK,)), tmp_path).open()
+        Keyholder(HsmConfig(dual_control=False, keys=(ZPK,)), tmp_path).open()
     assert "cardswitch hsm restore" in str(caught.value)
 
 
@@ -287,7 +287,7 @@ def test_records_taken_out_or_swapped_are_noticed(tmp_path: Path) -> None:
         file.write_bytes(now)
         edit(file, change)
         with pytest.raises(KeyStoreError, match="seal of the list is wrong"):
-            Keyholder(HsmConfig(keys=(ZPK,)), tmp_path).open()
+            Keyholder(HsmConfig(dual_control=False, keys=(ZPK,)), tmp_path).open()
 
 
 @pytest.mark.parametrize(
@@ -298,14 +298,14 @@ def test_a_file_that_is_none(tmp_path: Path, content: bytes) -> None:
         pass
     (tmp_path / "hsm" / "keys.json").write_bytes(content)
     with pytest.raises(KeyStoreError, match=r"keys\.json: (not a|a) key file.*cardswitch hsm restore"):
-        Keyholder(HsmConfig(keys=(ZPK,)), tmp_path).open()
+        Keyholder(HsmConfig(dual_control=False, keys=(ZPK,)), tmp_path).open()
 
 
 def test_a_file_of_a_later_release(tmp_path: Path) -> None:
     with opened(tmp_path):
         pass
-    edit(tmp_path / "hsm" / "keys.json", lambda content: content.update(format=3))
-    with pytest.raises(KeyStoreError, match="format 3 is not of this release"):
+    edit(tmp_path / "hsm" / "keys.json", lambda content: content.update(format=4))
+    with pytest.raises(KeyStoreError, match="format 4 is not of this release"):
         Keyholder(CONFIG, tmp_path).open()
 
 
@@ -314,7 +314,7 @@ def test_a_missing_file_is_not_made_anew(tmp_path: Path) -> None:
         pass
     (tmp_path / "hsm" / "keys.json").unlink()
     with pytest.raises(KeyStoreError, match=r"keys\.json is missing.*cardswitch hsm restore"):
-        Keyholder(HsmConfig(keys=(ZPK,)), tmp_path).open()
+        Keyholder(HsmConfig(dual_control=False, keys=(ZPK,)), tmp_path).open()
 
 
 def test_a_storage_key_of_another_token_opens_nothing(tmp_path: Path) -> None:
@@ -324,11 +324,11 @@ def test_a_storage_key_of_another_token_opens_nothing(tmp_path: Path) -> None:
         pass
     (tmp_path / "two" / "hsm" / "keys.json").write_bytes((tmp_path / "one" / "hsm" / "keys.json").read_bytes())
     with pytest.raises(KeyStoreError, match="was changed outside"):
-        Keyholder(HsmConfig(keys=(ZPK,)), tmp_path / "two").open()
+        Keyholder(HsmConfig(dual_control=False, keys=(ZPK,)), tmp_path / "two").open()
 
 
 def test_missing_keys_are_an_error_where_none_are_to_be_made(tmp_path: Path) -> None:
-    config = HsmConfig(keys=(ZPK, KeyConfig("zak", "mac", "beta", "HMAC-SHA-256")), provision=False)
+    config = HsmConfig(dual_control=False, keys=(ZPK, KeyConfig("zak", "mac", "beta", "HMAC-SHA-256")), provision=False)
     with pytest.raises(ConfigurationError) as caught:
         Keyholder(config, tmp_path).open()
     assert "cardswitch hsm key generate zpk --role pin --party alpha" in str(caught.value)
@@ -346,7 +346,7 @@ def test_the_configured_algorithm_holds(tmp_path: Path) -> None:
     with opened(tmp_path, KeyConfig("zak", "mac", "alpha", "ISO9797-1-ALG3")) as holder:
         assert info(holder.store, "zak").attributes.usage == "M3"
     with pytest.raises(ConfigurationError, match="zak is M3"):
-        Keyholder(HsmConfig(keys=(KeyConfig("zak", "mac", "alpha", "AES-CMAC"),)), tmp_path).open()
+        Keyholder(HsmConfig(dual_control=False, keys=(KeyConfig("zak", "mac", "alpha", "AES-CMAC"),)), tmp_path).open()
 
 
 def test_a_zone_master_key_that_was_exchanged_in_its_file_is_not_taken(tmp_path: Path) -> None:
@@ -354,7 +354,7 @@ def test_a_zone_master_key_that_was_exchanged_in_its_file_is_not_taken(tmp_path:
         pass
     (tmp_path / "exchange" / "alpha.zmk").write_text("AB" * 32)
     with pytest.raises(KeyStoreError, match=r"alpha\.zmk: the key in it has check value \w{6}, zmk-alpha has \w{6}"):
-        Keyholder(HsmConfig(keys=(ZPK,)), tmp_path).open()
+        Keyholder(HsmConfig(dual_control=False, keys=(ZPK,)), tmp_path).open()
 
 
 def test_party_files_follow_a_change(tmp_path: Path) -> None:

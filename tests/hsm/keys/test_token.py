@@ -23,7 +23,7 @@ from hsm.keys.token_keys import TokenAesKey
 from hsm.pins import translate
 from tests.hsm.conftest import KEYS
 
-CONFIG = HsmConfig(keys=KEYS)
+CONFIG = HsmConfig(dual_control=False, keys=KEYS)
 PAN = "4242424242424242"
 
 
@@ -147,14 +147,14 @@ def test_a_token_that_lost_its_keys_is_not_made_anew(tmp_path: Path, keyholder: 
 
 def test_keys_keep_their_usage(tmp_path: Path, keyholder: Keyholder) -> None:
     keyholder.open()
-    changed = HsmConfig(keys=(KeyConfig("zpk-pos", "mac", "pos"),))
+    changed = HsmConfig(dual_control=False, keys=(KeyConfig("zpk-pos", "mac", "pos"),))
     with pytest.raises(ConfigurationError, match="zpk-pos was made for pin with pos"):
         Keyholder(changed, tmp_path).open()
 
 
 def test_a_new_key_joins_the_others(tmp_path: Path, keyholder: Keyholder) -> None:
     _, before = keyholder.open()
-    _, after = Keyholder(HsmConfig(keys=(*KEYS, KeyConfig("zak-2", "mac", "pos"))), tmp_path).open()
+    _, after = Keyholder(HsmConfig(dual_control=False, keys=(*KEYS, KeyConfig("zak-2", "mac", "pos"))), tmp_path).open()
     assert after == before | {"zak-2": after["zak-2"]}
     assert set(before) == {"zpk-pos", "zpk-alpha", "zak-pos", "zmk-pos", "zmk-alpha", "pan"}
     assert set(load_party_keys(tmp_path / "exchange", "pos")) == {"zpk-pos", "zak-pos", "zak-2"}
@@ -177,7 +177,7 @@ def test_configuration_problems_are_all_listed() -> None:
         max_queued=0, keys=(KeyConfig("a", "cvv", "x"), KeyConfig("a", "pin", "../x"), KeyConfig("", "mac", ""))
     )
     assert len(config.problems()) == 6
-    assert HsmConfig(keys=KEYS).problems() == []
+    assert HsmConfig(dual_control=False, keys=KEYS).problems() == []
     with pytest.raises(ConfigurationError, match="does not exist"):
         HsmConfig(module="/nowhere.so").module_path()
 

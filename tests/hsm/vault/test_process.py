@@ -37,7 +37,9 @@ from tests.hsm.conftest import KEYS, HsmProcess
 
 VISA, MASTERCARD, GOLD = "4242424242424242", "5555555555554444", "4000000000000002"
 CONFIG = HsmConfig(
-    keys=(*KEYS, KeyConfig("token-cryptogram", "token-cryptogram", "tokens")), network_token_bin="99000177"
+    dual_control=False,
+    keys=(*KEYS, KeyConfig("token-cryptogram", "token-cryptogram", "tokens")),
+    network_token_bin="99000177",
 )
 
 
