@@ -51,18 +51,22 @@ _PAYMENTS = (
 ) """
 )
 
-# Of each payment that a stretch changes: money and fees of its captures (and of its own reversal), and of the refunds
-# with their reversals.
+# Of each payment that a stretch changes and that has refunds: money and fees of its captures (and of its own reversal),
+# and of the refunds with their reversals.
 _FEES = (
     _STRETCH
-    + """, payments AS MATERIALIZED (
+    + """, changed AS MATERIALIZED (
     SELECT DISTINCT CASE WHEN i.kind = 'refund' THEN r.original_id ELSE i.id END AS id
       FROM stretch s
       JOIN ledger.intents i ON i.id = s.original_id
       JOIN ledger.outcomes r ON r.intent_id = s.original_id
      WHERE s.original_seq IS NOT NULL
+), payments AS MATERIALIZED (
+    SELECT t.id FROM changed t
+     WHERE EXISTS (SELECT FROM ledger.outcomes c JOIN ledger.intents i ON i.id = c.intent_id AND i.kind = 'refund'
+                    WHERE c.original_id = t.id AND c.original_seq IS NOT NULL)
 ), members AS MATERIALIZED (
-    SELECT id AS payment, id AS intent_id, false AS refund FROM payments WHERE id IS NOT NULL
+    SELECT id AS payment, id AS intent_id, false AS refund FROM payments
     UNION ALL
     SELECT c.original_id, c.intent_id, i.kind = 'refund' FROM payments t
       JOIN ledger.outcomes c ON c.original_id = t.id AND c.original_seq IS NOT NULL

@@ -14,6 +14,7 @@ import msgspec
 
 from messages.reconciliation import agree, net_element
 
+MAX_DAYS = 1_000  # opened; the oldest go first
 MAX_SUMS = 10_000  # days × acquirers × currencies; the oldest go first
 
 
@@ -84,6 +85,7 @@ class Totals:
 
     def __init__(self) -> None:
         self.day = ""
+        self._opened: dict[str, None] = {}  # in the order of their cut-overs
         self._sums: dict[tuple[str, str, str], Sums] = {}
 
     def debit(self, acquirer_id: str, currency: str, amount_minor: int) -> None:
@@ -107,13 +109,16 @@ class Totals:
             sums.credit_reversals_minor -= posted_minor
 
     def cut_over(self, day: str) -> None:
-        """What comes from now on belongs to `day`."""
+        """What comes from now on belongs to `day`; a day that is opened twice is one day."""
         self.day = day
+        self._opened[day] = None
+        while len(self._opened) > MAX_DAYS:
+            del self._opened[next(iter(self._opened))]
 
     def of(self, day: str, currency: str) -> Sums:
         """The sums of a day and currency over all acquirers; those before the first cut-over for an unknown day."""
         found = Sums()
-        days = {known for known, _, _ in self._sums}
+        days = {*self._opened, *(known for known, _, _ in self._sums)}
         for (known, _, held), sums in self._sums.items():
             if held == currency and known == (day if day in days else ""):
                 found.add(sums)

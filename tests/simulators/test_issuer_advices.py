@@ -225,6 +225,21 @@ def test_each_currency_and_day_by_itself() -> None:
     assert told(core, reconciliation("0304", {}, currency="000")) == "30"
 
 
+def test_a_day_that_has_just_begun_has_no_totals_of_the_day_before() -> None:
+    core = issuer()
+    told(core, request(1, 700, "0200"))
+    told(core, Message("0800", {7: "0304230000", 11: "000097", 15: "0305", 70: "201"}))
+    assert answer(core, reconciliation("0305", {}))[66] == "1"
+
+
+def test_a_day_that_is_begun_twice_is_one_day() -> None:
+    core = issuer()
+    for number, amount in ((1, 700), (2, 50)):
+        told(core, Message("0800", {7: "0304230000", 11: f"00010{number}", 15: "0305", 70: "201"}))
+        told(core, request(number, amount, "0200"))
+    assert answer(core, reconciliation("0305", {"d76": 2, "d88": 750}))[66] == "1"
+
+
 def test_the_day_before_the_first_cut_over_is_any_unknown_day() -> None:
     core = issuer()
     told(core, request(1, 700, "0200"))
