@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import quote
 
 from console.errors import StartError
 from console.log_files import cut
@@ -224,7 +225,7 @@ class Children:
             **self._environment,
             READY_FD: str(ready_write),
             PARENT_PID: str(os.getpid()),
-            SOCKETS: " ".join(f"{address}={descriptor}" for address, descriptor in sockets.items()),
+            SOCKETS: " ".join(f"{quote(address, safe='/:[].')}={number}" for address, number in sockets.items()),
         }
         error_log = self._logs / f"{child.spec.name}.err"
         try:

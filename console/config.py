@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -23,7 +23,7 @@ from hsm.config import HsmConfig, KeyConfig
 from hsm.keys.attributes import ROLES
 from hsm.tokenizer.config import TokenizerConfig
 from ledger.config import FeesConfig, MerchantConfig
-from messages.address import address_of
+from messages.address import UNIX, address_of, unix_path
 from switch.config import FraudRule, Settings, SwitchConfig, switch_config
 from switch.errors import ConfigError as SwitchConfigError
 from switch.links.settings import AcquirerLink, IssuerLink
@@ -32,6 +32,7 @@ from switch.routing.settings import BreakerSettings, Route, SafSettings, StandIn
 PACKAGED = "specs/cardswitch.toml"
 _LARGEST_FILE = 4 << 20
 HIDDEN = "***"
+L = TypeVar("L", bound=AcquirerLink | IssuerLink)
 _PATHS = (
     ("hsm", "module"),
     ("hsm", "pin_file"),
@@ -142,8 +143,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         """What a switch worker gets."""
         return SwitchConfig(
             settings=self.switch,
-            acquirers=self.acquirer,
-            issuers=self.issuer,
+            acquirers=tuple(self.placed(link) for link in self.acquirer),
+            issuers=tuple(self.placed(link) for link in self.issuer),
             routes=self.route,
             breakers=self.breaker,
             stand_ins=self.stand_in,
@@ -153,11 +154,19 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             merchants=self.merchant,
         )
 
+    def placed(self, link: L) -> L:
+        """A link whose unix socket, if it has one, is where it really is: relative paths start at the state."""
+        return msgspec.structs.replace(link, listen=self._placed(link.listen), address=self._placed(link.address))
+
+    def _placed(self, address: str) -> str:
+        path = unix_path(address)
+        return f"{UNIX}{self.state_path.absolute() / path}" if path else address
+
     def acquirer_link(self, name: str) -> AcquirerLink | None:
-        return next((link for link in self.acquirer if link.name == name), None)
+        return next((self.placed(link) for link in self.acquirer if link.name == name), None)
 
     def issuer_link(self, name: str) -> IssuerLink | None:
-        return next((link for link in self.issuer if link.name == name), None)
+        return next((self.placed(link) for link in self.issuer if link.name == name), None)
 
     def listeners(self) -> dict[str, tuple[str, int]]:
         """Every address that cardswitch's own processes listen on: setting's path → (host, port)."""
@@ -166,7 +175,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             "gateway.listen": address_of(self.gateway.listen),
         }
         links = [("acquirer", link) for link in self.acquirer] + [("issuer", link) for link in self.issuer]
-        found.update({f"{side}[{link.name}].listen": address_of(link.listen) for side, link in links if link.listen})
+        ports = [(side, link) for side, link in links if link.listen and not link.on_unix_socket]
+        found.update({f"{side}[{link.name}].listen": address_of(link.listen) for side, link in ports})
         if self.switch.metrics:
             host, port = address_of(self.switch.metrics)
             for worker in range(self.switch.workers):
@@ -175,7 +185,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     def simulated_listeners(self) -> dict[str, tuple[str, int]]:
         """The addresses that issuer simulators listen on, where cardswitch runs them."""
-        return {f"issuer[{link.name}].address": address_of(link.address) for link in self.issuer if link.dials}
+        dialled = [link for link in self.issuer if link.dials and not link.on_unix_socket]
+        return {f"issuer[{link.name}].address": address_of(link.address) for link in dialled}
 
 
 def load_config(file: Path | None = None, state: Path | None = None, workers: int | None = None) -> Config:
@@ -312,10 +323,16 @@ def _link_contradictions(config: Config) -> list[str]:
         found.append(f"gateway.link: there is no [[acquirer]] named {config.gateway.link!r}")
     elif not gateway.surrogate:
         found.append(f"acquirer[{gateway.name}].surrogate: must be true, the gateway has no card numbers")
-    if gateway is not None and (gateway.dials or gateway.tls or gateway.header or gateway.framing != "2-byte-be"):
+    if gateway is not None and (gateway.dials or gateway.header or gateway.framing != "2-byte-be"):
+        found.append(f"acquirer[{gateway.name}]: the gateway dials it, without header, with framing 2-byte-be")
+    if gateway is not None and gateway.mac_key:
+        found.append(f"acquirer[{gateway.name}].mac_key: the gateway has no MAC key, its unix socket proves who it is")
+    if gateway is not None and gateway.listen and not gateway.on_unix_socket:
         found.append(
-            f"acquirer[{gateway.name}]: the gateway dials it, without TLS, header or another framing than 2-byte-be"
+            f"acquirer[{gateway.name}].listen: whoever reaches {gateway.listen} could send as the gateway: use a unix "
+            f'socket, listen = "unix:gateway.sock"'
         )
+    found += _socket_contradictions(config)
     for name, values in (
         ("merchant", [merchant.id for merchant in config.merchant]),
         ("fraud", [rule.name for rule in config.fraud]),
@@ -327,6 +344,24 @@ def _link_contradictions(config: Config) -> list[str]:
     for issuer in config.issuer:
         if not (issuer.name.isascii() and issuer.name.replace("-", "").replace("_", "").isalnum()):
             found.append(f"issuer[{issuer.name}].name: it is used as a file name: letters, digits, - and _")
+    return found
+
+
+def _socket_contradictions(config: Config) -> list[str]:
+    """Unix sockets whose path is too long where the state is, and two links on one."""
+    found: list[str] = []
+    seen: dict[str, str] = {}
+    places: list[tuple[str, AcquirerLink | IssuerLink]] = [("acquirer", link) for link in config.acquirer]
+    places += [("issuer", link) for link in config.issuer]
+    for section, link in ((section, config.placed(link)) for section, link in places):
+        if not link.on_unix_socket:
+            continue
+        try:
+            address_of(link.listen or link.address)
+        except ValueError:
+            found.append(f"{section}[{link.name}]: {link.listen or link.address} is longer than 107 bytes: shorten it")
+        if link.listen and seen.setdefault(link.listen, link.name) != link.name:
+            found.append(f"{section}[{link.name}].listen: {link.listen} is the socket of {seen[link.listen]}")
     return found
 
 

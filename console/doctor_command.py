@@ -40,12 +40,13 @@ def _findings(config_file: Path | None, state: Path | None) -> list[Finding]:
             Finding("configuration", WARNING, f"could not be read: {error}", "make setup"),
         ]
     from console.doctor_hsm import hsm_findings
+    from console.doctor_links import link_finding
     from console.supervisor import is_running
 
     addresses = {} if is_running(config.state_path) else {**config.listeners(), **config.simulated_listeners()}
     found = findings(addresses, config.state_path, config.hsm.module or None)
     found += hsm_findings(config.hsm, config.state_path)
-    found += [tokenizer_finding(config.tokenizer), webhook_finding(config.gateway)]
+    found += [tokenizer_finding(config.tokenizer), webhook_finding(config.gateway), link_finding(config)]
     found += [http_finding("gateway.http", config.gateway.http), http_finding("tokenizer.http", config.tokenizer.http)]
     return [*found, Finding("configuration", OK, config.source)]
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import socket
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from console.errors import StartError
@@ -40,11 +41,13 @@ def on_free_ports(config: Config, issuers: bool) -> Config:
     """`config` with every listening address (those of simulated issuers too, if `issuers`) on a free port."""
     import msgspec
 
-    from messages.address import address_of
+    from messages.address import address_of, unix_path
 
     taken: set[int] = set()
 
     def moved(address: str, block: int = 1) -> str:
+        if unix_path(address):
+            return address  # in a state directory of one system
         host, _ = address_of(address)
         return f"{host}:{_free_block(host, block, taken)}"
 
@@ -76,23 +79,29 @@ def listening_sockets(config: Config) -> dict[str, socket.socket]:
 
     Raises: StartError where an address cannot be had.
     """
-    from messages.address import address_of
+    from messages.address import address_of, unix_path
+    from switch.errors import WireError
+    from switch.links.unix_socket import bound
 
     sockets: dict[str, socket.socket] = {}
     links = [("acquirer", link) for link in config.acquirer] + [("issuer", link) for link in config.issuer]
-    for side, link in links:
+    for side, link in ((side, config.placed(link)) for side, link in links):
         if not link.listen:
             continue
         host, port = address_of(link.listen)
         try:
+            if path := unix_path(host):
+                sockets[link.listen] = bound(Path(path), bool(link.peer_users), _BACKLOG)
+                continue
             sockets[link.listen] = socket.create_server(
                 (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=_BACKLOG
             )
-        except OSError as error:
+        except (OSError, WireError) as error:
             for taken in sockets.values():
                 taken.close()
+            why = error.strerror if isinstance(error, OSError) else error
             raise StartError(
-                f"{side}[{link.name}] cannot listen on {link.listen}: {error.strerror}", "change the setting"
+                f"{side}[{link.name}] cannot listen on {link.listen}: {why}", "change the setting"
             ) from None
     return sockets
 

@@ -12,6 +12,7 @@ import ctypes
 import os
 import signal
 import sys
+from urllib.parse import unquote
 
 READY_FD = "CARDSWITCH_READY_FD"
 PARENT_PID = "CARDSWITCH_PARENT_PID"
@@ -37,7 +38,7 @@ def follow_parent() -> None:
 def inherited_sockets() -> dict[str, int]:
     """Listening sockets that the supervisor made for this process and its like: address → descriptor."""
     pairs = (entry.rpartition("=") for entry in os.environ.pop(SOCKETS, "").split())
-    return {address: int(descriptor) for address, _, descriptor in pairs}
+    return {unquote(address): int(descriptor) for address, _, descriptor in pairs}
 
 
 def announce() -> None:

@@ -18,7 +18,7 @@ import msgspec
 from console.codec_commands import as_plain, inputs, is_json, message_from_json, message_table
 from console.config import Config
 from console.errors import ConsoleError, UsageError
-from messages.address import address_of
+from messages.address import address_of, shown_address, unix_path
 from messages.errors import MessagesError
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ def exchange(target: Target, message: Message, timeout_s: float) -> Message:
     acquirer = Acquirer(profile, mac_key=target.mac_key)
     deadline = time.monotonic() + timeout_s
     try:
-        with socket.create_connection(target.address, timeout=timeout_s) as connection:
+        with _connected(target.address, timeout_s) as connection:
             if target.must_sign_on:
                 _talk(connection, target, acquirer, acquirer.sign_on(datetime.now(UTC)), deadline)
             return _talk(connection, target, acquirer, message, deadline)
@@ -203,8 +203,23 @@ def exchange(target: Target, message: Message, timeout_s: float) -> Message:
             f"{target.name} did not answer within {timeout_s:g} s", "raise --timeout, look at its log"
         ) from None
     except OSError as error:
-        host, port = target.address
-        raise ConsoleError(f"{target.name} at {host}:{port}: {error.strerror or error}", "is cardswitch up?") from None
+        place = shown_address(target.address)
+        raise ConsoleError(f"{target.name} at {place}: {error.strerror or error}", "is cardswitch up?") from None
+
+
+def _connected(address: tuple[str, int], timeout_s: float) -> socket.socket:
+    """A connection to a port or to a unix socket. Raises OSError."""
+    path = unix_path(address[0])
+    if not path:
+        return socket.create_connection(address, timeout=timeout_s)
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.settimeout(timeout_s)
+        connection.connect(path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def _talk(connection: socket.socket, target: Target, acquirer: Acquirer, message: Message, deadline: float) -> Message:

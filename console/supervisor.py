@@ -179,8 +179,8 @@ class System:
             "gateway": f"http://{self.config.gateway.listen}",
             "tokenizer": self.config.tokenizer.public_url(),
         }
-        found.update({f"acquirer {link.name}": link.listen for link in self.config.acquirer if link.listen})
-        found.update({f"issuer {link.name}": link.listen for link in self.config.issuer if link.listen})
+        for side, links in (("acquirer", self.config.acquirer), ("issuer", self.config.issuer)):
+            found.update({f"{side} {link.name}": self.config.placed(link).listen for link in links if link.listen})
         if self.config.switch.metrics:
             host, port = address_of(self.config.switch.metrics)
             for worker in range(self.config.switch.workers):

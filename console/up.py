@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from console.children import Event, State, Status
 from console.config import Config, masked_config
+from console.doctor_links import unproved_links
 from console.reload import reloading
 from console.supervisor import Ports, System
 
@@ -116,6 +117,8 @@ def print_addresses(console: Console, system: System) -> None:
 
         moved = escape(", ".join(system.moved))
         console.print(f"  [yellow]in use, so free ports were taken instead:[/] {moved}")
+    if unproved := unproved_links(system.config):
+        console.print(f"  [yellow]no proof of who their peer is:[/] {', '.join(unproved)} (cardswitch doctor)")
     console.print("Ctrl-C stops every process that was started here.\n")
 
 

@@ -16,6 +16,7 @@ import structlog
 
 from gateway.errors import AnswerOverdue, LinkBusy, LinkDown
 from gateway.metrics import Metrics
+from messages.address import unix_path
 from messages.codec import Codec
 from messages.errors import MessagesError
 from messages.exchange import de7, pairing_key
@@ -40,7 +41,7 @@ class AcquirerLink:
     """N connections to one switch, used in turn.
 
     Args:
-        name: the link's name. address: (host, port) of the switch. codec: of the link's dialect.
+        name: the link's name. address: of the switch, as `address_of` has it. codec: of the link's dialect.
         connections: how many sockets. acquirer_id: DE 32 of sign-on and echo.
         max_in_flight: messages without an answer, over all connections.
         echo_s: silence after which a connection is tried with an echo.
@@ -150,7 +151,7 @@ class AcquirerLink:
         while True:
             try:
                 async with asyncio.timeout(_CONNECT_S):
-                    reader, writer = await asyncio.open_connection(*self.address)
+                    reader, writer = await _connected(self.address)
                 connection = _Connection(self, reader, writer, number)
                 try:
                     if await connection.serve():
@@ -161,6 +162,13 @@ class AcquirerLink:
                 log.info("no connection", link=self.name, error=type(error).__name__)
             await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
             pause_s = min(pause_s * 2, _BACKOFF_CAP_S)
+
+
+async def _connected(address: tuple[str, int]) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Connect to what `messages.address.address_of` makes of the link's address."""
+    if path := unix_path(address[0]):
+        return await asyncio.open_unix_connection(path)
+    return await asyncio.open_connection(*address)
 
 
 class _Connection:

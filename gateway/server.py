@@ -57,7 +57,7 @@ async def serve_gateway(
 
     Args:
         dsn: of the role `cardswitch_gateway`; the schema is there already.
-        switch_address: host:port of the acquirer link. dialect: its name, or a file.
+        switch_address: host:port, or unix: and the path, of the acquirer link. dialect: its name, or a file.
         tokenizer_url: as merchants reach it; they are told. We call `config.tokenizer_url`, or this one.
         internal_secret: bearer of the tokenizer's internal endpoint.
         ready: called once with the API's base address when it is listening.

@@ -13,6 +13,7 @@ from typing import Protocol
 
 import trio
 
+from messages.address import shown_address, unix_path
 from simulators.errors import WireLost
 
 RECEIVE_BYTES = 262_144
@@ -36,7 +37,7 @@ class Wire(Protocol):
 
 
 class SocketWire:
-    """A connected TCP socket.
+    """A connected TCP or unix socket.
 
     Args:
         sock: non-blocking.
@@ -44,7 +45,8 @@ class SocketWire:
     """
 
     def __init__(self, sock: socket.socket, peer: str) -> None:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.peer = peer
         self._sock = sock
         self._unsent = bytearray()
@@ -155,20 +157,22 @@ class SocketListener:
 
 
 async def dial(address: tuple[str, int], timeout_s: float = 3.0) -> SocketWire:
-    """Connect to host, port.
+    """Connect to host, port, or to a unix socket as `messages.address.address_of` has it.
 
     Raises:
         WireLost: nobody answers in time.
     """
     host, port = address
-    sock = trio.socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    path = unix_path(host)
+    family = socket.AF_UNIX if path else socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = trio.socket.socket(family, socket.SOCK_STREAM)
     try:
         with trio.fail_after(timeout_s):
-            await sock.connect((host, port))
+            await sock.connect(path or (host, port))
         raw = socket.socket(fileno=os.dup(sock.fileno()))
     except (OSError, trio.TooSlowError) as error:
-        raise WireLost(f"cannot connect to {host}:{port}: {error}") from error
+        raise WireLost(f"cannot connect to {shown_address(address)}: {error}") from error
     finally:
         sock.close()
     raw.setblocking(False)
-    return SocketWire(raw, f"{host}:{port}")
+    return SocketWire(raw, shown_address(address))

@@ -36,7 +36,7 @@ from switch.links.issuer_line import IssuerLine
 from switch.links.key_exchange import KeyExchange, LinkKeyHsm
 from switch.links.network import Network
 from switch.links.session import Session
-from switch.links.settings import exchanged_keys
+from switch.links.settings import AcquirerLink, IssuerLink, exchanged_keys
 from switch.meters import Meters
 from switch.online import Online
 from switch.pipeline import Pipeline
@@ -145,6 +145,14 @@ class Worker:
                 holder=self.name, timeout_s=part.link.advice_timeout_s,
             )  # fmt: skip
         return exchanges
+
+    def warn_of_unproved_links(self) -> None:
+        """One line a link whose peer proves nothing, by the first worker only."""
+        links: list[IssuerLink | AcquirerLink] = [*self._config.issuers, *self._config.acquirers]
+        for link in links if self.number == 0 else ():
+            if not link.identity:
+                address = link.listen or link.address
+                log.warning("link_without_proof_of_identity", link=link.name, address=address)
 
     def _certificates(self) -> list[str]:
         """Have all links take their certificates again; those that cannot."""
@@ -312,6 +320,7 @@ async def run_worker(
                 worker.reloader,
             )  # fmt: skip
             await nursery.start(control.run, control_path)
+        worker.warn_of_unproved_links()
         log.info("worker_started", worker=worker.name, ports={n: port.address for n, port in worker.ports.items()})
         task_status.started(worker)
         await stopping.wait()

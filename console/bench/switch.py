@@ -147,7 +147,7 @@ def _load_config(config: Config, seconds: float, in_flight: int, surrogates: tup
     return LoadConfig(
         pos=LaneConfig(
             link=pos.name,
-            address=pos.listen,
+            address=config.placed(pos).listen,
             dialect=pos.dialect,
             party=party,
             pin_key=pos.pin_key,
@@ -156,7 +156,7 @@ def _load_config(config: Config, seconds: float, in_flight: int, surrogates: tup
         ),
         gateway=LaneConfig(
             link=gateway.name,
-            address=gateway.listen,
+            address=config.placed(gateway).listen,
             dialect=gateway.dialect,
             acquirer_id="20002",
             trace_element=gateway.trace_element or 0,

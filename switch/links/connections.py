@@ -25,6 +25,7 @@ from switch.links.session import Listener, Session
 from switch.links.settings import AcquirerLink, IssuerLink
 from switch.links.state import LinkEvent
 from switch.links.tls import HandshakeFailed, TlsEnd
+from switch.links.unix_socket import users_of
 from switch.meters import Meters
 from switch.wake import Signal
 
@@ -62,6 +63,7 @@ class Connections:
         self.suspended = False
         self.signed_off = False  # by an operator: what we dial does not sign on by itself
         self.address = link.listen or link.address
+        self._peer_users = users_of(link.peer_users)
         self.tls = TlsEnd(link, link.tls) if link.tls is not None else None
         self._link = link
         self._network = network
@@ -173,7 +175,10 @@ class Connections:
     async def listen(self) -> None:
         """Take the address, where the peer dials. Raises WireError."""
         if not self._link.dials:
-            self._acceptor = await self._network.listen(self._link.listen)
+            address, shared = self._link.listen, bool(self._link.peer_users)
+            self._acceptor = await (
+                self._network.listen(address, shared=True) if shared else self._network.listen(address)
+            )
             self.address = self._acceptor.address
 
     async def run(self) -> None:
@@ -268,6 +273,10 @@ class Connections:
             self._one_less.set()
 
     async def _secured(self, wire: Wire) -> Wire:
+        if self._link.on_unix_socket and wire.uid not in self._peer_users:
+            wire.close()
+            self._meters.count("connections_refused", self._link.name, "peer_user")
+            raise WireError(f"user {wire.uid} is not one of the link's")
         if self.tls is None:
             return wire
         try:

@@ -52,6 +52,7 @@ class MemoryWire:
         self, peer: str, inward: _Direction, outward: _Direction, weather: Weather, rng: random.Random
     ) -> None:
         self.peer = peer
+        self.uid: int | None = None
         self._inward = inward
         self._outward = outward
         self._weather = weather
@@ -176,7 +177,7 @@ class MemoryNetwork:
         self._wires: dict[str, list[MemoryWire]] = {}
         self.refusing: set[str] = set()
 
-    async def listen(self, address: str) -> MemoryAcceptor:
+    async def listen(self, address: str, shared: bool = False) -> MemoryAcceptor:
         await trio.lowlevel.checkpoint()
         acceptor = MemoryAcceptor(self, address)
         self._acceptors.setdefault(address, []).append(acceptor)

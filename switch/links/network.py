@@ -11,12 +11,14 @@ import errno
 import socket
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Protocol
 
 import trio
 
-from messages.address import address_of
+from messages.address import address_of, unix_path
 from switch.errors import WireError
+from switch.links.unix_socket import bound, peer_of
 
 RECEIVE_BYTES = 65536
 BACKLOG = 256
@@ -27,9 +29,14 @@ KEEPALIVE = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 15), (socket.TCP_
 
 
 class Wire(Protocol):
-    """One connection. One task receives, one task sends."""
+    """One connection. One task receives, one task sends.
+
+    Attributes:
+        uid: the user at the other end of a unix socket, by the kernel's word; None where nobody vouches for it.
+    """
 
     peer: str
+    uid: int | None
 
     async def receive(self) -> bytes:
         """The next bytes, at most 64 KiB; b"" once the connection is closed or broken. Raises WireError where there is
@@ -57,21 +64,27 @@ class Acceptor(Protocol):
 
 
 class Network(Protocol):
-    async def listen(self, address: str) -> Acceptor:
-        """Raises WireError where the address cannot be had."""
+    async def listen(self, address: str, shared: bool = False) -> Acceptor:
+        """Take an address; a unix socket that is `shared` can be reached by other users. Raises WireError where it
+        cannot be had."""
 
     async def dial(self, address: str, timeout_s: float) -> Wire:
         """Raises WireError where nobody answers in time."""
 
 
 class SocketWire:
-    """A connected TCP socket."""
+    """A connected TCP or unix socket."""
 
     def __init__(self, sock: socket.socket, peer: str, closed: Callable[[], None] = lambda: None) -> None:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for option, value in KEEPALIVE:
-            sock.setsockopt(socket.IPPROTO_TCP, option, value)
+        self.uid = None
+        if sock.family == socket.AF_UNIX:
+            process, self.uid = peer_of(sock)
+            peer = f"user {self.uid} process {process}"
+        else:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for option, value in KEEPALIVE:
+                sock.setsockopt(socket.IPPROTO_TCP, option, value)
         self.peer = peer
         self._sock = sock
         self._closed = closed
@@ -125,7 +138,7 @@ class SocketWire:
 
 
 class SocketAcceptor:
-    """A listening TCP socket.
+    """A listening TCP or unix socket.
 
     Args:
         shared: other workers accept from it too. Then who has fewer connections is quicker to take the next: acquirers
@@ -136,8 +149,8 @@ class SocketAcceptor:
         self._sock = sock
         self._shared = shared
         self._open = 0
-        host, port = sock.getsockname()[:2]
-        self.address = f"{host}:{port}"
+        name = sock.getsockname()
+        self.address = f"unix:{name}" if sock.family == socket.AF_UNIX else f"{name[0]}:{name[1]}"
 
     async def accept(self) -> Wire:
         while True:
@@ -161,7 +174,7 @@ class SocketAcceptor:
                 raise WireError(f"{self.address}: {error}") from error
             try:
                 sock.setblocking(False)
-                wire = SocketWire(sock, f"{peer[0]}:{peer[1]}", self._one_less)
+                wire = SocketWire(sock, f"{peer[0]}:{peer[1]}" if peer else "", self._one_less)
             except OSError:  # gone again already
                 sock.close()
                 continue
@@ -178,23 +191,28 @@ class SocketAcceptor:
 
 
 class SocketNetwork:
-    """TCP.
+    """TCP and unix sockets.
 
     Args:
         inherited: listening sockets that the supervisor made for all workers, address → descriptor. Any other address
-            is listened on here, with SO_REUSEPORT, so that workers started by hand can share it too.
+            is listened on here, with SO_REUSEPORT, so that workers started by hand can share it too; a unix socket
+            has one worker then.
     """
 
     def __init__(self, inherited: Mapping[str, int] | None = None) -> None:
         self._inherited = dict(inherited or {})
 
-    async def listen(self, address: str) -> Acceptor:
+    async def listen(self, address: str, shared: bool = False) -> Acceptor:
         await trio.lowlevel.checkpoint()
         if address in self._inherited:
             sock = socket.socket(fileno=self._inherited.pop(address))
             sock.setblocking(False)
             return SocketAcceptor(sock, shared=True)
         host, port = address_of(address)
+        if path := unix_path(host):
+            sock = bound(Path(path), shared)
+            sock.setblocking(False)
+            return SocketAcceptor(sock)
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         sock = socket.socket(family, socket.SOCK_STREAM)
         try:
@@ -212,6 +230,8 @@ class SocketNetwork:
         host, port = address_of(address)
         with trio.move_on_after(timeout_s):
             try:
+                if path := unix_path(host):
+                    return await self._connect(socket.AF_UNIX, path, address)
                 found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
                 for family, _, _, _, target in found[:-1]:
                     with suppress(OSError):

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import msgspec
 
-from messages.address import address_of
+from messages.address import UNIX, address_of
 from messages.dialect import Dialect, load_dialect
 from messages.errors import MessagesError, SpecError
 from messages.framing import TERMINATED, Framing, framing
 from switch.links.tls_context import TlsSettings, unusable
+from switch.links.unix_socket import user_id
 
 MAX_KEY_HOURS = 24 * 366
 MAX_CONNECTIONS = 10_000  # of a link in a worker
@@ -32,6 +33,7 @@ class Link(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     header: str | int = ""  # "tpdu", "vap" or a number of bytes, before each message
     header_bytes: str = ""  # hexadecimal: the header of what we start
     tls: TlsSettings | None = None
+    peer_users: tuple[str, ...] = ()  # at the other end of a unix socket, names or numbers; (): the one that we run as
     connections: int = 0  # that we dial, 0: one; where the peer dials, how many a worker takes, 0: max_connections
     max_connections: int = 100
     must_sign_on: bool = False  # the peer, before it may send requests and gets any
@@ -54,6 +56,21 @@ class Link(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     def dials(self) -> bool:
         """Whether we dial the peer; else it dials us."""
         return bool(self.address)
+
+    @property
+    def on_unix_socket(self) -> bool:
+        """Whether the peer is on this machine, and the kernel says which user it is."""
+        return (self.listen or self.address).startswith(UNIX)
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """What proves who the other end is: any of "peer user", "mac", "tls"; () for nothing.
+
+        TLS proves the end that we dial; of an end that dials us only with a certificate of its own.
+        """
+        mutual = self.tls is not None and (self.dials or self.tls.require_client_certificate)
+        found = {"peer user": self.on_unix_socket, "mac": bool(self.mac_key), "tls": mutual}
+        return tuple(name for name, proved in found.items() if proved)
 
     def framed(self, dialect: Dialect) -> Framing:
         """Its framing. Raises SpecError."""
@@ -148,7 +165,12 @@ def _place_problems(label: str, link: Link) -> list[str]:
     """Who dials whom."""
     if bool(link.listen) == bool(link.address):
         return [f"{label}: one of listen (it dials us) and address (we dial it) is needed"]
-    return address_problem(f"link {link.name}", link.listen or link.address)
+    problems = [f"{label}: peer_users: this machine has no user {u!r}" for u in link.peer_users if user_id(u) is None]
+    if link.peer_users and not link.on_unix_socket:
+        problems.append(f"{label}: peer_users is about unix sockets: listen or address must begin with unix:")
+    if link.tls is not None and link.on_unix_socket:
+        problems.append(f"{label}: tls: a unix socket has none, the kernel says who is at its other end")
+    return problems + address_problem(f"link {link.name}", link.listen or link.address)
 
 
 def _wire_problems(link: Link) -> list[str]:

@@ -142,6 +142,7 @@ class TlsWire:
 
     def __init__(self, wire: Wire, connection: ssl.SSLObject, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> None:
         self.peer = wire.peer
+        self.uid = wire.uid
         self._wire = wire
         self._connection = connection
         self._incoming = incoming

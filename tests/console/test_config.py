@@ -23,7 +23,7 @@ dialect = "iso87-ascii"
 pin_key = "zpk-pos"
 [[acquirer]]
 name = "gateway"
-listen = "127.0.0.1:5011"
+listen = "unix:gateway.sock"
 dialect = "iso87-ascii"
 surrogate = true
 [[issuer]]
@@ -141,8 +141,12 @@ CONTRADICTIONS = {
     "route to nowhere": (('issuer = "alpha"', 'issuer = "gamma"'), "there is no issuer 'gamma'"),
     "gateway link": (('link = "gateway"', 'link = "shop"'), "gateway.link: there is no [[acquirer]] named 'shop'"),
     "gateway without surrogates": (("surrogate = true", ""), "acquirer[gateway].surrogate: must be true"),
-    "port twice": (('"127.0.0.1:5011"', '"127.0.0.1:5010"'), "127.0.0.1:5010 is taken by acquirer[pos].listen"),
-    "gateway's port twice": (('"127.0.0.1:5011"', '"127.0.0.1:8080"'), "127.0.0.1:8080 is taken by gateway.listen"),
+    "port twice": (('address = "127.0.0.1:6001"', 'listen = "127.0.0.1:5010"'), "is taken by acquirer[pos].listen"),
+    "gateway's port twice": (('"127.0.0.1:5010"', '"127.0.0.1:8080"'), "127.0.0.1:8080 is taken by gateway.listen"),
+    "gateway over TCP": (('"unix:gateway.sock"', '"127.0.0.1:5011"'), "use a unix socket, listen = "),
+    "gateway with a MAC": (("surrogate = true", 'surrogate = true\nmac_key = "zpk-pos"'), "the gateway has no MAC key"),
+    "socket twice": (('"127.0.0.1:5010"', '"unix:gateway.sock"'), "gateway.sock is the socket of pos"),
+    "long socket": (('"unix:gateway.sock"', f'"unix:{"x" * 100}"'), "longer than 107 bytes"),
     "no port": (('"127.0.0.1:5010"', '"localhost"'), "expected host:port"),
     "no dialect": (('dialect = "iso87-ascii"\npin_key', 'dialect = "iso88"\npin_key'), "iso88"),
     "log level": (("[gateway]", '[log]\nlevel = "loud"\n[gateway]'), "log.level: 'loud'"),

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from console.config import Config, load_config
+from console.config import Config, StateConfig, load_config
 from console.errors import ConfigError, UsageError
 from console.ports import listening_sockets, on_free_ports
 from console.send import target_of
@@ -30,13 +30,14 @@ def test_what_listens_is_listed_and_moved_and_what_is_dialled_is_not(tmp_path: P
     config = loaded(tmp_path, TURNED)
     assert config.listeners()["issuer[alpha].listen"] == ("127.0.0.1", 6001)
     assert "acquirer[pos].listen" not in config.listeners() and config.simulated_listeners() == {}
-    moved = on_free_ports(config, issuers=True)
+    moved = on_free_ports(msgspec.structs.replace(config, state=StateConfig(str(tmp_path))), issuers=True)
     pos, gateway = moved.acquirer
     assert (pos.listen, pos.address) == ("", "10.0.0.1:5010")
     assert moved.issuer[0].address == "" and moved.issuer[0].listen != "127.0.0.1:6001"
     sockets = listening_sockets(moved)
     try:
-        assert set(sockets) == {gateway.listen, moved.issuer[0].listen}
+        assert gateway.listen == "unix:gateway.sock"
+        assert set(sockets) == {f"unix:{tmp_path}/gateway.sock", moved.issuer[0].listen}
     finally:
         for shared in sockets.values():
             shared.close()
@@ -44,8 +45,8 @@ def test_what_listens_is_listed_and_moved_and_what_is_dialled_is_not(tmp_path: P
 
 def test_two_links_on_one_port(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as raised:
-        loaded(tmp_path, TURNED.replace("127.0.0.1:6001", "127.0.0.1:5011"))
-    assert raised.value.problems == ("issuer[alpha].listen: 127.0.0.1:5011 is taken by acquirer[gateway].listen",)
+        loaded(tmp_path, TURNED.replace("127.0.0.1:6001", "127.0.0.1:8080"))
+    assert raised.value.problems == ("issuer[alpha].listen: 127.0.0.1:8080 is taken by gateway.listen",)
 
 
 def test_a_simulated_issuer_dials_where_the_switch_listens(tmp_path: Path) -> None:

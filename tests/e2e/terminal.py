@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
+from messages.address import unix_path
 from messages.framing import framing
 from messages.message import Message
 from messages.mti import is_response, repeat_mti
@@ -22,6 +23,17 @@ def utcnow() -> datetime:
     return datetime.now(UTC)
 
 
+def _connected(address: tuple[str, int], timeout_s: float) -> socket.socket:
+    """To a port or a unix socket."""
+    path = unix_path(address[0])
+    if not path:
+        return socket.create_connection(address, timeout_s)
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.settimeout(timeout_s)
+    connection.connect(path)
+    return connection
+
+
 class Terminal:
     """One connection of an acquirer; `raw` methods go round the core to send what no acquirer should."""
 
@@ -34,7 +46,7 @@ class Terminal:
         self._connect()
 
     def _connect(self) -> None:
-        self._socket = socket.create_connection(self.address, self.timeout_s)
+        self._socket = _connected(self.address, self.timeout_s)
         self._decoder = FRAMING.decoder()
         self._frames: list[bytes] = []
 

@@ -1,0 +1,113 @@
+"""Unix sockets of links: made so that nobody else can take their place, and known by who is at the other end.
+
+The supervisor, or a worker that is started by hand, calls `bound`; `switch.links.network` asks `peer_of`. The kernel
+vouches for the user at the other end, so such a link needs neither keys nor certificates to know its peer.
+
+Source: unix(7), SO_PEERCRED; credentials are those of connect(2) and listen(2).
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import socket
+import stat
+import struct
+from collections.abc import Iterable
+from pathlib import Path
+
+from switch.errors import WireError
+
+BACKLOG = 256
+OWN_MODE, SHARED_MODE = 0o600, 0o660  # of the socket: for our own user, or for users that share its group
+_CREDENTIALS = struct.Struct("3i")
+_PROBE_S = 1.0
+
+
+def user_id(user: str) -> int | None:
+    """The number of a user, given by name or number; None where this machine has no such user."""
+    if user.isascii() and user.isdigit():
+        return int(user)
+    try:
+        return pwd.getpwnam(user).pw_uid
+    except KeyError:
+        return None
+
+
+def user_name(uid: int) -> str:
+    """The name of a user, or its number where it has none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def users_of(peer_users: Iterable[str]) -> frozenset[int]:
+    """Numbers of the users that a link takes; those of this process where it names none."""
+    named = frozenset(number for user in peer_users if (number := user_id(user)) is not None)
+    return named or frozenset({os.geteuid()})
+
+
+def peer_of(sock: socket.socket) -> tuple[int, int]:
+    """(process, user) at the other end of a connected unix socket."""
+    pid, uid, _ = _CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+    return pid, uid
+
+
+def bound(path: Path, shared: bool, backlog: int = BACKLOG) -> socket.socket:
+    """A listening socket at `path`, with its mode from before anybody can connect.
+
+    What is there already goes only if it is a socket of ours that nobody listens on.
+
+    Args:
+        shared: other users may connect, by the group of the socket's directory.
+
+    Raises:
+        WireError: the directory is open to others, the path is taken, or it cannot be made.
+    """
+    try:
+        _check_directory(path.parent)
+        _remove_stale(path)
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    except OSError as error:
+        raise WireError(f"cannot listen on {path}: {error.strerror or error}") from error
+    try:
+        sock.bind(str(path))  # nobody can connect before listen()
+        if shared:
+            os.chown(path, -1, path.parent.stat().st_gid)
+        path.chmod(SHARED_MODE if shared else OWN_MODE)
+        sock.listen(backlog)
+    except OSError as error:
+        sock.close()
+        raise WireError(f"cannot listen on {path}: {error.strerror or error}") from error
+    return sock
+
+
+def _check_directory(directory: Path) -> None:
+    """Whoever may write there could put a socket of his own in our place."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = directory.stat()
+    if found.st_uid not in (os.geteuid(), 0):
+        raise WireError(f"{directory} belongs to {user_name(found.st_uid)}: give it to {user_name(os.geteuid())}")
+    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not found.st_mode & stat.S_ISVTX:
+        raise WireError(f"{directory} can be written by others: chmod go-w {directory}")
+
+
+def _remove_stale(path: Path) -> None:
+    """Remove a socket that nobody listens on; a link, a file and a socket in use are left where they are."""
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(found.st_mode) or found.st_uid != os.geteuid():
+        raise WireError(f"cannot listen on {path}: there is something that is no socket of ours; move it away")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(_PROBE_S)
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink()
+            return
+        except OSError:
+            pass  # somebody listens, and is busy
+    raise WireError(f"cannot listen on {path}: another process listens there; stop it")
