@@ -21,6 +21,7 @@ from simulators.issuer.money import REFUND, Place
 
 # DE 39 that tell of an approval of another kind: with identification, VIP, update track 3. Source: ISO 8583:1987 DE 39.
 OTHER_APPROVALS = frozenset({"08", "11", "16"})
+VERIFIED, DECLINED = "85", "05"  # 85 approves no amount
 REPLACEMENT_DIGITS = 12  # of DE 95: the amount that is left of the transaction
 
 
@@ -56,6 +57,8 @@ class Advices:
         entry.trace_id, entry.reversed, entry.member = self._trace_id(message), undone, self._member
         entry.currency, entry.amount_minor = currency, amount
         told = elements.get(39, "00")
+        if told == VERIFIED and amount:
+            told = DECLINED
         entry.response_code = "12" if undone else "00" if told in OTHER_APPROVALS else told
         if entry.approved:
             account = entry.account = self._accounts.find(pan_of(message))

@@ -55,6 +55,14 @@ def test_an_approval_of_whatever_kind_that_was_given_elsewhere_is_booked(code: s
     assert standing(core) == [(0, 700)]
 
 
+def test_a_verification_that_was_approved_elsewhere_is_no_approval_of_money() -> None:
+    core = issuer()
+    assert told(core, request(1, 700, "0220", e39="85")) == "00"
+    assert told(core, request(2, 0, "0120", e39="85")) == "00"
+    assert standing(core) == [(0, 0), (0, 0)]
+    assert [entry.response_code for entry in core.entries.entries()] == ["05", "85"]
+
+
 def test_a_decline_that_was_given_elsewhere_is_on_record() -> None:
     core = issuer()
     assert told(core, request(1, 700, "0120", e39="05")) == "00"

@@ -416,13 +416,16 @@ def test_an_inquiry_that_nobody_answers_is_91_and_nothing_is_reversed() -> None:
     in_world(script, faults={"alpha": (rule,)})
 
 
-def test_an_advice_of_a_decline_is_noted_and_moves_no_money() -> None:
+@pytest.mark.parametrize("code", ["05", "85"])  # 85 approves a verification only
+def test_an_advice_of_a_decline_is_noted_and_moves_no_money(code: str) -> None:
     async def script(world: World) -> None:
         till = Till(world)
         made = till.shop.advice(VISA, 3_000, "EUR", till.now())
-        made.message.elements[39] = "05"
+        made.message.elements[39] = code
         answer = await told(world, made.message, "pos")
         assert answer is not None and answer.elements[39] == "00"
+        await trio.sleep(5.0)
+        assert [(entry.held_minor, entry.posted_minor) for entry in world.issuers["alpha"].issuer.book()] == [(0, 0)]
         (outcome,) = world.journal._outcomes.values()
         assert (outcome.decision, outcome.reason) == (Decision.APPROVED, "declined_elsewhere")
         assert world.journal.postings() == []
