@@ -40,6 +40,7 @@ COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "handshakes_failed": ("TLS handshakes that failed.", ("link", "reason")),
     "connections_refused": ("Connections that were not taken.", ("link", "reason")),
     "framing_lost": ("Connections whose bytes made no frames.", ("link",)),
+    "misbehaved": ("Connections closed for too many bad frames in a row.", ("link",)),
     "echoes_missed": ("Echoes of ours without an answer.", ("link",)),
     "over_limit": ("Requests that a link's limits did not let through.", ("link", "limit")),
     "advices_sent": ("Stored advices sent, repeats included.", ("link", "mti")),

@@ -231,6 +231,7 @@ class Pipeline:
         """The key was there before: the stored outcome, once there is one."""
         stored = begun.stored
         self._meters.count("repeats", request.link.name)
+        request.session.repeated()
         if not given_trace_id(request.message, request.link.trace_element):
             request.trace_id = stored.intent.trace_id
         if stored.intent.kind is not Kind.TOMBSTONE and not same_request(stored.intent, intent):

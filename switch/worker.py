@@ -45,6 +45,7 @@ from switch.reload import Read, Reloader
 
 log = structlog.get_logger("switch.worker")
 
+LINK_SHARE = 0.5  # of a worker's places, for one acquirer link where there are several
 READY_TIMEOUT_S = 2.0
 SWITCH_INTERVAL_S = 0.0005
 
@@ -108,7 +109,7 @@ class Worker:
         self.ports = {
             link.name: AcquirerPort(
                 link, network, clock, rng, hsm, self.meters, self.pipeline.accept, self.pipeline.refuse,
-                partial(self._advised, link.name),
+                partial(self._advised, link.name), places=_share(config),
             )
             for link in config.acquirers
         }  # fmt: skip
@@ -327,6 +328,12 @@ async def run_worker(
         await worker.drain()
         nursery.cancel_scope.cancel()
     log.info("worker_stopped", worker=worker.name)
+
+
+def _share(config: SwitchConfig) -> int:
+    """How many of a worker's places one acquirer link may take: not all of them, where there are others."""
+    places = config.settings.max_in_flight
+    return places if len(config.acquirers) < 2 else max(1, int(places * LINK_SHARE))
 
 
 def _sessions_of(part: IssuerLine | AcquirerPort) -> Sequence[Session]:

@@ -33,6 +33,7 @@ class AcquirerPort(LinkEnd):
         serve: takes each request, and calls the session's `served` once it is over; must not wait.
         refuse: answers a request that goes no further, with DE 39 and the like, for a reason; must not wait.
         on_up: called when a connection is ready for advices.
+        places: the link's share of the worker's places; None for as many as it may have by itself.
     """
 
     def __init__(
@@ -46,8 +47,9 @@ class AcquirerPort(LinkEnd):
         serve: Serve,
         refuse: Refuse,
         on_up: Callable[[], None],
+        places: int | None = None,
     ) -> None:
-        super().__init__(link, network, clock, rng, hsm, meters, on_up, takes=True)
+        super().__init__(link, network, clock, rng, hsm, meters, on_up, takes=True, places=places)
         self.link = link
         self._serve = serve
         self._refuse = refuse

@@ -17,6 +17,7 @@ from messages.codec import Codec
 from messages.framing import Framing
 from switch.clock import Clock
 from switch.errors import WireError
+from switch.links.conduct import ACCEPTED_BURST, ACCEPTED_PER_S, STRANGERS_PER_S, Admission, Conduct, Pace
 from switch.links.limits import Gate
 from switch.links.mac import LinkMac
 from switch.links.management import AGREED, Ask, Told, echo, on_each, sign_off, sign_on, stans, watch
@@ -32,6 +33,8 @@ from switch.wake import Signal
 log = structlog.get_logger("switch.links.connections")
 
 MAX_DOUBLINGS = 30
+WATCH_S = 1.0  # at most so often are connections looked at that may be half dead
+SPARED_S = 5.0  # a connection that is younger keeps its place, though it has said nothing yet
 
 
 class Connections:
@@ -78,9 +81,13 @@ class Connections:
         self._takes = takes
         self._on_up = on_up
         self._numbers = stans()
+        self._admission = Admission(link.per_address)
+        self._accepting = Pace(ACCEPTED_PER_S, ACCEPTED_BURST)
+        self._strangers = Pace(STRANGERS_PER_S, STRANGERS_PER_S)
         self._acceptor: Acceptor | None = None
         self._opening = 0  # accepted, not yet sessions: handshakes
         self._one_less = Signal()
+        self._unfinished = Signal()  # something has begun that must not take for ever
         self._draining = False
         self._turn = 0
 
@@ -183,12 +190,16 @@ class Connections:
 
     async def run(self) -> None:
         """Keep the link up until drained or cancelled."""
-        async with trio.open_nursery() as nursery:
-            if self._link.dials:
+        if self._link.dials:
+            async with trio.open_nursery() as nursery:
                 for _ in range(max(1, self._link.connections)):
                     nursery.start_soon(self._dial)
-            else:
+            return
+        async with trio.open_nursery() as watching:
+            watching.start_soon(self._watch_all)
+            async with trio.open_nursery() as nursery:
                 await self._accept(nursery)
+            watching.cancel_scope.cancel()
 
     async def _dial(self) -> None:
         """One connection after the other."""
@@ -241,10 +252,12 @@ class Connections:
             while True:
                 while self._link.connections and len(self.sessions) + self._opening >= self._link.connections:
                     await self._one_less.wait()  # what comes meanwhile waits for us, or for another worker
+                if wait_s := self._accepting.wait_s(trio.current_time()):
+                    await trio.sleep(wait_s)
                 wire = await acceptor.accept()
-                if len(self.sessions) + self._opening >= self._link.max_connections:
-                    self._meters.count("connections_refused", self._link.name, "too_many")
-                    log.warning("too_many_connections", link=self._link.name, peer=wire.peer)
+                if refused := self._refused(wire):
+                    self._meters.count("connections_refused", self._link.name, refused)
+                    log.warning("too_many_connections", link=self._link.name, peer=wire.peer, reason=refused)
                     wire.close()
                 else:
                     self._opening += 1
@@ -252,6 +265,40 @@ class Connections:
         finally:
             acceptor.close()
             self._acceptor = None
+
+    def _refused(self, wire: Wire) -> str:
+        """Why a connection is not taken; "" where it is."""
+        if reason := self._admission.refuse(wire.peer, trio.current_time()):
+            return reason
+        if len(self.sessions) + self._opening < self._link.max_connections or self._give_up_silent():
+            return ""
+        self._admission.left(wire.peer)
+        return "too_many"
+
+    def _give_up_silent(self) -> bool:
+        """Close the oldest connection that has said nothing, for one that may; False where there is none."""
+        now = trio.current_time()
+        for session in self.sessions:
+            if session.silent and session.open and now - session.opened_at > SPARED_S:
+                session.close("no message yet, and another needs its place")
+                return True
+        return False
+
+    async def _watch_all(self) -> None:
+        """Close connections that send nothing, or half of something, until cancelled."""
+        link = self._link
+        while True:
+            now = trio.current_time()
+            due_at = math.inf
+            for session in list(self.sessions):
+                ends_at, reason = session.due(link.silent_s, link.frame_s)
+                if ends_at <= now:
+                    session.close(reason)
+                else:
+                    due_at = min(due_at, ends_at)
+            with trio.move_on_at(due_at):
+                await self._unfinished.wait()
+                await trio.sleep(WATCH_S)  # what begins now is seldom overdue sooner
 
     async def _accepted(self, wire: Wire) -> None:
         """A connection of the peer's, from the handshake to its end."""
@@ -270,6 +317,7 @@ class Connections:
         finally:
             if opening:
                 self._opening -= 1
+            self._admission.left(wire.peer)
             self._one_less.set()
 
     async def _secured(self, wire: Wire) -> Wire:
@@ -291,11 +339,13 @@ class Connections:
         link = self._link
         session = Session(
             link.name, wire, self._codec, self._framing, self._mac, self._listener, link.max_in_flight,
-            sends=self._sends, takes=self._takes,
+            sends=self._sends, takes=self._takes, conduct=self._conduct(),
+            on_half_frame=self._unfinished.set,
         )  # fmt: skip
         if self.suspended:
             session.moved(LinkEvent.SUSPEND)
         self.sessions.append(session)
+        self._unfinished.set()
         log.info("connected", link=link.name, peer=session.peer)
         try:
             async with trio.open_nursery() as nursery:
@@ -307,6 +357,17 @@ class Connections:
             self.sessions.remove(session)
             self._count_end(session)
         return session.was_up and session.heard
+
+    def _conduct(self) -> Conduct:
+        """What is known of the peer of a connection at its beginning."""
+        link = self._link
+        if link.dials:
+            return Conduct()
+        verified = link.tls is not None and link.tls.require_client_certificate
+        return Conduct(
+            known=verified or not self._mac.key, strangers=self._strangers, max_bad=link.max_bad_frames,
+            management_per_s=link.management_rate,
+        )  # fmt: skip
 
     async def _keep_up(self, session: Session) -> None:
         """Sign on, if that is ours to do, and echo."""
@@ -339,7 +400,9 @@ class Connections:
         self._meters.count("sessions_closed", name)
         if session.framing_lost:
             self._meters.count("framing_lost", name)
-        tell = log.warning if self._link.dials and not self._draining else log.info
+        if session.misbehaved:
+            self._meters.count("misbehaved", name)
+        tell = log.warning if session.misbehaved or (self._link.dials and not self._draining) else log.info
         tell("disconnected", link=name, peer=session.peer, reason=session.close_reason)
 
 

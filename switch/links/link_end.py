@@ -10,11 +10,13 @@ import random
 from collections.abc import Callable, Sequence
 
 import structlog
+import trio
 
 from hsm.commands import Hsm
 from messages.canonical import canonical_codec
 from messages.dialect import load_dialect
 from messages.errors import DecodeError, RuleViolation
+from messages.log_rate import LogRate, Rate
 from messages.mask import masked_hex_dump
 from messages.message import Message
 from messages.mti import is_response, response_mti
@@ -31,6 +33,8 @@ from switch.salvage import reason_told, salvage
 
 log = structlog.get_logger("switch.links.link_end")
 
+DUMPS = Rate(5, 20)  # of frames that are no message, a second and link: each costs more than the frame
+
 
 class LinkEnd:
     """One link of one worker.
@@ -38,6 +42,7 @@ class LinkEnd:
     Args:
         on_up: called each time a connection begins to carry traffic.
         takes: whether the link's limits are about requests that come; else they are about those that go.
+        places: the most requests of the link that a worker serves at once, where that is less than `max_in_flight`.
     """
 
     def __init__(
@@ -51,12 +56,14 @@ class LinkEnd:
         on_up: Callable[[], None],
         *,
         takes: bool,
+        places: int | None = None,
     ) -> None:
         self.name = link.name
         self.dialect = load_dialect(link.dialect)
         self.codec = canonical_codec(self.dialect, clock.now)
         self.mac = LinkMac(link.name, link.mac_key, link.mac_management, self.codec, hsm, meters)
-        self.gate = Gate(link.max_in_flight, link.queue, link.queue_s, link.rate)
+        most = link.max_in_flight if places is None else min(link.max_in_flight, places)
+        self.gate = Gate(most, link.queue, link.queue_s, link.rate)
         self.reception = Reception(
             self.mac, meters, serve=self._served, late=self._late, undecodable=self.undecodable,
             managed=on_up, verify_requests=not takes,
@@ -69,6 +76,7 @@ class LinkEnd:
         )  # fmt: skip
         self._meters = meters
         self._takes = takes
+        self._dumps: LogRate[str] = LogRate(DUMPS)
 
     @property
     def sessions(self) -> Sequence[Session]:
@@ -111,10 +119,16 @@ class LinkEnd:
         The link stays: the framing is sound.
         """
         self._meters.count("undecodable", self.name)
-        log.error(
-            "undecodable", link=self.name, peer=session.peer, error=str(error), bytes=len(frame),
-            dump=masked_hex_dump(frame),
-        )  # fmt: skip
+        left_out = self._dumps.admit("", trio.current_time())
+        if left_out is not None:
+            log.error(
+                "undecodable", link=self.name, peer=session.peer, error=str(error), bytes=len(frame),
+                dump=masked_hex_dump(frame), frames_before=left_out,
+            )  # fmt: skip
+        if not isinstance(error, RuleViolation):
+            session.distrust(str(error))
+            if not session.open:
+                return
         message = salvage(self.codec, self.dialect, frame, error)
         if message is None or not _is_request(message.mti):
             return

@@ -90,8 +90,11 @@ class Reception:
     async def _verify(self, session: Session, message: Message, frame: bytes) -> None:
         reason = await self._mac.problem(message, frame, session.peer)
         if not reason:
+            session.believe()
             self._take(session, message, frame)
             return
+        if reason in (MISSING, WRONG):
+            session.distrust(reason)
         try:
             if reason not in (MISSING, WRONG) or is_response(message.mti):
                 return  # whoever waits for an answer still waits; a request will be repeated
@@ -113,6 +116,8 @@ class Reception:
                 self._manage(session, message, frame)
             else:
                 self._serve(session, message, frame)
+            if not self._mac.key:
+                session.believe()
         except DecodeError as error:
             self._undecodable(session, frame, error)
 

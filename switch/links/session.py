@@ -7,6 +7,7 @@ whose link is over its limit, is read from no faster than it can be served: what
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
@@ -16,9 +17,10 @@ import trio
 from messages.codec import Codec
 from messages.errors import DecodeError, EncodeError, FrameError
 from messages.exchange import pairing_key
-from messages.framing import Framing
+from messages.framing import Decoder, Framing
 from messages.message import Message
 from switch.errors import LinkUnavailable, WireError
+from switch.links.conduct import Conduct
 from switch.links.limits import Gate
 from switch.links.mac import LinkMac
 from switch.links.network import Wire
@@ -34,6 +36,8 @@ LOW_BYTES = 64 * 1024  # and until which; also the most that is handed to the pe
 STALLED_S = 30.0  # a peer that reads nothing for so long while we wait loses the connection
 ENDING_S = 1.0  # given to a peer for its last words once we have said ours
 MANAGEMENT_PLACES = 100  # in the table of requests, for echoes and advices of a link that is full
+FRAMES_A_TURN = 16  # of one connection, then the others have theirs
+PIECE_BYTES = 4096  # of a read that are taken apart in one turn
 MAX_TASKS = 4000  # of one connection, beside those of the pipeline: messages whose MAC is being verified
 
 
@@ -56,6 +60,8 @@ class Session:
         sends: limits of the requests that `exchange` sends, shared by all connections of the link; None for none.
         takes: limits of the requests that come, which the listener enters and `served` leaves. While it is full nothing
             is read.
+        conduct: what is known of the peer; None for one that is known.
+        on_half_frame: called when a frame has begun and is not complete yet.
     """
 
     def __init__(
@@ -70,6 +76,8 @@ class Session:
         *,
         sends: Gate | None = None,
         takes: Gate | None = None,
+        conduct: Conduct | None = None,
+        on_half_frame: Callable[[], None] = lambda: None,
     ) -> None:
         self.link = link
         self.peer = wire.peer
@@ -83,6 +91,13 @@ class Session:
         self.heard = False  # whether anything has come
         self.heard_at = trio.current_time()
         self.echoed_at: float | None = None  # when an echo of ours was answered last
+        self.opened_at = trio.current_time()
+        self.misbehaved = False  # whether it was closed for too many bad frames
+        self._conduct = conduct or Conduct()
+        self._on_half_frame = on_half_frame
+        self._believed = Signal()
+        self._frame_begun_at: float | None = None  # since when a frame is half here
+        self._framed = False  # whether a whole frame that can be read has come
         self._tasks = 0
         self._nursery: trio.Nursery | None = None
         self._wire = wire
@@ -176,6 +191,40 @@ class Session:
             if gate is not None:
                 gate.leave()
 
+    def believe(self) -> None:
+        """A message has proved that it is the peer's: its MAC was right, or the link has none and it can be served."""
+        self._conduct.believe()
+        self._believed.set()
+
+    def distrust(self, reason: str) -> None:
+        """A frame was no message, or its MAC was missing or wrong; too many in a row end the connection."""
+        if self._conduct.distrust() and self.open:
+            self.misbehaved = True
+            self.close(f"{self._conduct.bad} bad frames in a row, the last: {reason}")
+
+    def repeated(self) -> None:
+        """A request was there before; from very many on, reading slows down."""
+        self._conduct.repeated(trio.current_time())
+
+    def due(self, silent_s: float, frame_s: float) -> tuple[float, str]:
+        """When the connection has to end where nothing more comes, and why; infinite where it may stay.
+
+        Args:
+            silent_s: how long the first message may take; 0: for ever.
+            frame_s: how long a frame may take from its first to its last byte; 0: for ever.
+        """
+        ends = [(math.inf, "")]
+        if frame_s and self._frame_begun_at is not None:
+            ends.append((self._frame_begun_at + frame_s, f"a frame was not complete after {frame_s:g} s"))
+        if silent_s and not self._framed:
+            ends.append((self.opened_at + silent_s, f"no message in {silent_s:g} s"))
+        return min(ends)
+
+    @property
+    def silent(self) -> bool:
+        """Whether no message has come yet."""
+        return not self._framed
+
     def served(self) -> None:
         """A request that has entered `takes` is over."""
         if self._takes is not None:
@@ -240,33 +289,72 @@ class Session:
 
     async def _receive_all(self) -> None:
         decoder = self._framing.decoder()
-        decode, arrived = self.codec.decode, self._listener.arrived
-        takes = self._takes
         while data := await self._received():
             self.heard, self.heard_at = True, trio.current_time()
-            try:
-                frames = decoder.receive(data)
-            except FrameError as error:
-                self._lose_framing(error)
-                return
-            for frame in frames:
-                if takes is not None and takes.full:
-                    await takes.room()
-                try:
-                    message = decode(frame)
-                except DecodeError as error:
-                    self._listener.undecodable(self, frame, error)
-                else:
-                    arrived(self, message, frame)
-            if self._outward_bytes > FULL_BYTES:
-                await self._until_drained()
-            try:
-                decoder.receive(b"")
-            except FrameError as error:  # behind whole frames: the peer may wait for ever, and send nothing more
-                await self._until_sent()
-                self._lose_framing(error)
-                return
+            if len(data) <= PIECE_BYTES:
+                if not await self._take_in(decoder, data):
+                    return
+                continue
+            for at in range(0, len(data), PIECE_BYTES):
+                if not await self._take_in(decoder, data[at : at + PIECE_BYTES]):
+                    return
+                await trio.lowlevel.checkpoint()
         self.close("closed by the peer")
+
+    async def _take_in(self, decoder: Decoder, data: bytes) -> bool:
+        """Hand on the messages that these bytes complete; False where the connection has ended."""
+        try:
+            frames = decoder.receive(data)
+        except FrameError as error:
+            self._lose_framing(error)
+            return False
+        await self._hand_on(frames)
+        if self._outward_bytes > FULL_BYTES:
+            await self._until_drained()
+        try:
+            decoder.receive(b"")
+        except FrameError as error:  # behind whole frames: the peer may wait for ever, and send nothing more
+            await self._until_sent()
+            self._lose_framing(error)
+            return False
+        if not decoder.buffered:
+            self._frame_begun_at = None
+        elif frames or self._frame_begun_at is None:
+            self._frame_begun_at = self.heard_at
+            self._on_half_frame()
+        if not frames and (wait_s := self._conduct.read(0, self.heard_at)):
+            await trio.sleep(wait_s)
+        return self.open
+
+    async def _hand_on(self, frames: list[bytes]) -> None:
+        """Decode frames and tell the listener, a few a turn: other connections have theirs in between."""
+        takes, conduct = self._takes, self._conduct
+        for number, frame in enumerate(frames, 1):
+            if takes is not None and takes.full:
+                await takes.room()
+            if conduct.watched:
+                await self._wait_for_trust()
+            try:
+                message = self.codec.decode(frame)
+            except DecodeError as error:
+                self._listener.undecodable(self, frame, error)
+            else:
+                self._framed = True
+                if message.mti[1:2] == "8" and (wait_s := conduct.management_wait_s(trio.current_time())):
+                    await trio.sleep(wait_s)
+                self._listener.arrived(self, message, frame)
+            if not number % FRAMES_A_TURN:
+                await trio.lowlevel.checkpoint()
+            if not self.open:
+                return
+        if frames:
+            conduct.read(len(frames), self.heard_at)
+
+    async def _wait_for_trust(self) -> None:
+        """The next frame of a peer that is not believed waits for its turn, or until the peer is."""
+        if wait_s := self._conduct.frame_wait_s(trio.current_time()):
+            with trio.move_on_after(wait_s):
+                await self._believed.wait()
 
     def _lose_framing(self, error: FrameError) -> None:
         self.framing_lost = True

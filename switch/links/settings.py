@@ -36,6 +36,11 @@ class Link(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     peer_users: tuple[str, ...] = ()  # at the other end of a unix socket, names or numbers; (): the one that we run as
     connections: int = 0  # that we dial, 0: one; where the peer dials, how many a worker takes, 0: max_connections
     max_connections: int = 100
+    max_per_address: int = 0  # connections that one address may have of a worker; 0: half of max_connections
+    max_bad_frames: int = 50  # in a row (no message, wrong MAC) that end a connection that the peer dialled; 0: none do
+    silent_s: float = 300.0  # until the first message on a connection that the peer dialled; 0: for ever
+    frame_s: float = 30.0  # from the first to the last byte of a frame; 0: for ever
+    management_rate: float = 10.0  # network management a second and connection; 0: no limit
     must_sign_on: bool = False  # the peer, before it may send requests and gets any
     missed_echoes: int = 3
     dial_timeout_s: float = 3.0
@@ -51,6 +56,11 @@ class Link(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     mac_management: bool = False
     key_exchange_hours: float = 0.0  # 0: by command only
     trace_element: int | None = None
+
+    @property
+    def per_address(self) -> int:
+        """Connections that one address may have of a worker."""
+        return self.max_per_address or max(1, self.max_connections // 2)
 
     @property
     def dials(self) -> bool:
@@ -199,7 +209,17 @@ def _limit_problems(label: str, link: AcquirerLink | IssuerLink) -> list[str]:
     problems = [f"{label}: {field} must be > 0" for field in positive if getattr(link, field) <= 0]
     problems += [
         f"{label}: {field} must be ≥ 0"
-        for field in ("connections", "queue", "rate", "echo_s")
+        for field in (
+            "connections",
+            "queue",
+            "rate",
+            "echo_s",
+            "max_per_address",
+            "max_bad_frames",
+            "silent_s",
+            "frame_s",
+            "management_rate",
+        )
         if (getattr(link, field) or 0) < 0
     ]
     problems += [

@@ -59,6 +59,7 @@ async def _asked(request: Request, hsm: Hsm, pan: str, leading: int = 0) -> Decl
         mac = request.session.mac.check(message, request.frame)
         if mac is None:
             request.session.mac.failed(message.mti, request.session.peer, MISSING)
+            request.session.distrust(MISSING)
             return Decline("63", MISSING, "DE 64 or DE 128 at the end of the message is needed on this link")
     if mac is None and not pan:
         return None
@@ -76,9 +77,12 @@ async def _asked(request: Request, hsm: Hsm, pan: str, leading: int = 0) -> Decl
     except HsmRefused as refused:
         if refused.code == WRONG:
             request.session.mac.failed(message.mti, request.session.peer, WRONG)
+            request.session.distrust(WRONG)
         return Decline("96", AWAY, refused.detail) if refused.code == "overloaded" else refusal(refused)
     except HsmUnavailable:
         return Decline("96", AWAY)
+    if mac is not None:
+        request.session.believe()
     return None
 
 

@@ -151,7 +151,7 @@ def test_workers_share_the_connections_that_a_peer_makes() -> None:
 def test_connections_above_the_limit_are_closed() -> None:
     async def script() -> None:
         desk = Desk()
-        port = desk.port(max_connections=2)
+        port = desk.port(max_connections=2, max_per_address=3)
         async with trio.open_nursery() as nursery:
             await port.listen()
             nursery.start_soon(port.run)

@@ -329,7 +329,7 @@ def test_what_waited_for_a_place_does_not_go_out_on_a_link_that_was_suspended_me
 def test_a_peer_that_does_not_read_is_not_read_from_and_dropped_in_the_end() -> None:
     async def script() -> None:
         desk = Desk(weather=Weather(delay_s=(0.0, 0.0), window=1024))
-        async with on_port(desk) as (port, peer):
+        async with on_port(desk, management_rate=0.0) as (port, peer):
             sent: list[int] = []
 
             async def flood() -> None:
@@ -359,7 +359,7 @@ def test_a_peer_that_does_not_read_is_not_read_from_and_dropped_in_the_end() -> 
 def test_a_peer_that_reads_slowly_keeps_its_connection() -> None:
     async def script() -> None:
         desk = Desk(weather=Weather(delay_s=(0.0, 0.0), window=1))
-        async with on_port(desk) as (port, peer):
+        async with on_port(desk, management_rate=0.0) as (port, peer):
             count = 3 * FULL_BYTES // 60
 
             async def flood() -> None:

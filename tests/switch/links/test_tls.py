@@ -265,7 +265,7 @@ def test_handshakes_that_do_not_end_take_no_more_places_than_connections(
         m = Mutual(forge)
         desk = Desk(network=SocketNetwork())
         async with trio.open_nursery() as nursery:
-            port = desk.port(listen="127.0.0.1:0", tls=files(m.switch, m.theirs), max_connections=3)
+            port = desk.port(listen="127.0.0.1:0", tls=files(m.switch, m.theirs), max_connections=3, max_per_address=5)
             await port.listen()
             nursery.start_soon(port.run)
             silent = [await SocketNetwork().dial(port.address, 1.0) for _ in range(5)]

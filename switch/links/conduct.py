@@ -1,0 +1,196 @@
+"""What a link does for a peer that has not proved who it is: a few frames, a few connections, and no more.
+
+Whoever reaches the port of a link can send bytes, and each costs work: a frame, a MAC to be verified, an answer, a line
+in the log. A `Conduct` keeps what one connection has shown so far and says how long its next frame has to wait; an
+`Admission` says whether one more connection of an address is taken. A connection whose MAC was right once is believed
+from then on, and waits for nothing. Pure: every method is told the time, in seconds on trio's clock.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+from collections import OrderedDict
+
+FREE_FRAMES = 3  # of a connection before anything is known about it; the others wait for the verdict on these, or
+STRANGERS_PER_S = 50.0  # come one by one: frames a second of all connections of a link that are not believed
+MANAGEMENT_BURST = 50  # network management that may come at once
+REPEATS_PER_S, REPEATS_BURST = 100.0, 500  # messages of a connection that were there before
+EMPTY_READS = 16  # in a row without a whole frame, from which on each counts as network management
+CONNECTIONS_PER_S, CONNECTIONS_BURST = 10.0, 100  # new ones of an address; who has no place is closed at once
+ACCEPTED_PER_S, ACCEPTED_BURST = 200.0, 200  # new ones of a link in all; others wait with the kernel
+MAX_ADDRESSES = 10_000  # remembered; one without a connection goes first
+PER_ADDRESS, RATE = "too_many_of_address", "too_fast"  # why a connection was not taken
+
+
+class Pace:
+    """So many a second and so many at once; what is beyond waits its turn.
+
+    Args:
+        per_s: 0 for no limit.
+    """
+
+    __slots__ = ("_burst_s", "_interval_s", "_next")
+
+    def __init__(self, per_s: float, burst: float) -> None:
+        self._interval_s = 1.0 / per_s if per_s else 0.0
+        self._burst_s = burst * self._interval_s
+        self._next = -math.inf
+
+    def wait_s(self, now: float) -> float:
+        """Take the next turn; how long until it comes, 0 for at once."""
+        self._next = max(self._next, now - self._burst_s) + self._interval_s
+        return max(0.0, self._next - now)
+
+    def free(self, now: float) -> bool:
+        """Take a turn if there is one at once; whether that was so."""
+        if max(self._next, now - self._burst_s) + self._interval_s > now:
+            return False
+        self.wait_s(now)
+        return True
+
+
+class Conduct:
+    """What one connection has shown.
+
+    Args:
+        known: whether its peer is known by itself: we dialled it, TLS has verified it, or the link has no MAC, and so
+            nothing that could tell one peer from another.
+        strangers: the turns of all connections of the link that are not believed.
+        max_bad: bad frames in a row that end the connection; 0 for no such limit.
+        management_per_s: network management a second; 0 for no limit.
+    """
+
+    __slots__ = (
+        "_empty",
+        "_frames",
+        "_management",
+        "_repeats",
+        "_slow_until",
+        "_strangers",
+        "bad",
+        "believed",
+        "max_bad",
+    )
+
+    def __init__(
+        self,
+        *,
+        known: bool = True,
+        strangers: Pace | None = None,
+        max_bad: int = 0,
+        management_per_s: float = 0.0,
+    ) -> None:
+        self.believed = known
+        self.bad = 0  # in a row
+        self.max_bad = max_bad
+        self._strangers = strangers or Pace(0.0, 0)
+        self._management = Pace(management_per_s, MANAGEMENT_BURST)
+        self._repeats = Pace(REPEATS_PER_S, REPEATS_BURST)
+        self._frames = 0
+        self._empty = 0
+        self._slow_until = 0.0
+
+    @property
+    def watched(self) -> bool:
+        """Whether `frame_wait_s` has to be asked before the next frame; nearly never."""
+        return not self.believed or self.bad > 0 or self._slow_until > 0
+
+    def frame_wait_s(self, now: float) -> float:
+        """How long the next frame has to wait."""
+        slow_s = max(0.0, self._slow_until - now)
+        if slow_s == 0.0:
+            self._slow_until = 0.0
+        if self.believed and not self.bad:
+            return slow_s
+        self._frames += 1
+        return slow_s if self._frames <= FREE_FRAMES else max(slow_s, self._strangers.wait_s(now))
+
+    def believe(self) -> None:
+        """The MAC of a message was right, or the message is as it should be on a link without one."""
+        self.believed = True
+        self.bad = self._frames = 0
+
+    def distrust(self) -> bool:
+        """A frame could not be read, or its MAC was missing or wrong; whether the connection has to end."""
+        self.bad += 1
+        return 0 < self.max_bad <= self.bad
+
+    def read(self, frames: int, now: float) -> float:
+        """Bytes have come that complete so many frames; how long the next ones have to wait."""
+        if frames:
+            self._empty = 0
+            return 0.0
+        self._empty += 1
+        return self._management.wait_s(now) if self._empty > EMPTY_READS else 0.0
+
+    def management_wait_s(self, now: float) -> float:
+        """How long a request of network management has to wait."""
+        return self._management.wait_s(now)
+
+    def repeated(self, now: float) -> None:
+        """A message was there before."""
+        wait_s = self._repeats.wait_s(now)
+        if wait_s:
+            self._slow_until = now + wait_s
+
+
+class _Address:
+    __slots__ = ("connections", "pace")
+
+    def __init__(self) -> None:
+        self.connections = 0
+        self.pace = Pace(CONNECTIONS_PER_S, CONNECTIONS_BURST)
+
+
+class Admission:
+    """The connections of a link that peers have made, by address.
+
+    Args:
+        per_address: open at once.
+    """
+
+    def __init__(self, per_address: int) -> None:
+        self._per_address = per_address
+        self._addresses: OrderedDict[str, _Address] = OrderedDict()
+
+    def refuse(self, peer: str, now: float) -> str:
+        """Why a connection is not taken: `PER_ADDRESS` or `RATE`; "" where it is, and then `left` must follow."""
+        key = address_key(peer)
+        address = self._addresses.get(key)
+        if address is None:
+            self._forget()
+            address = self._addresses[key] = _Address()
+        self._addresses.move_to_end(key)
+        if address.connections >= self._per_address:
+            return PER_ADDRESS
+        if not address.pace.free(now):
+            return RATE
+        address.connections += 1
+        return ""
+
+    def left(self, peer: str) -> None:
+        """A connection that was taken has ended."""
+        address = self._addresses.get(address_key(peer))
+        if address is not None and address.connections:
+            address.connections -= 1
+
+    def _forget(self) -> None:
+        if len(self._addresses) < MAX_ADDRESSES:
+            return
+        for key, address in self._addresses.items():
+            if not address.connections:
+                del self._addresses[key]
+                return
+
+
+def address_key(peer: str) -> str:
+    """What counts as one address of `host:port`: an IPv4 address, the /64 of an IPv6 address; else the text."""
+    host = peer.rpartition(":")[0].strip("[]")
+    if ":" not in host:
+        return host or peer
+    try:
+        whole = ipaddress.IPv6Address(host.partition("%")[0])
+    except ValueError:
+        return host
+    return str(whole.ipv4_mapped or ipaddress.IPv6Network((int(whole) >> 64 << 64, 64)))
