@@ -261,6 +261,22 @@ def bench_switch(
     raise typer.Exit(run_bench(load(config, None, workers), seconds, in_flight, as_json))
 
 
+@bench_app.command("flood")
+def bench_flood(
+    seconds: Annotated[float, typer.Option(min=1, max=120, help="How long to measure each run.")] = 5.0,
+    rate: Annotated[float, typer.Option(min=1, max=2000, help="Innocents' requests a second.")] = 100.0,
+    only: Annotated[list[str] | None, typer.Option(help="A kind of flood; repeatable. All by default.")] = None,
+    hold: Annotated[bool, typer.Option("--assert", help="Status 1 where a bound is broken.")] = False,
+    workers: Annotated[int | None, typer.Option(min=1, max=64, help="Switch workers.")] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """How long innocents wait while strangers flood the port of their link."""
+    from console.bench.flood import run_flood_bench
+
+    raise typer.Exit(run_flood_bench(load(config, None, workers), seconds, rate, only or [], as_json, hold))
+
+
 @bench_app.command("hsm")
 def bench_hsm(
     seconds: Annotated[float, typer.Option(min=0.2, max=600, help="How long to measure each command.")] = 2.0,

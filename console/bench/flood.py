@@ -1,0 +1,238 @@
+"""`cardswitch bench flood`: how long innocent acquirers wait while strangers flood the port of their link.
+
+A system of its own starts in a temporary state directory, as for `bench switch`. Innocents pay at a fixed rate, whether
+answers come or not, on the link that is flooded; for each kind of flood they are measured without it and then with it.
+Hostile peers are one process, `simulators.load.hostile`, with bounded connections, rate and time, from a loopback
+address of its own. In the quiet runs that process is not there: what it takes of the processors is part of the flood.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from console.bench.children import started
+from console.bench.switch import quiet
+from console.config import Config
+from console.errors import ConsoleError, UsageError
+from console.logging import configure
+from console.supervisor import System
+from hsm.asyncio_client import open_hsm
+from hsm.vault_commands import Tokenize
+from simulators.load import LoadConfig, LoadResult
+from simulators.load.hostile import KINDS, FloodConfig, FloodResult
+from simulators.load.lane import LaneConfig
+from simulators.load.mix import MixConfig
+from simulators.load.population import population
+
+BOUND = 1.5  # what a flood may make of the innocents' p99
+CARDS = 500
+WARM_UP_S = 1.0
+WARM_AT_ONCE = 64
+FLOOD_S = 1.0  # how long the flood runs before innocents are measured, and after
+CONNECTIONS, MAX_WAITING = 4, 2_000  # of the innocents
+# kind → connections, frames (or connections, or bytes) a second
+SHAPES: dict[str, tuple[int, float]] = {
+    "half-frames": (50, 500.0),
+    "connect-storm": (0, 500.0),
+    "idle-connections": (200, 0.0),
+}
+SHAPE = (3, 2_000.0)
+
+
+class FloodKind(msgspec.Struct, frozen=True):
+    """One kind of flood: p99 of the innocents without and with it, and what it sent. `innocent_declines` counts
+    innocents' requests that were not approved."""
+
+    kind: str
+    quiet_p99_ms: float
+    flooded_p99_ms: float
+    ratio: float
+    innocent_declines: int
+    quiet_p50_ms: float
+    flooded_p50_ms: float
+    connections: int
+    rate_per_s: float
+    sent: int
+    closed: int
+
+
+class FloodFigures(msgspec.Struct, frozen=True):
+    """The figures, with what they were measured on."""
+
+    kinds: list[FloodKind]
+    innocents_per_s: float
+    seconds: float
+    workers: int
+    processors: int
+
+
+def run_flood_bench(config: Config, seconds: float, rate: float, only: list[str], as_json: bool, hold: bool) -> int:
+    """Measure and print. Returns the exit status: 1 where a bound is broken and `hold` asks for that.
+
+    Raises: StartError where the system does not start; ConsoleError where the load cannot be run; UsageError for a kind
+    that there is not.
+    """
+    unknown = sorted(set(only) - set(KINDS))
+    if unknown:
+        raise UsageError(f"no such kind: {', '.join(unknown)}", f"kinds are {', '.join(KINDS)}")
+    console = Console(stderr=as_json, highlight=False)
+    figures = bench_flood(config, seconds, rate, only or list(KINDS), console)
+    if as_json:
+        print(msgspec.json.encode(figures).decode())
+    else:
+        _print(console, figures)
+    broken = [kind.kind for kind in figures.kinds if kind.ratio > BOUND or kind.innocent_declines]
+    return 1 if broken and hold else 0
+
+
+def bench_flood(config: Config, seconds: float, rate: float, kinds: list[str], console: Console) -> FloodFigures:
+    """The whole measurement; a progress bar on `console` where it is a terminal."""
+    state = Path(tempfile.mkdtemp(prefix="cardswitch-bench-", dir="/var/tmp" if os.path.isdir("/var/tmp") else None))
+    state.chmod(0o755)
+    configure("bench", state / "log" / "bench.jsonl", "warning")
+    try:
+        with Progress(
+            TextColumn("{task.description:32}"), BarColumn(), TimeRemainingColumn(), console=console, transient=True
+        ) as progress:
+            whole = progress.add_task("floods", total=2 * len(kinds) + 1)
+            with System.start(quiet(config), state, ports="free") as system:
+                asyncio.run(_warm_vault(system.config))
+                innocents = _innocents(system.config, seconds, rate)
+                _load(state, msgspec.structs.replace(innocents, seconds=WARM_UP_S + 1.0))  # caches, first connections
+                progress.advance(whole)
+                measured = []
+                for kind in kinds:
+                    progress.update(whole, description=kind)
+                    before = _load(state, innocents)
+                    progress.advance(whole)
+                    during, flood = _flooded(state, innocents, kind)
+                    progress.advance(whole)
+                    measured.append(_kind(kind, before, during, flood))
+    finally:
+        shutil.rmtree(state, ignore_errors=True)
+    return FloodFigures(measured, rate, seconds, config.switch.workers, os.cpu_count() or 0)
+
+
+def _kind(kind: str, before: LoadResult, during: LoadResult, flood: FloodResult) -> FloodKind:
+    connections, rate = SHAPES.get(kind, SHAPE)
+    return FloodKind(
+        kind=kind,
+        quiet_p99_ms=before.p99_ms,
+        flooded_p99_ms=during.p99_ms,
+        ratio=round(during.p99_ms / before.p99_ms, 2) if before.p99_ms else 0.0,
+        innocent_declines=during.sent - during.answers.get("00", 0),
+        quiet_p50_ms=before.p50_ms,
+        flooded_p50_ms=during.p50_ms,
+        connections=connections,
+        rate_per_s=rate,
+        sent=flood.sent,
+        closed=flood.closed,
+    )
+
+
+async def _warm_vault(config: Config) -> None:
+    """Make every card known to the vault."""
+    waiting = iter(population(CARDS))
+    async with open_hsm(config.caller_socket("tokenizer"), timeout_s=10.0) as hsm:
+
+        async def warm() -> None:
+            for pan in waiting:
+                await hsm.tokenize(Tokenize(pan=pan, expiry="3012"))
+
+        await asyncio.gather(*(warm() for _ in range(WARM_AT_ONCE)))
+
+
+def _innocents(config: Config, seconds: float, rate: float) -> LoadConfig:
+    pos = next(link for link in config.acquirer if not link.surrogate)
+    party = next((key.party for key in config.key if key.name in (pos.pin_key, pos.mac_key)), "")
+    return LoadConfig(
+        pos=LaneConfig(
+            link=pos.name,
+            address=pos.listen,
+            dialect=pos.dialect,
+            party=party,
+            pin_key=pos.pin_key,
+            mac_key=pos.mac_key,
+            mac_algorithm=config.mac_algorithm(pos.mac_key),
+        ),
+        mix=MixConfig(cards=CARDS, poor_cards=0, decline_share=0.0),
+        seconds=seconds + WARM_UP_S,
+        warmup_s=WARM_UP_S,
+        connections=CONNECTIONS,
+        in_flight=MAX_WAITING,
+        rate=rate,
+        exchange=str(config.exchange_path),
+    )
+
+
+_stans = iter(range(1, 1_000_000, 20_000))
+
+
+def _load(state: Path, config: LoadConfig) -> LoadResult:
+    """Innocents in a process of their own; each run has numbers of its own."""
+    file = state / "load.json"
+    pos = msgspec.structs.replace(config.pos, first_stan=next(_stans))
+    file.write_bytes(msgspec.json.encode(msgspec.structs.replace(config, pos=pos)))
+    with started("simulators.load", str(file), errors=subprocess.PIPE) as load:
+        return msgspec.json.decode(_output(load, "the load generator"), type=LoadResult)
+
+
+def _flooded(state: Path, innocents: LoadConfig, kind: str) -> tuple[LoadResult, FloodResult]:
+    """Innocents while a flood is on from before their first to after their last request."""
+    connections, rate = SHAPES.get(kind, SHAPE)
+    file = state / "flood.json"
+    flood = FloodConfig(
+        kind=kind,
+        lane=msgspec.structs.replace(innocents.pos, acquirer_id="66666", first_stan=1),
+        connections=connections,
+        rate=rate,
+        seconds=innocents.seconds + 2 * FLOOD_S,
+        exchange=innocents.exchange,
+    )
+    file.write_bytes(msgspec.json.encode(flood))
+    with started("simulators.load.hostile", str(file), errors=subprocess.PIPE) as hostile:
+        time.sleep(FLOOD_S)
+        during = _load(state, innocents)
+        return during, msgspec.json.decode(_output(hostile, "the flood"), type=FloodResult)
+
+
+def _output(process: subprocess.Popen[bytes], name: str) -> bytes:
+    output, errors = process.communicate()
+    if process.returncode != 0:
+        last = errors.decode(errors="replace").strip().splitlines()[-1:] or ["no reason given"]
+        raise ConsoleError(f"{name} failed: {last[0]}", "run it again with --debug")
+    return output
+
+
+def _print(console: Console, figures: FloodFigures) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table("flood", "quiet p99", "flooded p99", "ratio", "declines", "sent", "closed", box=SIMPLE_HEAD)
+    for kind in figures.kinds:
+        style = "bold red" if kind.ratio > BOUND or kind.innocent_declines else ""
+        table.add_row(
+            kind.kind,
+            f"{kind.quiet_p99_ms:.1f} ms",
+            f"{kind.flooded_p99_ms:.1f} ms",
+            f"{kind.ratio:.2f}",
+            f"{kind.innocent_declines}",
+            f"{kind.sent:,}",
+            f"{kind.closed:,}",
+            style=style,
+        )
+    console.print(table)
+    console.print(
+        f"innocents {figures.innocents_per_s:g}/s on the flooded link, {figures.seconds:g} s each; "
+        f"{figures.workers} workers, {figures.processors} processors; bound {BOUND:g}"
+    )

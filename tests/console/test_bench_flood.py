@@ -1,0 +1,117 @@
+"""What `bench flood` sends is bounded, goes to loopback, and is what its name says."""
+
+from __future__ import annotations
+
+import socket
+import threading
+
+import msgspec
+import pytest
+
+from console.bench.flood import SHAPE, SHAPES, FloodFigures, FloodKind, _kind
+from messages.codec import Codec
+from messages.dialect import load_dialect
+from messages.errors import DecodeError, FrameError
+from messages.framing import framing
+from simulators.load import LoadResult
+from simulators.load.hostile import KINDS, MAX_CONNECTIONS, MAX_RATE, FloodConfig, FloodResult, run_flood
+from simulators.load.lane import Lane, LaneConfig
+
+MAC_KEY = bytes(range(16))
+
+
+def lane(address: str = "127.0.0.1:1") -> Lane:
+    return Lane(LaneConfig(link="pos", address=address, mac_key="zak"), {"zak": MAC_KEY})
+
+
+def _frames(kind: str, count: int = 20) -> list[bytes]:
+    decoder = framing().decoder()
+    sent = KINDS[kind](lane())
+    return [frame for _ in range(count) for frame in decoder.receive(next(sent))]
+
+
+@pytest.mark.parametrize("kind", ["without-mac", "wrong-mac", "repeats", "echo-storm"])
+def test_valid_messages_can_be_read(kind: str) -> None:
+    codec = Codec(load_dialect("iso87-ascii"))
+    messages = [codec.decode(frame) for frame in _frames(kind)]
+    assert len(messages) == 20
+    numbers = {message.elements[11] for message in messages}
+    assert len(numbers) == (1 if kind == "repeats" else 20)
+    assert all((64 in message.elements) == (kind in ("wrong-mac", "repeats")) for message in messages)
+
+
+@pytest.mark.parametrize("kind", ["random-frames", "unknown"])
+def test_frames_that_are_no_message_are_whole(kind: str) -> None:
+    codec = Codec(load_dialect("iso87-ascii"))
+    frames = _frames(kind)
+    assert len(frames) == 20
+    unread = 0
+    for frame in frames:
+        try:
+            codec.decode(frame)
+        except DecodeError:
+            unread += 1
+    assert unread >= 10
+
+
+def test_wrong_macs_are_wrong_and_repeats_right() -> None:
+    innocent = lane()
+    assert not any(innocent.mac_is_right(frame) for frame in _frames("wrong-mac"))
+    assert all(innocent.mac_is_right(frame) for frame in _frames("repeats"))
+
+
+def test_lengths_beyond_the_largest_lose_the_framing() -> None:
+    with pytest.raises(FrameError):
+        _frames("oversize")
+
+
+def test_half_frames_are_never_whole() -> None:
+    assert _frames("half-frames", 200) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"lane": LaneConfig(link="pos", address="192.0.2.1:5010")},
+        {"source": "192.0.2.1"},
+        {"connections": MAX_CONNECTIONS + 1},
+        {"rate": MAX_RATE + 1},
+        {"seconds": 10_000.0},
+    ],
+)
+def test_a_flood_is_bounded_and_goes_to_loopback(change: dict[str, object]) -> None:
+    config = FloodConfig(kind="garbage", lane=LaneConfig(link="pos", address="127.0.0.1:1"))
+    with pytest.raises(ValueError, match=r"loopback|at most"):
+        run_flood(msgspec.structs.replace(config, **change))
+
+
+def test_a_flood_ends_in_time_and_counts_what_it_sent() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        got = bytearray()
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                while data := connection.recv(65536):
+                    got.extend(data)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        place = LaneConfig(link="pos", address=f"127.0.0.1:{server.getsockname()[1]}")
+        config = FloodConfig(kind="random-frames", lane=place, connections=1, rate=200.0, seconds=0.3)
+        result = run_flood(config)
+        thread.join(5)
+    assert 0 < result.sent <= 200
+    assert result.bytes == len(got)
+
+
+def test_a_request_without_an_answer_counts_as_a_decline() -> None:
+    result = LoadResult(
+        seconds=1, sent=100, answered=99, unanswered=1, settled=1, unsettled=0, answers={"00": 97, "91": 2}, per_s=99,
+        p50_ms=1, p99_ms=30, max_ms=40, cpu_s=0, wrong_macs=0, reconnects=0, lines=0,
+    )  # fmt: skip
+    kind = _kind("garbage", msgspec.structs.replace(result, p99_ms=20.0), result, FloodResult(5, 6, 7))
+    assert (kind.ratio, kind.innocent_declines, kind.sent, kind.closed) == (1.5, 3, 5, 7)
+    shown = msgspec.json.decode(msgspec.json.encode(FloodFigures([kind], 100.0, 5.0, 2, 2)))
+    assert {"kind", "quiet_p99_ms", "flooded_p99_ms", "ratio", "innocent_declines"} <= set(shown["kinds"][0])
+    assert isinstance(kind, FloodKind) and set(SHAPES) <= set(KINDS) and SHAPE[1] <= MAX_RATE
