@@ -365,8 +365,8 @@ class Connections:
             return Conduct()
         verified = link.tls is not None and link.tls.require_client_certificate
         return Conduct(
-            known=verified or not self._mac.key, strangers=self._strangers, max_bad=link.max_bad_frames,
-            management_per_s=link.management_rate,
+            known=verified or link.on_unix_socket or not self._mac.key, strangers=self._strangers,
+            max_bad=link.max_bad_frames, management_per_s=link.management_rate,
         )  # fmt: skip
 
     async def _keep_up(self, session: Session) -> None:

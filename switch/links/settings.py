@@ -60,7 +60,8 @@ class Link(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     @property
     def per_address(self) -> int:
         """Connections that one address may have of a worker."""
-        return self.max_per_address or max(1, self.max_connections // 2)
+        half = self.max_connections if self.on_unix_socket else max(1, self.max_connections // 2)
+        return self.max_per_address or half
 
     @property
     def dials(self) -> bool:
