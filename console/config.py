@@ -24,8 +24,9 @@ from hsm.keys.attributes import ROLES
 from hsm.tokenizer.config import TokenizerConfig
 from ledger.config import FeesConfig, MerchantConfig
 from messages.address import UNIX, address_of, unix_path
-from switch.config import FraudRule, Settings, SwitchConfig, switch_config
+from switch.config import Settings, SwitchConfig, switch_config
 from switch.errors import ConfigError as SwitchConfigError
+from switch.fraud_settings import FraudRule, Rates
 from switch.links.settings import AcquirerLink, IssuerLink
 from switch.routing.settings import BreakerSettings, Route, SafSettings, StandIn
 
@@ -90,6 +91,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     fees: FeesConfig = FeesConfig()
     merchant: tuple[MerchantConfig, ...] = ()
     fraud: tuple[FraudRule, ...] = ()
+    rates: Rates = Rates()
 
     @property
     def state_path(self) -> Path:
@@ -150,6 +152,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             stand_ins=self.stand_in,
             saf=self.saf,
             fraud=self.fraud,
+            rates=self.rates,
             fees=self.fees,
             merchants=self.merchant,
         )

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 # Sections outside the switch; workers name their own.
 RESTART = ("state", "log", "postgresql", "hsm", "tokenizer", "gateway", "key", "caller")
 # Sections that a running system takes, as `switch.reload.TAKEN` has them.
-TAKEN = ("route", "breaker", "stand_in", "fraud", "saf")
+TAKEN = ("route", "breaker", "stand_in", "fraud", "rates", "saf")
 
 
 def reread(running: Config) -> Reread:

@@ -7,13 +7,14 @@ found before anything starts, and all are listed at once.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from ledger.config import FeesConfig, FeeTable, MerchantConfig
 from ledger.errors import FeeError
 from switch.errors import ConfigError
+from switch.fraud_settings import FraudRule, Rates, fraud_contradictions
 from switch.links.settings import AcquirerLink, IssuerLink, address_problem, link_contradictions
 from switch.pin_rules import pin_contradictions
 from switch.routing.settings import (
@@ -43,24 +44,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     payment_log: bool = True
 
 
-class FraudRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """[[fraud]]: matches where all that is set matches; counts and sums include the present request."""
-
-    name: str
-    action: Literal["allow", "review", "decline"]
-    bin: tuple[str, ...] = ()
-    currency: str = ""
-    amount_over_minor: int | None = None
-    count_1h_over: int | None = None
-    sum_1h_over_minor: int | None = None
-    count_24h_over: int | None = None
-    sum_24h_over_minor: int | None = None
-    merchants_24h_over: int | None = None
-    same_5m_over: int | None = None
-    abroad: bool | None = None
-    response_code: str = "59"
-
-
 class SwitchConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Everything a worker needs to know."""
 
@@ -72,13 +55,14 @@ class SwitchConfig(msgspec.Struct, frozen=True, kw_only=True):
     stand_ins: tuple[StandIn, ...] = ()
     saf: SafSettings = SafSettings()
     fraud: tuple[FraudRule, ...] = ()
+    rates: Rates = Rates()
     fees: FeesConfig = FeesConfig()
     merchants: tuple[MerchantConfig, ...] = ()
 
 
 def switch_config(table: Mapping[str, Any], source: str = "configuration") -> SwitchConfig:
-    """Read [switch], [[acquirer]], [[issuer]], [[route]], [[breaker]], [[stand_in]], [saf], [[fraud]], [fees] and
-    [[merchant]]; other tables are not looked at.
+    """Read [switch], [[acquirer]], [[issuer]], [[route]], [[breaker]], [[stand_in]], [saf], [[fraud]], [rates],
+    [fees] and [[merchant]]; other tables are not looked at.
 
     Args:
         table: the parsed TOML file.
@@ -97,6 +81,7 @@ def switch_config(table: Mapping[str, Any], source: str = "configuration") -> Sw
         stand_ins=_many(table, "stand_in", StandIn, problems),
         saf=_one(table, "saf", SafSettings, SafSettings(), problems),
         fraud=_many(table, "fraud", FraudRule, problems),
+        rates=_one(table, "rates", Rates, Rates(), problems),
         fees=_one(table, "fees", FeesConfig, FeesConfig(), problems),
         merchants=_many(table, "merchant", MerchantConfig, problems),
     )
@@ -141,12 +126,7 @@ def _contradictions(config: SwitchConfig) -> list[str]:
     problems += link_contradictions(config.acquirers, config.issuers)
     problems += pin_contradictions(config.acquirers, config.issuers)
     problems += _routing_contradictions(config)
-    for rule in config.fraud:
-        for prefix in rule.bin:
-            if not (prefix.isdecimal() and 1 <= len(prefix) <= 8):
-                problems.append(f"fraud {rule.name}: bin {prefix!r} must be 1–8 digits, as the switch sees no more")
-        if len(rule.response_code) != 2:
-            problems.append(f"fraud {rule.name}: response_code must have 2 characters")
+    problems += fraud_contradictions(config.fraud, config.rates)
     try:
         FeeTable(config.fees, config.merchants)
     except FeeError as error:

@@ -70,7 +70,7 @@ class Online:
         """
         self._stand_ins = StandIns(config.stand_ins)
         self.choice.use(table, config.breakers, self._stand_ins.issuers)
-        self._fraud = FraudRules(config.fraud)
+        self._fraud = FraudRules(config.fraud, config.rates)
         finest = max(self.choice.table.digits, self._stand_ins.digits)
         self.leading = finest if finest > BIN_DIGITS else 0
 

@@ -23,7 +23,14 @@ from switch.routing.table import RoutingTable
 log = structlog.get_logger("switch.reload")
 
 # Fields of the configuration → sections of the file: those that a reload takes, and those that need a restart.
-TAKEN = {"routes": "route", "breakers": "breaker", "stand_ins": "stand_in", "fraud": "fraud", "saf": "saf"}
+TAKEN = {
+    "routes": "route",
+    "breakers": "breaker",
+    "stand_ins": "stand_in",
+    "fraud": "fraud",
+    "rates": "rates",
+    "saf": "saf",
+}
 LEFT = {"settings": "switch", "acquirers": "acquirer", "issuers": "issuer", "fees": "fees", "merchants": "merchant"}
 
 

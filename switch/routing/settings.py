@@ -271,6 +271,8 @@ def _condition_problems(route: Route, ports: set[str]) -> list[str]:
         problems.append(f"{route.label}: country {route.country!r} must be two capital letters as in DE")
     if (low or 0) < 0 or (high is not None and high < (low or 0)):
         problems.append(f"{route.label}: amount_from_minor and amount_to_minor must be 0 or more, and in this order")
+    if (low, high) != (None, None) and not several(route.currency):
+        problems.append(f"{route.label}: amounts would be the same number in every currency: name those in currency")
     return problems
 
 

@@ -65,7 +65,14 @@ TABLE: dict[str, Any] = {
         {"prefix": "4", "issuer": "alpha", "country": "US"},
         {"prefix": "5", "issuer": "beta", "country": "DE"},
     ],
-    "fraud": [{"name": "amount-limit", "amount_over_minor": 1_000_000, "action": "decline"}],
+    "fraud": [
+        {
+            "name": "amount-limit",
+            "amount_over_minor": {"EUR": 1_000_000, "USD": 1_000_000},
+            "other_currencies": "skip",
+            "action": "decline",
+        }
+    ],
     "fees": {"rate": "0.029", "fixed_minor": 30},
     "merchant": [{"id": "DEMOSHOP", "country": "DE", "rate": "0.029", "fixed_minor": 0}],
 }  # fmt: skip

@@ -104,7 +104,7 @@ def test_each_section_that_is_taken() -> None:
         worker = world.workers[0][0]
         file.config = configured(
             stand_in=[{"issuer": "alpha", "floor_minor": {"EUR": 5000}}], breaker=[{"failures": 7}], saf={"limit": 5},
-            fraud=[{"name": "small", "amount_over_minor": 3000, "action": "decline"}],
+            fraud=[{"name": "small", "amount_over_minor": 3000, "currency": "EUR", "action": "decline"}],
         )  # fmt: skip
         assert set((await reloader.reload()).taken) == {"breaker", "stand_in", "fraud", "saf"}
         assert worker.senders["alpha"].settings.limit == 5

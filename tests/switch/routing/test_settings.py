@@ -84,8 +84,12 @@ def test_routes_that_are_right(route: dict[str, Any]) -> None:
         ({"prefix": "4", "issuer": "a", "processing_code": "000"}, "the first 2, 4 or all 6 digits"),
         ({"prefix": "4", "issuer": "a", "currency": "978"}, "three capital letters"),
         ({"prefix": "4", "issuer": "a", "acquirer": "kiosk"}, "there is no acquirer 'kiosk'"),
-        ({"prefix": "4", "issuer": "a", "amount_from_minor": -1}, "0 or more"),
-        ({"prefix": "4", "issuer": "a", "amount_from_minor": 5, "amount_to_minor": 4}, "in this order"),
+        ({"prefix": "4", "issuer": "a", "amount_from_minor": 100}, "same number in every currency"),
+        ({"prefix": "4", "issuer": "a", "currency": "EUR", "amount_from_minor": -1}, "0 or more"),
+        (
+            {"prefix": "4", "issuer": "a", "currency": "EUR", "amount_from_minor": 5, "amount_to_minor": 4},
+            "in this order",
+        ),
         ({"prefix": "4", "issuer": "a", "country": "usa"}, "two capital letters"),
         ({"prefix": "4", "issuer": "a", "colour": "red"}, "colour"),
     ],
@@ -174,7 +178,7 @@ def test_all_errors_of_all_sections_are_listed_at_once() -> None:
 
 
 def test_too_many_routes_for_one_number_are_a_problem_of_the_file() -> None:
-    routes = [{"prefix": "4", "issuer": "a", "amount_from_minor": n} for n in range(65)]
+    routes = [{"prefix": "4", "issuer": "a", "currency": "EUR", "amount_from_minor": n} for n in range(65)]
     assert problems(route=routes) == ["route: more than 64 routes fit numbers that begin with 40000000000"]
 
 
