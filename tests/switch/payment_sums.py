@@ -16,7 +16,7 @@ from fractions import Fraction
 from math import floor
 
 from ledger.config import FeesConfig, FeeTable, MerchantConfig
-from ledger.journal import Decision, Intent, Journal, Kind, Layer, Original, Outcome
+from ledger.journal import Begun, Decision, Intent, Journal, Kind, Layer, Original, Outcome
 from ledger.lifecycle import Standing, standing
 from ledger.memory import MemoryJournal
 from ledger.posting import check_postings
@@ -227,6 +227,19 @@ class Shop:
             self._check_share(of, amount, fee, before)
         return fits
 
+    async def refund_while_another_is_undone(self, of: Payment, amount: int, which: Refund) -> bool:
+        """The issuer is asked about a refund, and meanwhile an earlier one is reversed."""
+        fits = 0 < amount <= of.left
+        key, begun = await self._begin(Kind.REFUND, of, amount, of.key)
+        await self.undo_refund(of, which)
+        lines = await self._decide(begun)
+        assert bool(lines) is fits, (of, amount)
+        if fits:
+            fee = lines[Layer.POSTED, "platform:revenue", of.currency]
+            assert 0 <= fee <= amount, of
+            of.refunds.append(Refund(key, amount, fee))
+        return fits
+
     async def undo_refund(self, of: Payment, which: Refund) -> bool:
         fits = which in of.refunds
         _, lines = await self._send(Kind.REVERSAL, of, 0, which.key)
@@ -318,22 +331,31 @@ class Shop:
         **more: object,
     ) -> tuple[str, Balances]:
         """One message through the real decisions; returns its key and what it has booked."""
+        key, begun = await self._begin(kind, of, amount, original_key, **more)
+        return key, await self._decide(begun, approved)
+
+    async def _begin(
+        self, kind: Kind, of: Payment, amount: int, original_key: str | None, **more: object
+    ) -> tuple[str, Begun]:
         self.last += 1
         key = str(more.pop("key", f"pos|{MTI.get(kind, '0400')}|20260301120000|{self.last:06d}|1"))
         refers = kind in (Kind.REVERSAL, Kind.CHARGEBACK)  # these say nothing of the merchant
         intent = _intent(
             kind, key, amount_minor=amount, currency="" if kind is Kind.REVERSAL else of.currency, issuer=of.issuer,
             merchant="" if refers else of.merchant, original_key=original_key,
+            link=of.issuer if kind is Kind.CHARGEBACK else "pos",
             country="DE", card_country="US" if of.abroad else "DE", **more,
         )  # fmt: skip
-        begun = await self.journal.begin(intent)
-        if kind in ISSUER_ASKED:
+        return key, await self.journal.begin(intent)
+
+    async def _decide(self, begun: Begun, approved: int | None = None) -> Balances:
+        if begun.stored.intent.kind in ISSUER_ASKED:
             told = {38: "123456", 39: "00" if approved is None else "10"}
             told |= {} if approved is None else {4: f"{approved:012d}"}
             outcome = await self.decisions.answered(begun.stored, begun.original, told, "", approved is not None)
         else:
             outcome = await self.decisions.change(begun.stored, begun.original)
-        return key, self._post(outcome)
+        return self._post(outcome)
 
     def _post(self, outcome: Outcome) -> Balances:
         check_postings(outcome.postings)  # to zero, for each layer and currency
