@@ -55,6 +55,7 @@ class Keyholder:
         try:
             self._open_store()
             self.provisions = self._config.provisions and not self.store.control.enforced
+            self.store.configured = frozenset(key.name for key in self._config.keys)
             if provisioning and (self.provisions or required):
                 provision(self.store, self._config.keys, self._state / "exchange", self.provisions)
         except HsmError:

@@ -46,7 +46,6 @@ def provision(store: KeyStore, configured: Iterable[KeyConfig], exchange: Path, 
     problems = [problem for key in keys if (problem := _problem(store, key, make=make))]
     if problems:
         raise ConfigurationError("; ".join(problems))
-    store.configured = frozenset(key.name for key in keys)
     if not make:
         return
     with store.one_write():
