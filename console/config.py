@@ -16,6 +16,7 @@ import msgspec
 from console.errors import ConfigError, UsageError
 from console.link_keys import key_contradictions
 from console.postgresql import PostgresqlConfig
+from console.private_files import private_directory, write_private
 from console.validation import fitting, problems
 from gateway.config import GatewayConfig
 from hsm.callers import CallerConfig, callers, socket_of
@@ -229,12 +230,8 @@ def load_config(file: Path | None = None, state: Path | None = None, workers: in
 
 def write_effective(config: Config, file: Path) -> None:
     """Write what the processes of one system run with, mode 0600: it can hold a DSN with a password."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(file.name + ".new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as stream:
-        stream.write(msgspec.json.format(msgspec.json.encode(config), indent=1))
-    temporary.replace(file)
+    private_directory(file.parent)
+    write_private(file, msgspec.json.format(msgspec.json.encode(config), indent=1))
 
 
 def masked_config(config: Config) -> dict[str, Any]:

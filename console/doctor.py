@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from console.ports import busy_ports
+from console.state_modes import wrong_modes
 
 if TYPE_CHECKING:
     from gateway.config import GatewayConfig
@@ -66,6 +67,7 @@ def findings(ports: dict[str, tuple[str, int]], state: Path, module: str | None 
         _postgresql,
         lambda: _ports(ports),
         lambda: _state_directory(state),
+        lambda: _state_modes(state),
         lambda: _disk(state),
         lambda: _fsync(state),
         _open_files,
@@ -215,6 +217,15 @@ def _state_directory(state: Path) -> Finding:
             "state directory", WARNING, f"{state} is too long for a unix socket's path", "choose a shorter --state"
         )
     return Finding("state directory", OK, str(state))
+
+
+def _state_modes(state: Path) -> Finding:
+    wrong = wrong_modes(state)
+    if wrong:
+        listed = ", ".join(f"{path} {mode:04o}" for path, mode in wrong[:5]) + (" …" if len(wrong) > 5 else "")
+        mend = f"chmod -R go= {state}" if os.geteuid() else f"chmod -R go= {state}/*; chmod 711 {state}/postgresql"
+        return Finding("state modes", WARNING, f"others may do too much: {listed}", mend)
+    return Finding("state modes", OK, "private")
 
 
 def _disk(state: Path) -> Finding:

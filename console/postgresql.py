@@ -33,6 +33,7 @@ from urllib.parse import quote
 import msgspec
 
 from console.database_roles import OWNER, PREFIX, ROLES, dsn_of, is_prefix, prefix_for, role_name
+from console.private_files import open_private, passed_mode, private_directory
 
 DATABASE = "cardswitch"
 
@@ -105,7 +106,7 @@ def role_passwords(state_directory: Path) -> dict[str, str]:
     Raises: PostgresqlError where the file is not one of ours.
     """
     path = state_directory / "postgresql" / "roles.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    private_directory(path.parent, passed_mode())
     if not path.exists():
         _write_once(path, json.dumps(_with_all_roles({}), indent=1))
     passwords = _passwords_in(path)
@@ -158,7 +159,7 @@ class EmbeddedPostgres:
 
         Raises: PostgresqlError with the last lines of the server's log.
         """
-        self._folder.mkdir(parents=True, exist_ok=True)
+        private_directory(self._folder, passed_mode())
         role_passwords(self._state)
         with _locked(self._folder / "lock"):
             place = self._place()
@@ -245,7 +246,7 @@ class EmbeddedPostgres:
         (place.data / "postmaster.pid").unlink(missing_ok=True)
         for stale in place.socket.glob(".s.PGSQL.*"):
             stale.unlink(missing_ok=True)
-        with (self._folder / "postgresql.log").open("ab") as log:
+        with os.fdopen(open_private(self._folder / "postgresql.log", os.O_APPEND), "ab") as log:
             # A session of its own: Ctrl-C in a terminal reaches the supervisor only, which stops the server last.
             self._process = subprocess.Popen(
                 arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, **_as(account)
@@ -467,6 +468,6 @@ def _write_once(path: Path, text: str) -> None:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    with path.open("ab") as file:
+    with os.fdopen(open_private(path, os.O_APPEND), "ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

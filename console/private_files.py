@@ -15,8 +15,14 @@ OTHERS = 0o077  # what group and all others may
 PRIVATE_UMASK = OTHERS  # of every process that writes into a state directory
 
 
-def private_directory(path: Path) -> Path:
-    """Make a directory, and those above it that are missing, with mode 0700. One that is there keeps its mode.
+def passed_mode() -> int:
+    """The mode of the state directory itself, and of `postgresql` in it: 0700. Where root starts the system, the
+    embedded server has another user, who must be able to pass through: 0711, which lets nobody list them."""
+    return 0o711 if os.geteuid() == 0 else DIRECTORY_MODE
+
+
+def private_directory(path: Path, mode: int = DIRECTORY_MODE) -> Path:
+    """Make a directory, and those above it that are missing (see `passed_mode`). One that is there keeps its mode.
 
     Raises OSError.
     """
@@ -30,7 +36,7 @@ def private_directory(path: Path) -> Path:
             directory.mkdir(mode=DIRECTORY_MODE)
         except FileExistsError:
             continue  # another process was quicker
-        directory.chmod(DIRECTORY_MODE)  # an umask may have taken even the owner's rights
+        directory.chmod(mode if directory == path else passed_mode())
     return path
 
 
@@ -42,7 +48,8 @@ def open_private(path: Path, flags: int = 0) -> int:
 
     Raises OSError.
     """
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | flags, FILE_MODE)
+    access = 0 if flags & os.O_RDWR else os.O_WRONLY
+    descriptor = os.open(path, access | os.O_CREAT | os.O_CLOEXEC | flags, FILE_MODE)
     try:
         made = os.fstat(descriptor)
         if stat.S_ISREG(made.st_mode) and stat.S_IMODE(made.st_mode) != FILE_MODE and made.st_uid == os.geteuid():

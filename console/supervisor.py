@@ -26,6 +26,7 @@ from console.config import Config, StateConfig, load_config, write_effective
 from console.embedded import server_pid
 from console.errors import StartError
 from console.ports import busy_ports, listening_sockets, on_free_ports, require_free
+from console.private_files import open_private, passed_mode, private_directory
 from messages.address import address_of
 
 # What the switch holds in memory has to be over before the HSM and the database go; SIGKILL after this.
@@ -265,8 +266,8 @@ def is_running(state: Path) -> bool:
 def _locked(config: Config) -> IO[str]:
     state = config.state_path
     try:
-        state.mkdir(parents=True, exist_ok=True)
-        file = (state / "lock").open("a+")
+        private_directory(state, passed_mode())
+        file = os.fdopen(open_private(state / "lock", os.O_APPEND | os.O_RDWR), "a+")
     except OSError as error:
         raise StartError(f"{state} cannot be used: {error.strerror}", "choose another directory with --state") from None
     try:

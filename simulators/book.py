@@ -7,6 +7,7 @@ against the ledger. Books travel as files of JSON lines.
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TextIO
@@ -44,10 +45,11 @@ class BookLine(msgspec.Struct, frozen=True, kw_only=True):
 def write_book(path: Path, lines: Iterable[BookLine]) -> int:
     """Write a book as JSON lines, replacing the file in one step; return how many lines."""
     encode = msgspec.json.Encoder().encode
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     unfinished = path.with_name(path.name + ".new")
     count = 0
-    with unfinished.open("wb") as file:
+    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
         for line in lines:
             file.write(encode(line) + b"\n")
             count += 1

@@ -6,6 +6,7 @@ blocking other end for the command line, tests and `prove`. What the commands do
 
 from __future__ import annotations
 
+import os
 import socket
 from functools import partial
 from pathlib import Path
@@ -66,12 +67,15 @@ def ask_book(path: Path, timeout_s: float = 60.0) -> list[BookLine]:
 def _bound(path: Path) -> socket.socket:
     """A listening unix socket that only this user may open."""
     path.unlink(missing_ok=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
-        sock.bind(str(path))
-        path.chmod(0o600)
+        mask = os.umask(0o177)  # from its first moment
+        try:
+            sock.bind(str(path))
+        finally:
+            os.umask(mask)
         sock.listen(16)
     except OSError as error:
         sock.close()

@@ -14,6 +14,7 @@ line. Nothing on it is secret: keys appear by name and check value.
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
@@ -323,8 +324,11 @@ def _bound(path: Path) -> socket.socket:
     try:
         path.unlink(missing_ok=True)
         sock.setblocking(False)
-        sock.bind(str(path))
-        path.chmod(0o600)
+        mask = os.umask(0o177)  # from its first moment
+        try:
+            sock.bind(str(path))
+        finally:
+            os.umask(mask)
         sock.listen(MAX_CONNECTIONS)
     except OSError as error:
         sock.close()

@@ -7,6 +7,7 @@ while no HSM process runs.
 from __future__ import annotations
 
 import fcntl
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -106,7 +107,7 @@ def hold_lock(directory: Path) -> BinaryIO:
         ConfigurationError: another process has it.
     """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    file = (directory / "lock").open("wb")
+    file = os.fdopen(os.open(directory / "lock", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600), "wb")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

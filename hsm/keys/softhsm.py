@@ -52,7 +52,9 @@ def prepare_softhsm(directory: Path, module: str, label: str) -> tuple[Pins, boo
     tokens, configuration, pins_file = directory / "tokens", directory / "softhsm2.conf", directory / "pins.json"
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        configuration.write_text(_CONFIGURATION.format(tokens=tokens.resolve()))
+        descriptor = os.open(configuration, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(_CONFIGURATION.format(tokens=tokens.resolve()))
         os.environ["SOFTHSM2_CONF"] = str(configuration.resolve())
         if (directory / "initialised").exists():
             return msgspec.json.decode(pins_file.read_bytes(), type=Pins), False

@@ -196,7 +196,7 @@ class BookFile:
 
 def open_book(book: IssuerBook, path: Path) -> BookFile:
     """Read the book back, rewrite its file with one record an entry, and open it for more."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if path.exists():
         try:
             book.restore(path.read_bytes())
