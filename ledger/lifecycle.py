@@ -89,6 +89,7 @@ class Standing(msgspec.Struct, frozen=True):
 
 # Nothing happens by itself when it is over: the hold stays in the book until it is reversed or captured. It cannot be
 # captured or enlarged any more, and the acquirer must reverse it.
+MOST_MINOR = 10**12 - 1  # of a hold: what refers to it has DE 4 or DE 95. Source: ISO 8583:1987 DE 4, n 12
 HOLD_LIFETIME = timedelta(days=7)
 
 _K, _S = Kind, Situation
@@ -117,6 +118,7 @@ RULES: dict[tuple[Kind, Situation], Ruling] = {
     (_K.INCREMENT, _S.OTHER_KIND): Ruling("12", None, "not_an_authorization"),
     (_K.INCREMENT, _S.WRONG_CURRENCY): Ruling("12", None, "wrong_currency"),
     (_K.INCREMENT, _S.ZERO): Ruling("13", None, "zero_amount"),
+    (_K.INCREMENT, _S.TOO_MUCH): Ruling("13", None, "hold_too_large"),
     # capture
     (_K.CAPTURE, _S.HELD): Ruling("00", Event.CAPTURED, "capture"),
     (_K.CAPTURE, _S.UNKNOWN): Ruling("25", None, "original_unknown"),
@@ -273,7 +275,7 @@ def situation(
         return Situation.SAME if same else _measure(original, amount_minor, currency, now.held_minor) or state
     if age > hold_lifetime:
         return Situation.EXPIRED
-    left_minor = amount_minor if kind is Kind.INCREMENT else now.held_minor
+    left_minor = MOST_MINOR - now.held_minor if kind is Kind.INCREMENT else now.held_minor
     return _measure(original, amount_minor, currency, left_minor) or state
 
 

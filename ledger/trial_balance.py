@@ -48,8 +48,8 @@ class TrialBalance(msgspec.Struct, frozen=True):
 
 _SQL = """
 SELECT a.name, a.type, p.layer, p.currency,
-       COALESCE(sum(p.amount_minor) FILTER (WHERE p.amount_minor > 0), 0)::bigint AS debit,
-       COALESCE(-sum(p.amount_minor) FILTER (WHERE p.amount_minor < 0), 0)::bigint AS credit
+       COALESCE(sum(p.amount_minor) FILTER (WHERE p.amount_minor > 0), 0)::numeric AS debit,
+       COALESCE(-sum(p.amount_minor) FILTER (WHERE p.amount_minor < 0), 0)::numeric AS credit
   FROM ledger.postings p JOIN ledger.accounts a ON a.id = p.account_id
  GROUP BY a.name, a.type, p.layer, p.currency
  ORDER BY p.layer DESC, p.currency, a.name
@@ -60,7 +60,7 @@ async def trial_balance(connection: Any, layers: Sequence[Layer] = tuple(Layer))
     """The balance of every account that has a line in `layers`; asyncpg, role cardswitch_auditor or owner."""
     return TrialBalance(
         [
-            AccountBalance(row[0], AccountType(row[1]), Layer(row[2]), row[3], row[4], row[5])
+            AccountBalance(row[0], AccountType(row[1]), Layer(row[2]), row[3], int(row[4]), int(row[5]))
             for row in await connection.fetch(_SQL)
             if row["layer"] in layers
         ]

@@ -98,6 +98,9 @@ CASES: list[tuple[Kind, Original | None, int, str, Situation]] = [
     (Kind.INCREMENT, PART, 20_000, "EUR", S.HELD),
     (Kind.INCREMENT, ENLARGED, 1, "EUR", S.HELD),
     (Kind.INCREMENT, HELD, 0, "EUR", S.ZERO),
+    (Kind.INCREMENT, HELD, 10**12 - 1 - 10_000, "EUR", S.HELD),
+    (Kind.INCREMENT, HELD, 10**12 - 10_000, "EUR", S.TOO_MUCH),  # a hold of 13 digits fits no DE 4
+    (Kind.INCREMENT, ENLARGED, 10**12 - 15_000, "EUR", S.TOO_MUCH),
     (Kind.INCREMENT, HELD, 100, "USD", S.WRONG_CURRENCY),
     (Kind.INCREMENT, None, 100, "EUR", S.UNKNOWN),
     (Kind.INCREMENT, UNDECIDED, 100, "EUR", S.UNDECIDED),

@@ -134,6 +134,26 @@ def test_the_book_of_both_journals_is_the_same(database: Database) -> None:
     after_a_day(database, check)
 
 
+def test_totals_beyond_64_bits_are_added_up(database: Database) -> None:
+    """Nine million payments of twelve digits in one currency reach what a bigint holds."""
+
+    async def check(keys: dict[str, str]) -> None:
+        async with connected(database.dsn(OWNER)) as connection:
+            await connection.execute("ALTER TABLE ledger.postings DISABLE TRIGGER USER")
+            await connection.execute(
+                """INSERT INTO ledger.postings (intent_id, line, account_id, layer, currency, amount_minor)
+                   SELECT p.intent_id, n, p.account_id, 'posted', 'IDR', $1::bigint * (1 - 2 * (n % 2))
+                   FROM (SELECT intent_id, account_id FROM ledger.postings LIMIT 1) p, generate_series(100, 103) n""",
+                9 * 10**18,
+            )
+        async with connected(database.dsn(AUDITOR)) as connection:
+            balance = await trial_balance(connection)
+        assert balance.totals()[Layer.POSTED, "IDR"] == (18 * 10**18, 18 * 10**18)
+        assert keys
+
+    after_a_day(database, check)
+
+
 def test_an_undecided_payment_is_in_the_book(database: Database) -> None:
     async def check(keys: dict[str, str]) -> None:
         async with connected(database.dsn(LEDGER)) as connection:
