@@ -35,12 +35,14 @@ PACKAGED = "specs/cardswitch.toml"
 _LARGEST_FILE = 4 << 20
 HIDDEN = "***"
 L = TypeVar("L", bound=AcquirerLink | IssuerLink)
+SEALING_KEYS = "gateway-sealing.keys"  # in the state directory
 _PATHS = (
     ("hsm", "module"),
     ("hsm", "pin_file"),
     ("tokenizer", "certificate"),
     ("tokenizer", "private_key"),
     ("gateway", "tokenizer_ca"),
+    ("gateway", "sealing_keys"),
 )
 
 
@@ -135,12 +137,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return msgspec.structs.replace(self.hsm, keys=self.key, callers=self.caller)
 
     def gateway_config(self) -> GatewayConfig:
-        """What the gateway gets: its section, and where it reaches the tokenizer."""
-        if self.gateway.tokenizer_url:
-            return self.gateway
+        """What the gateway gets: its section, where its sealing keys are, and where it reaches the tokenizer."""
+        sealing_keys = self.gateway.sealing_keys or str(self.state_path / SEALING_KEYS)
+        gateway = msgspec.structs.replace(self.gateway, sealing_keys=sealing_keys)
+        if gateway.tokenizer_url:
+            return gateway
         # By TLS under the name in the certificate; past a proxy, which has no business with internal calls.
         url = self.tokenizer.public_url() if self.tokenizer.certificate else f"http://{_dialled(self.tokenizer.listen)}"
-        return msgspec.structs.replace(self.gateway, tokenizer_url=url)
+        return msgspec.structs.replace(gateway, tokenizer_url=url)
 
     def switch_config(self) -> SwitchConfig:
         """What a switch worker gets."""

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from console.options import ConfigOption, JsonOption, StateOption, load_running, run_process
+from console.options import ConfigOption, JsonOption, StateOption, load, load_running, run_process
 
 gateway_app = typer.Typer(
     help="The merchant gateway: JSON API on one side, ISO 8583 on the other.", add_completion=False
@@ -25,6 +25,14 @@ def gateway(context: typer.Context, config: ConfigOption = None, state: StateOpt
     """Run the merchant gateway."""
     if context.invoked_subcommand is None:
         run_process("gateway", config, state)
+
+
+@gateway_app.command("rotate-sealing-key")
+def gateway_rotate_sealing_key(config: ConfigOption = None, state: StateOption = None) -> None:
+    """Add a key to the file that seals the gateway's secrets in the database; it counts from the next start on."""
+    from console.gateway_key import run_rotate_sealing_key
+
+    run_rotate_sealing_key(load(config, state))
 
 
 @gateway_key_app.command("create")

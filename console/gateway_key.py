@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any, TypeVar
 
 from console.config import Config
@@ -22,6 +23,21 @@ _LISTED = ("id", "merchant", "kind", "hint", "created_at", "ends_at")
 def run_create(config: Config, merchant: str, publishable: bool, as_json: bool) -> None:
     """Print a new key. Raises UsageError for a merchant that is not in the configuration."""
     _print_created(create_key(config, merchant, publishable), as_json)
+
+
+def run_rotate_sealing_key(config: Config) -> None:
+    """Add a sealing key. Raises UsageError where there is no file yet, or one that cannot be used."""
+    from gateway.errors import GatewayError
+    from gateway.sealing import add_key
+
+    path = Path(config.gateway_config().sealing_keys)
+    try:
+        version = add_key(path)
+    except FileNotFoundError:
+        raise UsageError(f"{path} is not there", "the gateway makes it at its first start") from None
+    except GatewayError as error:
+        raise UsageError(str(error)) from None
+    print(f"{path} has a key of version {version}: copy it to each machine with a gateway, and restart the gateways")
 
 
 def run_list(config: Config, as_json: bool) -> None:

@@ -25,6 +25,8 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         link: the name of the `[[acquirer]]` section that it signs on to.
         tokenizer_url: where this process reaches the tokenizer; empty: as `console` makes it out of `[tokenizer]`.
         tokenizer_ca: PEM file with the authorities that vouch for the tokenizer's certificate; empty: the system's.
+        sealing_keys: file with the keys that seal secrets in the database, mode 0600; empty: as `console` makes it,
+            `gateway-sealing.keys` in the state directory.
         connections: sockets to the switch.
         acquirer_id: DE 32, up to 11 digits. terminal: DE 41, 8 characters.
         max_in_flight: messages to the switch without an answer; above it: 429 at once.
@@ -48,6 +50,7 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     link: str = "gateway"
     tokenizer_url: str = ""
     tokenizer_ca: str = ""
+    sealing_keys: str = ""
     connections: Annotated[int, msgspec.Meta(ge=1, le=64)] = 2
     acquirer_id: Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,11}$")] = "400001"
     terminal: Annotated[str, msgspec.Meta(min_length=8, max_length=8)] = "ECOM0001"

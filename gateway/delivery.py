@@ -27,6 +27,7 @@ from gateway import objects
 from gateway.config import GatewayConfig
 from gateway.destinations import Resolver, chosen, port_permitted
 from gateway.metrics import Metrics
+from gateway.sealing import Sealer, SealError, endpoint_secret
 from gateway.shares import Limits, Shares, Waiting
 
 _IDLE_S = 1.0
@@ -89,7 +90,7 @@ WITH due AS (
     WHERE id IN (SELECT id FROM gateway.deliveries WHERE id = ANY($2::bigint[]) AND state = 'waiting'
                      AND next_at <= now() FOR UPDATE SKIP LOCKED)
     RETURNING id, tries, event_id, endpoint_id)
-SELECT due.id AS delivery_id, due.tries, w.url, w.secret, e.*,
+SELECT due.id AS delivery_id, due.tries, w.url, w.sealed_secret, w.key_version, w.id AS endpoint_id, e.*,
     (SELECT count(*) FROM gateway.deliveries d WHERE d.event_id = e.id AND d.state <> 'delivered') AS pending_webhooks
 FROM due JOIN gateway.events e ON e.id = due.event_id
     JOIN gateway.webhook_endpoints w ON w.id = due.endpoint_id ORDER BY e.id
@@ -105,12 +106,14 @@ class Deliverer:
         config: GatewayConfig,
         metrics: Metrics,
         wake: asyncio.Event,
+        sealer: Sealer,
         resolver: Resolver | None = None,
     ) -> None:
         self._pool = pool
         self._config = config
         self._metrics = metrics
         self._wake = wake
+        self._sealer = sealer
         self._resolver = resolver or Resolver()
         self._allowed = config.webhook_destinations()
         self._shares = Shares(
@@ -189,18 +192,24 @@ class Deliverer:
     async def _claim(self, connection: Any, picked: list[Waiting]) -> list[Due]:
         by_id = {waiting.id: waiting for waiting in picked}
         rows = await connection.fetch(_CLAIM, self._config.webhook_timeout_s + _MARGIN_S, list(by_id))
-        return [
-            Due(
-                id=row["delivery_id"],
-                tries=row["tries"],
-                url=row["url"],
-                secret=row["secret"],
-                event_id=row["id"],
-                body=msgspec.json.encode(objects.event(row)),
-                waiting=by_id[row["delivery_id"]],
-            )
-            for row in rows
-        ]
+        return [due for row in rows if (due := self._due(row, by_id[row["delivery_id"]])) is not None]
+
+    def _due(self, row: Any, waiting: Waiting) -> Due | None:
+        """None where the secret does not open: the delivery comes due again, perhaps at a gateway that has the key."""
+        try:
+            secret = endpoint_secret(self._sealer, {**row, "id": row["endpoint_id"]})
+        except SealError as error:
+            log.error("webhook cannot be signed", event_id=row["id"], endpoint=row["endpoint_id"], error=str(error))
+            return None
+        return Due(
+            id=row["delivery_id"],
+            tries=row["tries"],
+            url=row["url"],
+            secret=secret,
+            event_id=row["id"],
+            body=msgspec.json.encode(objects.event(row)),
+            waiting=waiting,
+        )
 
     async def _deliver(self, client: httpx.AsyncClient, due: Due) -> None:
         lookups: list[Future[list[str]]] = []

@@ -15,6 +15,7 @@ from gateway.events import TYPES
 from gateway.ids import new_id, random_chars
 from gateway.objects import Object
 from gateway.operations import Begin, Begun, Context, Continuation
+from gateway.sealing import bound_to_endpoint
 from gateway.shapes import EndpointCreate, Nothing
 
 MAX_ENDPOINTS = 16  # an account
@@ -39,9 +40,10 @@ async def create(context: Context, ids: dict[str, str], params: EndpointCreate) 
         endpoint_id = new_id("we")
         await connection.execute(
             """INSERT INTO gateway.webhook_endpoints
-                   (id, account_id, created_at, url, secret, enabled_events, description, metadata)
-               VALUES ($1, $2, $3, $4, $5, $6, $7, $8)""",
-            *(endpoint_id, context.account.id, datetime.now(UTC), params.url, f"whsec_{random_chars(32)}"),
+                   (id, account_id, created_at, url, sealed_secret, key_version, enabled_events, description, metadata)
+               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)""",
+            *(endpoint_id, context.account.id, datetime.now(UTC), params.url),
+            *context.services.sealer.seal(f"whsec_{random_chars(32)}", bound_to_endpoint(endpoint_id)),
             *(params.enabled_events, params.description),
             {} if params.metadata is msgspec.UNSET else params.metadata,
         )

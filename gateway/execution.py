@@ -19,6 +19,7 @@ from gateway.errors import ApiError, unavailable
 from gateway.idempotency import Claim, Stored
 from gateway.operations import Context, Continuation
 from gateway.reading import RESOURCES, expand, row_of
+from gateway.sealing import endpoint_secret
 
 log = structlog.get_logger("gateway.api")
 
@@ -61,7 +62,7 @@ async def execute_once(work: Work, key: str, method: str, path: str, raw: dict[s
     digest = idempotency.request_digest(method, path, raw)
     async with services.pool.acquire() as connection:
         process, claim_s = services.sender.holder, services.config.claim_s
-        held = await idempotency.claim(connection, account_id, key, digest, process, claim_s)
+        held = await idempotency.claim(connection, account_id, key, digest, process, claim_s, services.sealer)
     replayed = {"Idempotency-Key": key, "Idempotent-Replayed": "true"}
     if isinstance(held, Stored):
         return Answer(held.status, held.body, {**replayed, **original_headers(held.status)})
@@ -80,7 +81,7 @@ async def execute_once(work: Work, key: str, method: str, path: str, raw: dict[s
         await _release(services.pool, held)
         raise
     async with services.pool.acquire() as connection:
-        await idempotency.finish(connection, held, Stored(answer.status, answer.body))
+        await idempotency.finish(connection, held, Stored(answer.status, answer.body), services.sealer)
     return Answer(answer.status, answer.body, {"Idempotency-Key": key, **answer.headers})
 
 
@@ -94,7 +95,7 @@ async def _finish(context: Context, continuation: Continuation) -> Answer:
     async with services.pool.acquire() as connection:
         row = await row_of(connection, context.account.id, resource, continuation.id)
         if continuation.created and continuation.resource == "webhook_endpoint":
-            return json_answer(200, objects.webhook_endpoint(row, with_secret=True))
+            return json_answer(200, objects.webhook_endpoint(row, endpoint_secret(services.sealer, row)))
         shown = resource.show(row)
         if attempt is not None and (error := _refusal(attempt, shown)) is not None:
             return error_answer(error)

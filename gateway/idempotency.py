@@ -16,6 +16,7 @@ import msgspec
 from gateway.errors import ApiError
 from gateway.operations import Continuation
 from gateway.presence import ALIVE
+from gateway.sealing import Sealer, bound_to_answer
 
 _MAX_KEY = 255
 KEPT = "24 hours"
@@ -45,7 +46,7 @@ def request_digest(method: str, path: str, params: dict[str, Any]) -> bytes:
 
 
 async def claim(
-    connection: Any, account_id: str, key: str, digest: bytes, process: str, claim_s: float
+    connection: Any, account_id: str, key: str, digest: bytes, process: str, claim_s: float, sealer: Sealer
 ) -> Claim | Stored:
     """Take the key, or find its answer.
 
@@ -70,7 +71,9 @@ async def claim(
         begun = row["continuation"]
         return Claim(account_id, key, holder, None if begun is None else msgspec.convert(begun, Continuation))
     row = await connection.fetchrow(
-        "SELECT digest, status, body FROM gateway.idempotency WHERE account_id = $1 AND key = $2", account_id, key
+        """SELECT digest, status, body, sealed_body, key_version FROM gateway.idempotency
+           WHERE account_id = $1 AND key = $2""",
+        *(account_id, key),
     )
     if row is not None and row["digest"] != digest:
         raise ApiError(
@@ -80,7 +83,10 @@ async def claim(
             "Try using another key.",
         )
     if row is not None and row["status"] is not None:
-        return Stored(row["status"], row["body"].encode())
+        body = row["body"]  # in clear only where a gateway of an earlier version stored it
+        if body is None:
+            body = sealer.open(row["sealed_body"], row["key_version"], bound_to_answer(account_id, key))
+        return Stored(row["status"], body.encode())
     raise in_use()
 
 
@@ -96,12 +102,13 @@ async def bind(connection: Any, held: Claim, continuation: Continuation) -> None
         raise in_use()
 
 
-async def finish(connection: Any, held: Claim, answer: Stored) -> None:
-    """Store the answer for all repeats."""
+async def finish(connection: Any, held: Claim, answer: Stored, sealer: Sealer) -> None:
+    """Store the answer for all repeats, sealed: it may show a secret, and says what a customer paid."""
     await connection.execute(
-        """UPDATE gateway.idempotency SET status = $4, body = $5
+        """UPDATE gateway.idempotency SET status = $4, sealed_body = $5, key_version = $6
            WHERE account_id = $1 AND key = $2 AND holder = $3 AND status IS NULL""",
-        *(held.account_id, held.key, held.holder, answer.status, answer.body.decode()),
+        *(held.account_id, held.key, held.holder, answer.status),
+        *sealer.seal(answer.body.decode(), bound_to_answer(held.account_id, held.key)),
     )
 
 

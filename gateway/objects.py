@@ -202,7 +202,8 @@ def event(row: Row) -> Object:
     }
 
 
-def webhook_endpoint(row: Row, *, with_secret: bool = False) -> Object:
+def webhook_endpoint(row: Row, secret: str = "") -> Object:
+    """`secret` is shown where it is given."""
     result = {
         "id": row["id"],
         "object": "webhook_endpoint",
@@ -216,4 +217,4 @@ def webhook_endpoint(row: Row, *, with_secret: bool = False) -> Object:
         "status": "enabled",
         "url": row["url"],
     }
-    return {**result, "secret": row["secret"]} if with_secret else result
+    return {**result, "secret": secret} if secret else result

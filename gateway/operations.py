@@ -20,6 +20,7 @@ from gateway.courier import Courier
 from gateway.errors import too_many, unavailable
 from gateway.keys import Account, Caller
 from gateway.metrics import Metrics
+from gateway.sealing import Sealer
 from gateway.tokenizer import Tokenizer
 
 
@@ -34,6 +35,7 @@ class Services(msgspec.Struct, frozen=True):
     sender: Sender
     metrics: Metrics
     webhooks_waiting: asyncio.Event
+    sealer: Sealer
 
 
 class Context(msgspec.Struct, frozen=True):

@@ -11,6 +11,7 @@ import signal
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -29,6 +30,7 @@ from gateway.errors import ConfigurationError
 from gateway.metrics import Metrics
 from gateway.operations import Services
 from gateway.presence import Presence
+from gateway.sealing import Sealer, open_sealer
 from gateway.tokenizer import Tokenizer
 from messages.address import address_of
 from messages.codec import Codec
@@ -67,11 +69,15 @@ async def serve_gateway(
     problems = config.problems()
     if problems:
         raise ConfigurationError("; ".join(problems))
+    if not config.sealing_keys:
+        raise ConfigurationError("gateway.sealing_keys: name the file of the keys that seal secrets")
     stopping = stop or asyncio.Event()
     async with open_pool(dsn, config.pool) as pool:
+        async with pool.acquire() as connection:
+            sealer = await open_sealer(connection, Path(config.sealing_keys))
         presence = Presence(dsn)
         services, deliverer = _services(
-            config, pool, presence, address_of(switch_address), dialect, tokenizer_url, internal_secret
+            config, pool, presence, address_of(switch_address), dialect, tokenizer_url, internal_secret, sealer
         )
         try:
             await presence.take()
@@ -111,6 +117,7 @@ def _services(
     dialect: str,
     tokenizer_url: str,
     secret: str,
+    sealer: Sealer,
 ) -> tuple[Services, Deliverer]:
     metrics, wake = Metrics(), asyncio.Event()
     sender = Sender(config.link, config.acquirer_id, config.terminal, str(presence.number), config.claim_s)
@@ -132,8 +139,9 @@ def _services(
         sender=sender,
         metrics=metrics,
         webhooks_waiting=wake,
+        sealer=sealer,
     )
-    return services, Deliverer(pool, config, metrics, wake)
+    return services, Deliverer(pool, config, metrics, wake, sealer)
 
 
 async def _run(

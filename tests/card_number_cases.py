@@ -9,7 +9,6 @@ import base64
 from urllib.parse import quote
 
 PAN = "4242424242424242"
-GROUPS = ("4242", "4242", "4242", "4242")
 
 # Numbers of each scheme and length that schemes publish for tests, or that follow from their ranges.
 NUMBERS = {
@@ -60,68 +59,81 @@ _SEPARATORS = {
     "NUL-like controls": "\x01",
 }
 
-_SPELLINGS = {
-    "every digit by itself": " ".join(PAN),
-    "zero-width between all digits": "\u200b".join(PAN),
-    "pairs": " ".join(["42"] * 8),
-    "uneven groups": "42424 2424 242 4242",
-    "different separators": "4242-4242 4242/4242",
-    "full-width digits": PAN.translate({48 + n: 0xFF10 + n for n in range(10)}),
-    "Arabic digits": PAN.translate({48 + n: 0x0660 + n for n in range(10)}),
-    "Devanagari digits": PAN.translate({48 + n: 0x0966 + n for n in range(10)}),
-    "mathematical digits": PAN.translate({48 + n: 0x1D7CE + n for n in range(10)}),
-    "superscripts": PAN.replace("4", "\u2074").replace("2", "\u00b2"),
-    "circled digits": PAN.replace("4", "\u2463").replace("2", "\u2461"),
-    "keycaps": "".join(f"{digit}\ufe0f\u20e3" for digit in PAN),
-    "underlined": "".join(f"{digit}\u0332" for digit in PAN),
-    "leading zeros": f"000{PAN}",
-    "filled to twenty digits": PAN.zfill(20),
-    "a fraction behind": f"{PAN}.0",
-    "an exponent": "4.242424242424242e15",
-    "an exponent that cuts zeros": "4.00000000000001E+15",
-    "an expiry date behind": f"{PAN} 12/31 123",
-    "an expiry date and a code right behind": f"{PAN}1231123",
-    "another number in front": f"order 4711 {' '.join(GROUPS)} 1231",
-    "letters around": f"x{PAN}y",
-    "a word in front": f"card:{PAN}",
-    "an underscore in front": f"pan_{PAN}",
-    "a blank of a form in front": f"paid+with+{PAN}",
-    "a date in front": f"2026-11-30 {PAN}",
-    "a time in front": f"12:30:15 {PAN}",
-    "a telephone number in front": f"+49 221 123456 {' '.join(GROUPS)}",
-    "a UUID in front": f"42424242-4242-4242-0000-00000000000a {PAN}",
-    "an address in front": f"10.0.0.1 {PAN}",
-    "track 2": f";{PAN}=30121010000000000000?",
-    "track 2 with D": f"{PAN}D30121010000000000000F",
-    "track 1": f"%B{PAN}^DOE/JANE^30121010000000000000?",
-    "JSON": f'{{"number": "{PAN}"}}',
-    "a list of JSON": '["4242","4242","4242","4242"]',
-    "percent-encoded": quote("4242 4242 4242 4242"),
-    "percent-encoded digits": "".join(f"%{ord(digit):02X}" for digit in PAN),
-    "percent-encoded twice": "4242%25204242%25204242%25204242",
-    "percent-encoded full-width digits": quote(PAN.translate({48 + n: 0xFF10 + n for n in range(10)})),
-    "HTML entities": "4242&nbsp;4242&nbsp;4242&nbsp;4242",
-    "HTML character references": "".join(f"&#{ord(digit)};" for digit in PAN),
-    "HTML references in hexadecimal": "".join(f"&#x{ord(digit):x};" for digit in PAN),
-    "JSON escapes": "".join(f"\\u{ord(digit):04x}" for digit in PAN),
-    "backslash escapes": "".join(f"\\x{ord(digit):02x}" for digit in PAN),
-    "hexadecimal": PAN.encode().hex(),
-    "hexadecimal with blanks": PAN.encode().hex(" "),
-    "hexadecimal of groups": " ".join(GROUPS).encode().hex().upper(),
-    "hexadecimal of EBCDIC": PAN.encode("cp037").hex().upper(),
-    "base64": base64.b64encode(PAN.encode()).decode(),
-    "base64 of groups": base64.b64encode(" ".join(GROUPS).encode()).decode(),
-    "base64 without padding": base64.urlsafe_b64encode(PAN.encode()).decode().rstrip("="),
-    "base64 one byte later": base64.b64encode(f"x{PAN}".encode()).decode(),
-    "base64 two bytes later": base64.b64encode(f'{{"pan":"{PAN}"}}'.encode()).decode(),
-    "base64 in a path": "path/" + base64.b64encode(PAN.encode()).decode(),
-}
+_SUPERSCRIPTS = str.maketrans("0123456789", "\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079")
+_CIRCLED = str.maketrans("0123456789", "\u24ea\u2460\u2461\u2462\u2463\u2464\u2465\u2466\u2467\u2468")
+
+
+def _digits_from(zero: int) -> dict[int, int]:
+    return {48 + digit: zero + digit for digit in range(10)}
+
+
+def spellings(pan: str) -> dict[str, str]:
+    """Name → a text that has the number `pan`, of 16 digits, and no other card number."""
+    groups = [pan[at : at + 4] for at in range(0, 16, 4)]
+    first, second, third, fourth = groups
+    return {
+        "every digit by itself": " ".join(pan),
+        "zero-width between all digits": "\u200b".join(pan),
+        "pairs": " ".join(pan[at : at + 2] for at in range(0, 16, 2)),
+        "uneven groups": f"{pan[:5]} {pan[5:9]} {pan[9:12]} {fourth}",
+        "different separators": f"{first}-{second} {third}/{fourth}",
+        "full-width digits": pan.translate(_digits_from(0xFF10)),
+        "Arabic digits": pan.translate(_digits_from(0x0660)),
+        "Devanagari digits": pan.translate(_digits_from(0x0966)),
+        "mathematical digits": pan.translate(_digits_from(0x1D7CE)),
+        "superscripts": pan.translate(_SUPERSCRIPTS),
+        "circled digits": pan.translate(_CIRCLED),
+        "keycaps": "".join(f"{digit}\ufe0f\u20e3" for digit in pan),
+        "underlined": "".join(f"{digit}\u0332" for digit in pan),
+        "leading zeros": f"000{pan}",
+        "filled to twenty digits": pan.zfill(20),
+        "a fraction behind": f"{pan}.0",
+        "an exponent": f"{pan[0]}.{pan[1:]}e15",
+        "an expiry date behind": f"{pan} 12/31 123",
+        "an expiry date and a code right behind": f"{pan}1231123",
+        "another number in front": f"order 4711 {' '.join(groups)} 1231",
+        "letters around": f"x{pan}y",
+        "a word in front": f"card:{pan}",
+        "an underscore in front": f"pan_{pan}",
+        "a blank of a form in front": f"paid+with+{pan}",
+        "a date in front": f"2026-11-30 {pan}",
+        "a time in front": f"12:30:15 {pan}",
+        "a telephone number in front": f"+49 221 123456 {' '.join(groups)}",
+        "a UUID in front": f"42424242-4242-4242-0000-00000000000a {pan}",
+        "an address in front": f"10.0.0.1 {pan}",
+        "track 2": f";{pan}=30121010000000000000?",
+        "track 2 with D": f"{pan}D30121010000000000000F",
+        "track 1": f"%B{pan}^DOE/JANE^30121010000000000000?",
+        "JSON": f'{{"number": "{pan}"}}',
+        "a list of JSON": f'["{first}","{second}","{third}","{fourth}"]',
+        "percent-encoded": quote(" ".join(groups)),
+        "percent-encoded digits": "".join(f"%{ord(digit):02X}" for digit in pan),
+        "percent-encoded twice": "%2520".join(groups),
+        "percent-encoded full-width digits": quote(pan.translate(_digits_from(0xFF10))),
+        "HTML entities": "&nbsp;".join(groups),
+        "HTML character references": "".join(f"&#{ord(digit)};" for digit in pan),
+        "HTML references in hexadecimal": "".join(f"&#x{ord(digit):x};" for digit in pan),
+        "JSON escapes": "".join(f"\\u{ord(digit):04x}" for digit in pan),
+        "backslash escapes": "".join(f"\\x{ord(digit):02x}" for digit in pan),
+        "hexadecimal": pan.encode().hex(),
+        "hexadecimal with blanks": pan.encode().hex(" "),
+        "hexadecimal of groups": " ".join(groups).encode().hex().upper(),
+        "hexadecimal of EBCDIC": pan.encode("cp037").hex().upper(),
+        "base64": base64.b64encode(pan.encode()).decode(),
+        "base64 of groups": base64.b64encode(" ".join(groups).encode()).decode(),
+        "base64 without padding": base64.urlsafe_b64encode(pan.encode()).decode().rstrip("="),
+        "base64 one byte later": base64.b64encode(f"x{pan}".encode()).decode(),
+        "base64 two bytes later": base64.b64encode(f'{{"pan":"{pan}"}}'.encode()).decode(),
+        "base64 in a path": "path/" + base64.b64encode(pan.encode()).decode(),
+        **{f"separated by {name}": separator.join(groups) for name, separator in _SEPARATORS.items()},
+    }
+
 
 # Name → a text that has exactly one card number in it, however it is written.
 WITH_CARD_NUMBER: dict[str, str] = {
     **NUMBERS,
-    **{f"separated by {name}": separator.join(GROUPS) for name, separator in _SEPARATORS.items()},
-    **_SPELLINGS,
+    **spellings(PAN),
+    "an exponent that cuts zeros": "4.00000000000001E+15",
 }
 
 # Name → a text that a careless search takes for a card number. All are of the shape that they are named after.

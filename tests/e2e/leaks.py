@@ -18,6 +18,7 @@ from console.embedded import server_data
 from console.postgresql import resolve_dsn
 from console.supervisor import System
 from hsm.keys.exchange import load_party_keys, read_transport_key
+from messages.card_numbers import find
 
 _MEMORY_PIECE = 4 << 20
 _OVERLAP = 256
@@ -29,11 +30,13 @@ class Secrets:
     def __init__(self) -> None:
         self._exact: dict[bytes, str] = {}
         self._hex: dict[bytes, str] = {}
+        self._numbers: dict[str, str] = {}
 
     def add_number(self, name: str, number: str) -> None:
         """A PAN or PIN of 12 digits or more: as text, in groups, packed BCD, EBCDIC, hex, base64."""
         text = number.encode()
         self.add_bytes(name, text)
+        self._numbers[number] = f"{name} as people write it"
         for separator in (b" ", b"-"):
             self._exact[separator.join(text[at : at + 4] for at in range(0, len(text), 4))] = f"{name} in groups"
         # An odd nibble before or after: packed BCD of a track or of a number with an odd count of digits.
@@ -52,6 +55,14 @@ class Secrets:
             sure = encoded[-(-before * 8 // 6) : (before + len(secret)) * 8 // 6]
             self._exact[sure] = f"{name} in base64"
             self._exact[sure.replace(b"+", b"-").replace(b"/", b"_")] = f"{name} in base64 for URLs"
+
+    def found_in_text(self, data: bytes) -> set[str]:
+        """Those of `found_in`, and card numbers in every spelling that `messages.card_numbers` knows.
+
+        For texts: logs, rows, pages, answers. Of a database's own files only what `found_in` finds.
+        """
+        written = {found.number for found in find(data.decode("utf-8", "replace"), anywhere=True)}
+        return self.found_in(data) | {self._numbers[number] for number in written & self._numbers.keys()}
 
     def found_in(self, data: bytes) -> set[str]:
         folded = data.lower()

@@ -36,6 +36,7 @@ from messages.card import luhn_digit
 from messages.message import Message
 from simulators.acquirer import Acquirer, AcquirerProfile, Card
 from simulators.control import ask
+from tests.card_number_cases import spellings
 from tests.e2e.leaks import (
     Secrets,
     add_keys,
@@ -70,10 +71,11 @@ ONLINE_BCD = test_number("555555260847193")
 GARBAGE = test_number("424242947061835")
 MISTAKE = test_number("424242653018497")
 PEER = test_number("424242130759284")
+TEXT = test_number("424242758203916")
 PANS = {
     "TILL": TILL, "TILL_BCD": TILL_BCD, "WITHOUT_MONEY": WITHOUT_MONEY, "BLOCKED": BLOCKED, "UNROUTED": UNROUTED,
     "WRONG_DIGIT": WRONG_DIGIT, "SILENT": SILENT, "ONLINE": ONLINE, "ONLINE_BCD": ONLINE_BCD, "GARBAGE": GARBAGE,
-    "MISTAKE": MISTAKE, "PEER": PEER,
+    "MISTAKE": MISTAKE, "PEER": PEER, "TEXT": TEXT,
 }  # fmt: skip
 # As long as a PIN can be: a short one is found in any log by chance.
 PIN, WRONG_PIN = "739184625017", "618203957448"
@@ -125,7 +127,7 @@ def search_files(shop: Shop, secrets: Secrets) -> dict[str, set[str]]:
         content = path.read_bytes()
         if path.suffix == ".gz":  # of the audit
             content = gzip.decompress(content)
-        if names := secrets.found_in(content):
+        if names := secrets.found_in_text(content):
             found[str(path)] = names
     return found
 
@@ -133,7 +135,7 @@ def search_files(shop: Shop, secrets: Secrets) -> dict[str, set[str]]:
 async def search_tables(connection: asyncpg.Connection, secrets: Secrets) -> dict[str, set[str]]:
     found = {}
     for table, rows in (await rows_of(connection)).items():
-        if names := secrets.found_in(b"\n".join(rows)):
+        if names := secrets.found_in_text(b"\n".join(rows)):
             found[table] = names
     return found
 
@@ -150,6 +152,7 @@ FORMS = {
     "EBCDIC": TILL.encode("cp037"),
     "base64": base64.b64encode(b"card=" + TILL.encode() + b"&exp=1231"),
     "track 2": f"{TILL}=30122011234567890".encode(),
+    **{name: text.encode() for name, text in spellings(TILL).items()},
 }
 
 
@@ -272,6 +275,11 @@ def at_the_till(shop: Shop) -> Iterator[bytes]:
         _, answer = shop.pos.refund(Card(pan), 500, request)
         assert answer.elements[39] == "00"
         yield shown(answer)
+    for text in spellings(TEXT).values():
+        if text.isascii() and text.isprintable():
+            answer = shop.pos.exchange(shop.pos.acquirer.administrative(f"about {text}.", utcnow()))
+            assert answer.elements[39] == "00"
+            yield shown(answer)
     for pan in (WITHOUT_MONEY, BLOCKED, UNROUTED, WRONG_DIGIT):
         _, answer = shop.pos.buy(Card(pan), 1_412)
         assert answer.elements[39] != "00", pan
@@ -405,6 +413,20 @@ def mistakes(merchant: Merchant) -> Iterator[bytes]:
     ):
         answer = merchant.post("/v1/payment_intents", base | more)
         assert answer.status_code == 400, (more, answer.text)
+        yield answer.content
+    for name, text in spellings(MISTAKE).items():
+        for more in ({"description": text}, {"metadata[note]": text}):
+            answer = merchant.post("/v1/payment_intents", base | more)
+            assert answer.status_code == 400, (name, answer.text)
+            yield answer.content
+    for value in (float(MISTAKE), int(MISTAKE), [MISTAKE[:4], MISTAKE[4:8], MISTAKE[8:12], MISTAKE[12:]]):
+        answer = httpx.post(
+            f"{merchant.gateway}/v1/payment_intents",
+            json={"amount": 1460, "currency": "eur", "metadata": {"note": value}},
+            auth=(merchant.key, ""),
+            trust_env=False,
+        )
+        assert answer.status_code == 400, value
         yield answer.content
     answer = merchant.post("/v1/payment_intents", base, Idempotency_Key=MISTAKE)
     assert answer.status_code == 400

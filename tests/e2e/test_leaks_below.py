@@ -4,9 +4,12 @@ to know."""
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from console.config import SEALING_KEYS
+from gateway.sealing import read_keys
 from hsm.keys.exchange import load_party_keys, read_transport_key
 from simulators.acquirer import Card
 from tests.e2e.leaks import Secrets, database_files, memory_of, open_as_owner
@@ -70,6 +73,25 @@ def test_the_database_files_and_the_write_ahead_log_hold_no_card(shop: Shop) -> 
     planted.add_number("SOUGHT", sought)
     checkpoint(shop)
     assert any("pg_wal" in path for path in search_database(shop, planted)), "a number written once is found"
+
+
+def test_the_database_files_and_the_write_ahead_log_hold_no_webhook_secret(shop: Shop, merchant: Merchant) -> None:
+    """Nor any table; what merchants were shown once is known to the gateway's file of keys alone."""
+    create: Any = {"url": "http://127.0.0.1:65001/none", "enabled_events": ["charge.dispute.created"]}
+    endpoint = merchant.stripe.v1.webhook_endpoints.create(create, {"idempotency_key": "leak"})
+    try:
+        secrets, control = Secrets(), Secrets()
+        secrets.add_bytes("webhook secret", (endpoint.secret or "").encode())
+        secrets.add_bytes("webhook secret without its prefix", (endpoint.secret or "").removeprefix("whsec_").encode())
+        for key in read_keys(shop.system.config.state_path / SEALING_KEYS).values():
+            secrets.add_bytes("sealing key", key)
+        control.add_bytes("id of the endpoint", endpoint.id.encode())
+        checkpoint(shop)
+        for part in ("pg_wal", "base"):
+            assert any(part in path for path in search_database(shop, control)), f"the search sees {part}"
+        assert search_database(shop, secrets) == {}
+    finally:
+        merchant.stripe.v1.webhook_endpoints.delete(endpoint.id)
 
 
 def in_memory(pid: int, needles: dict[str, bytes]) -> set[str]:

@@ -6,6 +6,7 @@ import asyncio
 import queue
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -41,12 +42,12 @@ QUICK = GatewayConfig(
 class Gateway:
     """A running gateway with the keys of a merchant; `stop` and `start` make a restart."""
 
-    def __init__(self, dsn: str, switch: FakeSwitch, tokens: Stub) -> None:
+    def __init__(self, dsn: str, switch: FakeSwitch, tokens: Stub, folder: Path) -> None:
         self.dsn = dsn
         self.switch = switch
         self.tokens = tokens
         self.url = ""
-        self.config = QUICK
+        self.config = msgspec.structs.replace(QUICK, sealing_keys=str(folder / "sealing.keys"))
         self.account, self.secret_key, self.publishable_key = asyncio.run(_make_keys(dsn))
         self._thread: threading.Thread | None = None
         self._clients: list[Any] = []
@@ -151,10 +152,10 @@ def switch() -> Iterator[FakeSwitch]:
 
 
 @pytest.fixture
-def idle_gateway(database: Database, switch: FakeSwitch) -> Iterator[Gateway]:
+def idle_gateway(database: Database, switch: FakeSwitch, tmp_path: Path) -> Iterator[Gateway]:
     """Not started yet."""
     tokens = tokenizer()
-    running = Gateway(database.dsn(GATEWAY), switch, tokens)
+    running = Gateway(database.dsn(GATEWAY), switch, tokens, tmp_path)
     try:
         yield running
     finally:

@@ -19,6 +19,7 @@ from gateway.destinations import Resolver, _getaddrinfo, chosen, literal, networ
 from gateway.endpoints import check_url
 from gateway.errors import ApiError
 from gateway.metrics import Metrics
+from gateway.sealing import Sealer
 from gateway.shares import Waiting
 from tests.gateway.conftest import Gateway
 from tests.gateway.fake_switch import eventually
@@ -140,7 +141,7 @@ def due(url: str) -> Due:
 def post(url: str, resolve: Any, *allowed: str, timeout_s: float = 5.0) -> str:
     async def run() -> str:
         config = GatewayConfig(webhook_networks=allowed, webhook_timeout_s=timeout_s)
-        deliverer = Deliverer(None, config, Metrics(), asyncio.Event(), Resolver(resolve))
+        deliverer = Deliverer(None, config, Metrics(), asyncio.Event(), Sealer({1: bytes(32)}), Resolver(resolve))
         async with httpx.AsyncClient(trust_env=False) as client:
             return await deliverer._post(client, due(url), [])
 
