@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import ssl
+import threading
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -24,6 +27,7 @@ from gateway.shares import Waiting
 from tests.gateway.conftest import Gateway
 from tests.gateway.fake_switch import eventually
 from tests.gateway.stubs import Sink
+from tests.switch.links.certificates import Forge
 
 LOOPBACK = networks(["127.0.0.0/8", "::1"])
 INTERNAL = [
@@ -171,9 +175,33 @@ def test_the_address_that_was_checked_is_connected_to_and_the_name_asked_for_onc
         receiver.close()
 
 
-def test_a_name_server_that_does_not_answer_costs_no_more_than_the_delivery_s_time() -> None:
-    import threading
+def test_tls_asks_for_the_name_and_checks_the_certificate_against_it(tmp_path: Path) -> None:
+    made = Forge(tmp_path).make("hooks.example", authority=True)  # it is for 127.0.0.1, too
+    asked: list[str | None] = []
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(made.certificate, made.private_key)
+    context.sni_callback = lambda _, name, __: asked.append(name)
 
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+        writer.close()
+
+    async def run() -> list[str]:
+        server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context)
+        port = server.sockets[0].getsockname()[1]
+        config = GatewayConfig(webhook_networks=("127.0.0.0/8",), webhook_timeout_s=5.0)
+        deliverer = Deliverer(None, config, Metrics(), asyncio.Event(), Resolver(lambda *_: ["127.0.0.1"]))
+        trusting = ssl.create_default_context(cafile=made.certificate)
+        async with server, httpx.AsyncClient(trust_env=False, verify=trusting) as client:
+            names = ("hooks.example", "other.example")
+            return [await deliverer._post(client, due(f"https://{name}:{port}/"), []) for name in names]
+
+    assert asyncio.run(run()) == ["204", "ConnectError"]
+    assert asked == ["hooks.example", "other.example"]
+
+
+def test_a_name_server_that_does_not_answer_costs_no_more_than_the_delivery_s_time() -> None:
     answered = threading.Event()
 
     def resolve(*_: Any) -> list[str]:
