@@ -30,7 +30,7 @@ REFUSALS = {
     "request_line_malformed": Refusal(400, _INVALID, "The request line is not HTTP/1.1."),
     "request_line_too_long": Refusal(414, _INVALID, "The address is too long."),
     "method_unknown": Refusal(405, _INVALID, "The method is not allowed here.", "url_unknown", _ALLOW),
-    "version_unknown": Refusal(505, _INVALID, "Only HTTP/1.1 and HTTP/1.0 are spoken here."),
+    "version_unknown": Refusal(505, _INVALID, "Send HTTP 1.1 or 1.0."),
     "header_malformed": Refusal(400, _INVALID, "A header is malformed."),
     "header_too_long": Refusal(431, _INVALID, "A header is too long."),
     "headers_too_many": Refusal(431, _INVALID, "The request has too many headers."),

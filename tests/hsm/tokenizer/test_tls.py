@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import socket
 import ssl
@@ -156,6 +157,30 @@ def test_a_key_that_goes_while_it_is_read_is_refused_and_following_goes_on(
 def test_an_address_without_a_host_does_not_listen_on_all() -> None:
     with pytest.raises(ValueError, match="host:port"):
         _bind(":0")
+
+
+def test_handshakes_that_stall_take_no_place_from_others(
+    tmp_path: Path, authority: Authority, files: dict[str, str]
+) -> None:
+    """They count before the handshake: the oldest makes room."""
+    http = HttpConfig(max_connections=20, connections_per_address=10, tls_handshake_timeout_s=2.0)
+    with serving(tmp_path / "state", http=http, **files) as process:
+        stalled = [
+            socket.create_connection(("127.0.0.1", process.port), 10, (f"127.0.1.{1 + number // 5}", 0))
+            for number in range(60)
+        ]
+        stalled[-1].sendall(b"\x16\x03\x01")
+        with httpx.Client(verify=authority.trust(), trust_env=False) as client:
+            for _ in range(5):
+                assert client.get(f"{process.url}/healthz").status_code == 200
+            shown = client.get(f"{process.url}/metrics").text
+        assert 'cardswitch_tokenizer_http_connections_closed_total{reason="made_room"}' in shown
+        for connection in (stalled[0], stalled[-1]):  # for another one, and by the clock
+            with contextlib.suppress(ConnectionError):
+                while connection.recv(100):
+                    pass
+        for connection in stalled:
+            connection.close()
 
 
 @pytest.mark.parametrize(

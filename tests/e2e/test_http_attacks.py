@@ -1,0 +1,411 @@
+"""Attacks on both HTTP fronts, real processes over real sockets: whoever has a key is served meanwhile.
+
+One table of attacks, each bounded in number and time, against gateway and tokenizer alike. During each of them a
+merchant makes requests over new connections, all of which must be answered with 200, none late.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import httpx
+import msgspec
+import pytest
+
+import specs
+from console.config import load_config
+from console.supervisor import System, config_file
+from tests.e2e.conftest import quick
+from tests.e2e.shop import cardswitch
+from web.config import HttpConfig
+
+LIMITS = HttpConfig(
+    max_connections=300,
+    connections_per_address=150,
+    connections_per_account=100,
+    requests_per_account=20,
+    header_timeout_s=3.0,
+    body_timeout_s=8.0,
+    send_timeout_s=2.0,
+)
+ATTACK_S = 3.0
+PATIENCE_S = 3.0  # for one answer; they take milliseconds, but other tests run on this machine
+CARD = {"number": "4242424242424242", "exp_month": "12", "exp_year": "2031"}
+
+
+class Front(NamedTuple):
+    """One HTTP front: where it is, a request that is served, and its metrics' prefix."""
+
+    port: int
+    method: str
+    path: str
+    form: dict[str, str]
+    metrics: str
+
+
+class World(NamedTuple):
+    """The running system: fronts by name, keys of the innocent and of the hostile merchant."""
+
+    fronts: dict[str, Front]
+    key: str
+    hostile_key: str
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    state = Path(tempfile.mkdtemp(prefix="cardswitch-e2e-"))
+    state.chmod(0o755)
+    replace = msgspec.structs.replace
+    config = quick(load_config(Path(str(specs.__file__)).with_name("cardswitch.toml")))
+    config = replace(
+        config,
+        merchant=(*config.merchant, replace(config.merchant[0], id="HOSTILE")),
+        gateway=replace(config.gateway, http=LIMITS),
+        tokenizer=replace(config.tokenizer, http=LIMITS),
+    )
+    try:
+        with System.start(config, state, ports="free", longest_pause_s=0.5) as system:
+            yield World(_fronts(system), _key(system, "DEMOSHOP"), _key(system, "HOSTILE"))
+    finally:
+        shutil.rmtree(state, ignore_errors=True)
+
+
+def _key(system: System, merchant: str) -> str:
+    done = cardswitch("gateway", "key", "create", merchant, "--json", config=config_file(system.config.state_path))
+    assert done.returncode == 0, done.stderr
+    return str(json.loads(done.stdout)["key"])
+
+
+def _fronts(system: System) -> dict[str, Front]:
+    port = {name: int(system.addresses()[name].rpartition(":")[2]) for name in ("gateway", "tokenizer")}
+    card = {f"card[{name}]": value for name, value in CARD.items()}
+    return {
+        "gateway": Front(port["gateway"], "GET", "/v1/payment_intents", {}, "gateway_http"),
+        "tokenizer": Front(port["tokenizer"], "POST", "/v1/tokens", card, "cardswitch_tokenizer_http"),
+    }
+
+
+class Attack:
+    """What an attacker has: connections from addresses of its choice, and an end in time."""
+
+    def __init__(self, front: Front, world: World) -> None:
+        self.front = front
+        self.key = world.hostile_key
+        self.ends_at = time.monotonic() + ATTACK_S
+        self.began = threading.Event()
+        self._writers: list[asyncio.StreamWriter] = []
+
+    def goes_on(self) -> bool:
+        return time.monotonic() < self.ends_at
+
+    async def connect(self, number: int = 0) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection; each 50 numbers have an address of their own."""
+        source = (f"127.0.1.{1 + number // 50}", 0)
+        connection = await asyncio.open_connection("127.0.0.1", self.front.port, local_addr=source)
+        self._writers.append(connection[1])
+        return connection
+
+    async def hold(self, count: int, beginning: bytes, drop: bytes = b"") -> None:
+        """`count` connections that send `beginning`, then `drop` now and then."""
+
+        async def one(number: int) -> None:
+            with suppress(OSError):
+                _, writer = await self.connect(number)
+                writer.write(beginning)
+                while self.goes_on():
+                    if drop:
+                        writer.write(drop)
+                        await writer.drain()
+                    await asyncio.sleep(0.3)
+
+        await asyncio.gather(*(one(number) for number in range(count)))
+
+    def close(self) -> None:
+        for writer in self._writers:
+            writer.transport.abort()
+
+
+async def endless_header(attack: Attack) -> None:
+    """100 MB of one header line, or as much as is taken."""
+    piece = b"a" * 1_000_000
+    while attack.goes_on():
+        with suppress(OSError):
+            _, writer = await attack.connect()
+            writer.write(b"GET / HTTP/1.1\r\nHost: a\r\nX: ")
+            for _ in range(100):
+                writer.write(piece)
+                await writer.drain()
+        await asyncio.sleep(0.2)
+
+
+async def silent_connections(attack: Attack) -> None:
+    await attack.hold(700, b"")
+
+
+async def silent_connections_of_one_address(attack: Attack) -> None:
+    for _ in range(400):
+        with suppress(OSError):
+            await attack.connect()
+    await asyncio.sleep(max(0.0, attack.ends_at - time.monotonic()))
+
+
+async def connections_again_and_again(attack: Attack) -> None:
+    number = 0
+    while attack.goes_on():
+        number += 1
+        with suppress(OSError):
+            await attack.connect(number % 700)
+        await asyncio.sleep(0.001)
+
+
+async def slow_headers(attack: Attack) -> None:
+    await attack.hold(500, b"GET / HTTP/1.1\r\nHost: a\r\nX: ", b"a")
+
+
+def _post(attack: Attack, key: str = "") -> bytes:
+    authorization = f"Authorization: Bearer {key}\r\n" if key else ""
+    path = "/v1/payment_intents" if attack.front.method == "GET" else attack.front.path
+    return f"POST {path} HTTP/1.1\r\nHost: a\r\n{authorization}Content-Length: 9000\r\n\r\n".encode()
+
+
+async def slow_bodies(attack: Attack) -> None:
+    await attack.hold(500, _post(attack), b"a")
+
+
+async def slow_bodies_of_a_merchant(attack: Attack) -> None:
+    await attack.hold(250, _post(attack, attack.key), b"a")
+
+
+async def slow_chunks(attack: Attack) -> None:
+    await attack.hold(250, _post(attack).replace(b"Content-Length: 9000", b"Transfer-Encoding: chunked"), b"1\r\na\r\n")
+
+
+async def unread_answers(attack: Attack) -> None:
+    """Requests one after the other, and not an answer read."""
+    request = f"{attack.front.method} /healthz HTTP/1.1\r\nHost: a\r\nX: {'a' * 8000}\r\n\r\n".encode()
+
+    async def one(number: int) -> None:
+        with suppress(OSError):
+            reader, writer = await attack.connect(number)
+            reader._transport.pause_reading()  # type: ignore[attr-defined]
+            while attack.goes_on():
+                writer.write(request)
+                await writer.drain()
+                await asyncio.sleep(0.05)
+
+    await asyncio.gather(*(one(number) for number in range(100)))
+
+
+async def pipelines(attack: Attack) -> None:
+    request = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
+    await attack.hold(60, request * 200, request * 20)
+
+
+# The attack, and one line of the metrics that has grown after it, where one must.
+ATTACKS: tuple[tuple[Callable[[Attack], Awaitable[None]], str], ...] = (
+    (endless_header, '_refused_total{reason="header_too_long"}'),
+    (silent_connections, '_connections_closed_total{reason="made_room"}'),
+    (silent_connections_of_one_address, '_connections_closed_total{reason="made_room"}'),
+    (connections_again_and_again, '_connections_closed_total{reason="made_room"}'),
+    (slow_headers, '_connections_closed_total{reason="made_room"}'),
+    (slow_bodies, '_connections_closed_total{reason="made_room"}'),
+    (slow_bodies_of_a_merchant, ""),
+    (slow_chunks, ""),
+    (unread_answers, ""),
+    (pipelines, ""),
+)
+
+
+@contextmanager
+def under(attack: Callable[[Attack], Awaitable[None]], front: Front, world: World) -> Iterator[Attack]:
+    """The attack goes on in a thread of its own."""
+    one = Attack(front, world)
+
+    async def run() -> None:
+        try:
+            await asyncio.gather(attack(one), _begin(one))
+        finally:
+            one.close()
+
+    thread = threading.Thread(target=lambda: asyncio.run(run()))
+    thread.start()
+    try:
+        one.began.wait(10)
+        yield one
+    finally:
+        one.ends_at = 0.0
+        thread.join(20)
+        assert not thread.is_alive()
+
+
+async def _begin(attack: Attack) -> None:
+    await asyncio.sleep(0.5)
+    attack.began.set()
+
+
+def served(front: Front, key: str) -> tuple[int, float]:
+    """Status and seconds of one request over a new connection."""
+    started = time.monotonic()
+    with httpx.Client(trust_env=False, timeout=PATIENCE_S * 2) as client:
+        answer = client.request(
+            front.method,
+            f"http://127.0.0.1:{front.port}{front.path}",
+            headers={"Authorization": f"Bearer {key}"},
+            data=front.form or None,
+        )
+    return answer.status_code, time.monotonic() - started
+
+
+def counted(front: Front, line: str) -> float:
+    text = httpx.get(f"http://127.0.0.1:{front.port}/metrics", trust_env=False, timeout=5).text
+    name = f"{front.metrics}{line} "
+    return sum(float(found.removeprefix(name)) for found in text.splitlines() if found.startswith(name))
+
+
+@pytest.mark.parametrize("name", ["gateway", "tokenizer"])
+@pytest.mark.parametrize(("attack", "metric"), ATTACKS, ids=[attack.__name__ for attack, _ in ATTACKS])
+def test_a_merchant_is_served_during(
+    attack: Callable[[Attack], Awaitable[None]], metric: str, name: str, world: World
+) -> None:
+    front = world.fronts[name]
+    before = counted(front, metric) if metric else 0.0
+    answers = []
+    with (
+        under(attack, front, world) as one,
+        httpx.Client(trust_env=False, headers={"Authorization": f"Bearer {world.key}"}, timeout=10) as kept,
+    ):
+        while one.goes_on() or len(answers) < 10:
+            answers.append(served(front, world.key))
+            started = time.monotonic()
+            url = f"http://127.0.0.1:{front.port}{front.path}"
+            status = kept.request(front.method, url, data=front.form or None).status_code
+            answers.append((status, time.monotonic() - started))
+            time.sleep(0.02)
+    assert {status for status, _ in answers} == {200}
+    slowest = sorted(seconds for _, seconds in answers)[int(len(answers) * 0.99) - 1]
+    assert slowest < PATIENCE_S, f"{len(answers)} answers, p99 {slowest:.3f} s"
+    if metric:
+        assert counted(front, metric) > before
+
+
+def raw(front: Front, data: bytes, seconds: float = 8.0) -> bytes:
+    """What comes back until the other end closes."""
+    received = b""
+    with socket.create_connection(("127.0.0.1", front.port), timeout=seconds) as connection:
+        connection.sendall(data)
+        with suppress(ConnectionError):
+            while piece := connection.recv(65_536):
+                received += piece
+    return received
+
+
+SHAPES = (
+    (b"GET /healthz HTTP/1.1\r\n\r\n", 400),
+    (b"BREW /healthz HTTP/1.1\r\nHost: a\r\n\r\n", 405),
+    (b"GET /healthz HTTP/3.0\r\nHost: a\r\n\r\n", 505),
+    (b"GET /" + b"a" * 9_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 414),
+    (b"GET /healthz HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 20_000 + b"\r\n\r\n", 431),
+    (b"GET /healthz HTTP/1.1\r\nHost: a\r\n" + b"X: a\r\n" * 200 + b"\r\n", 431),
+    (b"POST /v1/tokens HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999\r\n\r\n", 413),
+    (b"POST /v1/tokens HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+    (b"POST /v1/tokens HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", 501),
+    (b"POST /v1/tokens HTTP/1.1\r\nHost: a\r\nExpect: wonders\r\n\r\n", 417),
+    (b"GET /healthz HTTP/1.1\nHost: a\n\n", 400),
+    (b"GET /healthz HTTP/1.1\r\nHost: a\r\nX: a\r\n b\r\n\r\n", 400),
+    (b"GET /healthz HTTP/1.1\r\nHost: a\r\nX: a", 408),
+    (b"GET /v1/nothing HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", 404),
+    (b"PUT /v1/tokens HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", 405),
+    (b"OPTIONS * HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", 404),
+)
+
+
+@pytest.mark.parametrize("name", ["gateway", "tokenizer"])
+@pytest.mark.parametrize(("data", "status"), SHAPES, ids=[str(n) for n in range(len(SHAPES))])
+def test_each_refusal_is_one_answer_in_the_shape_of_the_api(data: bytes, status: int, name: str, world: World) -> None:
+    answer = raw(world.fronts[name], data)
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(f"HTTP/1.1 {status} ".encode()) and answer.count(b"HTTP/1.1 ") == 1, answer
+    assert json.loads(body)["error"]["type"] == "invalid_request_error"
+
+
+PATHS = (b"/v1/charges/", b"/v1/tokens/", b"/healthz/", b"//evil.example/", b"/fields/", b"/v1/charges?limit=1")
+HOSTS = (b"evil.example", b"evil.example:99", b"[::1]", b"a%0d%0ax", b"")
+
+
+@pytest.mark.parametrize("name", ["gateway", "tokenizer"])
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("host", HOSTS, ids=[host.decode() or "none" for host in HOSTS])
+def test_no_answer_redirects_or_repeats_the_host(host: bytes, path: bytes, name: str, world: World) -> None:
+    key = world.key.encode()
+    request = b"GET %b HTTP/1.1\r\nHost: %b\r\nAuthorization: Bearer %b\r\nConnection: close\r\n\r\n" % (
+        path,
+        host,
+        key,
+    )
+    answer = raw(world.fronts[name], request)
+    head = answer.partition(b"\r\n\r\n")[0].lower()
+    assert b"location:" not in head and not head.startswith(b"http/1.1 3"), answer
+    assert b"evil.example" not in answer and not head.startswith(b"http/1.1 5"), answer
+
+
+@pytest.mark.parametrize("name", ["gateway", "tokenizer"])
+def test_what_follows_a_body_is_no_request_in_disguise(name: str, world: World) -> None:
+    """Upgrades, trailers and expectations leave the next request where it is."""
+    front = world.fronts[name]
+    last = b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+    for first in (
+        b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+        b"POST /no HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 5\r\n\r\nGET /",
+        b"POST /no HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5;x\r\nGET /\r\n0\r\nHost: b\r\n\r\n",
+        b"GET http://evil.example/healthz HTTP/1.1\r\nHost: b\r\n\r\n",
+        b"HEAD /healthz HTTP/1.1\r\nHost: a\r\n\r\n",
+    ):
+        answer = raw(front, first + last)
+        assert answer.count(b"HTTP/1.1 ") == 2 and b"HTTP/1.1 200 OK" in answer.partition(b"HTTP/1.1")[2], answer
+    # A client that waits for 100 Continue and gets its answer instead: nobody may read on.
+    refused = raw(front, b"POST /v1/tokens HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 50\r\n\r\n")
+    assert refused.count(b"HTTP/1.1 ") == 1 and b"100 Continue" not in refused
+
+
+@pytest.mark.parametrize("name", ["gateway", "tokenizer"])
+def test_an_expectation_is_met_for_a_valid_key(name: str, world: World) -> None:
+    front = world.fronts[name]
+    path = b"/v1/payment_intents" if name == "gateway" else b"/v1/tokens"
+    head = b"POST %b HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer %b\r\nExpect: 100-continue\r\nContent-Length: 3\r\n"
+    with socket.create_connection(("127.0.0.1", front.port), timeout=10) as connection:
+        connection.sendall(head % (path, world.key.encode()) + b"\r\n")
+        assert connection.recv(4096).startswith(b"HTTP/1.1 100 Continue\r\n\r\n")
+        connection.sendall(b"a=b")
+        assert connection.recv(4096).startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize("name", ["gateway", "tokenizer"])
+def test_an_account_gets_429_where_it_has_too_many_requests(name: str, world: World) -> None:
+    front = world.fronts[name]
+    request = _post(Attack(front, world), world.hostile_key)
+    statuses: list[bytes] = []
+    held: list[socket.socket] = []
+    try:
+        for _ in range(LIMITS.requests_per_account + 5):
+            connection = socket.create_connection(("127.0.0.1", front.port), timeout=0.1)
+            held.append(connection)
+            connection.sendall(request)
+            with suppress(TimeoutError):
+                statuses.append(connection.recv(4096))
+                break
+        assert statuses and statuses[0].startswith(b"HTTP/1.1 429 ") and b"retry-after: 1" in statuses[0].lower()
+        assert len(held) == LIMITS.requests_per_account + 1
+        assert served(front, world.key)[0] == 200
+    finally:
+        for connection in held:
+            connection.close()
