@@ -28,7 +28,7 @@ from gateway.execution import Answer
 from gateway.keys import Caller, Kind, authenticate
 from gateway.limits import RateLimit
 from gateway.operations import Begin, Context, Services
-from gateway.parameters import Params, card_data_refused, convert, decode_body, decode_form, refuse_card_data
+from gateway.parameters import Params, card_data_refused, convert, decode_body, decode_form, merged, refuse_card_data
 from gateway.reading import RESOURCES, page, retrieve
 from messages.trace import trace_id as new_trace_id
 from web.places import identify
@@ -167,7 +167,7 @@ class Api:
         raw = decode_form(request.scope["query_string"].decode("latin-1"))
         if call.method == "POST":
             body = await _body(request, self._services.config.max_body_bytes)
-            raw |= decode_body(body, request.headers.get("content-type", ""))
+            raw = merged(raw, decode_body(body, request.headers.get("content-type", "")))
         refuse_card_data(raw, self._services.tokenizer.url)
         refuse_card_data(dict(ids), self._services.tokenizer.url)
         params = convert(raw, call.shape)

@@ -9,7 +9,6 @@ import re
 import typing
 from collections.abc import Iterator
 from typing import Any, TypeVar
-from urllib.parse import parse_qsl
 
 import msgspec
 
@@ -17,10 +16,13 @@ from gateway.errors import ApiError, invalid
 from gateway.scalars import ScalarError, typed
 from gateway.shapes import LISTS, NOT_YET, Shape
 from messages.card_numbers import holds, split_over
+from web import form_body
+from web.errors import BodyError
+from web.form_body import bracketed
+from web.json_body import decode_object
 
 _MAX_FIELDS = 500
 _MAX_DEPTH = 6
-_KEY = re.compile(r"([^\[\]]+)((?:\[[^\[\]]*\])*)")
 _CARD_NAMES = frozenset({"number", "cvc", "cvc2", "cvv", "cvv2", "pan", "track_data", "track1", "track2"})
 Params = dict[str, Any]
 S = TypeVar("S", bound=Shape)
@@ -37,12 +39,9 @@ def decode_body(body: bytes, content_type: str) -> Params:
         return {}
     if content_type.partition(";")[0].strip().lower() == "application/json":
         try:
-            decoded = msgspec.json.decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            raise invalid("The body is not valid JSON") from None
-        if not isinstance(decoded, dict):
-            raise invalid("The JSON body must be an object")
-        return decoded
+            return decode_object(body, max_depth=_MAX_DEPTH + 1, max_values=_MAX_FIELDS)
+        except BodyError as error:
+            raise _unreadable(error) from None
     try:
         return decode_form(body.decode("utf-8"))
     except UnicodeDecodeError:
@@ -50,21 +49,26 @@ def decode_body(body: bytes, content_type: str) -> Params:
 
 
 def decode_form(text: str) -> Params:
-    """A query string or form body, nested by its brackets.
-
-    Source: inferred from `_api_encode` of the official `stripe` package, 16.1.
-    """
+    """A query string or form body, nested by its brackets."""
     try:
-        pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=_MAX_FIELDS, errors="strict")
-    except (ValueError, UnicodeDecodeError):
-        raise invalid(f"The form cannot be read, or has more than {_MAX_FIELDS} fields") from None
-    params: Params = {}
-    for key, value in pairs:
-        _put(params, _path(key), value)
+        params = form_body.decode_form(text, max_depth=_MAX_DEPTH, max_fields=_MAX_FIELDS)
+    except BodyError as error:
+        raise _unreadable(error) from None
     for name in LISTS & params.keys():
         if isinstance(params[name], dict):
             params[name] = list(params[name].values())
     return params
+
+
+def merged(query: Params, body: Params) -> Params:
+    """The parameters of both. Raises ApiError where one is in both: which of them counts would be a guess."""
+    for name in query.keys() & body.keys():
+        raise invalid("A parameter is given in the address and in the body", None if holds(name) else name)
+    return query | body
+
+
+def _unreadable(error: BodyError) -> ApiError:
+    return invalid(error.message, error.param if error.param and not holds(error.param) else None)
 
 
 def refuse_card_data(params: Params, tokenizer_url: str) -> None:
@@ -79,7 +83,7 @@ def refuse_card_data(params: Params, tokenizer_url: str) -> None:
         named = name in _CARD_NAMES and len(path) > 1 and path[0] != "metadata"
         found = split_over(value) if isinstance(value, list) else holds(value)
         if named or found:
-            raise card_data_refused(tokenizer_url, _bracketed(path))
+            raise card_data_refused(tokenizer_url, bracketed(path))
 
 
 def card_data_refused(tokenizer_url: str, param: str | None) -> ApiError:
@@ -107,7 +111,7 @@ def convert(params: Params, shape: type[S]) -> S:
     try:
         params = typed(params, shape)
     except ScalarError as error:
-        raise invalid(error.message, _bracketed(error.path), error.code) from None
+        raise invalid(error.message, bracketed(error.path), error.code) from None
     given = {name: value for name, value in params.items() if value not in ("", None) or name == "metadata"}
     if "metadata" in given:
         given["metadata"] = _metadata(given["metadata"])
@@ -138,29 +142,6 @@ def _metadata(value: Any) -> dict[str, str]:
     return texts
 
 
-def _path(key: str) -> list[str]:
-    match = _KEY.fullmatch(key)
-    if match is None:
-        raise invalid("A parameter's name has unbalanced brackets")
-    parts = [match[1], *re.findall(r"\[([^\[\]]*)\]", match[2])]
-    if len(parts) > _MAX_DEPTH:
-        raise invalid(f"Parameters can be nested {_MAX_DEPTH} deep at most")
-    return parts
-
-
-def _put(params: Params, path: list[str], value: str) -> None:
-    here: Params = params
-    for part in path[:-1]:
-        there = here.setdefault(part or str(len(here)), {})
-        if not isinstance(there, dict):
-            raise invalid("A parameter is given both as a value and with brackets", _bracketed(path))
-        here = there
-    last = path[-1] or str(len(here))
-    if isinstance(here.get(last), dict):
-        raise invalid("A parameter is given both as a value and with brackets", _bracketed(path))
-    here[last] = value
-
-
 def _leaves(value: Any, path: tuple[str, ...], depth: int) -> Iterator[tuple[tuple[str, ...], str, Any]]:
     """Every value with its path; names are yielded as values too, and side by side as a list what stands so."""
     if depth > _MAX_DEPTH:
@@ -178,10 +159,6 @@ def _leaves(value: Any, path: tuple[str, ...], depth: int) -> Iterator[tuple[tup
         yield path, path[-1] if path else "", value
 
 
-def _bracketed(path: tuple[str, ...] | list[str]) -> str:
-    return path[0] + "".join(f"[{part}]" for part in path[1:]) if path else ""
-
-
 _AT = re.compile(r" - at `\$((?:\.[^`]*|\[[^`]*)?)`$")
 _FIELD = re.compile(r"field `([^`]*)`")
 _WORDS = {"int": "integer", "bool": "boolean", "str": "string", "float": "number"}
@@ -194,14 +171,14 @@ def _explain(text: str, shape: type[Shape]) -> ApiError:
     path = ["0" if part == "..." else part for part in path]
     field = _FIELD.search(text)
     if field and "unknown field" in text:
-        param = _bracketed([*path, field[1]])
+        param = bracketed([*path, field[1]])
         if holds(param) or len(param) > 200:
             param = ""
         return invalid(f"Received unknown parameter: {param}", param, "parameter_unknown")
     if field and "missing required" in text:
-        param = _bracketed([*path, field[1]])
+        param = bracketed([*path, field[1]])
         return invalid(f"Missing required param: {param}.", param, "parameter_missing")
-    param = _bracketed(path)
+    param = bracketed(path)
     if len(path) == 1 and (words := _choices(shape, path[0])):
         return invalid(f"Invalid {param}: must be one of {', '.join(words)}", param)
     if expected := re.search(r"Expected `(\w+)", text):

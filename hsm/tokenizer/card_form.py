@@ -6,16 +6,19 @@ know; values are never repeated in it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import date
 from typing import Any
-from urllib.parse import parse_qsl
 
 import msgspec
 
 from hsm.tokenizer.errors import ApiError
 from messages.card import brand, luhn_valid
+from web.errors import BodyError
+from web.form_body import decode_form
+from web.json_body import decode_object
 
-_MAX_FIELDS = 64
+_MAX_FIELDS, _MAX_DEPTH = 64, 2
 _FURTHEST_YEARS = 50
 
 
@@ -37,20 +40,14 @@ def parse_body(content_type: str, body: bytes) -> dict[str, Any]:
     """
     kind = content_type.partition(";")[0].strip().lower()
     if kind == "application/json":
-        try:
-            parameters = msgspec.json.decode(body)
-        except msgspec.DecodeError:
-            raise _invalid("The body is not valid JSON.") from None
-        if not isinstance(parameters, dict):
-            raise _invalid("The body is expected to be a JSON object.")
-        return parameters
+        return _read(lambda: decode_object(body, max_depth=_MAX_DEPTH + 1, max_values=_MAX_FIELDS))
     if kind not in ("application/x-www-form-urlencoded", ""):
         raise _invalid("Send application/x-www-form-urlencoded or application/json.")
     try:
-        pairs = parse_qsl(body.decode("utf-8"), keep_blank_values=True, max_num_fields=_MAX_FIELDS, errors="strict")
-    except ValueError:
-        raise _invalid("The body is not form-encoded UTF-8, or has too many fields.") from None
-    return _nested(pairs)
+        text = body.decode("utf-8")
+    except UnicodeDecodeError:
+        raise _invalid("The body is not UTF-8.") from None
+    return _read(lambda: decode_form(text, max_depth=_MAX_DEPTH, max_fields=_MAX_FIELDS))
 
 
 def checked_card(fields: Any, today: date) -> CardForm:
@@ -102,18 +99,11 @@ def missing(param: str) -> ApiError:
     return ApiError(400, "invalid_request_error", f"Missing required param: {param}.", "parameter_missing", param)
 
 
-def _nested(pairs: list[tuple[str, str]]) -> dict[str, Any]:
-    parameters: dict[str, Any] = {}
-    for key, value in pairs:
-        name, bracket, rest = key.partition("[")
-        if not bracket:
-            parameters[name] = value
-            continue
-        inner = parameters.setdefault(name, {})
-        if not isinstance(inner, dict) or not rest.endswith("]") or "[" in rest:
-            raise _invalid("A parameter's brackets cannot be read.")
-        inner[rest[:-1]] = value
-    return parameters
+def _read(decode: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    try:
+        return decode()
+    except BodyError as error:
+        raise _invalid(f"{error.message}.") from None
 
 
 def _invalid(message: str) -> ApiError:

@@ -358,6 +358,32 @@ def test_no_answer_redirects_or_repeats_the_host(host: bytes, path: bytes, name:
     assert b"evil.example" not in answer and not head.startswith(b"http/1.1 5"), answer
 
 
+BODIES = (
+    ("application/json", b'{"a":' * 2_000 + b"1" + b"}" * 2_000),
+    ("application/json", b"[" * 16_000),
+    ("application/json", b'{"metadata": {"a": ' + b"9" * 5_000 + b"}}"),
+    ("application/json", b'{"amount": NaN}'),
+    ("application/json", b'{"amount": 1, "amount": 2}'),
+    ("application/json", b'\xef\xbb\xbf{"amount": 1}'),
+    ("application/json", b'{"a": "\xff"}'),
+    ("application/json", b'{"metadata": {"a": "\\ud800"}}'),
+    ("application/x-www-form-urlencoded", b"a" + b"[b]" * 5_000 + b"=1"),
+    ("application/x-www-form-urlencoded", b"&".join(b"a%d=1" % number for number in range(1_500))),
+    ("application/x-www-form-urlencoded", b"amount=1&amount=2"),
+    ("application/x-www-form-urlencoded", b"a=%ff"),
+)
+
+
+@pytest.mark.parametrize("name", ["gateway", "tokenizer"])
+@pytest.mark.parametrize(("kind", "body"), BODIES, ids=[str(number) for number in range(len(BODIES))])
+def test_a_body_that_is_deep_or_ambiguous_is_400(kind: str, body: bytes, name: str, world: World) -> None:
+    front = world.fronts[name]
+    path = "/v1/payment_intents" if name == "gateway" else "/v1/tokens"
+    headers = {"Authorization": f"Bearer {world.key}", "Content-Type": kind}
+    answer = httpx.post(f"http://127.0.0.1:{front.port}{path}", content=body, headers=headers, trust_env=False)
+    assert (answer.status_code, answer.json()["error"]["type"]) == (400, "invalid_request_error")
+
+
 @pytest.mark.parametrize("name", ["gateway", "tokenizer"])
 def test_what_follows_a_body_is_no_request_in_disguise(name: str, world: World) -> None:
     """Upgrades, trailers and expectations leave the next request where it is."""
