@@ -191,7 +191,8 @@ def test_tls_asks_for_the_name_and_checks_the_certificate_against_it(tmp_path: P
         server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context)
         port = server.sockets[0].getsockname()[1]
         config = GatewayConfig(webhook_networks=("127.0.0.0/8",), webhook_timeout_s=5.0)
-        deliverer = Deliverer(None, config, Metrics(), asyncio.Event(), Resolver(lambda *_: ["127.0.0.1"]))
+        resolver = Resolver(lambda *_: ["127.0.0.1"])
+        deliverer = Deliverer(None, config, Metrics(), asyncio.Event(), Sealer({1: bytes(32)}), resolver)
         trusting = ssl.create_default_context(cafile=made.certificate)
         async with server, httpx.AsyncClient(trust_env=False, verify=trusting) as client:
             names = ("hooks.example", "other.example")
