@@ -25,7 +25,19 @@ class LinkUnavailable(SwitchError):
 
 
 class ExchangeLost(SwitchError):
-    """A request left, and its answer cannot come any more: the deadline is past or the connection broke."""
+    """A request left, and its answer cannot come any more: the deadline is past or the connection broke.
+
+    Attributes:
+        late_s: where the deadline is past, by how much when that was seen; None where the connection broke.
+        had_s: where the deadline is past, how long the peer had for its answer.
+        unread: whether bytes of the peer's were waiting for us to read them.
+    """
+
+    def __init__(self, reason: str, late_s: float | None = None) -> None:
+        super().__init__(reason)
+        self.late_s = late_s
+        self.had_s = 0.0
+        self.unread = False
 
 
 class KeyExchangeFailed(SwitchError):

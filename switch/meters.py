@@ -41,6 +41,7 @@ COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "connections_refused": ("Connections that were not taken.", ("link", "reason")),
     "framing_lost": ("Connections whose bytes made no frames.", ("link",)),
     "misbehaved": ("Connections closed for too many bad frames in a row.", ("link",)),
+    "own_timeouts": ("Requests without an answer in time because this worker was too slow.", ("link",)),
     "echoes_missed": ("Echoes of ours without an answer.", ("link",)),
     "over_limit": ("Requests that a link's limits did not let through.", ("link", "limit")),
     "advices_sent": ("Stored advices sent, repeats included.", ("link", "mti")),

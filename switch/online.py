@@ -164,6 +164,9 @@ class Online:
         """Tell the circuit breaker."""
         if isinstance(heard, Answered):
             self.choice.ended(taken, trio.current_time(), heard.told[39])
+        elif isinstance(heard, Lost) and heard.ours:
+            self._meters.count("own_timeouts", taken.issuer)
+            self.choice.withdrawn(taken)
         elif isinstance(heard, (Contradicted, Lost)):
             self.choice.ended(taken, trio.current_time(), None)
         else:

@@ -45,6 +45,10 @@ class Wire(Protocol):
     async def send(self, data: bytes) -> None:
         """Hand all bytes to the peer's window. Raises WireError where the connection is gone."""
 
+    @property
+    def unread(self) -> bool:
+        """Whether bytes of the peer's wait to be received."""
+
     async def end(self) -> None:
         """Tell the peer that nothing more comes; it can still be heard. Nothing may be sent after."""
 
@@ -124,6 +128,13 @@ class SocketWire:
             await trio.lowlevel.wait_writable(self._sock)
         except (OSError, ValueError, trio.ClosedResourceError) as error:
             raise WireError(f"{self.peer}: {error}") from error
+
+    @property
+    def unread(self) -> bool:
+        try:
+            return bool(self._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+        except (OSError, ValueError):
+            return False
 
     async def end(self) -> None:
         await trio.lowlevel.checkpoint()

@@ -99,7 +99,7 @@ class Pending:
                 continue
             now = trio.current_time()
             while self._deadlines and self._deadlines[0][0] <= now:
-                _, _, key, future = heapq.heappop(self._deadlines)
+                expires_at, _, key, future = heapq.heappop(self._deadlines)
                 if not future.done:
                     del self._slots[key]
-                    future.fail(ExchangeLost("no answer in time"))
+                    future.fail(ExchangeLost("no answer in time", now - expires_at))

@@ -19,7 +19,7 @@ from messages.errors import DecodeError, EncodeError, FrameError
 from messages.exchange import pairing_key
 from messages.framing import Decoder, Framing
 from messages.message import Message
-from switch.errors import LinkUnavailable, WireError
+from switch.errors import ExchangeLost, LinkUnavailable, WireError
 from switch.links.conduct import Conduct
 from switch.links.limits import Gate
 from switch.links.mac import LinkMac
@@ -182,8 +182,13 @@ class Session:
             if not sent:
                 self.pending.forget(key)
                 raise LinkUnavailable(f"{self.link}: connection closed")
+            left_at = trio.current_time()
             try:
                 return await future.wait()
+            except ExchangeLost as lost:
+                lost.had_s = expires_at - left_at
+                lost.unread = self._wire.unread
+                raise
             finally:
                 if not future.done:
                     self.pending.forget(key)

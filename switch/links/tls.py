@@ -200,6 +200,10 @@ class TlsWire:
         except ssl.SSLError as error:
             raise WireError(f"{self.peer}: TLS: {reason_of(error)}") from None
 
+    @property
+    def unread(self) -> bool:
+        return self._wire.unread
+
     async def end(self) -> None:
         self._farewell()
         with suppress(WireError):

@@ -22,6 +22,10 @@ from switch.stages.dispatch import dispatch
 from switch.stages.identify import refusal
 from switch.stages.request import Decline, Request
 
+LATE = 0.1  # of an issuer's deadline: a worker that sees it later than that is overloaded itself; where bytes of the
+LATE_UNREAD = 0.02  # issuer wait unread at that moment, the answer may be among them
+FAIR = 0.8  # of its deadline, which an issuer must have had for its silence to count against it
+
 
 class Answered(msgspec.Struct, frozen=True):
     """The issuer has answered; `told` is what of it the acquirer gets, DE 39 included."""
@@ -47,6 +51,7 @@ class Lost(msgspec.Struct, frozen=True):
     """The request may have reached the issuer, and what it says will not be known in time."""
 
     reason: str
+    ours: bool = False  # whether we were too slow ourselves: it says nothing about the issuer
 
 
 async def forward(
@@ -76,7 +81,7 @@ async def forward(
     except EncodeError as error:
         return NotSent(Decline("30", "not_expressible", str(error)))
     except ExchangeLost as lost:
-        return Lost(str(lost))
+        return Lost(str(lost), _is_ours(lost, line.link.deadline_s))
     elements = answer.elements
     if len(elements.get(39, "")) != 2:
         return Lost("the issuer's answer has no DE 39")
@@ -88,3 +93,12 @@ async def forward(
     if 55 in told and not may_be_kept(told[55]):
         del told[55]  # the answer is stored, and card data is not
     return Answered(told)
+
+
+def _is_ours(lost: ExchangeLost, deadline_s: float) -> bool:
+    """Whether an answer that did not come in time might have, had we been in time ourselves: the request left late, or
+    the deadline was seen late, all the more where something waits unread."""
+    if lost.late_s is None:
+        return False
+    late = LATE_UNREAD if lost.unread else LATE
+    return lost.late_s > late * deadline_s or lost.had_s < FAIR * deadline_s

@@ -310,6 +310,10 @@ class HostileWire:
     async def send(self, data: bytes) -> None:
         await self._call()
 
+    @property
+    def unread(self) -> bool:
+        return False
+
     async def end(self) -> None:
         await self._call()
 

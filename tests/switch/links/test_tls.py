@@ -364,6 +364,10 @@ class Crumbs:
     async def send(self, data: bytes) -> None:
         await self._wire.send(data)
 
+    @property
+    def unread(self) -> bool:
+        return self._wire.unread
+
     async def end(self) -> None:
         await self._wire.end()
 
