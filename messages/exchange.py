@@ -17,20 +17,23 @@ from messages.mti import canonical_mti, is_response, response_mti
 
 MAX_MOMENTS = 4096  # remembered: those of one second come together
 CLOCK_SLACK = timedelta(minutes=5)  # how far the clock of whoever sent an original may be ahead of ours
-AHEAD = timedelta(hours=12)  # how far in the future DE 7 of an arrival is looked for
+AHEAD = timedelta(hours=15)  # how far in the future DE 7 of an arrival is looked for
+# How far local times may be from UTC: where DE 12 names messages, it is in the place of DE 7.
+LOCAL_AHEAD, LOCAL_BEHIND = timedelta(hours=14), timedelta(hours=12)
 NO_MOMENT = "no such date and time"
 LEAP_YEARS = 8  # between two 29 Februaries at most, as from 1896 to 1904
 
 
 def transmission_time(de7: str, now: datetime) -> datetime:
-    """DE 7 of a message that has just arrived as a full date: the last such moment, up to 12 h after `now`.
+    """DE 7 of a message that has just arrived as a full date: the last such moment, up to 14 h after `now`.
 
     Args:
         de7: MMDDhhmmss, UTC.
         now: aware.
 
     Returns:
-        Aware UTC, whole seconds; from a year ago to 12 h ahead. Whether that is fresh enough is not asked here.
+        Aware UTC, whole seconds; from a year ago to 14 h ahead, as local times may be. Whether that is fresh is not
+        asked here.
 
     Raises:
         DecodeError: path "DE 7": not ten digits, or no such moment in any year.

@@ -24,6 +24,7 @@ from switch.clock import Clock
 from switch.decisions import Decisions
 from switch.desk import Desk
 from switch.errors import Undecided
+from switch.links.freshness import STALE, is_local, staleness
 from switch.links.issuer_line import IssuerLine
 from switch.links.session import Session
 from switch.message_set import FROM_ISSUERS, OF_A_DAY, SERVED_FROM_ISSUERS, Form, Way, form_of, missing_element
@@ -146,6 +147,9 @@ class IssuerRequests:
             reference = _reference(line, elements[90], now) if form.kind is Kind.CHARGEBACK else None
         except DecodeError as error:
             return Decline("30", "element_invalid", str(error))
+        local = is_local(line.dialect.identification)
+        if why := staleness(line.link, mti, elements, sent_at, now, local=local):
+            return Decline("30", STALE, why)
         acquirer_id, terminal = elements.get(32, ""), elements.get(41, "").rstrip()
         return Intent(
             key=acquirer_key(line.name, message.mti, sent_at, elements[11], acquirer_id, terminal),

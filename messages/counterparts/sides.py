@@ -7,7 +7,7 @@ from datetime import datetime
 
 from messages.dialect import Element
 from messages.errors import DecodeError, EncodeError
-from messages.exchange import nearest_time, original_time
+from messages.exchange import CLOCK_SLACK, LOCAL_AHEAD, nearest_time, original_time
 from messages.formats import problem
 
 CARRIED = 1000  # what a later version says beyond 1987 stands under this and its number
@@ -78,7 +78,8 @@ class Writing:
         Raises:
             EncodeError: no such moment.
         """
-        return self._dated(path, month_day_time, original_time)
+        slack = CLOCK_SLACK + LOCAL_AHEAD if self.local else CLOCK_SLACK
+        return self._dated(path, month_day_time, lambda text, now: original_time(text, now, slack))
 
     def _dated(self, path: str, month_day_time: str, full_date: Callable[[str, datetime], datetime]) -> str:
         try:

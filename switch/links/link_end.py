@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import structlog
 import trio
@@ -16,18 +17,20 @@ from hsm.commands import Hsm
 from messages.canonical import canonical_codec
 from messages.dialect import load_dialect
 from messages.errors import DecodeError, RuleViolation
+from messages.exchange import transmission_time
 from messages.log_rate import LogRate, Rate
 from messages.mask import masked_hex_dump
 from messages.message import Message
 from messages.mti import is_response, response_mti
 from switch.clock import Clock
 from switch.links.connections import Connections
+from switch.links.freshness import is_local, staleness
 from switch.links.limits import Gate
 from switch.links.mac import LinkMac
 from switch.links.network import Network
 from switch.links.reception import Reception
 from switch.links.session import Session
-from switch.links.settings import AcquirerLink, IssuerLink
+from switch.links.settings import AcquirerLink, IssuerLink, Link
 from switch.meters import Meters
 from switch.salvage import reason_told, salvage
 
@@ -68,6 +71,7 @@ class LinkEnd:
             self.mac, meters, serve=self._served, late=self._late, undecodable=self.undecodable,
             managed=on_up, verify_requests=not takes,
             echoes=any(rule.echo for rule in self.dialect.rules.values()),
+            stale=partial(_stale, link, is_local(self.dialect.identification), clock),
         )  # fmt: skip
         self.connections = Connections(
             link, network, clock, rng, meters,
@@ -146,6 +150,16 @@ class LinkEnd:
     def _late(self, message: Message) -> None:
         """An answer that nobody waits for."""
         raise NotImplementedError
+
+
+def _stale(link: Link, local: bool, clock: Clock, message: Message) -> str:
+    """Why network management is not taken. Without DE 7 it cannot be told from a recorded one."""
+    now = clock.now()
+    try:
+        sent_at = transmission_time(message.elements.get(7, ""), now)
+    except DecodeError as error:
+        return str(error)
+    return staleness(link, message.mti, message.elements, sent_at, now, local=local)
 
 
 def _is_request(mti: str) -> bool:

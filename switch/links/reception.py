@@ -20,6 +20,7 @@ from messages.rules import echo_problem
 from switch.links.mac import MISSING, WRONG, LinkMac
 from switch.links.management import CUT_OVER, KEY_CHANGES, answer, refusal
 from switch.meters import Meters
+from switch.salvage import reason_element
 from switch.stages.answer import APPROVING
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ class Reception:
         verify_requests: whether `serve` gets verified requests only; the pipeline verifies by itself, together with
             what else it asks of the HSM.
         echoes: whether the dialect says what answers carry back.
+        stale: why a message is too old or too new; "" where it is fresh. Asked about what changes keys, and about all
+            network management under a MAC: without one a replay needs no recording.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class Reception:
         managed: Callable[[], None],
         verify_requests: bool,
         echoes: bool = False,
+        stale: Callable[[Message], str] = lambda message: "",
     ) -> None:
         self.keys: KeyExchange | None = None  # takes the keys that the peer sends; None where there are none
         self._mac = mac
@@ -67,6 +71,7 @@ class Reception:
         self._managed = managed
         self._verify_requests = verify_requests
         self._echoes = echoes
+        self._stale = stale
         self._declined: dict[tuple[str, ...], None] = {}  # requests of ours, by pairing key; oldest first
 
     def arrived(self, session: Session, message: Message, frame: bytes) -> None:
@@ -145,6 +150,12 @@ class Reception:
         return self._declined.pop(pairing_key(message), ABSENT) is not ABSENT
 
     def _manage(self, session: Session, message: Message, frame: bytes) -> None:
+        changes_keys = self.keys is not None and message.elements.get(70) in KEY_CHANGES
+        if (changes_keys or self._mac.covers(message.mti)) and (why := self._stale(message)):
+            log.error("management_refused", link=self._mac.link, peer=session.peer, mti=message.mti, reason=why)
+            told = {39: "30", **reason_element(session.codec.dialect, why)}
+            self._start(session, self._send, session, refusal(message, told), frame)
+            return
         if self.keys is not None and message.elements.get(70) in KEY_CHANGES:
             self._start(session, self._exchange_key, session, message, frame)
             return

@@ -15,6 +15,8 @@ from switch.links.tls_context import TlsSettings, unusable
 from switch.links.unix_socket import user_id
 
 MAX_KEY_HOURS = 24 * 366
+MAX_AGE_S = 180 * 86_400.0  # DE 7 has no year: half a year on it would be taken for another one's
+MAX_AHEAD_S = 14 * 3_600.0  # no clock on earth is further ahead of UTC
 MAX_CONNECTIONS = 10_000  # of a link in a worker
 CRYPTOGRAM_BASE64 = 28  # characters of the 20 bytes that come with a network token
 ECHO_S = 30.0  # where nothing is said and we dial
@@ -56,6 +58,10 @@ class Link(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     mac_management: bool = False
     key_exchange_hours: float = 0.0  # 0: by command only
     trace_element: int | None = None
+    # How old DE 7 of what the peer starts may be, and how far in the future.
+    max_age_s: float = 86_400.0  # of requests
+    advice_max_age_s: float = 30 * 86_400.0  # of advices, reversals and chargebacks, which are kept until they arrive
+    max_ahead_s: float = 300.0
 
     @property
     def per_address(self) -> int:
@@ -228,6 +234,13 @@ def _limit_problems(label: str, link: AcquirerLink | IssuerLink) -> list[str]:
         for field in ("connections", "max_connections")
         if getattr(link, field) > MAX_CONNECTIONS
     ]
+    problems += [
+        f"{label}: {field} must be > 0 and up to {most:.0f}"
+        for field, most in (("max_age_s", MAX_AGE_S), ("advice_max_age_s", MAX_AGE_S), ("max_ahead_s", MAX_AHEAD_S))
+        if not 0 < getattr(link, field) <= most
+    ]
+    if link.advice_max_age_s < link.max_age_s:
+        problems.append(f"{label}: advice_max_age_s must not be below max_age_s")
     if link.sign_on and link.must_sign_on:
         problems.append(f"{label}: sign_on (we) and must_sign_on (the peer) exclude each other")
     return problems

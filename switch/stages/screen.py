@@ -8,15 +8,23 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from ledger.journal import Kind
 from messages.card import pan_of
 from messages.errors import DecodeError
-from messages.exchange import acquirer_key, nearest_time, original_time, parse_original_data, transmission_time
+from messages.exchange import (
+    CLOCK_SLACK,
+    acquirer_key,
+    nearest_time,
+    original_time,
+    parse_original_data,
+    transmission_time,
+)
 from messages.message import Message
 from messages.one_card import card_problem
 from messages.trace import is_trace_id, trace_id
+from switch.links.freshness import STALE, is_local, original_slack, staleness
 from switch.links.state import LinkState
 from switch.message_set import (
     ABOUT_MONEY,
@@ -93,11 +101,13 @@ def _missing(request: Request, form: Form) -> Decline | None:
 def _read(request: Request, form: Form) -> Decline | None:
     elements = request.message.elements
     link = request.link.name
+    local = is_local(request.session.codec.dialect.identification)
     try:
         transmitted_at = transmission_time(elements[7], request.arrived_at)
         original_key = None
         if 90 in elements:
-            original_key = original_key_of(link, elements, request.arrived_at)
+            slack = original_slack(request.link, local=local)
+            original_key = original_key_of(link, elements, request.arrived_at, slack)
             if names_other_acquirer(elements):
                 return Decline(NOT_PERMITTED, OTHER_ACQUIRER, "DE 90 names another institution than DE 32")
         request.transmitted_at = transmitted_at
@@ -106,6 +116,8 @@ def _read(request: Request, form: Form) -> Decline | None:
             request.transmitted_at = opened if form.kind is Kind.CUT_OVER else transmitted_at
     except DecodeError as error:
         return Decline("30", "element_invalid", str(error))
+    if why := staleness(request.link, request.mti, elements, transmitted_at, request.arrived_at, local=local):
+        return Decline("30", STALE, why)
     request.original_key = original_key
     request.key = acquirer_key(
         link, request.mti, transmitted_at, elements[11], elements.get(32, ""), elements.get(41, "").rstrip()
@@ -124,17 +136,20 @@ def _read(request: Request, form: Form) -> Decline | None:
     return None
 
 
-def original_key_of(link: str, elements: Mapping[int, str], now: datetime) -> str:
+def original_key_of(link: str, elements: Mapping[int, str], now: datetime, slack: timedelta = CLOCK_SLACK) -> str:
     """The acquirer's key of the message that DE 90 names.
 
     Terminals leave the institution in DE 90 at zeros: then it is that of the message itself, DE 32, or else its
     terminal, DE 41.
 
+    Args:
+        slack: how far after `now` it may be.
+
     Raises:
         DecodeError: path "DE 90" or "DE 7".
     """
     original = parse_original_data(elements[90])
-    at = original_time(original.transmitted, now)
+    at = original_time(original.transmitted, now, slack)
     acquirer_id = original.acquirer_id or elements.get(32, "")
     return acquirer_key(link, original.mti, at, original.stan, acquirer_id, elements.get(41, "").rstrip())
 
