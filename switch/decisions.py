@@ -30,7 +30,7 @@ from ledger.journal import (
     Verdict,
     stated_elements,
 )
-from ledger.lifecycle import Event, Ruling, rule
+from ledger.lifecycle import Event, Ruling, rule, standing
 from ledger.posting import cash_minor, postings
 from switch.clock import Clock
 from switch.drafts import (
@@ -425,7 +425,9 @@ def _advices(stored: StoredIntent, original: Original | None, event: Event | Non
     if event is None or original is None:
         return ()
     if event is Event.CAPTURED:
-        return (capture_draft(stored, original.stored, original.outcome),)
+        captured = any(change.kind is Kind.CAPTURE for change in original.changes)
+        whole = not captured and stored.intent.amount_minor == standing(original).held_minor
+        return (capture_draft(stored, original.stored, original.outcome, whole=whole),)
     if event is Event.REDUCED:
         return (reduction_draft(stored, original),)
     if event is Event.CHARGED_BACK:

@@ -78,11 +78,23 @@ def stand_in_draft(stored: StoredIntent, told: dict[int, str]) -> AdviceDraft:
     return AdviceDraft(link=intent.issuer, mti=mti, elements=elements, token=intent.token)
 
 
-def capture_draft(capture: StoredIntent, original: StoredIntent, outcome: Outcome | None = None) -> AdviceDraft:
-    """0220: what of the hold is posted, and whether more will come (DE 60)."""
+FUNCTION = 1024  # DE 24 of later versions, which 1987 leaves out
+# Source: ISO 8583:1993 annex A.5: 201 an authorization's amount, 202 another one. Neither says whether more will come.
+AMOUNT_SAME, AMOUNT_DIFFERS = "201", "202"
+
+
+def capture_draft(
+    capture: StoredIntent, original: StoredIntent, outcome: Outcome | None = None, *, whole: bool = False
+) -> AdviceDraft:
+    """0220: what of the hold is posted, and whether more will come (DE 60).
+
+    Args:
+        whole: whether it is all that was authorized.
+    """
     elements = _common(capture.intent, capture.intent.created_at, capture.intent_id)
     elements[4] = f"{capture.intent.amount_minor:012d}"
     elements[60] = "F" if capture.intent.final else "P"
+    elements[FUNCTION] = AMOUNT_SAME if whole else AMOUNT_DIFFERS
     elements[90] = as_sent_to_issuer(original, outcome)
     elements.setdefault(3, original.intent.processing_code)
     return AdviceDraft(link=original.intent.issuer, mti="0220", elements=elements, token=original.intent.token)

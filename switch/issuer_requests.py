@@ -15,7 +15,7 @@ import structlog
 
 from hsm.commands import Hsm, HsmRefused, HsmUnavailable, Screen, Screened
 from ledger.journal import Begun, Intent, Journal, JournalUnavailable, Kind, Outcome, state
-from messages.errors import DecodeError
+from messages.errors import DecodeError, EncodeError, MessagesError
 from messages.exchange import acquirer_key, original_time, parse_original_data, transmission_time
 from messages.message import Message
 from messages.one_card import card_problem
@@ -84,10 +84,29 @@ class IssuerRequests:
             response_code=told[39], reason=reason,
         )  # fmt: skip
         try:
-            answered = answer_message(message, told, line.trace_element, trace_id)
-            session.send(await session.mac.sealed(answered, trace_id), frame)
+            session.send(await self._sealed(line, session, message, told, trace_id), frame)
         except (HsmRefused, HsmUnavailable):
             self._meters.count("unanswered", "mac")  # it is booked; the issuer's repeat gets the stored answer
+        except MessagesError as error:  # the dialect has no room for DE 39 either, or for what is echoed
+            self._meters.count("unanswered", "not_expressible")
+            log.error("answer_not_expressible", link=line.name, trace_id=trace_id, error=str(error))
+
+    async def _sealed(
+        self, line: IssuerLine, session: Session, message: Message, told: dict[int, str], trace_id: str
+    ) -> bytes:
+        """The answer as bytes; with DE 39 alone where the dialect cannot carry the rest, as acquirers get it.
+
+        Raises:
+            HsmRefused, HsmUnavailable: there is no MAC for it.
+            MessagesError: not even that can be carried.
+        """
+        try:
+            answered = answer_message(message, told, line.trace_element, trace_id)
+            return await session.mac.sealed(answered, trace_id)
+        except EncodeError as error:
+            self._meters.count("failures", "answer_encoding")
+            log.error("answer_not_expressible", link=line.name, trace_id=trace_id, error=str(error))
+            return await session.mac.sealed(answer_message(message, {39: told[39]}, None, ""), trace_id)
 
     async def _told(self, line: IssuerLine, message: Message, trace_id: str) -> tuple[dict[int, str], str]:
         """What the issuer is told, and why."""

@@ -19,9 +19,15 @@ FUNCTIONS = {
     "0100": "100", "0120": "100", "0200": "200", "0220": "200", "0400": "400", "0420": "400", "0422": "450",
     "0500": "500", "0520": "500", "0600": "680", "0620": "680", "0700": "700", "0720": "700",
 }  # fmt: skip
-_INQUIRY, _INCREMENT, _OF_AUTHORIZATION, _OF_AUTHORIZATION_PART, _PARTIAL_REVERSAL = "108", "106", "201", "202", "401"
+_INQUIRY, _INCREMENT, _AMOUNT_SAME, _AMOUNT_DIFFERS, _PARTIAL_REVERSAL = "108", "106", "201", "202", "401"
+_RETURNS = "20"  # DE 3 of refunds
 # Representments (1220): 1987 has no type for them, and taken for a purchase they would be booked once more.
-REPRESENTMENTS = frozenset({"205", "282"})
+REPRESENTMENTS = frozenset({"205", "206", "207", "211", "212", "213", *(str(code) for code in range(280, 286))})
+# Chargebacks (1422) that are taken back: in 1987 they would be one chargeback more.
+CHARGEBACK_REVERSALS = frozenset(str(code) for code in range(490, 496))
+# Authorizations (1100) in place of an earlier one: in 1987 they would hold their amount besides.
+REPLACEMENTS = frozenset({"102", "103"})
+COMPLETIONS = frozenset({"201", "202"})
 # DE 25 of reversals that come without a reason, as those of 1987 do: unspecified.
 REASONS = {"0400": "4001", "0420": "4001"}
 
@@ -33,12 +39,26 @@ def read_function(reading: Reading, value: str) -> None:
         pass  # what it answers is known by its request
     elif reading.mti[1] == "2" and value in REPRESENTMENTS:
         raise Fault("is a representment, which 1987 does not have")
+    elif reading.mti[1] == "2" and value in COMPLETIONS:
+        _check_completion(reading)
+    elif reading.mti[1] == "1" and value in REPLACEMENTS:
+        raise Fault("replaces an authorization, which 1987 does not have")
+    elif reading.mti[1] == "4" and value in CHARGEBACK_REVERSALS:
+        raise Fault("takes back a chargeback, which 1987 does not have")
     elif value == _PARTIAL_REVERSAL and is_reversal(reading.mti) and not was(reading.given.get(30, "")).strip("0"):
         raise Fault("is a reversal in part, and DE 30 does not say what the amount was")
     if reading.mti[1] == "8" and value in MANAGEMENT_BACK:
         reading.put[70] = MANAGEMENT_BACK[value]
     elif reading.mti[1] == "3" and value in FILE_ACTIONS_BACK:
         reading.put[91] = FILE_ACTIONS_BACK[value]
+
+
+def _check_completion(reading: Reading) -> None:
+    """A completion of an authorization: in 1987 it is an advice that names it, all else is a purchase besides."""
+    if reading.mti[2] != "2":
+        raise Fault("completes an authorization, which only an advice does in 1987")
+    if 56 not in reading.given:
+        raise Fault("completes an authorization, and DE 56 does not say which")
 
 
 def write_management(writing: Writing, value: str) -> None:
@@ -67,8 +87,9 @@ def write_function(writing: Writing) -> None:
             function = _INQUIRY
         elif mti in ("0100", "0120") and 90 in given:
             function = _INCREMENT
-        elif mti == "0220" and 90 in given:
-            function = _OF_AUTHORIZATION_PART if given.get(60) == "P" else _OF_AUTHORIZATION
+        elif mti == "0220" and 90 in given and not given.get(3, "").startswith(_RETURNS):
+            # Whoever knows what was authorized says it under 1024; else all that is known is whether more will follow.
+            function = _AMOUNT_DIFFERS if given.get(60, "").strip() == "P" else _AMOUNT_SAME
         elif mti in ("0400", "0420") and 95 in given:
             function = _PARTIAL_REVERSAL
         writing.put[24] = function

@@ -153,10 +153,9 @@ class Reception:
         changes_keys = self.keys is not None and message.elements.get(70) in KEY_CHANGES
         if (changes_keys or self._mac.covers(message.mti)) and (why := self._stale(message)):
             log.error("management_refused", link=self._mac.link, peer=session.peer, mti=message.mti, reason=why)
-            told = {39: "30", **reason_element(session.codec.dialect, why)}
-            self._start(session, self._send, session, refusal(message, told), frame)
+            self.refuse(session, message, frame, {39: "30", **reason_element(session.codec.dialect, why)})
             return
-        if self.keys is not None and message.elements.get(70) in KEY_CHANGES:
+        if changes_keys:
             self._start(session, self._exchange_key, session, message, frame)
             return
         told = answer(session, message)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 
+import pytest
 import trio
 
+import specs
 from hsm.commands import HsmRefused, HsmUnavailable, Screen
 from ledger.journal import Decision, Kind, Outcome, StoredIntent
-from messages.exchange import original_data
+from messages.exchange import de7, original_data
 from messages.message import Message
+from switch.config import switch_config
 from tests.simulation.agreement import differences
-from tests.simulation.world import World
+from tests.simulation.world import TABLE, World
 from tests.switch.desk import NOW, VISA, in_world, purchase, told
 from tests.switch.test_fraud import intent
 
@@ -121,3 +125,32 @@ def test_a_chargeback_names_the_payment_by_the_numbers_that_its_acquirer_gave_it
         assert draft.elements[4] == "000000001000"
 
     in_world(script)
+
+
+@pytest.mark.parametrize(("missing", "code"), [((66,), "00"), ((66, 86, 97), "00"), ((15,), "")])
+def test_an_answer_that_the_dialect_cannot_carry_is_given_as_far_as_it_can(
+    missing: tuple[int, ...], code: str, tmp_path: Path
+) -> None:
+    """Totals of an issuer whose dialect has no DE 66: the intent was stored, and nothing was ever answered."""
+    text = Path(str(specs.__file__)).with_name("iso87-ascii.toml").read_text("utf-8")
+    lines = [line for line in text.splitlines() if not line.startswith(tuple(f"{number} = " for number in missing))]
+    file = tmp_path / "narrow.toml"
+    file.write_text("\n".join(lines).replace('"iso87-ascii"', '"narrow"'))
+    issuers = [{**TABLE["issuer"][0], "dialect": str(file)}, TABLE["issuer"][1]]
+
+    async def script(world: World) -> None:
+        worker = world.workers[0][0]
+        line = worker.lines["alpha"]
+        session = line.sessions[0]
+        sent: list[bytes] = []
+        session.send = lambda payload, answered=b"": sent.append(payload)  # type: ignore[method-assign,assignment]
+        totals = {7: de7(NOW), 11: "000900", 15: "0314", 49: "978", 88: "0000000000000007"}
+        for mti in ("0520", "0521"):
+            await worker.issuer_requests.serve(line, session, Message(mti, totals), b"")
+        codes = [session.codec.decode(data).elements[39] for data in sent]
+        assert codes == ([code, code] if code else [])
+        assert len(world.journal._outcomes) == 1, "the repeat got the stored answer"
+        assert world.counted("failures", "issuer_requests") == 0
+        assert world.counted("unanswered", "not_expressible") == (0 if code else 2)
+
+    in_world(script, config=switch_config({**TABLE, "issuer": issuers}))

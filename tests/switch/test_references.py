@@ -12,6 +12,7 @@ from messages.message import Message
 from tests.simulation.agreement import differences
 from tests.simulation.world import World
 from tests.switch.desk import VISA, in_world, purchase, told
+from tests.switch.outage import heard
 from tests.switch.test_message_set import Till
 
 AGES = [30, 182, 184, 200, 300, 364]  # days
@@ -105,5 +106,34 @@ def test_a_capture_whose_de_90_has_no_institution_is_that_of_its_own() -> None:
         capture.elements[90] = original_data("0100", given[11], given[7], "")
         answer = await told(world, Message("0220", capture.elements), "pos")
         assert answer is not None and answer.elements[39] == "00"
+
+    in_world(script)
+
+
+@pytest.mark.parametrize(
+    ("parts", "functions"),
+    [
+        ([(5_000, True)], ["201"]),
+        ([(2_000, True)], ["202"]),
+        ([(2_000, False), (3_000, True)], ["202", "202"]),
+        ([(5_000, False)], ["201"]),
+    ],
+)
+def test_a_stored_capture_says_whether_its_amount_is_that_of_the_hold(
+    parts: list[tuple[int, bool]], functions: list[str]
+) -> None:
+    """DE 24 of later versions, which carry it under 1024; an issuer of 1987 does not get it."""
+
+    async def script(world: World) -> None:
+        till = Till(world)
+        held = await till.held(5_000)
+        messages = heard(world, "alpha")
+        for amount, final in parts:
+            await till.done(till.shop.capture(held, amount, till.now(), final=final))
+        await trio.sleep(5.0)
+        drafts = [draft for outcome in world.journal._outcomes.values() for draft in outcome.advices]
+        assert [draft.elements[1024] for draft in drafts] == functions
+        assert [m.mti for m in messages] == ["0220"] * len(parts) and all(1024 not in m.elements for m in messages)
+        assert differences(world) == []
 
     in_world(script)

@@ -17,6 +17,7 @@ from messages.exchange import original_data
 from messages.message import Message
 from messages.mti import response_mti
 from messages.reconciliation import COMPARED, FEES, agree
+from messages.translation import to_canonical
 from switch.message_set import SERVED, SERVED_FROM_ISSUERS
 
 NOW = datetime(2026, 11, 25, 21, 0, 30, tzinfo=UTC)
@@ -191,7 +192,10 @@ def test_an_acknowledgement_is_taken_whatever_it_carries_back(number: int) -> No
     assert came.elements[39] == "00" and came.elements[1000 + number] == carried
 
 
-@pytest.mark.parametrize("function", ["205", "282"])
+REPRESENTMENTS = ("205", "206", "207", "211", "212", "213", "280", "281", "282", "283", "284", "285")
+
+
+@pytest.mark.parametrize("function", REPRESENTMENTS)
 def test_a_representment_is_booked_as_no_purchase(function: str) -> None:
     native = Message("1220", {**REVERSAL_1993, 24: function})
     with pytest.raises(RuleViolation) as caught:
@@ -227,3 +231,62 @@ def test_totals_cannot_be_told_to_2003(number: int) -> None:
     with pytest.raises(EncodeError) as caught:
         codec("iso2003-ascii").encode(Message("0520", {7: MOMENT, 11: "000042", number: VALUES[number]}))
     assert caught.value.path == f"DE {number}"
+
+
+COMPLETION = {3: "000000", 4: "000000000400", 11: "000042", 12: "261125210000", 32: "400100", 49: "978"}
+HOLD_1993, HOLD_2003 = "110000004126112520590006400100", "210000000000004120261125205900400100"
+# Type, DE 24, whether DE 56 names an original; what would be booked in 1987 in its place.
+MISTAKEN = [
+    ("1220", "201", False, "a purchase"), ("1220", "202", False, "a purchase"), ("1200", "201", True, "a purchase"),
+    ("1200", "202", True, "a purchase"), ("1201", "202", True, "a purchase"), ("1100", "102", True, "an increment"),
+    ("1120", "103", False, "another hold"),
+    *(("1422", str(code), True, "one chargeback more") for code in range(490, 496)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("mti", "function", "named", "otherwise"), MISTAKEN)
+def test_a_function_that_1987_would_book_as_another_is_refused(
+    mti: str, function: str, named: bool, otherwise: str
+) -> None:
+    native = {**COMPLETION, 24: function, **({56: HOLD_1993} if named else {})}
+    _, fault = to_canonical(Message(mti, native), load_dialect("iso93-ascii"))
+    assert fault is not None and fault[0] == "DE 24", otherwise
+
+
+@pytest.mark.parametrize(("name", "hold"), [("iso93-ascii", HOLD_1993), ("iso2003-ascii", HOLD_2003)])
+@pytest.mark.parametrize("function", ["201", "202"])
+@pytest.mark.parametrize("more", ["", "P", "F"])
+def test_a_completion_means_the_same_from_a_later_version_and_back(
+    name: str, hold: str, function: str, more: str
+) -> None:
+    """201 and 202 are about the amount; whether more will follow is DE 60's alone."""
+    native = dict(sorted({**COMPLETION, 24: function, 56: hold, **({60: more} if more else {})}.items()))
+    if name == "iso2003-ascii":
+        native = {**native, 4: "9782" + native[4], 11: "000000000042", 12: "20261125210000"}
+        del native[49]
+    mti = "1220" if name == "iso93-ascii" else "2220"
+    came = codec(name).decode(plain(name).encode(Message(mti, native)))
+    assert (came.mti, came.elements.get(60, "")) == ("0220", more)
+    back = plain(name).decode(codec(name).encode(came))
+    assert (back.elements[24], back.elements.get(60, "")) == (function, more)
+
+
+@pytest.mark.parametrize("name", ["iso93-ascii", "iso2003-ascii"])
+@pytest.mark.parametrize("said", ["", "201", "202"])
+@pytest.mark.parametrize("more", ["", "P", "F"])
+def test_a_completion_means_the_same_to_a_later_version_and_back(name: str, said: str, more: str) -> None:
+    asked = sent("0220", name, {}).elements
+    elements = {**{n: asked[n] for n in (3, 4, 7, 11, 32, 41, 49) if n in asked}, 90: ORIGINAL}
+    elements |= ({60: more} if more else {}) | ({1024: said} if said else {})
+    message = Message("0220", dict(sorted(elements.items())))
+    native = plain(name).decode(codec(name).encode(message))
+    assert native.elements[24] == (said or ("202" if more == "P" else "201"))
+    came = codec(name).decode(codec(name).encode(message))
+    assert (came.mti, came.elements.get(60, ""), came.elements[90][:20]) == ("0220", more, ORIGINAL[:20])
+
+
+def test_a_refund_that_names_its_payment_is_no_completion() -> None:
+    asked = sent("0220", "iso93-ascii", {}).elements
+    elements = {**{n: asked[n] for n in (4, 7, 11, 32, 41, 49) if n in asked}, 3: "200000", 90: ORIGINAL}
+    native = plain("iso93-ascii").decode(codec("iso93-ascii").encode(Message("0220", dict(sorted(elements.items())))))
+    assert native.elements[24] == "200"

@@ -319,7 +319,9 @@ def test_a_worker_on_real_sockets_serves_and_stops() -> None:
                     await trio.sleep(0.01)
             wire = await network.dial(worker.ports["gateway"].address, 1.0)
             codec = world.clients["gateway"].acquirer.codec
-            await wire.send(framing().encode(codec.encode(purchase(de2=surrogate(world), de63="5ace" * 4))))
+            await wire.send(
+                framing().encode(codec.encode(purchase(at=world.clock.now(), de2=surrogate(world), de63="5ace" * 4)))
+            )
             with trio.fail_after(5.0):
                 answer = codec.decode(framing().decoder().receive(await wire.receive())[0])
             assert answer.elements[39] == "00"
@@ -349,7 +351,7 @@ def test_a_stopping_worker_answers_all_that_it_has_taken_over_tls(tmp_path: Path
             msgspec.convert(tls(other, switch), TlsSettings),
         )
         wire = await end.secured(await SocketNetwork().dial(address, 1.0))
-        sent = [purchase(f"{stan:06d}", de4=f"{stan:012d}", de2=card) for stan in range(1, count + 1)]
+        sent = [purchase(f"{stan:06d}", at, de4=f"{stan:012d}", de2=card) for stan in range(1, count + 1)]
         await wire.send(b"".join(framing().encode(codec.encode(message)) for message in sent))
         serving.set()
         decoder = framing().decoder()
@@ -358,10 +360,10 @@ def test_a_stopping_worker_answers_all_that_it_has_taken_over_tls(tmp_path: Path
         wire.close()
 
     async def main() -> None:
-        nonlocal card
+        nonlocal card, at
         async with trio.open_nursery() as nursery:
             world = World(nursery, faults={"alpha": (FaultRule(kind="delay", delay_s=0.3),)})
-            card = surrogate(world)
+            card, at = surrogate(world), world.clock.now()
             network = SocketNetwork()
             acceptor = await network.listen("127.0.0.1:0")
             nursery.start_soon(_issue, nursery, world, acceptor)
@@ -398,7 +400,7 @@ def test_a_stopping_worker_answers_all_that_it_has_taken_over_tls(tmp_path: Path
             assert len(world.issuers["alpha"].issuer.entries) == count
             nursery.cancel_scope.cancel()
 
-    card = ""
+    card, at = "", NOW
     trio.run(main)
     assert answered == ["00"] * count
 
