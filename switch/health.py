@@ -58,7 +58,12 @@ class HealthServer:
 
     async def _connection(self, stream: trio.SocketStream) -> None:
         try:
-            async with self._slots, stream:
+            self._slots.acquire_nowait()
+        except trio.WouldBlock:  # each has a place for TIMEOUT_S at most: what is beyond is closed, and may come again
+            await trio.aclose_forcefully(stream)
+            return
+        try:
+            async with stream:
                 with trio.move_on_after(TIMEOUT_S):
                     head = await _head(stream)
                     status, kind, body = await self.page(head)
@@ -71,6 +76,8 @@ class HealthServer:
             pass
         except Exception:
             log.exception("health_page_failed")
+        finally:
+            self._slots.release()
 
     async def page(self, head: bytes) -> Page:
         """The page for a request's first line."""
