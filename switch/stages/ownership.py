@@ -5,7 +5,7 @@ alone, before anything is recorded; `owner_problem` holds the recorded intent ag
 
 | field | of the change | of the payment | allowed |
 |---|---|---|---|
-| link | always there | always there | the same; of a chargeback, the issuer link that the payment was routed to |
+| link | always there | always there | the same; of what an issuer starts (`BY_ISSUER`), the link that was asked |
 | DE 32 | there or not | there or not | the same, leading zeros apart; none only where the payment has none |
 | DE 42 | there | there | the same |
 | DE 42 | not there | any | yes: the acquirer itself speaks, as in the reversal of a terminal that got no answer |
@@ -24,6 +24,7 @@ from messages.exchange import parse_original_data
 NOT_PERMITTED = "58"  # DE 39: transaction not permitted to terminal. Source: ISO 8583:1987 DE 39
 OTHER_LINK, OTHER_ACQUIRER, OTHER_MERCHANT = "other_link", "other_acquirer", "other_merchant"
 OTHER_ISSUER = "other_issuer"
+BY_ISSUER = frozenset({Kind.CHARGEBACK, Kind.LATE_APPROVAL})
 
 
 def names_other_acquirer(elements: Mapping[int, str]) -> bool:
@@ -40,7 +41,7 @@ def names_other_acquirer(elements: Mapping[int, str]) -> bool:
 
 def owner_problem(intent: Intent, original: Intent) -> str:
     """Why `intent` must not change `original`, one word; "" where it may."""
-    if intent.kind is Kind.CHARGEBACK:
+    if intent.kind in BY_ISSUER:
         return "" if intent.link == original.issuer else OTHER_ISSUER
     if intent.link != original.link:
         return OTHER_LINK

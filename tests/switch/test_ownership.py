@@ -176,14 +176,17 @@ def test_an_issuer_may_not_charge_back_the_payment_of_another_issuer() -> None:
     in_world(script)
 
 
+@pytest.mark.parametrize("kind", [Kind.CHARGEBACK, Kind.LATE_APPROVAL])
 @pytest.mark.parametrize(("issuer", "problem"), [("alpha", ""), ("beta", "other_issuer"), ("", "other_issuer")])
-def test_a_chargeback_is_held_against_the_link_that_the_payment_was_routed_to(issuer: str, problem: str) -> None:
+def test_what_an_issuer_starts_is_held_against_the_link_that_the_payment_was_routed_to(
+    kind: Kind, issuer: str, problem: str
+) -> None:
     at = datetime(2026, 3, 14, tzinfo=UTC)
     paid = Intent(
         key="pos|1", kind=Kind.PURCHASE, link="pos", mti="0200", processing_code="000000", transmitted_at=at,
         created_at=at, deadline_at=at, issuer=issuer, acquirer_id="10001", trace_id="",
     )  # fmt: skip
-    disputed = msgspec.structs.replace(paid, kind=Kind.CHARGEBACK, link="alpha", acquirer_id="")
+    disputed = msgspec.structs.replace(paid, kind=kind, link="alpha", acquirer_id="")
     assert owner_problem(disputed, paid) == problem
 
 
