@@ -15,7 +15,7 @@ from gateway.errors import ConfigurationError, TokenizerUnavailable, invalid, mi
 
 _TIMEOUT_S = 5.0
 _MAX_CONNECTIONS = 32
-# Shorter than the tokenizer's 5 s, so that no request meets a connection that is being closed.
+# Shorter than `[tokenizer.http] idle_timeout_s`, so that no request meets a connection that is being closed.
 _IDLE_S = 3.0
 
 

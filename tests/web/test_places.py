@@ -66,6 +66,21 @@ def test_a_flood_of_many_addresses_closes_no_connection_with_a_key() -> None:
     assert "innocent" not in hall.closed and len(hall.places) == 10
 
 
+def test_the_address_with_most_silent_connections_loses_one_first() -> None:
+    hall = Hall(max_connections=4)
+    for name, address in (("innocent", "b"), ("1", "a"), ("2", "a"), ("3", "a"), ("new", "c")):
+        hall.take(name, address)
+    assert hall.closed == ["1"]
+
+
+def test_where_all_have_keys_the_account_with_most_idle_ones_loses_one() -> None:
+    hall = Hall(max_connections=3)
+    for name, account in (("innocent", "acct_1"), ("1", "acct_2"), ("2", "acct_2")):
+        hall.served(name, account)[1].end()
+    hall.take("new", "c").begin_request().received()
+    assert hall.closed == ["1"]
+
+
 def test_a_slow_request_without_a_key_makes_room_and_one_that_is_served_does_not() -> None:
     hall = Hall(max_connections=2)
     hall.take("slow", "b").begin_request()
