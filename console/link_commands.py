@@ -35,6 +35,26 @@ def link_list(config: ConfigOption = None, state: StateOption = None, as_json: J
     _show_links(links(load_running(config, state)), as_json)
 
 
+@link_app.command("show")
+def link_show(
+    name: LinkName, config: ConfigOption = None, state: StateOption = None, as_json: JsonOption = False
+) -> None:
+    """One link as the switch runs it: what proves who its peer is, and what the peer may send."""
+    running = load_running(config, state)
+    _require(running, name)
+    row = next(row for row in links(running) if row["link"] == name)
+    shown = {field: row[field] for field in ("link", "side", "identity", "permissions")}
+    if as_json:
+        import msgspec
+
+        print(msgspec.json.encode(shown).decode())
+        return
+    print(f"{shown['link']} ({shown['side']})")
+    print(f"  peer known by      {', '.join(shown['identity']) or 'nothing'}")
+    for line in _permission_lines(shown["permissions"]):
+        print(f"  {line}")
+
+
 @link_app.command("suspend")
 def link_suspend(
     name: LinkName, config: ConfigOption = None, state: StateOption = None, as_json: JsonOption = False
@@ -183,6 +203,22 @@ def _show_links(rows: list[dict[str, Any]], as_json: bool) -> None:
             escape(_keys(row["keys"])),
         )
     _print(table)
+
+
+def _permission_lines(permissions: dict[str, Any] | None) -> list[str]:
+    """What a link may send, a line a setting."""
+    if permissions is None:
+        return ["may send           everything that its side may"]
+    lines = []
+    for setting, value in permissions.items():
+        if setting == "amounts_minor":
+            text = ", ".join(f"{currency} {most}" for currency, most in value.items()) or "any"
+        elif setting == "forced":
+            text = "yes" if value else "no"
+        else:
+            text = "any" if value is None else ", ".join(value) or "none"
+        lines.append(f"{setting:18} {text}")
+    return lines
 
 
 def _show_told(rows: list[dict[str, Any]], name: str, as_json: bool) -> None:

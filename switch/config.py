@@ -13,9 +13,12 @@ import msgspec
 
 from ledger.config import FeesConfig, FeeTable, MerchantConfig
 from ledger.errors import FeeError
+from messages.currencies import CURRENCIES
 from switch.errors import ConfigError
 from switch.fraud_settings import FraudRule, Rates, fraud_contradictions
+from switch.links.permissions import Permissions, permission_problems
 from switch.links.settings import AcquirerLink, IssuerLink, address_problem, link_contradictions
+from switch.message_set import FROM_ACQUIRERS, FROM_ISSUERS
 from switch.pin_rules import pin_contradictions
 from switch.routing.settings import (
     BreakerSettings,
@@ -124,6 +127,7 @@ def _contradictions(config: SwitchConfig) -> list[str]:
     """What each section allows by itself, but not together with the rest."""
     problems: list[str] = []
     problems += link_contradictions(config.acquirers, config.issuers)
+    problems += _permission_contradictions(config)
     problems += pin_contradictions(config.acquirers, config.issuers)
     problems += _routing_contradictions(config)
     problems += fraud_contradictions(config.fraud, config.rates)
@@ -135,6 +139,22 @@ def _contradictions(config: SwitchConfig) -> list[str]:
         problems += address_problem("[switch] metrics", config.settings.metrics)
     if config.settings.max_in_flight <= 0:
         problems.append("[switch] max_in_flight must be > 0")
+    return problems
+
+
+def _permission_contradictions(config: SwitchConfig) -> list[str]:
+    """Permissions that name what cannot be, or what is no matter of an issuer."""
+    problems: list[str] = []
+    for acquirer in config.acquirers:
+        if acquirer.permissions is not None:
+            label = f"acquirer {acquirer.name}"
+            problems += permission_problems(label, acquirer.permissions, FROM_ACQUIRERS, CURRENCIES)
+    for issuer in config.issuers:
+        if issuer.permissions is not None:
+            label = f"issuer {issuer.name}"
+            problems += permission_problems(label, issuer.permissions, FROM_ISSUERS, CURRENCIES)
+            if issuer.permissions != Permissions(messages=issuer.permissions.messages):
+                problems.append(f"{label}: permissions: of an issuer there are messages only")
     return problems
 
 

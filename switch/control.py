@@ -31,6 +31,7 @@ from switch.errors import ControlError, KeyExchangeFailed, SwitchError, WireErro
 from switch.links.acquirer_port import AcquirerPort
 from switch.links.issuer_line import IssuerLine
 from switch.links.key_exchange import KeyExchange
+from switch.links.permissions import Permissions
 from switch.reload import Reloader, ReloadRefused
 from switch.routing.choice import Choice
 
@@ -74,6 +75,8 @@ class LinkStatus(msgspec.Struct, frozen=True, kw_only=True):
     echo_s: float | None
     keys: tuple[KeyStatus, ...] | None
     circuit: str = ""  # of an issuer link: closed, open or half_open
+    identity: tuple[str, ...] = ()  # what proves who the peer is; () for nothing
+    permissions: Permissions | None = None  # None: all that its side may send
 
 
 class ManagementStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -235,6 +238,8 @@ class ControlServer:
             echo_s=round(now - max(echoes), 3) if echoes else None,
             keys=await self._keys(name),
             circuit=self._circuit(name),
+            identity=part.link.identity,
+            permissions=part.link.permissions,
         )
 
     def _circuit(self, name: str) -> str:

@@ -26,6 +26,7 @@ from switch.desk import Desk
 from switch.errors import Undecided
 from switch.links.freshness import STALE, is_local, staleness
 from switch.links.issuer_line import IssuerLine
+from switch.links.permissions import MESSAGE
 from switch.links.session import Session
 from switch.message_set import FROM_ISSUERS, OF_A_DAY, SERVED_FROM_ISSUERS, Form, Way, form_of, missing_element
 from switch.meters import Meters
@@ -114,6 +115,8 @@ class IssuerRequests:
         if mti is None:
             self._meters.count("unexpected", line.name)
             return {39: "12"}, "unknown_mti"
+        if not line.permitted.message(mti):
+            return _refused(line, Decline(MESSAGE.response_code, MESSAGE.reason, MESSAGE.detail))
         form = form_of(mti, message.elements, FROM_ISSUERS)
         if isinstance(form, Decline):
             return _refused(line, form)

@@ -28,6 +28,7 @@ from switch.errors import Undecided
 from switch.events import EventLog, PaymentEvent
 from switch.links.acquirer_port import AcquirerPort
 from switch.links.issuer_line import IssuerLine
+from switch.links.permissions import REFUSALS
 from switch.links.session import Session
 from switch.message_set import Way, way_of
 from switch.meters import Meters, known_code
@@ -47,6 +48,7 @@ MAX_REFUSED = 10_000  # keys kept of requests that were declined while the journ
 OVERLOADED = Decline("91", "overloaded")
 JOURNAL_AWAY = Decline("96", "journal_unavailable")
 HSM_AWAY = "hsm_unavailable"
+NOT_PERMITTED_NOW = frozenset(refusal.reason for refusal in REFUSALS)
 NOT_NOW = frozenset({SIGNED_OFF, SUSPENDED})  # reasons that say nothing about what a repeat repeats
 
 
@@ -108,7 +110,7 @@ class Pipeline:
 
     def accept(self, port: AcquirerPort, session: Session, message: Message, frame: bytes) -> None:
         """Take a request; above the limit it is declined at once, without a task of its own."""
-        request = Request(port.link, session, message, frame, self._clock.now(), perf_counter())
+        request = Request(port.link, session, message, frame, self._clock.now(), perf_counter(), port.permitted)
         if self.in_flight >= self._settings.max_in_flight:
             self._meters.count("declines", OVERLOADED.reason)
             if not is_repeat(message.mti):
@@ -185,12 +187,15 @@ class Pipeline:
             decline = await authenticate(request, self._hsm) or decline
         # Without the HSM a card can still be declined for good; other requests, and what has no key, leave no trace.
         asks = request.way is Way.ASK
-        lasting = screened is None and decline is not None and decline.reason == HSM_AWAY and asks
+        unproved = screened is None and decline is not None and decline.reason == HSM_AWAY and asks
+        # What a repeat repeats may have been approved while it was permitted: its stored answer counts.
+        forbidden = decline is not None and decline.reason in NOT_PERMITTED_NOW
+        lasting = unproved or (forbidden and is_repeat(request.message.mti))
         if decline is not None and not lasting:
             if is_repeat(request.message.mti) and (decline.response_code == "96" or decline.reason in NOT_NOW):
                 raise Unsaid(decline.reason)  # what it repeats may be approved
             told, why, repeat = self._declined(decline)
-            if decline.response_code == "30":
+            if decline.response_code == "30" or forbidden:
                 told |= reason_element(request.session.codec.dialect, decline.detail)
             return told, why, repeat
         if request.key in self._refused:
@@ -207,7 +212,7 @@ class Pipeline:
         if not begun.fresh:
             self._online.unused(request)
             known = await self._repeated(request, intent, begun)
-            if lasting and request.link.mac_key and known[0][39] in APPROVALS:
+            if unproved and request.link.mac_key and known[0][39] in APPROVALS:
                 raise Unsaid(HSM_AWAY)  # its MAC is not verified: no approval for whoever that is
             return known
         if asks:

@@ -158,7 +158,7 @@ def _load_config(config: Config, seconds: float, in_flight: int, surrogates: tup
             link=gateway.name,
             address=config.placed(gateway).listen,
             dialect=gateway.dialect,
-            acquirer_id="20002",
+            acquirer_id=config.gateway.acquirer_id,
             trace_element=gateway.trace_element or 0,
         ),
         mix=MixConfig(cards=CARDS, poor_cards=POOR_CARDS),

@@ -28,6 +28,7 @@ from switch.links.freshness import is_local, staleness
 from switch.links.limits import Gate
 from switch.links.mac import LinkMac
 from switch.links.network import Network
+from switch.links.permissions import Permitted
 from switch.links.reception import Reception
 from switch.links.session import Session
 from switch.links.settings import AcquirerLink, IssuerLink, Link
@@ -78,6 +79,7 @@ class LinkEnd:
             codec=self.codec, framing=link.framed(self.dialect), mac=self.mac, listener=self, on_up=on_up,
             takes=self.gate if takes else None, sends=None if takes else self.gate,
         )  # fmt: skip
+        self.permitted = Permitted(link.permissions)
         self._meters = meters
         self._takes = takes
         self._dumps: LogRate[str] = LogRate(DUMPS)

@@ -11,6 +11,7 @@ from messages.address import UNIX, address_of
 from messages.dialect import Dialect, load_dialect
 from messages.errors import MessagesError, SpecError
 from messages.framing import TERMINATED, Framing, framing
+from switch.links.permissions import Permissions
 from switch.links.tls_context import TlsSettings, unusable
 from switch.links.unix_socket import user_id
 
@@ -62,6 +63,7 @@ class Link(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     max_age_s: float = 86_400.0  # of requests
     advice_max_age_s: float = 30 * 86_400.0  # of advices, reversals and chargebacks, which are kept until they arrive
     max_ahead_s: float = 300.0
+    permissions: Permissions | None = None  # what the other end may send; None: all that its side may
 
     @property
     def per_address(self) -> int:

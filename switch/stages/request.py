@@ -10,6 +10,7 @@ import msgspec
 from hsm.commands import Screened
 from ledger.journal import Kind
 from messages.message import Message
+from switch.links.permissions import Permitted
 
 if TYPE_CHECKING:
     from switch.links.session import Session
@@ -28,6 +29,7 @@ class Decline(msgspec.Struct, frozen=True):
 
 
 NOTHING_SCREENED = Screened()
+EVERYTHING = Permitted(None)
 
 
 class Request:
@@ -37,6 +39,7 @@ class Request:
     Stages fill in the rest: `screen` everything up to `original_key`, `identify` the card, `route` the issuer.
 
     Attributes:
+        permitted: what its link may send.
         way: who decides about it.
         stated: what is kept with the intent besides, free of card data.
         table: the routes as they were when its card was identified: it was asked for as many digits as they look at.
@@ -58,6 +61,7 @@ class Request:
         "message",
         "mti",
         "original_key",
+        "permitted",
         "reference",
         "route",
         "session",
@@ -70,9 +74,17 @@ class Request:
     )
 
     def __init__(
-        self, link: AcquirerLink, session: Session, message: Message, frame: bytes, arrived_at: datetime, started: float
+        self,
+        link: AcquirerLink,
+        session: Session,
+        message: Message,
+        frame: bytes,
+        arrived_at: datetime,
+        started: float,
+        permitted: Permitted = EVERYTHING,
     ) -> None:
         self.link = link
+        self.permitted = permitted
         self.session = session
         self.message = message
         self.frame = frame

@@ -72,7 +72,22 @@ def screen(request: Request, rng: random.Random) -> Decline | None:
     if isinstance(form, Decline):
         return form
     request.kind, request.way = form.kind, form.way
-    return _missing(request, form) or _read(request, form)
+    return _missing(request, form) or _read(request, form) or _not_permitted(request, form)
+
+
+def _not_permitted(request: Request, form: Form) -> Decline | None:
+    """What the permissions of the link have against it."""
+    refusal = request.permitted.refusal(
+        request.mti,
+        request.message.elements,
+        starts=form.kind in WITH_CARD,
+        forced=form.way is Way.NOTE,
+        money=form.kind in ABOUT_MONEY,
+        totals=form.kind is Kind.RECONCILIATION,
+        amount_minor=request.amount_minor,
+        currency=request.currency,
+    )
+    return None if refusal is None else Decline(refusal.response_code, refusal.reason, refusal.detail)
 
 
 def given_trace_id(message: Message, trace_element: int | None) -> str:

@@ -11,7 +11,7 @@ import pytest
 import specs
 from console.config import Config, load_config
 from console.errors import ConsoleError, UsageError
-from console.link_commands import ask_each, link_echo, link_sign_off, link_suspend, links
+from console.link_commands import ask_each, link_echo, link_show, link_sign_off, link_suspend, links
 from switch.errors import ControlError
 
 Answers = list[dict[str, Any]]
@@ -114,3 +114,26 @@ def test_what_is_not_answered_is_an_error_after_it_was_shown(
     with pytest.raises(ConsoleError, match=reason):
         link_sign_off("alpha", as_json=True)
     assert len(msgspec.json.decode(capsys.readouterr().out)["connections"]) == 3 * len(answers)
+
+
+LEAST = {"messages": ["0100", "04*"], "merchants": None, "amounts_minor": {"EUR": 500}, "forced": False}
+
+
+def test_show_says_what_proves_a_peer_and_what_it_may_send(
+    config: Config, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = {"link": "gateway", "side": "acquirer", "identity": ["peer user"], "permissions": LEAST}
+    other = {"link": "pos", "side": "acquirer", "identity": [], "permissions": None}
+    workers(monkeypatch, config, {0, 1}, [other, row])
+    link_show("gateway")
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert lines == [
+        "gateway (acquirer)", "peer known by peer user", "messages 0100, 04*", "merchants any",
+        "amounts_minor EUR 500", "forced no",
+    ]  # fmt: skip
+    link_show("gateway", as_json=True)
+    assert msgspec.json.decode(capsys.readouterr().out) == row
+    link_show("pos")
+    assert "nothing" in (out := capsys.readouterr().out) and "everything that its side may" in out
+    with pytest.raises(UsageError):
+        link_show("nowhere")

@@ -335,10 +335,10 @@ def _on_the_gateways_link(shop: Shop) -> Iterator[bytes]:
     """A card number where a surrogate and a trace id belong."""
     link = shop.system.config.acquirer_link("gateway")
     assert link is not None and link.trace_element == 63
-    acquirer = Acquirer(AcquirerProfile(link="gateway", acquirer_id="3999999", terminal="STRANGER"))
+    acquirer = Acquirer(AcquirerProfile(link="gateway", acquirer_id="400001", terminal="STRANGER"))
     shell = Terminal(acquirer, address_of(link.listen))
     try:
-        shell.send(Message("0800", {7: utcnow().strftime("%m%d%H%M%S"), 11: "900001", 32: "3999999", 70: "001"}))
+        shell.send(Message("0800", {7: utcnow().strftime("%m%d%H%M%S"), 11: "900001", 32: "400001", 70: "001"}))
         shell.receive()
         for trace_id in (PEER, f"a{PEER}b", PEER.encode().hex(), f"{PEER:x<32}"):
             request = acquirer.purchase(Card(PEER), 1_440, "EUR", utcnow())

@@ -18,6 +18,8 @@ from switch.control import MAX_COMMAND_BYTES, ControlServer, ask
 from switch.errors import ControlError, KeyExchangeFailed
 from switch.links.key_exchange import Exchanged
 from switch.links.management import Told
+from switch.links.permissions import Permissions
+from switch.links.settings import AcquirerLink
 from switch.links.state import LinkState
 
 KCV = "ABC123"
@@ -54,6 +56,9 @@ class FakeConnections:
 
 class FakePart:
     in_flight = 3
+    link = AcquirerLink(
+        name="pos", listen="unix:pos.sock", dialect="iso87-ascii", permissions=Permissions(messages=("0200",))
+    )
 
     def __init__(self) -> None:
         self.connections = FakeConnections()
