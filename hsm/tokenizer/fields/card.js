@@ -9,13 +9,15 @@
   const YEARS_AHEAD = 50;
   const KEY = /^pk_test_[A-Za-z0-9_]{1,120}$/;
 
-  // First digits (from, to), as in messages/card.py; a test holds the two against each other.
+  // First digits (from, to), as in messages/card_numbers.py; a test holds the two against each other.
   const BRANDS = [
-    ["4", "4", "visa"], ["51", "55", "mastercard"], ["222100", "272099", "mastercard"], ["34", "34", "amex"],
+    ["4", "4", "visa"], ["51", "55", "mastercard"], ["2221", "2720", "mastercard"], ["34", "34", "amex"],
     ["37", "37", "amex"], ["6011", "6011", "discover"], ["644", "649", "discover"], ["65", "65", "discover"],
     ["300", "305", "diners"], ["3095", "3095", "diners"], ["36", "36", "diners"], ["38", "39", "diners"],
-    ["3528", "3589", "jcb"], ["62", "62", "unionpay"], ["50", "50", "maestro"], ["56", "58", "maestro"],
-    ["6759", "6763", "maestro"], ["2200", "2204", "mir"],
+    ["3528", "3589", "jcb"], ["62", "62", "unionpay"], ["81", "81", "unionpay"], ["5018", "5018", "maestro"],
+    ["5020", "5020", "maestro"], ["5038", "5038", "maestro"], ["5893", "5893", "maestro"],
+    ["6304", "6304", "maestro"], ["6759", "6759", "maestro"], ["6761", "6763", "maestro"], ["50", "50", "maestro"],
+    ["56", "58", "maestro"], ["6390", "6390", "maestro"], ["67", "67", "maestro"], ["2200", "2204", "mir"],
   ];
   const SHOWN = {
     visa: "Visa", mastercard: "Mastercard", amex: "Amex", discover: "Discover", diners: "Diners Club", jcb: "JCB",

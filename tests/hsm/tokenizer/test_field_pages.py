@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from hsm.tokenizer.field_pages import loader_integrity
-from messages import card
+from messages.card_numbers import SCHEMES
 from tests.hsm.tokenizer.endpoint_calls import call
 
 ROOT = Path(__file__).parents[3]
@@ -160,9 +160,9 @@ def test_the_loader_can_be_held_to_its_integrity() -> None:
     assert f'integrity="{loader_integrity()}"' in (ROOT / "docs" / "card-fields.md").read_text("utf-8")
 
 
-def test_the_page_knows_the_brands_of_messages_card() -> None:
+def test_the_page_knows_the_brands_of_messages_card_numbers() -> None:
     (table,) = re.findall(r"const BRANDS = \[(.*?)\n  \];", (SOURCES / "card.js").read_text("utf-8"), re.DOTALL)
-    assert tuple(re.findall(r'\["(\d+)", "(\d+)", "(\w+)"\]', table)) == card._BRANDS
+    assert tuple(re.findall(r'\["(\d+)", "(\d+)", "(\w+)"\]', table)) == tuple(row[:3] for row in SCHEMES)
 
 
 def test_it_is_in_the_package() -> None:
