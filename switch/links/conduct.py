@@ -15,10 +15,10 @@ from collections import OrderedDict
 FREE_FRAMES = 3  # of a connection before anything is known about it; the others wait for the verdict on these, or
 STRANGERS_PER_S = 50.0  # come one by one: frames a second of all connections of a link that are not believed
 MANAGEMENT_BURST = 50  # network management that may come at once
-REPEATS_PER_S, REPEATS_BURST = 100.0, 500  # messages of a connection that were there before
+REPEATS_PER_S, REPEATS_BURST = 20.0, 100  # messages of a connection that were there before
 EMPTY_READS = 16  # in a row without a whole frame, from which on each counts as network management
 CONNECTIONS_PER_S, CONNECTIONS_BURST = 10.0, 100  # new ones of an address; who has no place is closed at once
-ACCEPTED_PER_S, ACCEPTED_BURST = 200.0, 200  # new ones of a link in all; others wait with the kernel
+ACCEPTED_PER_S, ACCEPTED_BURST = 100.0, 100  # new ones of a link in all; others wait with the kernel
 MAX_ADDRESSES = 10_000  # remembered; one without a connection goes first
 PER_ADDRESS, RATE = "too_many_of_address", "too_fast"  # why a connection was not taken
 
