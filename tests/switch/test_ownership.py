@@ -137,8 +137,9 @@ def test_a_repeat_of_another_acquirer_does_not_get_the_stored_answer(mti: str) -
     """Its key has the terminal's digits in the place of the acquirer's."""
 
     async def script(world: World) -> None:
-        original = await _original(world, mti)
-        posing = Message(repeat_mti(mti), {**original.elements, 41: "10001   "})
+        original = purchase("000001", mti=mti, de41="10001   ")
+        assert await _code(world, original) == "00"
+        posing = Message(repeat_mti(mti), dict(original.elements))
         del posing.elements[32]
         answer = await told(world, posing, "pos")
         assert answer is not None and answer.elements[39] == "94" and 38 not in answer.elements
