@@ -86,8 +86,12 @@ def test_every_key_of_a_link_is_described_with_its_default(kind: type[Link], sec
 
 
 def test_the_examples_are_links() -> None:
-    (block,) = re.findall(r"^```toml\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
-    table = tomllib.loads(block)
-    for section, kind in (("acquirer", AcquirerLink), ("issuer", IssuerLink)):
-        for row in table[section]:
-            msgspec.convert(row, kind)
+    blocks = [tomllib.loads(block) for block in re.findall(r"^```toml\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)]
+    assert blocks
+    sections: dict[str, type[Link]] = {"acquirer": AcquirerLink, "issuer": IssuerLink}
+    for block in blocks:
+        assert block and set(block) <= set(sections)
+        for section, rows in block.items():
+            for row in rows:
+                msgspec.convert({"dialect": "iso87-ascii", **row}, sections[section])
+    assert {section for block in blocks for section in block} == set(sections)

@@ -351,6 +351,7 @@ class Crumbs:
 
     def __init__(self, wire: Wire, size: int) -> None:
         self.peer = wire.peer
+        self.uid = wire.uid
         self._wire = wire
         self._size = size
         self._rest = b""
@@ -436,7 +437,7 @@ def test_a_large_message_and_the_goodbye_pass_under_tls(forge: Forge) -> None:
                     here.answer(-1)
                 await port.connections.end()
             assert len(got) == count
-            assert there.meters.value("sessions_closed", "alpha") == 1
+            await until(lambda: there.meters.value("sessions_closed", "alpha") == 1, 5.0)
 
     trio.run(script)
 
