@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ledger.verify import AskToken, Claim, Report, TokenSeals, Verified
 
 _DIGEST_HEX = 64
+_NUMBER_DIGITS = 18
 _PATIENCE_S = 30.0
 
 
@@ -123,7 +124,13 @@ def seal_named(text: str, place: str) -> tuple[int, str]:
     Raises: UsageError that names `place`.
     """
     number, _, digest = text.strip().lower().partition(":")
-    if not (number.isascii() and number.isdigit() and len(digest) == _DIGEST_HEX and _is_hex(digest)):
+    if not (
+        number.isascii()
+        and number.isdigit()
+        and len(number) <= _NUMBER_DIGITS
+        and len(digest) == _DIGEST_HEX
+        and _is_hex(digest)
+    ):
         raise UsageError(f"{place} is no NUMBER:DIGEST", "copy the line `head:` of cardswitch ledger verify")
     return int(number), digest
 

@@ -1,7 +1,8 @@
 """Dual control: changes that would give one person a key, or the way to one, are done when two officers want them.
 
 Requests go in with the process that sent them; answers come out, or an `HsmRefused` with the code `approval_needed`.
-Wraps the handlers of `hsm.key_desk` for the service, and for `cardswitch hsm` where no process runs. Officers are known
+Wraps the handlers of `hsm.key_desk` and the one that accepts a head of the ledger (`hsm.ledger_commands`), for the
+service, and for `cardswitch hsm` where no process runs. Officers are known
 by their key pairs (`hsm.officers`), registered in the sealed key file; who they are to the operating system decides
 nothing. The proposer is one of the two, so that another officer's approval does what was proposed. Source: PCI PIN 3.1,
 requirements 6, 12 and 13 and glossary ("dual control": two or more persons, none of whom alone has the means).
@@ -33,6 +34,8 @@ from hsm.key_commands import (
 from hsm.key_desk import KeyDesk
 from hsm.keys.control import Control, WaitingProposal
 from hsm.keys.provisioning import ZMK_ROLE
+from hsm.ledger_commands import AcceptLedgerHead, head_facts, ledger_handlers
+from hsm.ledger_seals import LedgerWitness
 from hsm.officer_commands import (
     AddOfficer,
     Approve,
@@ -61,7 +64,7 @@ LEAST_OFFICERS = 2
 # The caller whose commands change keys over links; it may not touch zone master keys.
 SWITCH = "switch"
 _LINK_COMMANDS = frozenset({RenewLinkKey, AcceptLinkKey, ActivateKey})
-_ALWAYS = frozenset({ImportComponents, ImportBlock, ExportKey, RetireKey})
+_ALWAYS = frozenset({ImportComponents, ImportBlock, ExportKey, RetireKey, AcceptLedgerHead})
 _NONCE = re.compile(r"[0-9a-f]{32}")
 _COMPONENT_BYTES = (16, 24, 32)
 _COMPONENTS = (2, 3)
@@ -91,6 +94,7 @@ class DualControl:
     Args:
         desk: does the commands.
         key_handlers: of the desk, by request.
+        witness: signs the ledger's seals.
         wanted: `[hsm] dual_control`. Without officers it keeps controlled changes from being made at all; with officers
             it is not asked.
         peer: who has sent the request that is being handled.
@@ -102,6 +106,7 @@ class DualControl:
         self,
         desk: KeyDesk,
         key_handlers: Mapping[type, Callable[[Any], Any]],
+        witness: LedgerWitness,
         *,
         wanted: bool,
         peer: Callable[[], Peer],
@@ -109,7 +114,8 @@ class DualControl:
         audit: Audit,
     ) -> None:
         self._desk = desk
-        self._key_handlers = key_handlers
+        self._handlers = {**key_handlers, **ledger_handlers(witness)}
+        self._head_facts = head_facts(witness)
         self._wanted = wanted
         self._peer = peer
         self._expiry_s = expiry_s
@@ -128,12 +134,12 @@ class DualControl:
         return "no officers" if self._wanted else "off"
 
     def handlers(self) -> dict[type, Callable[[Any], Any]]:
-        """Return the handlers of all commands on keys and of officers."""
+        """Return the handlers of all commands on keys, on the ledger's seals and of officers."""
         guarded: dict[type, Callable[[Any], Any]] = dict.fromkeys(
             (*_ALWAYS, *_LINK_COMMANDS, GenerateKey), self._guarded
         )
         return {
-            **self._key_handlers,
+            **self._handlers,
             **guarded,
             Propose: self._noting(self.propose),
             Approve: self._noting(self.approve),
@@ -194,7 +200,7 @@ class DualControl:
         noted.set(about := msgspec.structs.replace(about, officers=(*others, card.name)))
         if self.facts(inner) != proposal.facts:
             self._forget(waiting)
-            raise HsmRefused("approval_void", "a key that it names has changed since: propose it again")
+            raise HsmRefused("approval_void", "what it names has changed since: propose it again")
         if isinstance(inner, ImportComponents):
             parts = (*waiting.components, self._desk.store.wrap_component(request.component))
             if len(parts) < inner.count:
@@ -207,7 +213,7 @@ class DualControl:
             inner = msgspec.structs.replace(inner, components=values)
         # Gone before it is done: an approval works once, whatever happens next.
         self._forget(waiting)
-        handler = self._own.get(type(inner)) or self._key_handlers[type(inner)]
+        handler = self._own.get(type(inner)) or self._handlers[type(inner)]
         return handler(inner)
 
     def reject(self, request: Reject) -> Proposals:
@@ -266,6 +272,8 @@ class DualControl:
                 return self._officer_names()
             case EndDualControl():
                 return self._officer_names()
+            case AcceptLedgerHead():
+                return self._head_facts(request)
             case _:
                 return self._desk.facts(request)
 
@@ -273,7 +281,7 @@ class DualControl:
         """Do a command of one caller alone, or refuse because it takes two officers."""
         if (self._wanted or self._control.enforced) and (reason := self._controlled(request)):
             raise HsmRefused("approval_needed", reason)
-        return self._key_handlers[type(request)](request)
+        return self._handlers[type(request)](request)
 
     def _controlled(self, request: Any) -> str:
         """Return why a command takes two officers, or an empty string."""

@@ -1,6 +1,6 @@
 """Commands on the ledger's seals: the switch has them signed, auditors have them checked, officers accept a head.
 
-The rules are in `hsm.ledger_seals`.
+The rules are in `hsm.ledger_seals`. Accepting a head is under dual control (`hsm.dual_control`).
 """
 
 from __future__ import annotations
@@ -79,6 +79,22 @@ def ledger_handlers(witness: LedgerWitness) -> dict[type, Callable[[Any], Any]]:
         return LedgerSealsChecked(witness.wrong(request.claims), witness.head, witness.problem)
 
     return {SealLedger: sign, AcceptLedgerHead: accept, CheckLedgerSeals: check}
+
+
+def head_facts(witness: LedgerWitness) -> Callable[[AcceptLedgerHead], tuple[str, ...]]:
+    """Return the function that gives the lines which an approval of a head binds: the seal, and the token's last one.
+
+    It raises HsmRefused where the head is none.
+    """
+
+    def facts(request: AcceptLedgerHead) -> tuple[str, ...]:
+        accepted = witness.accepted(request.number, request.digest)
+        head = witness.head
+        last = f"the token signed seal {head.number}:{head.digest.hex()} last" if head else "the token has no last seal"
+        problem = (witness.problem,) if witness.problem else ()
+        return (f"goes on from seal {accepted.number}:{accepted.digest.hex()}", last, *problem)
+
+    return facts
 
 
 async def _keep(witness: LedgerWitness, head: LedgerHead) -> None:

@@ -21,6 +21,7 @@ from hsm.errors import KeyStoreError
 MAX_CLAIMS = 500
 HEAD_FILE = "ledger_head.json"
 _DIGEST_BYTES = 32
+_MAX_NUMBER = 2**63 - 1  # the database's bigint
 # Why they are told apart: the MAC of a seal must not do as the one of the file.
 _SEAL, _HEAD = b"cardswitch ledger seal", b"cardswitch ledger head"
 
@@ -65,7 +66,7 @@ class LedgerWitness:
         Raises:
             HsmRefused: `malformed`, or `ledger_rewound`: not the seal after the last one that was signed.
         """
-        if number < 1 or len(digest) != _DIGEST_BYTES or len(previous) != _DIGEST_BYTES:
+        if not 0 < number <= _MAX_NUMBER or len(digest) != _DIGEST_BYTES or len(previous) != _DIGEST_BYTES:
             raise HsmRefused("malformed", "a seal has a number from 1 and digests of 32 bytes")
         if self.problem:
             raise HsmRefused("ledger_rewound", self.problem)
@@ -108,8 +109,8 @@ class LedgerWitness:
 
     def accepted(self, number: int, digest: bytes) -> LedgerHead:
         """Return the head that goes on from a seal which an officer accepts: after a restore, say."""
-        if number < 0 or len(digest) != _DIGEST_BYTES:
-            raise HsmRefused("malformed", "a seal has a number and a digest of 32 bytes")
+        if not 0 <= number <= _MAX_NUMBER or len(digest) != _DIGEST_BYTES:
+            raise HsmRefused("malformed", "a seal has a number below 2**63 and a digest of 32 bytes")
         return LedgerHead(self.head.first if self.head else number, number, digest)
 
     def wrong(self, claims: Sequence[tuple[int, bytes, bytes]]) -> tuple[int, ...]:

@@ -1,7 +1,8 @@
 """The commands of dual control: officers propose a change of keys, other officers approve or reject it.
 
-The commands of `hsm.key_commands` that need two officers travel inside `Propose`. Each message carries an Ed25519
-signature of its officer; `hsm.officers` has the texts that are signed. The caller `officer` may send all of them.
+The commands of `hsm.key_commands` that need two officers, and `AcceptLedgerHead`, travel inside `Propose`. Each message
+carries an Ed25519 signature of its officer; `hsm.officers` has the texts that are signed. The caller `officer` may send
+all of them.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from hsm.key_commands import (
     KeyAnswer,
     RetireKey,
 )
+from hsm.ledger_commands import AcceptLedgerHead, LedgerSealsChecked
 
 
 class OfficerCard(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,6 +62,7 @@ Controlled = (
     | ExportKey
     | RetireKey
     | ActivateKey
+    | AcceptLedgerHead
     | AddOfficer
     | RemoveOfficer
     | EndDualControl
@@ -155,4 +158,4 @@ class Proposals(msgspec.Struct, frozen=True, tag="proposals", kw_only=True):
 
 OfficerRequest = Propose | Approve | Reject | ListProposals | RegisterOfficers
 OfficerAnswer = Proposed | Proposals
-ApprovalAnswer = KeyAnswer | OfficerAnswer
+ApprovalAnswer = KeyAnswer | OfficerAnswer | LedgerSealsChecked

@@ -29,7 +29,6 @@ from hsm.key_watch import KeyWatch
 from hsm.keys.holder import Keyholder, hold_lock
 from hsm.keys.keyring import Keyring
 from hsm.keys.token import DATA_KEY
-from hsm.ledger_commands import ledger_handlers
 from hsm.ledger_seals import LedgerWitness
 from hsm.listener import CommandQueue, Connection
 from hsm.metrics import Metrics
@@ -94,6 +93,7 @@ async def serve_hsm(config: HsmConfig, *, state_directory: Path, dsn: str, ready
     control = DualControl(
         desk,
         key_handlers(desk),
+        LedgerWitness(state_directory / "hsm", seal),
         wanted=config.dual_control,
         peer=lambda: service.asking,
         expiry_s=config.approval_hours * 3600,
@@ -105,7 +105,6 @@ async def serve_hsm(config: HsmConfig, *, state_directory: Path, dsn: str, ready
         **control.handlers(),
         **vault_handlers(vault, lambda: service.engine, seal),
         **audit_handlers(seal),
-        **ledger_handlers(LedgerWitness(state_directory / "hsm", seal)),
     }
     engine = Engine(
         keyring,

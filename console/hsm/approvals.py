@@ -218,7 +218,7 @@ def described(proposal: Any) -> list[str]:
     from console.hsm.tables import moment
     from hsm.dual_control import command_of
 
-    request = msgspec.to_builtins(proposal.request)
+    request = msgspec.to_builtins(proposal.request, builtin_types=(bytes,))
     fields = [
         f"  {name}: {_shown(value)}"
         for name, value in request.items()
@@ -235,11 +235,15 @@ def described(proposal: Any) -> list[str]:
 
 def show_result(answer: Any, as_json: bool) -> None:
     """Print what an approved change has answered."""
+    from console.hsm.ledger_head import show_accepted
     from console.hsm.tables import key_json, print_json, print_keys
     from hsm.key_commands import KeyBlock, KeyList
+    from hsm.ledger_commands import LedgerSealsChecked
     from hsm.officer_commands import Proposals, Proposed
 
     match answer:
+        case LedgerSealsChecked():
+            show_accepted(answer, as_json)
         case KeyList():
             if as_json:
                 print_json({"keys": [key_json(key) for key in answer.keys]})
@@ -307,9 +311,12 @@ def _officer_lines(listed: Any) -> list[str]:
 
 def _summary(proposal: Any) -> tuple[str, str]:
     from hsm.dual_control import command_of
+    from hsm.ledger_commands import AcceptLedgerHead
 
     request = proposal.request
     card = getattr(request, "card", None)
+    if isinstance(request, AcceptLedgerHead):
+        return command_of(request), f"{request.number}:{request.digest.hex()}"
     names = [getattr(request, "name", "") or (card.name if card is not None else ""), getattr(request, "under", "")]
     return command_of(request), " under ".join(name for name in names if name)
 
@@ -317,11 +324,14 @@ def _summary(proposal: Any) -> tuple[str, str]:
 def _plain(proposal: Any) -> dict[str, Any]:
     import msgspec
 
-    plain: dict[str, Any] = msgspec.to_builtins(proposal)
+    plain: dict[str, Any] = msgspec.to_builtins(proposal, builtin_types=(bytes,))
+    plain["request"] = {
+        name: value.hex() if isinstance(value, bytes) else value for name, value in plain["request"].items()
+    }
     return plain
 
 
 def _shown(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name} {one}" for name, one in value.items() if name != "signature")
-    return str(value)
+    return value.hex() if isinstance(value, bytes) else str(value)

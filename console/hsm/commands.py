@@ -80,14 +80,20 @@ def status(config: ConfigOption = None, state: StateOption = None, as_json: Json
 def accept_ledger_head(
     head: Annotated[str, typer.Argument(help="NUMBER:DIGEST, as ledger verify prints it.")],
     yes: YesOption = False,
+    signer: AsOption = None,
     config: ConfigOption = None,
     state: StateOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Go on sealing the ledger from this seal: after its database was restored from a backup."""
-    from console.hsm.ledger_head import run_accept
+    """Go on sealing the ledger from this seal: after its database was restored from a backup. It takes two officers:
+    --as proposes it."""
+    from console.hsm.ledger_head import accept_request, run_accept
 
-    run_accept(load_running(config, state), head, yes, as_json)
+    request = accept_request(head)
+    if signer is not None:
+        propose_change(load_running(config, state), signer, request, as_json)
+        return
+    run_accept(load_running(config, state), request, yes, as_json)
 
 
 @key_app.command("list")

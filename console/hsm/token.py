@@ -20,12 +20,12 @@ from hsm import process
 from hsm.audit_writer import AuditWriter
 from hsm.callers import CALLERS, COMMANDS, Caller, Peer
 from hsm.commands import HsmRefused
-from hsm.config import HsmConfig
 from hsm.dual_control import DualControl, Noted, noted
 from hsm.errors import HsmError
 from hsm.key_desk import KeyDesk, key_handlers
 from hsm.keys.holder import Keyholder, hold_lock
 from hsm.keys.token import Token
+from hsm.ledger_seals import LedgerWitness
 from hsm.officer_commands import ListProposals, OfficerRequest
 from hsm.wire import tag_of
 
@@ -67,7 +67,7 @@ def offline_officer(config: Config) -> Iterator[OfflineOfficer]:
     try:
         audit = AuditWriter(config.state_path / "hsm" / "audit", keyholder.token.seal_audit)
         try:
-            yield OfflineOfficer(keyholder, audit, config.hsm_config())
+            yield OfflineOfficer(keyholder, audit, config)
         finally:
             audit.close()
     finally:
@@ -103,16 +103,18 @@ class OfflineOfficer:
 
     running = False
 
-    def __init__(self, keyholder: Keyholder, audit: AuditWriter, config: HsmConfig) -> None:
+    def __init__(self, keyholder: Keyholder, audit: AuditWriter, config: Config) -> None:
+        settings = config.hsm_config()
         self._keyholder = keyholder
         self._audit = audit
         desk = KeyDesk(keyholder.store, on_change=self._changed)
         control = DualControl(
             desk,
             key_handlers(desk),
-            wanted=config.dual_control,
+            LedgerWitness(config.state_path / "hsm", keyholder.token.seal_audit),
+            wanted=settings.dual_control,
             peer=lambda: self._peer,
-            expiry_s=config.approval_hours * 3600,
+            expiry_s=settings.approval_hours * 3600,
             audit=lambda about: self._record(about, about.outcome),
         )
         self._handlers = control.handlers()

@@ -202,6 +202,21 @@ def test_no_setting_ends_dual_control(begun: Ceremony) -> None:
     assert (last["command"], last["officers"], last["outcome"]) == ("end_dual_control", ["alice", "bob"], "ok")
 
 
+def test_a_ledger_s_head_is_accepted_by_two_officers(begun: Ceremony) -> None:
+    digest = "ab" * 32
+    command = ("accept-ledger-head", f"7:{digest}")
+    assert "approval_needed" in begun.refused(*command, "--yes")
+    assert not (begun.state / "hsm" / "ledger_head.json").exists()
+    proposal = begun.json(*command, officer="alice")["proposed"]
+    assert proposal["request"] == {"type": "accept_ledger_head", "number": 7, "digest": digest}
+    assert f"7:{digest}" in begun.run("pending")[1]
+    assert "another officer approves" in begun.run("approve", proposal["id"], "--yes", officer="alice")[2]
+    _, out, err = begun.run("approve", proposal["id"], "--yes", officer="bob")
+    assert f"goes on from seal 7:{digest}" in err and f"digest: {digest}" in err
+    assert "the token goes on from seal 7" in out and (begun.state / "hsm" / "ledger_head.json").exists()
+    assert "no NUMBER:DIGEST" in begun.refused("accept-ledger-head", f"{'9' * 30}:{digest}", officer="alice")
+
+
 def test_a_copy_is_put_back_by_two_officers(begun: Ceremony) -> None:
     begun.json("key", "generate", "zpk-north", "--role", "pin", "--party", "north")
     number = str(begun.json("backup", "list")["backups"][-1]["number"])

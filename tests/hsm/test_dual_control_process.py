@@ -15,6 +15,7 @@ from hsm.audit import read_records
 from hsm.commands import HsmRefused
 from hsm.config import HsmConfig
 from hsm.key_commands import ExportKey, GenerateKey, ImportComponents, RenewLinkKey, RetireKey, RotateKey
+from hsm.ledger_commands import AcceptLedgerHead
 from hsm.officer_commands import ListProposals, Propose, RegisterOfficers
 from hsm.server import AUDIT
 from tests.hsm.conftest import HsmProcess, new_database
@@ -51,11 +52,13 @@ def test_a_ceremony_with_the_running_process(process: HsmProcess) -> None:
                 RetireKey(name="zpk-north", version=1),
                 GenerateKey(name="zmk-x", role="zmk"),
                 RenewLinkKey(name="zpk-north"),
+                AcceptLedgerHead(number=7, digest=b"\7" * 32),
             )
             for request in alone:  # the caller who may send everything, by the configuration, gets round nothing
                 with pytest.raises(HsmRefused, match="approval_needed"):
                     await other.ask(request)
             assert (await both(ExportKey(name="zpk-north", under="zmk-north"))).block
+            assert (await both(AcceptLedgerHead(number=7, digest=b"\7" * 32))).head.number == 7
             await hsm.ask(RotateKey(name="zpk-north"))
             assert (await both(RetireKey(name="zpk-north", version=2))).keys[0].status == "retired"
             proposed: Any = await hsm.ask(propose(ALICE, listed, GenerateKey(name="zmk-x", role="zmk")))
@@ -81,6 +84,8 @@ def test_a_ceremony_with_the_running_process(process: HsmProcess) -> None:
         ("export_key", "approval_needed", None, ["zpk-north/1", "zmk-north/1"]),
         ("export_key", "ok", ["alice", "bob"], ["zpk-north/1", "zmk-north/1"]),
         ("retire_key", "ok", ["alice", "bob"], ["zpk-north/2"]),
+        ("accept_ledger_head", "approval_needed", None, []),
+        ("accept_ledger_head", "ok", ["alice", "bob"], []),
         ("generate_key", "rejected", ["alice", "carol"], ["unknown"]),
         ("generate_key", "not_permitted", None, ["unknown"]),
     ):
