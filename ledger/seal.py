@@ -15,7 +15,6 @@ from ledger.errors import SealNotSigned
 
 MAX_ROWS = 10_000
 DIGEST_VERSION = 2
-MAX_MACS = 500
 _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('ledger.seals', 0))"
 _SEALER = "SELECT pg_advisory_xact_lock(hashtextextended('ledger.sealer', 0))"
 _LAST = "SELECT number, to_seq, digest FROM ledger.seals ORDER BY number DESC LIMIT 1"
@@ -23,7 +22,7 @@ _WITHOUT_MAC = """
 SELECT s.number, s.digest,
        COALESCE((SELECT b.digest FROM ledger.seals b WHERE b.number = s.number - 1), $1) AS previous,
        (SELECT m.mac FROM ledger.seal_macs m WHERE m.number = s.number - 1) AS previous_mac
-  FROM ledger.seals s WHERE s.number >= $2 ORDER BY s.number LIMIT $3
+  FROM ledger.seals s WHERE s.number >= $2 ORDER BY s.number LIMIT 1
 """
 _STORE_MAC = "INSERT INTO ledger.seal_macs (number, mac) VALUES ($1, $2)"
 GENESIS = bytes(32)
@@ -97,16 +96,15 @@ async def add_macs(connection: Any, signer: Signer) -> int:
     """
     signed = 0
     while True:
+        # One seal a transaction: the token repeats its last MAC only, so at most one may be lost on its way here.
         async with connection.transaction():
             await connection.execute(_SEALER)
-            rows = await connection.fetch(_WITHOUT_MAC, GENESIS, await _first_without_mac(connection, signer), MAX_MACS)
-            for row in rows:
-                to_sign = SealToSign(row["number"], row["digest"], row["previous"], row["previous_mac"] or b"")
-                mac = await signer.sign(to_sign)
-                await connection.execute(_STORE_MAC, row["number"], mac)
-            signed += len(rows)
-        if len(rows) < MAX_MACS:
-            return signed
+            row = await connection.fetchrow(_WITHOUT_MAC, GENESIS, await _first_without_mac(connection, signer))
+            if row is None:
+                return signed
+            to_sign = SealToSign(row["number"], row["digest"], row["previous"], row["previous_mac"] or b"")
+            await connection.execute(_STORE_MAC, row["number"], await signer.sign(to_sign))
+        signed += 1
 
 
 async def _first_without_mac(connection: Any, signer: Signer) -> int:

@@ -71,7 +71,7 @@ Claim = tuple[int, bytes, bytes]
 """Number, digest and MAC of a seal."""
 
 AskToken = Callable[[Sequence[Claim]], Awaitable[TokenSeals]]
-"""Has the token check at most `ledger.seal.MAX_MACS` claims."""
+"""Has the token check at most `hsm.ledger_seals.MAX_CLAIMS` claims."""
 
 
 class Verified(msgspec.Struct, frozen=True):

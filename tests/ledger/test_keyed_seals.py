@@ -259,6 +259,33 @@ def test_a_lost_answer_is_asked_for_again_and_gives_the_same_mac(database: Datab
     with_books(database, tmp_path, script, signed=False)
 
 
+@pytest.mark.parametrize("after", [1, 3])
+def test_a_token_that_goes_away_among_many_seals_goes_on_later(database: Database, tmp_path: Path, after: int) -> None:
+    """A backlog: what was signed before the token went, or before its answer was lost, is stored."""
+
+    async def script(books: Books) -> None:
+        await make_seals(books.owner, max_rows=2)
+
+        class Tired(Token):
+            signed = 0
+
+            async def sign(self, seal: SealToSign) -> bytes:
+                mac = await super().sign(seal)
+                self.signed += 1
+                if self.signed > after:
+                    raise SealNotSigned("no answer in time")
+                return mac
+
+        with pytest.raises(SealNotSigned, match="no answer"):
+            await add_macs(books.owner, Tired(tmp_path))
+        assert await books.owner.fetchval("SELECT count(*) FROM ledger.seal_macs") == 1 + after
+        books.token = Token(tmp_path)
+        assert await add_macs(books.owner, books.token) > 1
+        assert await books.wrong() == set()
+
+    with_books(database, tmp_path, script)
+
+
 def test_the_next_verification_begins_where_the_last_one_ended(database: Database, tmp_path: Path) -> None:
     async def script(books: Books) -> None:
         await books.close()
