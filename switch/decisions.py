@@ -42,7 +42,7 @@ from switch.drafts import (
     stand_in_draft,
 )
 from switch.errors import Undecided
-from switch.message_set import Way, way_of
+from switch.message_set import REFERRING, Way, way_of
 from switch.meters import Meters
 from switch.stages.answer import APPROVALS, PARTIAL
 from switch.stages.ownership import NOT_PERMITTED, owner_problem
@@ -58,7 +58,6 @@ RETRY_S = (0.05, 0.2, 0.5, 1.0)  # while the journal is away
 # Source: ISO 8583:1987 DE 39.
 OTHER_APPROVALS = frozenset({"08", PARTIAL, "11", "16"})
 IN_PART = frozenset({Kind.AUTHORIZATION, Kind.PURCHASE})  # kinds that may be approved in part
-REFERRING = frozenset({Kind.REFUND, Kind.INCREMENT})  # to an earlier message, and it must be the same card's
 
 VERIFIED = "85"  # approves a verification only
 # DE 39 of an advice that tells of an approval.

@@ -231,6 +231,10 @@ SERVED = _with_repeats(FROM_ACQUIRERS)
 SERVED_FROM_ISSUERS = _with_repeats(FROM_ISSUERS)
 # Kinds that an issuer is asked about, or would be; their messages have a card.
 WITH_CARD = frozenset({Kind.AUTHORIZATION, Kind.INCREMENT, Kind.PURCHASE, Kind.REFUND, Kind.INQUIRY})
+# Kinds of these that change an earlier payment where they name one; it must be of the same card.
+REFERRING = frozenset({Kind.REFUND, Kind.INCREMENT})
+# Kinds to which DE 90 says what they change. A purchase or an inquiry is routed by its own card, whatever it names.
+OF_AN_ORIGINAL = REFERRING | {Kind.CAPTURE, Kind.REVERSAL, Kind.REDUCTION}
 # Kinds that need to know who sends them: DE 32 or DE 41.
 ABOUT_MONEY = WITH_CARD | {Kind.CAPTURE, Kind.REVERSAL, Kind.REDUCTION}
 DESK = frozenset({Kind.FILE_UPDATE, Kind.RECONCILIATION, Kind.ADMINISTRATIVE, Kind.CUT_OVER})

@@ -16,9 +16,10 @@ from hsm.commands import Hsm
 from ledger.journal import Begun, Journal, JournalUnavailable, Kind, Outcome, StoredIntent
 from switch.clock import Clock
 from switch.config import SwitchConfig
-from switch.decisions import REFERRING, Decisions
+from switch.decisions import Decisions
 from switch.drafts import as_sent_to_issuer
 from switch.links.issuer_line import IssuerLine
+from switch.message_set import REFERRING
 from switch.meters import Meters
 from switch.routing.choice import NOT_FIT, Choice, Taken
 from switch.routing.stand_in import APPROVED, Facts, StandIns, Verdict, auth_code

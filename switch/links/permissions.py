@@ -121,6 +121,7 @@ class Permitted:
         elements: Mapping[int, str],
         *,
         starts: bool,
+        refers: bool,
         forced: bool,
         money: bool,
         totals: bool,
@@ -132,6 +133,7 @@ class Permitted:
         Args:
             mti: without its repeat digit.
             starts: it is a payment of its own, or enlarges one. What else refers to a payment is held to that payment.
+            refers: of these, it changes the payment that it names in DE 90, if it names one.
             forced: it tells of what was decided elsewhere.
             money: it is about a payment at all, and has a sender.
             totals: it asks for the totals of the link.
@@ -149,13 +151,15 @@ class Permitted:
                 return TOTALS
         if forced and not self._forced:
             return FORCED
-        return self._of_payment(elements, amount_minor, currency) if starts else None
+        return self._of_payment(elements, amount_minor, currency, refers and 90 in elements) if starts else None
 
-    def _of_payment(self, elements: Mapping[int, str], amount_minor: int, currency: str) -> Refusal | None:
+    def _of_payment(
+        self, elements: Mapping[int, str], amount_minor: int, currency: str, of_original: bool
+    ) -> Refusal | None:
         code = elements.get(3, "")
         merchant = elements.get(42, "").strip()
-        if self._merchants is not None and (merchant or 90 not in elements) and merchant not in self._merchants:
-            return MERCHANT  # what names a payment without DE 42 is held to the merchant of that
+        if self._merchants is not None and (merchant or not of_original) and merchant not in self._merchants:
+            return MERCHANT  # what changes a payment without DE 42 is held to the merchant of that
         if self._codes is not None and code[:2] not in self._codes and code not in self._codes:
             return CODE
         if self._currencies is not None and currency and currency not in self._currencies:

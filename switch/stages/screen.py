@@ -30,6 +30,8 @@ from switch.message_set import (
     ABOUT_MONEY,
     FROM_ACQUIRERS,
     OF_A_DAY,
+    OF_AN_ORIGINAL,
+    REFERRING,
     SERVED,
     WITH_CARD,
     Form,
@@ -81,6 +83,7 @@ def _not_permitted(request: Request, form: Form) -> Decline | None:
         request.mti,
         request.message.elements,
         starts=form.kind in WITH_CARD,
+        refers=form.kind in REFERRING,
         forced=form.way is Way.NOTE,
         money=form.kind in ABOUT_MONEY,
         totals=form.kind is Kind.RECONCILIATION,
@@ -122,7 +125,8 @@ def _read(request: Request, form: Form) -> Decline | None:
         original_key = None
         if 90 in elements:
             slack = original_slack(request.link, local=local)
-            original_key = original_key_of(link, elements, request.arrived_at, slack)
+            named = original_key_of(link, elements, request.arrived_at, slack)
+            original_key = named if form.kind in OF_AN_ORIGINAL else None
             if names_other_acquirer(elements):
                 return Decline(NOT_PERMITTED, OTHER_ACQUIRER, "DE 90 names another institution than DE 32")
         request.transmitted_at = transmitted_at

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 
+from messages.exchange import original_data
 from messages.message import Message
 from messages.mti import repeat_mti
 from tests.simulation.world import World
@@ -95,5 +96,27 @@ def test_one_card_in_every_place_is_taken() -> None:
         answer = await told(world, purchase(de35=track, de45=f"B{VISA.pan}^DOE/JANE^3012201", de55=chip), "pos")
         assert answer is not None and answer.elements[39] == "00"
         assert (messages[0].elements[35], messages[0].elements[55]) == (track, chip)
+
+    in_world(script)
+
+
+@pytest.mark.parametrize(
+    ("mti", "code"), [("0200", "000000"), ("0200", "310000"), ("0100", "310000"), ("0100", "330000")]
+)
+def test_a_payment_is_routed_by_its_own_card_whatever_payment_it_names(mti: str, code: str) -> None:
+    """DE 90 says what a refund or an increment changes. The card of a purchase, an inquiry or a verification must not
+    leave for the issuer of a payment that it names."""
+
+    async def script(world: World) -> None:
+        first = purchase("000001", de2=MASTERCARD.pan)
+        paid = await told(world, first, "pos")
+        assert paid is not None and paid.elements[39] == "00"
+        alpha, beta = heard(world, "alpha"), heard(world, "beta")
+        named = original_data("0200", "000001", first.elements[7], "10001")
+        amount = "" if code != "000000" else "000000000700"
+        answer = await told(world, purchase("000002", mti=mti, de3=code, de4=amount, de90=named), "pos")
+        assert answer is not None and answer.elements[39] == "00"
+        assert len(alpha) == 1 and beta == []
+        assert world.journal._outcomes[2].original_id is None
 
     in_world(script)

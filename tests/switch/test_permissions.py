@@ -55,6 +55,20 @@ OUTSIDE: list[tuple[dict[str, str], str, str, str]] = [
 ]
 
 
+@pytest.mark.parametrize("code", ["310000", "330000"])
+def test_naming_a_payment_is_no_way_around_the_merchants_of_a_link(code: str) -> None:
+    """An inquiry and a verification change nothing, so DE 90 does not stand for a merchant."""
+
+    async def script(world: World) -> None:
+        named = original_data("0200", "000009", "0314092653", "10001")
+        message = purchase(mti="0100", de3=code, de4="", de42="", de90=named)
+        answer = await told(world, message, "pos")
+        assert answer is not None and answer.elements[39] == "58"
+        assert world.counted("declines", "merchant_not_permitted") == 1
+
+    in_world(script, config=switch_config(table(**{**LEAST, "processing_codes": ["31", "33"]})))
+
+
 @pytest.mark.parametrize("changes", INSIDE)
 def test_what_is_permitted_is_served(changes: dict[str, str]) -> None:
     async def script(world: World) -> None:
