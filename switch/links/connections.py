@@ -270,17 +270,23 @@ class Connections:
         """Why a connection is not taken; "" where it is."""
         if reason := self._admission.refuse(wire.peer, trio.current_time()):
             return reason
-        if len(self.sessions) + self._opening < self._link.max_connections or self._give_up_silent():
+        if len(self.sessions) + self._opening < self._link.max_connections or self._give_up_one():
             return ""
         self._admission.left(wire.peer)
         return "too_many"
 
-    def _give_up_silent(self) -> bool:
-        """Close the oldest connection that has said nothing, for one that may; False where there is none."""
-        now = trio.current_time()
-        for session in self.sessions:
-            if session.silent and session.open and now - session.opened_at > SPARED_S:
+    def _give_up_one(self) -> bool:
+        """Close the oldest connection that has said nothing, else the oldest whose peer has not proved who it is, for
+        one that may; False where there is none."""
+        latest = trio.current_time() - SPARED_S
+        older = [session for session in self.sessions if session.open and session.opened_at < latest]
+        for session in older:
+            if session.silent:
                 session.close("no message yet, and another needs its place")
+                return True
+        for session in older:
+            if not session.believed:
+                session.close("no message with a right MAC yet, and another needs its place")
                 return True
         return False
 

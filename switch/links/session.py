@@ -230,6 +230,11 @@ class Session:
         """Whether no message has come yet."""
         return not self._framed
 
+    @property
+    def believed(self) -> bool:
+        """Whether the peer has proved who it is, or is known by itself."""
+        return self._conduct.believed
+
     def served(self) -> None:
         """A request that has entered `takes` is over."""
         if self._takes is not None:

@@ -200,6 +200,27 @@ def test_a_silent_connection_makes_room_for_another() -> None:
     run(script)
 
 
+def test_a_connection_without_a_right_mac_makes_room_for_another() -> None:
+    """An echo without MAC is answered, and is no reason to keep a place for ever."""
+
+    async def script() -> None:
+        desk = Desk()
+        async with trio.open_nursery() as nursery:
+            port, peer = await _connected(desk, nursery, max_connections=2, max_per_address=3, mac_key="zak-pos")
+            assert (await peer.asked(management("301"))) is not None
+            port.sessions[0].believe()  # as after its first message with a MAC
+            stranger = Peer(await desk.memory.dial("port:1", 1.0))
+            assert (await stranger.asked(management("301"))) is not None
+            await trio.sleep(10.0)
+            third = Peer(await desk.memory.dial("port:1", 1.0))
+            assert (await third.asked(management("301"))) is not None
+            assert await stranger.receive() is None
+            assert port.sessions[0].open
+            nursery.cancel_scope.cancel()
+
+    run(script)
+
+
 def test_one_address_has_a_share_of_the_connections() -> None:
     admission = Admission(per_address=2)
     assert [admission.refuse(f"198.51.100.7:{port}", 0.0) for port in range(3)] == ["", "", PER_ADDRESS]
