@@ -118,6 +118,7 @@ class Pipeline:
             session.served()
             return
         self.in_flight += 1
+        session.taken()
         self._nursery.start_soon(self._serve, request)
 
     def refuse(
@@ -164,6 +165,7 @@ class Pipeline:
             log.exception("request_failed", link=request.link.name, trace_id=request.trace_id)
         finally:
             self.in_flight -= 1
+            request.judge(None)
             request.session.served()
 
     # Steps
@@ -209,6 +211,7 @@ class Pipeline:
             self._online.unused(request)
             return self._refuse_key(request)
         self._recording.observe(perf_counter() - now)
+        request.judge(begun.fresh)
         if not begun.fresh:
             self._online.unused(request)
             known = await self._repeated(request, intent, begun)
@@ -236,7 +239,6 @@ class Pipeline:
         """The key was there before: the stored outcome, once there is one."""
         stored = begun.stored
         self._meters.count("repeats", request.link.name)
-        request.session.repeated()
         if not given_trace_id(request.message, request.link.trace_element):
             request.trace_id = stored.intent.trace_id
         if stored.intent.kind is not Kind.TOMBSTONE and not same_request(stored.intent, intent):

@@ -3,7 +3,9 @@
 Whoever reaches the port of a link can send bytes, and each costs work: a frame, a MAC to be verified, an answer, a line
 in the log. A `Conduct` keeps what one connection has shown so far and says how long its next frame has to wait; an
 `Admission` says whether one more connection of an address is taken. A connection whose MAC was right once is believed
-from then on, and waits for nothing. Pure: every method is told the time, in seconds on trio's clock.
+from then on. A right MAC can be a recording, though: only a new request shows that the peer has the key. Until one has
+come, and after a repeat, a connection has a few requests at once in the hands of the journal, and no more. Pure: every
+method is told the time, in seconds on trio's clock.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ FREE_FRAMES = 3  # of a connection before anything is known about it; the others
 STRANGERS_PER_S = 50.0  # come one by one: frames a second of all connections of a link that are not believed
 MANAGEMENT_BURST = 50  # network management that may come at once
 REPEATS_PER_S, REPEATS_BURST = 20.0, 100  # messages of a connection that were there before
+UNJUDGED = 4  # requests of a connection at once of which nobody knows yet whether they are new, until one was new
 EMPTY_READS = 16  # in a row without a whole frame, from which on each counts as network management
 CONNECTIONS_PER_S, CONNECTIONS_BURST = 10.0, 100  # new ones of an address; who has no place is closed at once
 ACCEPTED_PER_S, ACCEPTED_BURST = 100.0, 100  # new ones of a link in all; others wait with the kernel
@@ -65,9 +68,11 @@ class Conduct:
         "_empty",
         "_frames",
         "_management",
+        "_new",
         "_repeats",
         "_slow_until",
         "_strangers",
+        "_unjudged",
         "bad",
         "believed",
         "max_bad",
@@ -90,21 +95,32 @@ class Conduct:
         self._frames = 0
         self._empty = 0
         self._slow_until = 0.0
+        self._unjudged = 0
+        self._new = False  # whether the last request that was judged was new
 
     @property
     def watched(self) -> bool:
-        """Whether `frame_wait_s` has to be asked before the next frame; nearly never."""
-        return not self.believed or self.bad > 0 or self._slow_until > 0
+        """Whether the next frame may have to wait, for one of the reasons below; nearly never."""
+        return not self.believed or self.bad > 0 or self._slow_until > 0 or self.crowded
+
+    @property
+    def crowded(self) -> bool:
+        """Whether the next frame has to wait until a request is judged, because too many are not."""
+        return self._unjudged >= UNJUDGED and not self._new
+
+    def pause_s(self, now: float) -> float:
+        """How long the next frame has to wait because of repeats, whatever the verdict on other frames is."""
+        pause_s = max(0.0, self._slow_until - now)
+        if pause_s == 0.0:
+            self._slow_until = 0.0
+        return pause_s
 
     def frame_wait_s(self, now: float) -> float:
-        """How long the next frame has to wait."""
-        slow_s = max(0.0, self._slow_until - now)
-        if slow_s == 0.0:
-            self._slow_until = 0.0
+        """How long the next frame has to wait where the peer is not believed, and is not in between."""
         if self.believed and not self.bad:
-            return slow_s
+            return 0.0
         self._frames += 1
-        return slow_s if self._frames <= FREE_FRAMES else max(slow_s, self._strangers.wait_s(now))
+        return 0.0 if self._frames <= FREE_FRAMES else self._strangers.wait_s(now)
 
     def believe(self) -> None:
         """The MAC of a message was right, or the message is as it should be on a link without one."""
@@ -128,11 +144,25 @@ class Conduct:
         """How long a request of network management has to wait."""
         return self._management.wait_s(now)
 
-    def repeated(self, now: float) -> None:
-        """A message was there before."""
-        wait_s = self._repeats.wait_s(now)
-        if wait_s:
-            self._slow_until = now + wait_s
+    def taken(self) -> None:
+        """A request is looked up in the journal; `judged` must follow."""
+        self._unjudged += 1
+
+    def judged(self, new: bool | None, now: float) -> None:
+        """Whether a request that was taken is new, or was there before; None where that was not found out.
+
+        Repeats have a pace of the connection's own. Where nothing new came in between, they may be recordings that a
+        stranger sends, and have to keep to the pace of all strangers of the link, too.
+        """
+        self._unjudged -= 1
+        if new is False:
+            wait_s = self._repeats.wait_s(now)
+            if not self._new:
+                wait_s = max(wait_s, self._strangers.wait_s(now))
+            if wait_s:
+                self._slow_until = now + wait_s
+        if new is not None:
+            self._new = new
 
 
 class _Address:

@@ -96,6 +96,7 @@ class Session:
         self._conduct = conduct or Conduct()
         self._on_half_frame = on_half_frame
         self._believed = Signal()
+        self._judged = Signal()
         self._frame_begun_at: float | None = None  # since when a frame is half here
         self._framed = False  # whether a whole frame that can be read has come
         self._tasks = 0
@@ -207,9 +208,14 @@ class Session:
             self.misbehaved = True
             self.close(f"{self._conduct.bad} bad frames in a row, the last: {reason}")
 
-    def repeated(self) -> None:
-        """A request was there before; from very many on, reading slows down."""
-        self._conduct.repeated(trio.current_time())
+    def taken(self) -> None:
+        """A request is looked up in the journal; `judged` must follow."""
+        self._conduct.taken()
+
+    def judged(self, new: bool | None) -> None:
+        """Whether a request that was taken is new; None where that was not found out. Repeats slow reading down."""
+        self._conduct.judged(new, trio.current_time())
+        self._judged.set()
 
     def due(self, silent_s: float, frame_s: float) -> tuple[float, str]:
         """When the connection has to end where nothing more comes, and why; infinite where it may stay.
@@ -361,7 +367,12 @@ class Session:
             conduct.read(len(frames), self.heard_at)
 
     async def _wait_for_trust(self) -> None:
-        """The next frame of a peer that is not believed waits for its turn, or until the peer is."""
+        """The next frame of a peer that is not believed waits for its turn, or until the peer is; and that of one that
+        may send recordings, until it is known of those before."""
+        while self._conduct.crowded:
+            await self._judged.wait()
+        if pause_s := self._conduct.pause_s(trio.current_time()):
+            await trio.sleep(pause_s)
         if wait_s := self._conduct.frame_wait_s(trio.current_time()):
             with trio.move_on_after(wait_s):
                 await self._believed.wait()

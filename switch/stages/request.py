@@ -44,6 +44,7 @@ class Request:
         stated: what is kept with the intent besides, free of card data.
         table: the routes as they were when its card was identified: it was asked for as many digits as they look at.
         reference: DE 90 for the issuer, which knows the original by other numbers; "" for none.
+        judged: whether its connection knows that it is new or a repeat, or that this cannot be found out.
     """
 
     __slots__ = (
@@ -54,6 +55,7 @@ class Request:
         "currency",
         "final",
         "frame",
+        "judged",
         "key",
         "kind",
         "link",
@@ -107,6 +109,13 @@ class Request:
         self.card = NOTHING_SCREENED
         self.route: Taken | None = None
         self.table: RoutingTable | None = None
+        self.judged = False
+
+    def judge(self, new: bool | None) -> None:
+        """Tell the connection, once, whether the request is new; None where that was not found out."""
+        if not self.judged:
+            self.judged = True
+            self.session.judged(new)
 
     def __repr__(self) -> str:
         return f"Request({self.link.name!r}, {self.mti!r}, trace_id={self.trace_id!r})"

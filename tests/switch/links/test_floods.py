@@ -270,15 +270,56 @@ def test_a_peer_that_is_believed_waits_for_nothing_and_one_that_is_not_for_its_t
     assert [mine.distrust() for _ in range(5)] == [False] * 4 + [True]
 
 
+def judged(seen: Conduct, new: bool | None, now: float = 0.0) -> None:
+    seen.taken()
+    seen.judged(new, now)
+
+
 def test_very_many_repeats_slow_a_connection_down() -> None:
     seen = Conduct()
     for _ in range(conduct.REPEATS_BURST):
-        seen.repeated(0.0)
+        judged(seen, False)
     assert not seen.watched
     for _ in range(int(conduct.REPEATS_PER_S)):
-        seen.repeated(0.0)
-    assert seen.watched and 0.9 < seen.frame_wait_s(0.0) <= 1.1
-    assert seen.frame_wait_s(5.0) == 0.0 and not seen.watched
+        judged(seen, False)
+    assert seen.watched and 0.9 < seen.pause_s(0.0) <= 1.1
+    seen.believe()  # by the MAC of another repeat
+    assert seen.watched and 0.9 < seen.pause_s(0.0) <= 1.1
+    assert seen.pause_s(5.0) == 0.0 and not seen.watched
+
+
+def test_a_connection_has_few_requests_at_once_until_one_of_them_is_new() -> None:
+    seen = Conduct()
+    for _ in range(conduct.UNJUDGED):
+        assert not seen.watched
+        seen.taken()
+    assert seen.crowded
+    seen.judged(None, 0.0)  # neither new nor a repeat: the next one may come, and that is all
+    assert not seen.crowded
+    seen.taken()
+    assert seen.crowded
+    seen.judged(True, 0.0)
+    for _ in range(1000):
+        seen.taken()
+    assert not seen.crowded and not seen.watched
+    seen.judged(False, 0.0)
+    assert seen.crowded
+    seen.judged(True, 0.0)
+    assert not seen.crowded
+
+
+def test_repeats_over_many_connections_keep_to_the_pace_of_strangers() -> None:
+    strangers = Pace(50, 50)
+    many = [Conduct(strangers=strangers) for _ in range(100)]
+    for _ in range(10):
+        for one in many:
+            judged(one, False)
+    assert 18.0 < max(one.pause_s(0.0) for one in many) < 20.0  # 1,000 less 50 at once, 50 a second
+    honest = Conduct(strangers=strangers)
+    for _ in range(10):
+        judged(honest, True)
+        judged(honest, False)
+    assert honest.pause_s(0.0) == 0.0
 
 
 def test_a_flood_of_keep_alives_is_read_at_a_rate() -> None:
