@@ -316,6 +316,9 @@ class Journal(Protocol):
     async def backlog(self, link: str, limit: int) -> Backlog:
         """How many advices `link` has not answered; of those that wait, about `limit` are counted."""
 
+    def sealing_behind_s(self) -> dict[str, float]:
+        """How long ago everything had its `seals`, and these their `macs`; empty where this process does not seal."""
+
     async def issuer_of(self, key: str) -> tuple[str, str]:
         """The issuer link and the card's country of the intent with a key; ("", "") where there is none."""
 

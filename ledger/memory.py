@@ -144,6 +144,9 @@ class MemoryJournal:
         oldest_s = trio.current_time() - self._advised_at[waiting[0]] if waiting else 0.0
         return Backlog(len(waiting), parked, oldest_s)
 
+    def sealing_behind_s(self) -> dict[str, float]:
+        return {}
+
     async def issuer_of(self, key: str) -> tuple[str, str]:
         """See `Journal.issuer_of`."""
         await self._enter()

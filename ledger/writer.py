@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -20,7 +20,7 @@ import trio
 import uvloop
 
 from ledger import reader, saf
-from ledger.errors import RowRefused, SealNotSigned
+from ledger.errors import RowRefused
 from ledger.floor import Floor
 from ledger.journal import (
     Advice,
@@ -35,17 +35,13 @@ from ledger.journal import (
     Totals,
 )
 from ledger.lane import Lane
-from ledger.seal import Signer, add_macs, seal
+from ledger.sealing import OpenSigner, Sealing
 from ledger.sets import Writer
 
 _log = logging.getLogger(__name__)
 
 SUM_DEADLINE_S = 60.0  # for the totals of one business day
 MAX_SUMS = 100  # waiting
-
-
-OpenSigner = Callable[[], contextlib.AbstractAsyncContextManager[Signer]]
-"""Opens the way to the token that signs seals, on the journal's event loop."""
 
 
 class PostgresJournal:
@@ -65,8 +61,7 @@ class PostgresJournal:
     ) -> None:
         self._dsn = dsn
         self._deadline_s = deadline_s
-        self._seal_every_s = seal_every_s
-        self._signer = signer
+        self._sealing = Sealing(dsn, seal_every_s, deadline_s, signer)
         # A statement ends within one deadline, and its connection within another.
         self._undecided = Floor("undecided", 3 * deadline_s)
         self._links: dict[str, Floor] = {}  # by the name under which they are stored
@@ -137,6 +132,9 @@ class PostgresJournal:
         found: Backlog = await self._reads.submit(("backlog", link, limit))
         return found
 
+    def sealing_behind_s(self) -> dict[str, float]:
+        return self._sealing.behind_s()
+
     async def issuer_of(self, key: str) -> tuple[str, str]:
         """See `Journal.issuer_of`."""
         found: tuple[str, str] = await self._reads.submit(("issuer_of", key))
@@ -173,8 +171,8 @@ class PostgresJournal:
                     token.run_sync_soon(ready.set)
 
         tasks = [asyncio.create_task(lane.run(token, lambda lane=lane: up(lane))) for lane in lanes]  # type: ignore[misc]
-        if self._seal_every_s:
-            tasks.append(asyncio.create_task(self._seal_periodically()))
+        if self._sealing.every_s:
+            tasks.append(asyncio.create_task(self._sealing.run()))
         await stop.wait()
         for task in tasks:
             task.cancel()
@@ -260,28 +258,6 @@ class PostgresJournal:
 
     def _ended(self, link: str) -> Floor:
         return self._links.setdefault(f"ended {link}", Floor(f"ended {link}", 0.0))
-
-    async def _seal_periodically(self) -> None:
-        async with contextlib.AsyncExitStack() as stack:
-            signer = await stack.enter_async_context(self._signer()) if self._signer is not None else None
-            refused = ""
-            while True:
-                await asyncio.sleep(self._seal_every_s)
-                try:
-                    connection: Any = await asyncpg.connect(self._dsn, timeout=self._deadline_s)
-                    try:
-                        await seal(connection)
-                        if signer is not None:
-                            await add_macs(connection, signer)
-                    finally:
-                        await connection.close()
-                    refused = ""
-                except SealNotSigned as error:
-                    if str(error) != refused:  # once, not each second
-                        refused = str(error)
-                        _log.error("the token does not sign the ledger's seals: %s", refused)
-                except Exception as error:
-                    _log.warning("the ledger could not be sealed: %s", type(error).__name__)
 
 
 def _distinct(writer: Writer) -> Any:

@@ -176,6 +176,7 @@ class Worker:
         gauge("saf_waiting", "Stored advices waiting.", lambda: {n: x.seen.waiting for n, x in seen.items()})
         gauge("saf_parked", "Stored advices put aside.", lambda: {n: x.seen.parked for n, x in seen.items()})
         gauge("saf_oldest_seconds", "Age of the first of them.", lambda: {n: x.seen.oldest_s for n, x in seen.items()})
+        gauge("ledger_behind_seconds", "Since everything had seals and MACs.", self._journal.sealing_behind_s)
         gauge("circuit", "Circuit breaker: 0 closed, 1 half-open, 2 open.", self.online.choice.levels)
 
     def _advised(self, link: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import hmac
 from collections.abc import Callable, Coroutine, Sequence
@@ -20,6 +21,7 @@ from ledger.errors import SealNotSigned
 from ledger.journal import Kind
 from ledger.seal import GENESIS, SealToSign, add_macs
 from ledger.seal import seal as make_seals
+from ledger.sealing import REMINDER_S, Sealing
 from ledger.verify import AskToken, Claim, Report, TokenSeals, Verified, verify
 from ledger.writer import open_journal
 from tests.conftest import Database
@@ -282,6 +284,38 @@ def test_a_token_that_goes_away_among_many_seals_goes_on_later(database: Databas
         books.token = Token(tmp_path)
         assert await add_macs(books.owner, books.token) > 1
         assert await books.wrong() == set()
+
+    with_books(database, tmp_path, script)
+
+
+def test_a_token_that_refuses_is_said_again_and_measured(
+    database: Database, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """New seals go on. Somebody who looks in the night sees since when there are no MACs."""
+    now = 1_000.0
+
+    class Refusing(Token):
+        async def sign(self, seal: SealToSign) -> bytes:
+            raise SealNotSigned("ledger_rewound")
+
+    async def script(books: Books) -> None:
+        nonlocal now
+        sealing = Sealing("", 1.0, 1.0, lambda: contextlib.nullcontext(books.token), lambda: now)
+        await sealing.seal(books.owner, books.token)
+        assert sealing.behind_s() == {"seals": 0.0, "macs": 0.0} and not caplog.records
+        await asyncio.to_thread(more(database))
+        refusing, before = Refusing(tmp_path), await books.owner.fetchval("SELECT count(*) FROM ledger.seals")
+        for _ in range(int(2 * REMINDER_S)):
+            now += 1.0
+            await sealing.seal(books.owner, refusing)
+        assert await books.owner.fetchval("SELECT count(*) FROM ledger.seals") == before + 1
+        assert sealing.behind_s() == {"seals": 0.0, "macs": 2 * REMINDER_S}
+        assert [record.getMessage()[-27:] for record in caplog.records] == [
+            "MAC is 1 s old: ledger_rewound"[-27:],
+            "MAC is 301 s old: ledger_rewound"[-27:],
+        ]
+        await sealing.seal(books.owner, books.token)
+        assert sealing.behind_s() == {"seals": 0.0, "macs": 0.0}
 
     with_books(database, tmp_path, script)
 
