@@ -365,6 +365,7 @@ def _known(error: Exception) -> ConsoleError | None:
         return UsageError(str(error.format_message()).rstrip("."), "see --help")
     for module, names in {
         "console.postgresql": ("PostgresqlError",),
+        "hsm.errors": ("ConfigurationError",),
         "console.migration": ("MigrationError",),
         "console.database_roles": ("RolesError",),
         "messages.errors": ("MessagesError",),

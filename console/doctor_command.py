@@ -29,7 +29,7 @@ def _findings(config_file: Path | None, state: Path | None) -> list[Finding]:
 
         config = load_config(config_file, state)
     except ConsoleError as error:
-        problem = " ".join(str(error).split())
+        problem = "\n".join(line.strip() for line in str(error).splitlines())
         return [
             *findings({}, state or Path(".cardswitch")),
             Finding("configuration", MISSING, problem, "correct the configuration file"),

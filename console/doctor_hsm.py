@@ -129,6 +129,7 @@ def _dual_control(config: HsmConfig, state: Path) -> Finding:
     if not (state / "hsm" / "keys.json").exists():
         return Finding(name, OK, "no keys yet" if config.dual_control else "no keys yet; off, for a test system")
     control = standing_control(state / "hsm")
+    clear = sorted(path.name for path in (state / "exchange").glob("*.zmk"))
     if not control.enforced:
         if not config.dual_control:
             return Finding(
@@ -137,13 +138,10 @@ def _dual_control(config: HsmConfig, state: Path) -> Finding:
                 "off: one person alone changes keys, for test systems only",
                 "see docs/hsm.md, Two officers",
             )
-        return Finding(
-            name,
-            WARNING,
-            "no officers: nobody can change keys",
-            "cardswitch hsm init --officer A.card --officer B.card",
-        )
-    clear = sorted(path.name for path in (state / "exchange").glob("*.zmk"))
+        mend = "cardswitch hsm init --officer A.card --officer B.card"
+        if clear:  # the HSM takes no officers then
+            mend = "on a test system: [hsm] dual_control = false; else begin with a fresh state directory"
+        return Finding(name, WARNING, "no officers: nobody can change keys", mend)
     if clear:
         return Finding(
             name,

@@ -128,7 +128,8 @@ def party_key(config: Config, name: str) -> bytes:
         return load_party_keys(config.exchange_path, entry.party)[name]
     except (KeyStoreError, KeyError) as error:
         raise ConsoleError(
-            f"key {name} of {entry.party} cannot be read: {error}", "start cardswitch up first"
+            f"key {name} of {entry.party} cannot be read: {error}",
+            "start cardswitch up first; under dual control no file has link keys, and send cannot use them",
         ) from None
 
 

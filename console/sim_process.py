@@ -182,7 +182,8 @@ def _keys(scenario: Scenario, config: Callable[[], Config]) -> tuple[dict[str, b
         return load_party_keys(exchange, scenario.party), load_party_zmk(exchange, scenario.party)
     except KeyStoreError as error:
         raise ConsoleError(
-            f"keys of {scenario.party}: {error}", "start cardswitch up first, or give test_keys in the scenario"
+            f"keys of {scenario.party}: {error}",
+            "start cardswitch up first, or give test_keys in the scenario; under dual control: up --no-issuers",
         ) from None
 
 

@@ -222,7 +222,7 @@ def described(proposal: Any) -> list[str]:
     fields = [
         f"  {name}: {_shown(value)}"
         for name, value in request.items()
-        if name != "type" and value not in ("", 0, False, [])
+        if name != "type" and value not in ("", 0, False, [], ())
     ]
     return [
         f"proposal {proposal.id}: {command_of(proposal.request)}",

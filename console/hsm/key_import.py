@@ -52,9 +52,7 @@ def import_key(
 
     given = [source.block, source.block_file, source.components, source.files]
     if sum(bool(one) for one in given) != 1:
-        raise UsageError(
-            "where the key comes from is said once", "--block, --block-file, --components or --component-file"
-        )
+        raise UsageError("name one source of the key", "--block, --block-file, --components or --component-file")
     if source.block or source.block_file:
         if not source.under:
             raise UsageError("a key block is under a key", "name the zone master key with --under")

@@ -27,7 +27,7 @@ _FIXES = {
     "key_usage": "cardswitch hsm key list shows what each key may do",
     "approval_needed": "propose it as an officer with --as YOUR.key; or see [hsm] dual_control",
     "proposal_unknown": "cardswitch hsm pending shows those that wait",
-    "not_permitted": "see [[caller]] officer in the configuration",
+    "not_permitted": "cardswitch hsm pending shows who has a part in a change; [[caller]] officer, which commands pass",
     "overloaded": "try again",
     "expired": "try again",
 }

@@ -24,6 +24,9 @@ from hsm.keys.store import KeyStore
 ZMK_ROLE = "zmk"
 
 
+_MISSING = "has no version in force"
+
+
 def zmk_name(party: str) -> str:
     """Return the name of a party's zone master key."""
     return f"zmk-{party}"
@@ -45,7 +48,7 @@ def provision(store: KeyStore, configured: Iterable[KeyConfig], exchange: Path, 
     keys = tuple(configured)
     problems = [problem for key in keys if (problem := _problem(store, key, make=make))]
     if problems:
-        raise ConfigurationError("; ".join(problems))
+        raise ConfigurationError(_listed(problems))
     if not make:
         return
     with store.one_write():
@@ -73,6 +76,12 @@ def write_files(store: KeyStore, configured: Iterable[KeyConfig], exchange: Path
         write_party_keys(exchange, party, [_exported(store, record, protection) for record in records])
 
 
+def _listed(problems: list[str]) -> str:
+    """All problems, and once how keys of a test system come to be."""
+    hint = "on a test system [hsm] dual_control = false makes missing keys"
+    return "; ".join([*problems, hint] if any(_MISSING in problem for problem in problems) else problems)
+
+
 def _problem(store: KeyStore, key: KeyConfig, *, make: bool) -> str:
     record = store.active(key.name)
     if record is None:
@@ -80,9 +89,8 @@ def _problem(store: KeyStore, key: KeyConfig, *, make: bool) -> str:
             return ""
         algorithm = f" --algorithm {key.algorithm}" if key.algorithm else ""
         return (
-            f"key {key.name} has no version in force: cardswitch hsm key generate {key.name} --role {key.usage}"
-            f" --party {key.party}{algorithm}, or cardswitch hsm key import; on a test system [hsm] dual_control ="
-            " false makes it"
+            f"key {key.name} {_MISSING}: cardswitch hsm key generate {key.name} --role {key.usage}"
+            f" --party {key.party}{algorithm}, or cardswitch hsm key import"
         )
     if (record.role, record.party) != (key.usage, key.party):
         return (

@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -179,11 +179,36 @@ def test_doctor_warns_of_an_endpoint_that_any_page_may_use(capsys: pytest.Captur
 
 def test_doctor_fails_where_something_is_missing(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     file = tmp_path / "bad.toml"
-    file.write_text("[hsm]\nmodule = 1\n")
+    file.write_text("[hsm]\nmodule = 1\n[gateway]\nlink = 2\n")
     status, out, _ = run(capsys, "doctor", "--json", "--config", str(file))
     assert status == 1
-    broken = next(check for check in json.loads(out)["checks"] if check["check"] == "configuration")
-    assert "hsm.module" in broken["detail"]
+    checks = {check["check"]: check["detail"] for check in json.loads(out)["checks"]}
+    first, *problems = checks["configuration"].splitlines()
+    assert "2 errors" in first and {problem.partition(":")[0] for problem in problems} == {"hsm.module", "gateway.link"}
+    assert "not checked" in checks["ports"]
+
+
+def test_all_keys_that_are_missing_are_named_without_a_traceback(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from hsm.config import KeyConfig
+    from hsm.keys.provisioning import provision
+
+    class NoKeys:
+        def active(self, _: str) -> None:
+            return None
+
+    keys = [KeyConfig(name=f"zpk-{number}", usage="pin", party=f"party-{number}") for number in range(6)]
+
+    def start(*_: object, **__: object) -> None:
+        provision(cast(Any, NoKeys()), keys, tmp_path, make=False)
+
+    monkeypatch.setattr("console.cli.app", start)
+    assert cli.run([]) == 1
+    error = capsys.readouterr().err
+    assert all(f"key generate zpk-{number} --role pin --party party-{number}" in error for number in range(6)), error
+    assert "ConfigurationError" not in error and "--debug" not in error
+    assert error.count("dual_control = false") == 1
 
 
 def test_the_script_starts_fast_and_reads_debug_anywhere() -> None:

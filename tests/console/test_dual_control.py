@@ -265,3 +265,27 @@ def test_doctor_says_how_it_is(begun: Ceremony, ceremony: Ceremony) -> None:
     assert found(HsmConfig(), "hsm key lifetimes").state == OK
     soon = found(HsmConfig(key_lifetime_days={"data": 10}), "hsm key lifetimes")
     assert soon.state == WARNING and "pan/1" in soon.detail
+
+
+def test_doctor_sends_nobody_to_an_init_that_takes_no_officers(ceremony: Ceremony) -> None:
+    from console.doctor import WARNING
+    from console.doctor_hsm import hsm_findings
+    from hsm.config import HsmConfig
+
+    ceremony.run("init")
+    (ceremony.state / "exchange").mkdir(exist_ok=True)
+    found = {one.check: one for one in hsm_findings(HsmConfig(), ceremony.state)}["hsm dual control"]
+    assert (found.state, found.mend) == (WARNING, "cardswitch hsm init --officer A.card --officer B.card")
+    (ceremony.state / "exchange" / "pos.zmk").write_text("")
+    found = {one.check: one for one in hsm_findings(HsmConfig(), ceremony.state)}["hsm dual control"]
+    assert found.state == WARNING and "dual_control = false" in found.mend and "init" not in found.mend
+
+
+def test_a_proposal_shows_no_empty_components() -> None:
+    from console.hsm.approvals import described
+    from hsm.key_commands import ImportComponents
+    from hsm.officer_commands import Proposal
+
+    request = ImportComponents(name="zmk-north", role="zmk", party="north", count=2)
+    proposal = Proposal(id="1", request=request, proposer="alice", nonce="", made_at=0, expires_at=1)
+    assert not any("components" in line and "()" in line for line in described(proposal))

@@ -188,8 +188,8 @@ def test_an_unexpected_check_value_keeps_a_key_out_of_force(desk: Officer) -> No
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        ((), "said once"),
-        (("--block", "D0", "--components", "2", "--under", "zmk-pos"), "said once"),
+        ((), "one source"),
+        (("--block", "D0", "--components", "2", "--under", "zmk-pos"), "one source"),
         (("--block", "D0"), "--under"),
         (("--block", "D0", "--under", "zmk-pos", "--algorithm", "TDES"), "leave --algorithm out"),
         (("--block", "D0", "--under", "zmk-pos"), "16 characters of header"),

@@ -17,12 +17,14 @@ from typer.main import get_command
 
 from console.cli import app
 from console.config import Config, load_config
+from console.errors import ConfigError
 from console.supervisor import System
 from hsm.algorithms.mac import generate_mac
 from hsm.algorithms.pinblock import encrypt_pin_block
 from hsm.keys.exchange import load_party_keys
 from simulators.issuer.scenario import load_scenario
 from tests.e2e.shop import Shop
+from web.config import HttpConfig
 
 pytestmark = pytest.mark.xdist_group("e2e")
 
@@ -31,12 +33,17 @@ ACTIVATE = ". .venv/bin/activate\n"
 PORTS = {"127.0.0.1:8080": "gateway", "127.0.0.1:8081": "tokenizer"}
 
 
-def blocks(section: str, language: str, file: str = "README.md") -> list[str]:
-    """The code blocks of one section of a document."""
+def section(title: str, file: str = "README.md") -> str:
+    """The text of one section of a document."""
     text = (ROOT / file).read_text("utf-8") + "\n## "
-    found = re.search(rf"^## {re.escape(section)}\n(.*?)(?=^## )", text, re.MULTILINE | re.DOTALL)
-    assert found, f"{file} has no section {section!r}"
-    return re.findall(rf"^```{language}\n(.*?)^```$", found[1], re.MULTILINE | re.DOTALL)
+    found = re.search(rf"^## {re.escape(title)}\n(.*?)(?=^## )", text, re.MULTILINE | re.DOTALL)
+    assert found, f"{file} has no section {title!r}"
+    return found[1]
+
+
+def blocks(title: str, language: str, file: str = "README.md") -> list[str]:
+    """The code blocks of one section of a document."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", section(title, file), re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture
@@ -172,15 +179,39 @@ def test_every_setting_is_documented() -> None:
     shared = {"merchant": sections["fees"], "acquirer": links, "issuer": links}
     of_other_pages = {"route", "breaker", "stand_in", "saf"}  # held to the code by tests/console/test_routing_pages.py
     elsewhere = {("hsm", "keys"), ("hsm", "callers")}  # [[key]] and [[caller]]
-    for section in msgspec.structs.fields(Config):
-        if section.name in of_other_pages:
+    for part in msgspec.structs.fields(Config):
+        if part.name in of_other_pages:
             continue
-        of = next(
-            (kind for kind in (section.type, *get_args(section.type)) if hasattr(kind, "__struct_fields__")), None
-        )
+        of = next((kind for kind in (part.type, *get_args(part.type)) if hasattr(kind, "__struct_fields__")), None)
         for setting in getattr(of, "__struct_encode_fields__", ()):
-            body = shared.get(section.name, sections.get(section.name, ""))
-            assert f"`{setting}`" in body or (section.name, setting) in elsewhere, f"[{section.name}] {setting}"
+            body = shared.get(part.name, sections.get(part.name, ""))
+            assert f"`{setting}`" in body or (part.name, setting) in elsewhere, f"[{part.name}] {setting}"
+
+
+def test_every_limit_of_the_http_servers_is_documented() -> None:
+    text = (ROOT / "docs" / "configuration.md").read_text("utf-8")
+    part = text.split("## [gateway.http], [tokenizer.http]\n")[1].split("\n## ")[0]
+    assert [name for name in HttpConfig.__struct_fields__ if f"`{name}`" not in part] == []
+
+
+def test_upgrading_quotes_the_errors_of_settings_that_have_changed(tmp_path: Path) -> None:
+    sample = (ROOT / "specs" / "cardswitch.toml").read_text("utf-8")
+    before = (
+        ('listen = "unix:gateway.sock"', 'listen = "127.0.0.1:5011"'),
+        ("amount_over_minor = { EUR = 1_000_000 }", "amount_over_minor = 1_000_000"),
+        ('prefix = "4"\n', 'prefix = "4"\namount_from_minor = 100\n'),
+        ("[tokenizer] ", "[tokenizer]\nmax_connections = 100 "),
+        ("dual_control = false", "provision = true"),
+    )
+    quoted = re.findall(r"\| `([^`|]*)` \|$", section("Upgrading", "docs/operations.md"), re.MULTILINE)
+    assert len(quoted) == len(before)
+    for (new, old), error in zip(before, quoted, strict=True):
+        assert new in sample
+        file = tmp_path / "cardswitch.toml"
+        file.write_text(sample.replace(new, old, 1))
+        with pytest.raises(ConfigError) as refused:
+            load_config(file)
+        assert any(re.match(re.escape(error).replace("NAME", r"[\w-]+"), one) for one in refused.value.problems), error
 
 
 def test_the_readme_has_every_command_and_every_page() -> None:
@@ -201,7 +232,8 @@ def test_links_between_documents_lead_somewhere() -> None:
 
 def test_files_that_documents_name_are_there() -> None:
     rooms = "messages|switch|ledger|hsm|simulators|console|gateway|specs|tests"
-    of_a_state = {"hsm/keys.json", "hsm/pin", "hsm/backup/", "specs/scenario-NAME.toml"}
+    of_a_state = {"hsm/keys.json", "hsm/ledger_head.json", "ledger/verified.json", "hsm/pin", "hsm/backup/"}
+    of_a_state |= {"specs/scenario-NAME.toml"}
     for file in (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")):
         for name in set(re.findall(rf"`((?:{rooms})/[\w/*.-]*)`", file.read_text("utf-8"))) - of_a_state:
             assert any(ROOT.glob(name.rstrip("/"))), f"{file.name}: {name}"
