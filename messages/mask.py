@@ -72,7 +72,7 @@ _STARS = 8  # longest run of stars: the length of a secret is a hint too
 def mask_pan(pan: str) -> str:
     """First six and last four digits, stars between: "424242******4242"; anything short is all stars.
 
-    Source: PCI DSS 4.0 requirement 3.4.1.
+    Source: PCI DSS 4.0.1 requirement 3.4.1.
     """
     if len(pan) < 13 or not (pan.isascii() and pan.isdigit()):
         return "*" * min(len(pan), _STARS)

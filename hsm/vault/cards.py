@@ -54,7 +54,7 @@ class Card(msgspec.Struct, frozen=True, gc=False):
 def shown_digits(pan: str) -> tuple[str, str]:
     """Return the leading digits that may be shown and the last four.
 
-    Source: PCI DSS 4.0, 3.4.1, and PCI SSC FAQ 1091 (8 and 4 for 16 digits, 6 and 4 for fewer).
+    Source: PCI DSS 4.0.1, 3.4.1, and PCI SSC FAQ 1091 (8 and 4 for 16 digits, 6 and 4 for fewer).
     """
     return pan[: 8 if len(pan) >= 16 else 6], pan[-4:]
 

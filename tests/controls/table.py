@@ -1,6 +1,6 @@
 """`controls.toml` as structs: a control, how it is taken out of the code, and the tests that notice.
 
-Read by the runner (`python -m tests.controls`) and by `tests/console/test_security.py`.
+Read by the runner (`python -m tests.controls`) and by `tests/console/test_security_page.py`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ class Control(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One control.
 
     Args:
-        requirement: how a row of SECURITY.md begins: `3.3.1`.
+        requirement: how a row of SECURITY.md begins: `3.3.1`, or `records a request`.
         says: what holds because of it.
         file: where it is.
         remove: text that is in the file once.

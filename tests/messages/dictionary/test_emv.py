@@ -6,7 +6,7 @@ import pytest
 
 from messages.dictionary.emv import TAGS, describe_tag, is_harmless
 
-# Source: PCI DSS 4.0 requirement 3 (cardholder data, sensitive authentication data) over EMV Book 3 annex A.
+# Source: PCI DSS 4.0.1 requirement 3 (cardholder data, sensitive authentication data) over EMV Book 3 annex A.
 CARD_DATA = {"56", "57", "5A", "5F20", "5F24", "5F30", "9F0B", "9F1F", "9F20", "9F6B", "99", "9F24", "9F25", "5F53"}
 SCRIPTS = {"71", "72", "86", "9F18"}  # may change a PIN
 
