@@ -22,6 +22,8 @@ _LOWEST_FREE_PORT = 1024
 _WEB_PORTS = (80, 443)  # below 1024 only these: elsewhere a POST would talk to mail, names or shells
 # Public by its number, but answered by the machine's own cloud. Source: inferred from Azure's published documentation.
 _PLATFORM = (IPv4Address("168.63.129.16"),)
+# Protocol assignments (192.0.0.192 is a cloud's metadata) and relays of 6to4; releases of Python differ about them.
+_SPECIAL_V4 = (IPv4Network("192.0.0.0/24"), IPv4Network("192.88.99.0/24"))
 _GLOBAL_V6 = IPv6Network("2000::/3")
 _SPECIAL_V6 = (IPv6Network("2001::/23"), IPv6Network("2001:db8::/32"), IPv6Network("3fff::/20"))
 # IPv6 networks with an IPv4 address inside, and the bit at which it ends.
@@ -46,7 +48,8 @@ def permitted(address: Address, allowed: Sequence[Network]) -> bool:
     if any(address.version == network.version and address in network for network in allowed):
         return True
     if isinstance(address, IPv4Address):
-        return address.is_global and not address.is_multicast and address not in _PLATFORM
+        special = address in _PLATFORM or any(address in network for network in _SPECIAL_V4)
+        return address.is_global and not address.is_multicast and not special
     for network, end in _EMBEDDING:
         if address in network:
             return permitted(IPv4Address((int(address) >> end) & 0xFFFF_FFFF), allowed)
