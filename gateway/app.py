@@ -31,6 +31,7 @@ from gateway.operations import Begin, Context, Services
 from gateway.parameters import Params, card_data_refused, convert, decode_body, decode_form, merged, refuse_card_data
 from gateway.reading import RESOURCES, page, retrieve
 from messages.trace import trace_id as new_trace_id
+from web.addresses import Clients, Proxies
 from web.places import identify
 from web.refusals import Refused
 
@@ -122,6 +123,8 @@ class Api:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._rate = RateLimit(services.config.requests_per_s)
+        self._page_rate = RateLimit(services.config.requests_per_s)
+        self._clients = Clients(Proxies(services.config.http.trusted_proxies))
         self._in_flight = 0
 
     def endpoint(self, call: Call) -> Callable[[Request], Awaitable[Response]]:
@@ -157,7 +160,7 @@ class Api:
         caller = await self._caller(call, request)
         if caller.kind == "secret":
             identify(request.scope, caller.account.id)
-        self._rate.take(caller.account.id)
+        self._take_rate(caller, request)
         key = request.headers.get("idempotency-key") if call.begin is not None else None
         context = Context(self._services, caller, trace_id, key or "")
         ids = {name: str(value) for name, value in request.path_params.items()}
@@ -173,6 +176,14 @@ class Api:
         params = convert(raw, call.shape)
         with self._busy():
             return await self._work(call, context, ids, params, raw, key)
+
+    def _take_rate(self, caller: Caller, request: Request) -> None:
+        """Count a request. Raises ApiError 429. A publishable key is everybody's: a visitor must not use up the
+        requests of the merchant's server, nor those of other visitors."""
+        if caller.kind == "secret":
+            self._rate.take(caller.account.id)
+        else:
+            self._page_rate.take(f"{caller.account.id} {self._clients.name(request)}")
 
     @contextlib.contextmanager
     def _busy(self) -> Iterator[None]:

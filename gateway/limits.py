@@ -1,4 +1,4 @@
-"""How many requests a second an account may make: a token bucket each, in memory, for this process."""
+"""How many requests a second an account, or a visitor of its pages, may make: a token bucket each, in this process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _MAX_BUCKETS = 10_000
 
 
 class RateLimit:
-    """`rate` requests a second and account, twice that in a burst; the accounts idle longest are forgotten first."""
+    """`rate` requests a second and account, twice that in a burst; those idle longest are forgotten first."""
 
     def __init__(self, rate: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._rate = rate

@@ -11,6 +11,7 @@ from starlette.routing import Route
 from gateway.app import CALLS, build_app
 from gateway.client_view import MEMBERS, client_view, secret_fits
 from tests.gateway.conftest import Gateway
+from web.config import HttpConfig
 
 INTENTS = "/v1/payment_intents"
 SERVER, PAGE, ANYBODY = {"secret"}, {"secret", "publishable"}, {"secret", "publishable", "none"}
@@ -68,7 +69,7 @@ def gateway_services() -> Any:
     """As much of the services as routes need before a request comes."""
 
     class Nothing:
-        config = type("Config", (), {"requests_per_s": 1.0, "max_requests": 1})()
+        config = type("Config", (), {"requests_per_s": 1.0, "max_requests": 1, "http": HttpConfig()})()
 
         def __getattr__(self, name: str) -> Any:
             return self
@@ -177,3 +178,12 @@ def test_no_secret_fits_an_object_without_one() -> None:
     assert not secret_fits({"id": "x"}, "None")
     assert not secret_fits({"client_secret": ""}, "")
     assert secret_fits({"client_secret": "a"}, "a")
+
+
+def test_a_visitor_with_a_publishable_key_does_not_use_up_the_merchant_s_requests(gateway: Gateway) -> None:
+    gateway.stop()
+    gateway.start(requests_per_s=2.0)
+    page = {"Authorization": f"Bearer {gateway.publishable_key}"}
+    statuses = [gateway.get(f"{INTENTS}/pi_none", headers=page).status_code for _ in range(12)]
+    assert 429 in statuses
+    assert gateway.get(INTENTS).status_code == 200
