@@ -205,3 +205,24 @@ def test_a_dump_is_bounded() -> None:
         "0020  ..xan..x an..xan. .xan..xa n..xan..",
         "… 4936 more",
     ]
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "DE 7: too old",
+        "DE 7: in the future",
+        "DE 4 expected 12 digits",
+        "DE 32 not permitted",
+        "message type not permitted",
+    ],
+)
+def test_the_reason_of_a_refusal_is_shown(reason: str) -> None:
+    assert masked(Message("0110", {44: reason}))[44] == reason
+
+
+@pytest.mark.parametrize(
+    "text", ["DE 2 4242424242424242", "CVV 123", "DE 48 123", "DE 2: 424 242", "DE 4 expected 123456"]
+)
+def test_digits_beside_a_reason_are_not_shown(text: str) -> None:
+    assert masked(Message("0110", {44: text}))[44] == "*" * min(len(text), 8)
