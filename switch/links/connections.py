@@ -252,8 +252,6 @@ class Connections:
             while True:
                 while self._link.connections and len(self.sessions) + self._opening >= self._link.connections:
                     await self._one_less.wait()  # what comes meanwhile waits for us, or for another worker
-                if wait_s := self._accepting.wait_s(trio.current_time()):
-                    await trio.sleep(wait_s)
                 wire = await acceptor.accept()
                 if refused := self._refused(wire):
                     self._meters.count("connections_refused", self._link.name, refused)
@@ -262,6 +260,9 @@ class Connections:
                 else:
                     self._opening += 1
                     nursery.start_soon(self._accepted, wire)
+                    # Not for those that are refused: others would wait in the kernel's queue behind them.
+                    if wait_s := self._accepting.wait_s(trio.current_time()):
+                        await trio.sleep(wait_s)
         finally:
             acceptor.close()
             self._acceptor = None

@@ -236,6 +236,24 @@ def test_one_address_makes_connections_at_a_rate() -> None:
     assert set(refused) == {"", RATE}
 
 
+def test_connections_that_are_refused_do_not_keep_others_waiting() -> None:
+    async def script() -> None:
+        desk = Desk(weather=Weather(delay_s=(0.0, 0.0)))
+        async with trio.open_nursery() as nursery:
+            port, _ = await _connected(desk, nursery, max_per_address=10, max_connections=20)
+            begun = trio.current_time()
+            for _ in range(10 * conduct.ACCEPTED_BURST):
+                await desk.memory.dial("port:1", 1.0)
+            refused = 10 * conduct.ACCEPTED_BURST - 9
+            reasons = (PER_ADDRESS, RATE)
+            await until(lambda: sum(desk.meters.value("connections_refused", "pos", r) for r in reasons) == refused, 60)
+            assert trio.current_time() - begun < 1.0
+            assert port.connections._accepting.wait_s(trio.current_time()) == 0.0
+            nursery.cancel_scope.cancel()
+
+    run(script)
+
+
 def test_addresses_are_forgotten_once_there_are_very_many() -> None:
     admission = Admission(per_address=1)
     for number in range(2 * conduct.MAX_ADDRESSES):
