@@ -42,7 +42,8 @@ def test_bad_frames_in_a_row_end_a_connection_with_a_reason() -> None:
             assert (await peer.asked(management("301"))) is not None  # a good one: the count starts again
             assert session.open
             await peer.wire.send(GARBAGE * 100)
-            assert await peer.receive() is None
+            with trio.fail_after(30):
+                assert await peer.receive() is None
             assert session.close_reason.startswith("10 bad frames in a row, the last: ")
             await until(lambda: desk.meters.value("misbehaved", "pos") == 1)
             assert desk.meters.value("undecodable", "pos") == 19
