@@ -122,6 +122,7 @@ class Service:
             deadline: on `perf_counter`'s clock; later it is not done.
         """
         started = perf_counter()
+        noted.set(None)  # or a refusal would be taken down as the officer's command before it
         try:
             request = decode_request(body)
         except msgspec.MsgspecError:
@@ -247,7 +248,7 @@ class Service:
             outcome = "ok" if answered not in VERDICTS or answer.verified else "not_verified"  # type: ignore[union-attr]
         self._metrics.command(use.name, outcome, perf_counter() - started)
         if use.noted:
-            answer = self._officer_taken_down(asker.peer, outcome, answer)
+            answer = self._officer_taken_down(asker.peer, use, outcome, answer)
         elif use.keys is not None:
             answer = self._taken_down(asker.peer, use, request, outcome, answer)
         asker.answer(number, answer)
@@ -279,11 +280,11 @@ class Service:
             )
         return self._synced(answer) if use.lasting else answer
 
-    def _officer_taken_down(self, peer: Peer, outcome: str, answer: Answer) -> Answer:
+    def _officer_taken_down(self, peer: Peer, use: Use, outcome: str, answer: Answer) -> Answer:
         """Audit and log a command of dual control, as the command that it is about, with its officers."""
         if outcome == "unavailable" and self.audit.failure:
             return answer
-        about = noted.get() or Noted("officer")
+        about = noted.get() or Noted(use.tag)
         if outcome == "ok":
             outcome = about.outcome or outcome
         keys = self.labelled(about.names, about.version)

@@ -88,7 +88,7 @@ def test_everything_goes_on(first_release: FirstRelease) -> None:
     for party in ("pos", "alpha"):
         load_party_keys(first_release.state / "exchange", party)
     check(first_release)
-    assert msgspec.json.decode(first_release.file.read_bytes())["format"] == 2
+    assert msgspec.json.decode(first_release.file.read_bytes())["format"] == 3
     check(first_release)
 
 
