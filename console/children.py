@@ -211,7 +211,7 @@ class Children:
                 self._spawn(child)
 
     def _cut_printed(self) -> None:
-        """What children print is bounded on disk, too."""
+        """Bound on disk the output that children print."""
         now = time.monotonic()
         if now - self._cut_at >= CUT_EVERY_S:
             self._cut_at = now

@@ -137,7 +137,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return msgspec.structs.replace(self.hsm, keys=self.key, callers=self.caller)
 
     def gateway_config(self) -> GatewayConfig:
-        """What the gateway gets: its section, where its sealing keys are, and where it reaches the tokenizer."""
+        """The settings of the gateway: its section, where its sealing keys are, and where it reaches the tokenizer."""
         sealing_keys = self.gateway.sealing_keys or str(self.state_path / SEALING_KEYS)
         gateway = msgspec.structs.replace(self.gateway, sealing_keys=sealing_keys)
         if gateway.tokenizer_url:

@@ -23,7 +23,7 @@ AUDITOR = "cardswitch_auditor"
 ROLES = (OWNER, LEDGER, VAULT, GATEWAY, TOKENIZER, AUDITOR)
 
 PREFIX = "cardswitch"
-"""What the schema files call the roles by, and the names on an embedded server."""
+"""The prefix of role names in the schema files and on an embedded server."""
 
 # PostgreSQL cuts names after 63 bytes; the longest role here is `_tokenizer`.
 _PREFIX = re.compile(r"[a-z_][a-z0-9_]{0,49}")

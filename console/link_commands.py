@@ -206,7 +206,7 @@ def _show_links(rows: list[dict[str, Any]], as_json: bool) -> None:
 
 
 def _permission_lines(permissions: dict[str, Any] | None) -> list[str]:
-    """What a link may send, a line a setting."""
+    """The permissions of a link, a line a setting."""
     if permissions is None:
         return ["may send           everything that its side may"]
     lines = []

@@ -1,4 +1,4 @@
-"""What a process may write to its log: lines a second by kind and in all, and how long a line may be.
+"""Limits on the log of a process: lines a second by kind and in all, and how long a line may be.
 
 `console.logging` puts `LineLimit` first among its processors, so that a line that is left out costs next to nothing.
 A kind is the event, the link or party that it is about, and how it ended. Whatever a stranger sends, a process writes
@@ -41,7 +41,7 @@ LineKind = tuple[Any, ...]
 
 
 def kind_of(line: Line) -> LineKind:
-    """What makes lines alike: event, party, outcome."""
+    """The kind of a line: event, party and outcome."""
     outcome = line.get("status", line.get("outcome", ""))
     return (_short(line.get("event")), *(_short(line[name]) for name in _PARTIES if name in line), _short(outcome))
 

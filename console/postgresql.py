@@ -93,7 +93,7 @@ class PostgresqlConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def prefix(self) -> str:
-        """What the names of the roles begin with on this server."""
+        """The prefix of role names on this server."""
         return self.role_prefix or (prefix_for(self.dsn) if self.dsn else PREFIX)
 
 
