@@ -6,7 +6,7 @@ import json
 
 import httptools
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from web.config import HttpConfig
@@ -184,11 +184,17 @@ def test_requests_in_a_row_come_one_at_a_time() -> None:
 
 
 class Parsed:
-    """Callbacks of httptools: how many requests are complete, and their bodies."""
+    """Callbacks of httptools: how many requests are complete, their bodies, and whether the connection goes on."""
 
     def __init__(self) -> None:
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
         self.complete = 0
         self.body = b""
+        self.keep_alive = True
+
+    def on_headers_complete(self) -> None:
+        self.keep_alive = self.parser.should_keep_alive()
 
     def on_body(self, body: bytes) -> None:
         self.body += body
@@ -207,6 +213,7 @@ values = st.sampled_from(
 tails = st.sampled_from([b"", b"hello", b"5\r\nhello\r\n0\r\n\r\n", b"0\r\n\r\n", get()])
 
 
+@example([(b"Connection", b"close")], get(), 1)
 @given(st.lists(st.tuples(names, values), max_size=4), tails, st.integers(1, 40))
 def test_the_parser_ends_each_request_where_the_reader_does(
     headers: list[tuple[bytes, bytes]], tail: bytes, step: int
@@ -214,16 +221,17 @@ def test_the_parser_ends_each_request_where_the_reader_does(
     data = post(*(name + b": " + value for name, value in headers)) + tail
     reader = RequestReader(LIMITS, MAX_BODY)
     parsed, complete = Parsed(), 0
-    parser = httptools.HttpRequestParser(parsed)
-    parser.set_dangerous_leniencies(lenient_data_after_close=True)
     try:
         for start in range(0, len(data), step):
             reader.receive(data[start : start + step])
             while (piece := reader.next_piece()) is not None:
                 if piece.data:
-                    parser.feed_data(piece.data)
+                    parsed.parser.feed_data(piece.data)
                 if isinstance(piece, End):
                     complete += 1
+                    if not parsed.keep_alive:
+                        assert parsed.complete == complete
+                        return  # uvicorn hangs up behind this response, so nobody reads the rest
                     reader.start_next()
                 assert parsed.complete in (complete, complete + 1)
     except Refused:
@@ -242,7 +250,7 @@ def test_chunked_and_counted_bodies_say_the_same(body: bytes, size: int) -> None
     chunks = b"".join(b"%x\r\n%b\r\n" % (len(p), p) for p in (body[i : i + size] for i in range(0, len(body), size)))
     parsed = Parsed()
     [request] = pieces(post(b"Transfer-Encoding: chunked") + chunks + b"0\r\n\r\n", size)
-    httptools.HttpRequestParser(parsed).feed_data(request)
+    parsed.parser.feed_data(request)
     assert (parsed.complete, parsed.body) == (1, body)
 
 
