@@ -21,13 +21,14 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from console.errors import StartError
-from console.log_files import cut
+from console.log_files import LogEnd, cut, end_of
 from console.logging import tail
 from console.private_files import open_private, private_directory
 from console.readiness import PARENT_PID, READY_FD, SOCKETS
 
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 10.0
+PRINTED, LOGGED = ".err", ".jsonl"  # suffixes of a child's files: what it prints, what it logs
 CUT_EVERY_S = 5.0  # how often the files of what children print are looked at
 HEALTHY_AFTER_S = 5.0  # a child that has lived this long starts again without the pauses of before
 
@@ -83,6 +84,7 @@ class _Child:
         self.restarts = 0
         self.was_ready = False
         self.last_exit = ""
+        self.ends: dict[str, LogEnd] = {}  # of its files, by suffix, when it was started last
 
 
 class Children:
@@ -216,7 +218,7 @@ class Children:
         if now - self._cut_at >= CUT_EVERY_S:
             self._cut_at = now
             for name in self._children:
-                cut(self._logs / f"{name}.err")
+                cut(self._logs / f"{name}{PRINTED}")
 
     def _spawn(self, child: _Child) -> None:
         ready_read, ready_write = os.pipe()
@@ -227,9 +229,9 @@ class Children:
             PARENT_PID: str(os.getpid()),
             SOCKETS: " ".join(f"{quote(address, safe='/:[].')}={number}" for address, number in sockets.items()),
         }
-        error_log = self._logs / f"{child.spec.name}.err"
+        child.ends = {suffix: end_of(self._file(child, suffix)) for suffix in (PRINTED, LOGGED)}
         try:
-            with os.fdopen(open_private(error_log, os.O_APPEND), "ab") as output:
+            with os.fdopen(open_private(self._file(child, PRINTED), os.O_APPEND), "ab") as output:
                 child.process = subprocess.Popen(
                     child.spec.argv,
                     stdin=subprocess.DEVNULL,
@@ -273,13 +275,10 @@ class Children:
     def _died(self, child: _Child, how: str) -> None:
         child.last_exit = how
         if not child.was_ready:
-            name = child.spec.name
-            words = tail(self._logs / f"{name}.err", 3) or tail(self._logs / f"{name}.jsonl", 3)
-            quoted = "".join(f"\n  {line}" for line in words)
+            quoted = "".join(f"\n  {line}" for line in self._last_words(child))
+            fix = f"its last words:{quoted}" if quoted else f"it wrote nothing; its logs are in {self._logs}"
             with self._changed:
-                self._failure = self._failure or StartError(
-                    f"{child.spec.name} did not start ({how})", f"its last words:{quoted}" if quoted else "see its log"
-                )
+                self._failure = self._failure or StartError(f"{child.spec.name} did not start ({how})", fix)
                 child.state = State.STOPPED
                 self._changed.notify_all()
             self._on_event(Event(child.spec.name, "died", how))
@@ -292,8 +291,18 @@ class Children:
         self._set(child, State.PAUSED)
         self._on_event(Event(child.spec.name, "died", f"{how}; starting it again in {pause_s:.1f} s"))
 
+    def _last_words(self, child: _Child) -> list[str]:
+        """The last lines that this start of a child has printed, or else logged; the files have earlier starts, too."""
+        for suffix in (PRINTED, LOGGED):
+            if words := tail(self._file(child, suffix), 3, since=child.ends.get(suffix, LogEnd())):
+                return words
+        return []
+
+    def _file(self, child: _Child, suffix: str) -> Path:
+        return self._logs / f"{child.spec.name}{suffix}"
+
     def log_tail(self, name: str, lines: int = 8) -> list[str]:
-        return tail(self._logs / f"{name}.jsonl", lines) + tail(self._logs / f"{name}.err", lines)
+        return tail(self._logs / f"{name}{LOGGED}", lines) + tail(self._logs / f"{name}{PRINTED}", lines)
 
     def _set(self, child: _Child, state: State) -> None:
         with self._changed:

@@ -12,6 +12,7 @@ import os
 import threading
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 from console.private_files import open_private, private_directory
 
@@ -22,6 +23,22 @@ MAX_PRINTED = 16 * 1024 * 1024  # of what a process prints, from which on
 KEPT_PRINTED = 1024 * 1024  # only so much of it is kept
 
 _turning = threading.Lock()  # two writers of one process may have the same file
+
+
+class LogEnd(NamedTuple):
+    """The end of a log file at one moment: which file it was, by inode, and how many bytes it had."""
+
+    inode: int = 0
+    size: int = 0
+
+
+def end_of(path: Path) -> LogEnd:
+    """Return the end of a log file as it is now; `LogEnd()` where there is no such file."""
+    try:
+        found = path.stat()
+    except OSError:
+        return LogEnd()
+    return LogEnd(found.st_ino, found.st_size)
 
 
 class LogFile(io.TextIOBase):

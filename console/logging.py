@@ -19,7 +19,7 @@ from typing import Any, TextIO, cast
 
 import structlog
 
-from console.log_files import KEEP, MAX_BYTES, LogFile
+from console.log_files import KEEP, MAX_BYTES, LogEnd, LogFile, end_of
 from console.log_limits import LineLimit, shorten
 from messages.card_numbers import masked_strictly
 
@@ -27,6 +27,7 @@ _SECRET_NAMES = re.compile(
     r"(^|_)(pan|pin|pin_block|track\w*|cvc|cvv\w*|icc_data|secret|password|api_key|private_key|zpk|zmk|zak|dsn)($|_)"
 )
 _LARGEST_INT = 10**11
+_BEGINNING = LogEnd()
 _MAX_DEPTH = 6
 HIDDEN = "***"
 
@@ -147,12 +148,19 @@ class _Forward(logging.Handler):
             self.handleError(record)
 
 
-def tail(file: Path, lines: int = 12, limit: int = 65536) -> list[str]:
-    """The last lines of a log file, for the user who has to find out why a process failed; [] if there is none."""
+def tail(file: Path, lines: int = 12, limit: int = 65536, *, since: LogEnd = _BEGINNING) -> list[str]:
+    """The last lines of a log file, for the user who has to find out why a process failed; [] if there is none.
+
+    Args:
+        limit: bytes that are read at most, from the end.
+        since: the end of the file at a moment (`console.log_files.end_of`): only later lines are returned. A file that
+            was renamed or cut since then has later lines only.
+    """
     try:
         with file.open("rb") as stream:
-            stream.seek(0, io.SEEK_END)
-            stream.seek(max(0, stream.tell() - limit))
+            now = end_of(file)
+            first = since.size if now.inode == since.inode and now.size >= since.size else 0
+            stream.seek(max(first, now.size - limit))
             text = stream.read().decode("utf-8", "replace")
     except OSError:
         return []

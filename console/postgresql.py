@@ -33,6 +33,7 @@ from urllib.parse import quote
 import msgspec
 
 from console.database_roles import OWNER, PREFIX, ROLES, dsn_of, is_prefix, prefix_for, role_name
+from console.log_files import LogEnd, end_of
 from console.private_files import open_private, passed_mode, private_directory
 
 DATABASE = "cardswitch"
@@ -150,6 +151,7 @@ class EmbeddedPostgres:
         self._settings = {**SETTINGS, **(settings or {})}
         self._ours = False
         self._process: subprocess.Popen[bytes] | None = None
+        self._log_end = LogEnd()
 
     def start(self, timeout_s: float = 60.0) -> None:
         """Make the data directory if there is none, start the server, return when it accepts connections.
@@ -246,6 +248,7 @@ class EmbeddedPostgres:
         (place.data / "postmaster.pid").unlink(missing_ok=True)
         for stale in place.socket.glob(".s.PGSQL.*"):
             stale.unlink(missing_ok=True)
+        self._log_end = end_of(self._folder / "postgresql.log")
         with os.fdopen(open_private(self._folder / "postgresql.log", os.O_APPEND), "ab") as log:
             # A session of its own: Ctrl-C in a terminal reaches the supervisor only, which stops the server last.
             self._process = subprocess.Popen(
@@ -266,9 +269,11 @@ class EmbeddedPostgres:
             time.sleep(0.01)
 
     def _log_tail(self) -> str:
+        """The last lines of this start, masked: the file has those of earlier ones, too."""
+        from console.logging import tail
+
         path = self._folder / "postgresql.log"
-        lines = path.read_text(errors="replace").splitlines()[-5:] if path.exists() else []
-        return f"{' | '.join(lines)} (see {path})"
+        return f"{' | '.join(tail(path, 5, since=self._log_end))} (see {path})"
 
 
 class _Place(msgspec.Struct, frozen=True):

@@ -99,6 +99,24 @@ def test_a_child_that_cannot_start_fails_the_start_with_its_last_words(make: Mak
         children.wait_ready(10)
 
 
+def test_last_words_are_of_this_start_only(make: Make, tmp_path: Path) -> None:
+    (tmp_path / "a.err").write_text("no token, said an earlier start\n")
+    (tmp_path / "a.jsonl").write_text('{"event":"failed","error":"an earlier start"}\n')
+    log = f"open({str(tmp_path / 'a.jsonl')!r}, 'a').write('now the disk is full\\n')"
+    children = make(ChildSpec("a", "g", program(f"import sys; {log}; sys.exit(1)")))
+    with pytest.raises(StartError, match=r"a did not start \(exit status 1\)(.|\n)*now the disk is full") as raised:
+        children.wait_ready(10)
+    assert "earlier start" not in str(raised.value)
+
+
+def test_a_child_that_wrote_nothing_is_not_quoted(make: Make, tmp_path: Path) -> None:
+    (tmp_path / "a.err").write_text("no token, said an earlier start\n")
+    children = make(ChildSpec("a", "g", program("import os; os._exit(3)")))
+    with pytest.raises(StartError, match=r"exit status 3\); it wrote nothing; its logs are in ") as raised:
+        children.wait_ready(10)
+    assert "earlier start" not in str(raised.value)
+
+
 def test_a_command_that_does_not_exist_fails_the_start(make: Make) -> None:
     children = make(ChildSpec("a", "g", ("/no/such/program",)))
     with pytest.raises(StartError, match="cannot be started"):

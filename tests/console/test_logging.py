@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import logging
+import os
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
+from console.log_files import end_of, turn
 from console.logging import HIDDEN, configure, mask_event, masked_text, masked_value, tail
 from messages.card_numbers import holds
 from tests.card_number_cases import WITH_CARD_NUMBER
@@ -124,6 +126,34 @@ def test_a_log_file_is_for_its_owner_only(tmp_path: Path) -> None:
     sink.close()
     assert file.stat().st_mode & 0o777 == 0o600
     assert [json.loads(line)["event"] for line in tail(file)] == ["one"]
+
+
+def test_the_lines_since_a_moment(tmp_path: Path) -> None:
+    file = tmp_path / "x.err"
+    nothing_yet = end_of(file)
+    file.write_text("before\n")
+    moment = end_of(file)
+    assert tail(file, since=moment) == []
+    assert tail(file, since=nothing_yet) == ["before"]
+    with file.open("a") as stream:
+        stream.write("after\nand after\n")
+    assert tail(file, since=moment) == ["after", "and after"]
+    assert tail(file, 1, since=moment) == ["and after"]
+    assert tail(file) == ["before", "after", "and after"]
+
+
+def test_the_lines_since_a_moment_of_a_file_that_was_renamed_or_cut(tmp_path: Path) -> None:
+    file = tmp_path / "x.jsonl"
+    file.write_text("before, and long enough\n")
+    moment = end_of(file)
+    turn(file, 1)
+    file.write_text("in another file that is longer than the one before it\n")
+    assert tail(file, since=moment) == ["in another file that is longer than the one before it"]
+    moment = end_of(file)
+    os.truncate(file, 0)
+    with file.open("a") as stream:
+        stream.write("cut\n")
+    assert tail(file, since=moment) == ["cut"]
 
 
 def test_a_full_disk_ends_nobodys_work(tmp_path: Path) -> None:

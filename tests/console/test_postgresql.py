@@ -86,6 +86,20 @@ def test_a_foreign_pid_in_a_stale_lock_file_does_not_hinder_the_start(state: Pat
         server.destroy()
 
 
+def test_a_server_that_does_not_start_is_quoted_with_the_lines_of_this_start(state: Path) -> None:
+    server = EmbeddedPostgres(state)
+    try:
+        server.start()
+        server.stop()
+        log = state / "postgresql" / "postgresql.log"
+        log.write_text("".join(f"FATAL: of an earlier start, {number}\n" for number in range(9)))
+        with pytest.raises(PostgresqlError, match="shared_buffers") as raised:
+            EmbeddedPostgres(state, {"shared_buffers": "no size"}).start()
+        assert "earlier start" not in str(raised.value)
+    finally:
+        server.destroy()
+
+
 def test_only_who_started_the_server_stops_it(state: Path) -> None:
     server, other = EmbeddedPostgres(state), EmbeddedPostgres(state)
     try:
