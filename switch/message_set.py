@@ -21,7 +21,7 @@ class Way(StrEnum):
 
     ASK = "ask"  # its issuer, in time
     NOTE = "note"  # it is decided already: it is booked here, and the issuer gets a stored advice
-    CHANGE = "change"  # the books: it changes an earlier one, and whoever must know gets a stored advice
+    CHANGE = "change"  # the ledger: it changes an earlier message, and the other party gets a stored advice
     DESK = "desk"  # the switch itself; nothing is booked
 
 
@@ -35,7 +35,7 @@ class Form(msgspec.Struct, frozen=True, kw_only=True):
         in_part: whether it needs DE 95 with something left, which tells a part from the whole.
         mandatory: elements that must be there, on top of what the dialect's own rules say.
         zero: whether DE 4 may be zero or missing.
-        stated: elements that are kept with the intent, because whoever decides it later must know them.
+        stated: elements that are kept with the intent, because a later decision needs them.
     """
 
     name: str
@@ -291,7 +291,7 @@ def forms_table(forms: Mapping[str, tuple[Form, ...]]) -> str:
 
 _DECIDED_BY = {
     Way.ASK: "its issuer",
-    Way.NOTE: "whoever sends it; the issuer gets it as a stored advice",
-    Way.CHANGE: "the books; who must know gets a stored advice",
+    Way.NOTE: "the sender; the issuer gets it as a stored advice",
+    Way.CHANGE: "the ledger; the other party gets a stored advice",
     Way.DESK: "the switch",
 }
