@@ -17,7 +17,7 @@ from switch.stages.request import Decline
 
 
 class Way(StrEnum):
-    """Who decides about a request."""
+    """The party that decides a request."""
 
     ASK = "ask"  # its issuer, in time
     NOTE = "note"  # it is decided already: it is booked here, and the issuer gets a stored advice
@@ -280,7 +280,7 @@ def forms_table(forms: Mapping[str, tuple[Form, ...]]) -> str:
     types: dict[tuple[Form, ...], list[str]] = {}
     for mti, rows in forms.items():
         types.setdefault(rows, []).append(mti)
-    lines = ["| type | DE 3 | what it is | must have, DE | decided by |", "|---|---|---|---|---|"]
+    lines = ["| type | DE 3 | meaning | must have, DE | decided by |", "|---|---|---|---|---|"]
     for rows, names in types.items():
         for form in rows:
             codes = ", ".join(f"{code}…" for code in form.codes)

@@ -71,7 +71,7 @@ def test_the_breakers_table_is_the_programs() -> None:
 
 
 def test_limits_are_named_in_their_order() -> None:
-    sentence = ROUTING.split("Limits are looked at in this order", 1)[1].split("negative list", 1)[0]
+    sentence = ROUTING.split("Limits are checked in this order", 1)[1].split("negative list", 1)[0]
     assert re.findall(r"`(\w+)`", sentence) == [*LIMITS, BLOCKED]
 
 

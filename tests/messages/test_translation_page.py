@@ -59,7 +59,7 @@ def dropped() -> str:
     for number in numbers:
         versions = [version for version in ("1993", "2003") if number in DROPPED[version]]
         rows.append((str(number), element_name("1987", number), ", ".join(versions), DROPPED[versions[0]][number]))
-    return table("DE | what it is in 1987 | left out to | why", rows)
+    return table("DE | name in 1987 | left out to | why", rows)
 
 
 TABLES = {
@@ -72,7 +72,7 @@ TABLES = {
         + [(mti, function) for mti, function in FUNCTIONS.items()],
     ),
     "modes": table(
-        "DE 22 begins with | what it is | DE 22 of 1993, with PIN entry possible",
+        "DE 22 begins with | meaning | DE 22 of 1993, with PIN entry possible",
         [(mode, words, positions_1993(mode + "1", "", with_pin=False)) for mode, words in ENTRY_MODES.items()],
     ),
     "responses": table(
