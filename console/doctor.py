@@ -224,7 +224,8 @@ def _state_directory(state: Path) -> Finding:
 def _state_modes(state: Path) -> Finding:
     wrong = wrong_modes(state)
     if wrong:
-        listed = ", ".join(f"{path} {mode:04o}" for path, mode in wrong[:5]) + (" …" if len(wrong) > 5 else "")
+        more = len(wrong) - 5
+        listed = ", ".join(f"{path} {mode:04o}" for path, mode in wrong[:5]) + (f" and {more} more" if more > 0 else "")
         mend = f"chmod -R go= {state}" if os.geteuid() else f"chmod -R go= {state}/*; chmod 711 {state}/postgresql"
         return Finding("state modes", WARNING, f"others may do too much: {listed}", mend)
     return Finding("state modes", OK, "private")

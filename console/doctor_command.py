@@ -45,7 +45,7 @@ def _findings(config_file: Path | None, state: Path | None) -> list[Finding]:
 
     addresses = {} if is_running(config.state_path) else {**config.listeners(), **config.simulated_listeners()}
     found = findings(addresses, config.state_path, config.hsm.module or None)
-    found += hsm_findings(config.hsm, config.state_path)
+    found += hsm_findings(config.hsm_config(), config.state_path)
     found += [tokenizer_finding(config.tokenizer), webhook_finding(config.gateway), link_finding(config)]
     found += [http_finding("gateway.http", config.gateway.http), http_finding("tokenizer.http", config.tokenizer.http)]
     return [*found, Finding("configuration", OK, config.source)]

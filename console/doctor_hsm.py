@@ -9,35 +9,41 @@ from __future__ import annotations
 import ctypes
 import os
 import stat
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 from console.doctor import MISSING, OK, WARNING, Finding
+from console.doctor_keys import key_findings
 from hsm.config import HsmConfig
 from hsm.errors import ConfigurationError
 
 
-def hsm_findings(config: HsmConfig, state: Path) -> list[Finding]:
+def hsm_findings(config: HsmConfig, state: Path, now: float | None = None) -> list[Finding]:
     """Every check of the HSM in order; none raises.
 
     Args:
-        config: `[hsm]`.
+        config: `[hsm]` with `[[key]]`.
         state: where the state directory is or will be.
+        now: seconds since 1970; None: the clock's.
     """
+    now = time.time() if now is None else now
     directory = state / "hsm"
-    checks: dict[str, Callable[[], Finding]] = {
+    checks: dict[str, Callable[[], Finding | list[Finding]]] = {
         "hsm module": lambda: _module(config),
         "hsm token": lambda: _token(config, directory),
         "hsm pin": lambda: _pin(config, directory),
         "hsm files": lambda: _permissions(state),
         "hsm backup": lambda: _backup(directory),
         "hsm dual control": lambda: _dual_control(config, state),
-        "hsm key lifetimes": lambda: _lifetimes(config, directory),
+        "hsm keys": lambda: key_findings(config, state, now),
+        "hsm key lifetimes": lambda: _lifetimes(config, directory, now),
     }
-    found = []
+    found: list[Finding] = []
     for name, check in checks.items():
         try:
-            found.append(check())
+            made = check()
+            found += made if isinstance(made, list) else [made]
         except Exception as error:  # a check that fails is a finding, not a crash
             found.append(Finding(name, WARNING, f"could not be checked: {type(error).__name__}: {error}"))
     return found
@@ -102,7 +108,8 @@ def _permissions(state: Path) -> Finding:
     for folder in (directory, exchange):
         open_paths += [path for path in folder.rglob("*") if path.is_file() and _secret(path) and _open_to_others(path)]
     if open_paths:
-        listed = ", ".join(map(str, open_paths[:3])) + (" …" if len(open_paths) > 3 else "")
+        more = len(open_paths) - 3
+        listed = ", ".join(map(str, open_paths[:3])) + (f" and {more} more" if more > 0 else "")
         return Finding("hsm files", WARNING, f"others may read {listed}", f"chmod -R go= {directory} {exchange}")
     return Finding("hsm files", OK, f"{directory} is its owner's only")
 
@@ -152,14 +159,12 @@ def _dual_control(config: HsmConfig, state: Path) -> Finding:
     return Finding(name, OK, f"enforced, officers {', '.join(card.name for card in control.officers)}")
 
 
-def _lifetimes(config: HsmConfig, directory: Path) -> Finding:
-    import time
-
+def _lifetimes(config: HsmConfig, directory: Path, now: float) -> Finding:
     import msgspec
 
     from hsm.key_watch import ending
     from hsm.keys.lifetimes import expiry, left_days, lifetimes
-    from hsm.keys.records import KeyFile
+    from hsm.keys.records import unsealed_key_file
 
     name = "hsm key lifetimes"
     file = directory / "keys.json"
@@ -170,15 +175,13 @@ def _lifetimes(config: HsmConfig, directory: Path) -> Finding:
         msgspec.structs.replace(
             record.info, expires_at=expiry(days, record.role, record.active_from, record.created_at)
         )
-        for record in msgspec.json.decode(file.read_bytes(), type=KeyFile).keys
+        for record in unsealed_key_file(file).keys
     ]
-    now = time.time()
     found = ending(infos, now, config.key_warning_days)
     if not found:
         return Finding(name, OK, f"no key in force expires within {config.key_warning_days} days")
-    listed = ", ".join(f"{info.name}/{info.version} in {left_days(info.expires_at, now)} days" for info in found[:5])
-    more = " …" if len(found) > 5 else ""
-    return Finding(name, WARNING, f"cryptoperiods end: {listed}{more}", "cardswitch hsm key rotate NAME")
+    listed = ", ".join(f"{info.name}/{info.version} in {left_days(info.expires_at, now)} days" for info in found)
+    return Finding(name, WARNING, f"cryptoperiods end: {listed}", "cardswitch hsm key rotate NAME")
 
 
 def _secret(path: Path) -> bool:

@@ -7,7 +7,7 @@ what is missing is an error that names the command.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -15,16 +15,13 @@ from hsm.algorithms.check_value import clear_check_value
 from hsm.algorithms.primitives import AesKey
 from hsm.config import KeyConfig
 from hsm.errors import ConfigurationError, KeyStoreError
-from hsm.keys.attributes import ROLES
+from hsm.keys.configured import KeyFault, key_faults
 from hsm.keys.exchange import ExportedKey, export_key, exported_keys, load_party_zmk, make_party_zmk, write_party_keys
 from hsm.keys.records import KeyRecord
 from hsm.keys.roles import attributes_for
 from hsm.keys.store import KeyStore
 
 ZMK_ROLE = "zmk"
-
-
-_MISSING = "has no version in force"
 
 
 def zmk_name(party: str) -> str:
@@ -46,9 +43,8 @@ def provision(store: KeyStore, configured: Iterable[KeyConfig], exchange: Path, 
         KeyStoreError: a party's zone master key is not the one in its file.
     """
     keys = tuple(configured)
-    problems = [problem for key in keys if (problem := _problem(store, key, make=make))]
-    if problems:
-        raise ConfigurationError(_listed(problems))
+    if faults := key_faults(keys, store.versions, make=make):
+        raise ConfigurationError(_listed(faults))
     if not make:
         return
     with store.one_write():
@@ -76,51 +72,39 @@ def write_files(store: KeyStore, configured: Iterable[KeyConfig], exchange: Path
         write_party_keys(exchange, party, [_exported(store, record, protection) for record in records])
 
 
-def _listed(problems: list[str]) -> str:
-    """All problems, and once how keys of a test system come to be."""
+def _listed(faults: Sequence[KeyFault]) -> str:
+    """All faults, and once how keys of a test system come to be."""
+    problems = [f"key {fault.key.name} {fault.what}: {fault.fix}" for fault in faults]
     hint = "on a test system [hsm] dual_control = false makes missing keys"
-    return "; ".join([*problems, hint] if any(_MISSING in problem for problem in problems) else problems)
-
-
-def _problem(store: KeyStore, key: KeyConfig, *, make: bool) -> str:
-    record = store.active(key.name)
-    if record is None:
-        if make and not store.versions(key.name):
-            return ""
-        algorithm = f" --algorithm {key.algorithm}" if key.algorithm else ""
-        return (
-            f"key {key.name} {_MISSING}: cardswitch hsm key generate {key.name} --role {key.usage}"
-            f" --party {key.party}{algorithm}, or cardswitch hsm key import"
-        )
-    if (record.role, record.party) != (key.usage, key.party):
-        return (
-            f"key {key.name} was made for {record.role} with {record.party}, the configuration says {key.usage} with"
-            f" {key.party}: give the new key a new name"
-        )
-    algorithms = ROLES[key.usage].algorithms
-    wanted = algorithms.get(key.algorithm)
-    own = record.attributes
-    if wanted is not None and (wanted.usage, wanted.algorithm) != (own.usage, own.algorithm):
-        return (
-            f"key {key.name} is {own.describe()}, the configuration says {key.algorithm}: give the new key a new name"
-        )
-    return ""
+    return "; ".join([*problems, hint] if any(fault.missing for fault in faults) else problems)
 
 
 def _provide_zmk(store: KeyStore, exchange: Path, party: str) -> None:
     name = zmk_name(party)
     record = store.active(name)
-    path = exchange / f"{party}.zmk"
     if record is None:
         value = make_party_zmk(exchange, party, store.random_bytes)
         store.take(name, ZMK_ROLE, attributes_for(ZMK_ROLE), party, value, "custodian")
-    elif path.exists() and record.attributes.algorithm == "A":
-        kcv = clear_check_value("A", load_party_zmk(exchange, party))
-        if kcv != record.kcv:
-            raise KeyStoreError(
-                f"{path}: the key in it has check value {kcv}, {name} has {record.kcv}: import it with"
-                " cardswitch hsm key import, or take the file away"
-            )
+    elif problem := zmk_problem(record, party, exchange):
+        raise KeyStoreError(problem)
+
+
+def zmk_problem(record: KeyRecord, party: str, exchange: Path) -> str:
+    """Return why a zone master key is not the one in the file of its party; empty where it is, or there is no file.
+
+    Raises:
+        KeyStoreError: something else is in the file.
+    """
+    path = exchange / f"{party}.zmk"
+    if not path.exists() or record.attributes.algorithm != "A":
+        return ""
+    kcv = clear_check_value("A", load_party_zmk(exchange, party))
+    if kcv == record.kcv:
+        return ""
+    return (
+        f"{path}: the key in it has check value {kcv}, {record.name} has {record.kcv}: import it with"
+        " cardswitch hsm key import, or take the file away"
+    )
 
 
 def _exported(store: KeyStore, record: KeyRecord, zmk: AesKey) -> ExportedKey:

@@ -26,6 +26,8 @@ from hsm.keys.softhsm import write_private
 FORMAT = 3
 # Without dual control; still read, written as the present one with the next change.
 _FORMAT_BEFORE = 2
+# A list of keys without seals and without a number of its format.
+_FORMAT_FIRST_RELEASE = 1
 STATUSES = ("pending", "active", "previous", "retired")
 # What the file says of the data keys, which never leave the token; their role is none that a key can be made for.
 DATA_ROLE = "data"
@@ -111,22 +113,13 @@ def read_key_file(file: Path, integrity_key: HmacKey, *, first_release: bool) ->
     Raises:
         KeyStoreError: the file is broken, or was changed by somebody else; the text names the key.
     """
-    try:
-        content = file.read_bytes()
-    except FileNotFoundError:
-        return _NO_FILE
-    except OSError as error:
-        raise KeyStoreError(f"{file}: {error.strerror}") from None
-    if content.lstrip().startswith(b"["):
+    read = unsealed_key_file(file)
+    if read.format == _FORMAT_FIRST_RELEASE:
         if not first_release:
             raise KeyStoreError(f"{file}: a key file of the first release, but this token has left that behind")
-        return KeyFile(FORMAT, {}, _first_release_records(file, content))
-    try:
-        read = msgspec.json.decode(content, type=KeyFile)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        raise KeyStoreError(f"{file}: not a key file") from None
-    if read.format not in (FORMAT, _FORMAT_BEFORE):
-        raise KeyStoreError(f"{file}: format {read.format} is not of this release")
+        return msgspec.structs.replace(read, format=FORMAT)
+    if read is _NO_FILE:
+        return read
     for record in read.keys:
         if not hmac.compare_digest(_record_seal(record, integrity_key), record.seal.encode()):
             raise KeyStoreError(
@@ -137,6 +130,29 @@ def read_key_file(file: Path, integrity_key: HmacKey, *, first_release: bool) ->
         read.format == _FORMAT_BEFORE and read.control != Control()
     ):
         raise KeyStoreError(f"{file}: keys were taken out or put back outside the HSM: the seal of the list is wrong")
+    return read
+
+
+def unsealed_key_file(file: Path) -> KeyFile:
+    """Return what a file says, nothing where there is no file; its seals are not checked.
+
+    Raises:
+        KeyStoreError: the file cannot be read, or is no key file of a format that this release knows.
+    """
+    try:
+        content = file.read_bytes()
+    except FileNotFoundError:
+        return _NO_FILE
+    except OSError as error:
+        raise KeyStoreError(f"{file}: {error.strerror}") from None
+    if content.lstrip().startswith(b"["):
+        return KeyFile(_FORMAT_FIRST_RELEASE, {}, _first_release_records(file, content))
+    try:
+        read = msgspec.json.decode(content, type=KeyFile)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise KeyStoreError(f"{file}: not a key file") from None
+    if read.format not in (FORMAT, _FORMAT_BEFORE):
+        raise KeyStoreError(f"{file}: format {read.format} is not of this release")
     return read
 
 

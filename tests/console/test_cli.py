@@ -195,8 +195,8 @@ def test_all_keys_that_are_missing_are_named_without_a_traceback(
     from hsm.keys.provisioning import provision
 
     class NoKeys:
-        def active(self, _: str) -> None:
-            return None
+        def versions(self, _: str) -> list[None]:
+            return []
 
     keys = [KeyConfig(name=f"zpk-{number}", usage="pin", party=f"party-{number}") for number in range(6)]
 
