@@ -1,56 +1,77 @@
 """Sections [fees] and [[merchant]] of the configuration go in, the fee schedule of a merchant comes out.
 
-`console` reads the TOML into these structs; the switch asks `fee_schedule` for each payment that it posts.
+`console` reads the TOML into these structs; the switch checks them with `fee_problems` and asks `FeeTable` for each
+payment that it posts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
+from typing import Literal
 
 import msgspec
 
 from ledger.errors import FeeError
 from ledger.fees import FeeSchedule
+from messages.amounts_by_currency import AmountsByCurrency, named, same_number_problem, table_problems
+
+RATES = ("rate", "international_rate", "conversion_rate")
+AMOUNTS = ("fixed_minor", "dispute_fee_minor")
 
 
 class FeesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Section [fees]: the platform's price where a merchant has none of its own.
 
+    Amounts are tables by currency, 0 … 10^12 - 1 in minor units of each; 0 alone is nothing in every currency, None is
+    left out.
+
     Args:
         rate: share of each capture, a decimal string, 0 <= rate < 1; "0.029" is 2.9 %.
-        fixed_minor: added to each capture, >= 0, in minor units of the capture's currency.
+        fixed_minor: added to each capture, of its currency.
         international_rate: added to `rate` where card and merchant are in different countries.
         conversion_rate: added to `rate` where the merchant is paid in another currency.
-        dispute_fee_minor: what a chargeback costs the merchant besides its amount, >= 0.
+        dispute_fee_minor: what a chargeback costs the merchant besides its amount, of its currency.
+        other_currencies: "rate-only": a currency without an amount has the rates alone. None: each currency that may
+            come must have an amount.
     """
 
     rate: Decimal = Decimal("0.029")
-    fixed_minor: int = 30
+    fixed_minor: AmountsByCurrency | None = None
     international_rate: Decimal = Decimal("0.01")
     conversion_rate: Decimal = Decimal("0.01")
-    dispute_fee_minor: int = 1500
+    dispute_fee_minor: AmountsByCurrency | None = None
+    other_currencies: Literal["rate-only"] | None = None
 
 
 class MerchantConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One [[merchant]]: DE 42, its name and country, and what differs from [fees] (None: nothing)."""
+    """One [[merchant]]: DE 42, its name and country, and what differs from [fees] (None: nothing).
+
+    A currency that a table of its own does not name has the amount of [fees]; 0 alone is nothing in every currency.
+    """
 
     id: str
     name: str = ""
     country: str = ""
     rate: Decimal | None = None
-    fixed_minor: int | None = None
+    fixed_minor: AmountsByCurrency | None = None
     international_rate: Decimal | None = None
     conversion_rate: Decimal | None = None
-    dispute_fee_minor: int | None = None
+    dispute_fee_minor: AmountsByCurrency | None = None
 
 
 class FeeTable:
-    """Every merchant's schedule, made once; `table.schedule("DEMOSHOP")`."""
+    """Every merchant's schedule, made once; `table.schedule("DEMOSHOP")`.
+
+    Raises: FeeError with all `fee_problems` of the terms themselves.
+    """
 
     def __init__(self, fees: FeesConfig | None = None, merchants: Sequence[MerchantConfig] = ()) -> None:
-        self._default = fee_schedule(fees or FeesConfig())
-        self._schedules = {merchant.id: fee_schedule(fees or FeesConfig(), merchant) for merchant in merchants}
+        fees = fees or FeesConfig()
+        if problems := fee_problems(fees, merchants):
+            raise FeeError("; ".join(problems))
+        self._default = fee_schedule(fees)
+        self._schedules = {merchant.id: fee_schedule(fees, merchant) for merchant in merchants}
         self._countries = {merchant.id: merchant.country for merchant in merchants}
 
     def schedule(self, merchant: str) -> FeeSchedule:
@@ -62,19 +83,64 @@ class FeeTable:
         return self._countries.get(merchant, "")
 
 
-def fee_schedule(fees: FeesConfig, merchant: MerchantConfig | None = None) -> FeeSchedule:
-    """[fees] with the merchant's own terms laid over it.
+def fee_problems(
+    fees: FeesConfig, merchants: Sequence[MerchantConfig] = (), accepted: Mapping[str, Iterable[str]] | None = None
+) -> list[str]:
+    """What is wrong with [fees] and [[merchant]], one line each.
 
-    Raises: FeeError that names section and field for a rate outside 0 … 1 or a negative amount.
+    Args:
+        accepted: currencies in which a link takes payments, by the link's name; None: nothing is known of them.
     """
-    where = "[fees]" if merchant is None else f"[[merchant]] {merchant.id}"
-    terms: dict[str, Decimal | int] = {}
-    for field in FeesConfig.__struct_fields__:
-        own = None if merchant is None else getattr(merchant, field)
-        value = getattr(fees, field) if own is None else own
-        if not value.is_finite() if isinstance(value, Decimal) else False:
-            raise FeeError(f"{where}: {field} is not a number")
-        if value < 0 or (field.endswith("rate") and value >= 1):
-            raise FeeError(f"{where}: {field} is {value}, expected {'0 … 1' if field.endswith('rate') else '>= 0'}")
-        terms[field] = value
+    problems = [f"[fees]: {problem}" for problem in _term_problems(fees)]
+    for merchant in merchants:
+        problems += [f"[[merchant]] {merchant.id}: {problem}" for problem in _term_problems(merchant)]
+    if fees.other_currencies is None:
+        for link, currencies in (accepted or {}).items():
+            problems += [f"[fees]: {problem}" for problem in _missing_amounts(fees, link, frozenset(currencies))]
+    return problems
+
+
+def fee_schedule(fees: FeesConfig, merchant: MerchantConfig | None = None) -> FeeSchedule:
+    """[fees] with the merchant's own terms laid over it. Both have been checked by `fee_problems`."""
+    terms: dict[str, Decimal | dict[str, int]] = {}
+    for name in RATES:
+        own = getattr(merchant, name, None)
+        terms[name] = getattr(fees, name) if own is None else own
+    for name in AMOUNTS:
+        own = getattr(merchant, name, None)
+        general = _table(getattr(fees, name))
+        terms[name] = {} if isinstance(own, int) else general | _table(own)
     return msgspec.convert(terms, FeeSchedule)
+
+
+def _term_problems(terms: FeesConfig | MerchantConfig) -> list[str]:
+    problems: list[str] = []
+    for name in RATES:
+        rate: Decimal | None = getattr(terms, name)
+        if rate is not None and not (rate.is_finite() and 0 <= rate < 1):
+            problems.append(f"{name} is {rate}, expected a decimal string from 0 up to 1")
+    for name in AMOUNTS:
+        amounts: AmountsByCurrency | None = getattr(terms, name)
+        if isinstance(amounts, int):
+            problems += [same_number_problem(name, amounts)] if amounts else []
+        else:
+            problems += table_problems(name, amounts or {})
+    return problems
+
+
+def _missing_amounts(fees: FeesConfig, link: str, currencies: frozenset[str]) -> list[str]:
+    problems: list[str] = []
+    for name in AMOUNTS:
+        amounts: AmountsByCurrency | None = getattr(fees, name)
+        missing = currencies - _table(amounts).keys()
+        if missing and amounts != 0:
+            problems.append(
+                f"{name} has no amount for {named(missing)}, in which link {link} takes payments: name it as in "
+                f"{name} = {{ EUR = 30 }}, 0 for none in any currency; leave the currency out of the link's "
+                'permissions.currencies; or set other_currencies = "rate-only"'
+            )
+    return problems
+
+
+def _table(amounts: AmountsByCurrency | None) -> dict[str, int]:
+    return amounts if isinstance(amounts, dict) else {}

@@ -1,4 +1,4 @@
-"""An amount goes in, the platform's fee on it comes out; exact, in minor units.
+"""An amount and its currency go in, the platform's fee on it comes out; exact, in minor units of that currency.
 
 `ledger.posting` calls it. Rates are `Decimal`; the one rounding is ROUND_HALF_UP to a whole minor unit, once for
 each amount, so that what merchants compute on paper is what they see.
@@ -16,18 +16,25 @@ ROUNDING = ROUND_HALF_UP
 
 
 class FeeSchedule(msgspec.Struct, frozen=True):
-    """One merchant's price; see `ledger.config.FeesConfig` for the fields."""
+    """One merchant's price; see `ledger.config.FeesConfig` for the fields. Amounts are by currency, in minor units of
+    it; a currency that is not there has none."""
 
     rate: Decimal = Decimal("0.029")
-    fixed_minor: int = 30
+    fixed_minor: dict[str, int] = {}
     international_rate: Decimal = Decimal("0.01")
     conversion_rate: Decimal = Decimal("0.01")
-    dispute_fee_minor: int = 1500
+    dispute_fee_minor: dict[str, int] = {}
 
-    def capture_fee_minor(self, amount_minor: int, *, international: bool = False, converted: bool = False) -> int:
-        """The fee on a capture of `amount_minor` (> 0): rate × amount, rounded half up, + the fixed part.
+    def capture_fee_minor(
+        self, amount_minor: int, currency: str, *, international: bool = False, converted: bool = False
+    ) -> int:
+        """The fee on a capture: rate × amount, rounded half up, + the fixed part of the currency.
 
         Never more than the amount: a fee above it would make the merchant pay for being paid.
+
+        Args:
+            amount_minor: >= 0, in minor units of `currency`.
+            currency: ISO 4217 alphabetic.
         """
         if amount_minor < 0:
             raise FeeError(f"a capture of {amount_minor} minor units has no fee")
@@ -37,7 +44,7 @@ class FeeSchedule(msgspec.Struct, frozen=True):
         if converted:
             rate += self.conversion_rate
         share = (amount_minor * rate).quantize(Decimal(1), rounding=ROUNDING)
-        return min(amount_minor, int(share) + self.fixed_minor)
+        return min(amount_minor, int(share) + self.fixed_minor.get(currency, 0))
 
 
 def returned_fee_minor(

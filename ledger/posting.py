@@ -83,7 +83,7 @@ def postings(
         currency: ISO 4217 alphabetic; "" for reversals that name none.
         issuer, merchant: issuer link and DE 42. Where there is an original, its issuer, merchant and currency are
             booked.
-        fees: the merchant's schedule, `ledger.config.FeeTable.schedule`.
+        fees: the merchant's schedule, `ledger.config.FeeTable.schedule`; its amounts are those of the currency booked.
         original: what the event changes.
         final: a final capture releases all that is on hold, a partial one only what it posts.
         international: card and merchant are in different countries.
@@ -100,7 +100,7 @@ def postings(
     if original is not None:
         paid = original.stored.intent
         issuer, merchant, currency = paid.issuer, paid.merchant, paid.currency
-    figures = _figures(event, amount_minor, fees, original, final, international, converted, cashback_minor)
+    figures = _figures(event, amount_minor, currency, fees, original, final, international, converted, cashback_minor)
     paths = _paths(issuer, merchant)
     sums: defaultdict[tuple[Layer, str], int] = defaultdict(int)
     for line in POSTING_RULES[event]:
@@ -176,6 +176,7 @@ def _paths(issuer: str, merchant: str) -> dict[str, str]:
 def _figures(
     event: Event,
     amount_minor: int,
+    currency: str,
     fees: FeeSchedule,
     original: Original | None,
     final: bool,
@@ -200,14 +201,14 @@ def _figures(
         figures["released"] = now.held_minor if final else amount_minor
     if event in (Event.CAPTURED, Event.PURCHASED):
         sold = amount_minor - cashback_minor
-        figures["fee"] = fees.capture_fee_minor(sold, international=international, converted=converted)
+        figures["fee"] = fees.capture_fee_minor(sold, currency, international=international, converted=converted)
     elif event is Event.REFUNDED and original is not None:
         now = _standing(event, original)
         if amount_minor > now.left_minor:
             raise PostingError(f"refund of {amount_minor} where {now.left_minor} is left")
         figures["fee"] = _returned_fee(original, now, amount_minor)
     elif event is Event.CHARGED_BACK:
-        figures["dispute_fee"] = fees.dispute_fee_minor
+        figures["dispute_fee"] = fees.dispute_fee_minor.get(currency, 0)
     figures["net"] = amount_minor - figures["fee"]
     return figures
 

@@ -11,8 +11,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from ledger.config import FeesConfig, FeeTable, MerchantConfig
-from ledger.errors import FeeError
+from ledger.config import FeesConfig, MerchantConfig, fee_problems
 from messages.currencies import CURRENCIES
 from switch.errors import ConfigError
 from switch.fraud_settings import FraudRule, Rates, fraud_contradictions
@@ -131,15 +130,21 @@ def _contradictions(config: SwitchConfig) -> list[str]:
     problems += pin_contradictions(config.acquirers, config.issuers)
     problems += _routing_contradictions(config)
     problems += fraud_contradictions(config.fraud, config.rates)
-    try:
-        FeeTable(config.fees, config.merchants)
-    except FeeError as error:
-        problems.append(str(error))
+    problems += fee_problems(config.fees, config.merchants, _accepted(config))
     if config.settings.metrics:
         problems += address_problem("[switch] metrics", config.settings.metrics)
     if config.settings.max_in_flight <= 0:
         problems.append("[switch] max_in_flight must be > 0")
     return problems
+
+
+def _accepted(config: SwitchConfig) -> dict[str, tuple[str, ...]]:
+    """The currencies in which each acquirer link may ask for new payments; all of them where it is not restricted."""
+    given = {acquirer.name: acquirer.permissions for acquirer in config.acquirers}
+    return {
+        name: tuple(CURRENCIES) if permissions is None or permissions.currencies is None else permissions.currencies
+        for name, permissions in given.items()
+    }
 
 
 def _permission_contradictions(config: SwitchConfig) -> list[str]:

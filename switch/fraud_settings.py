@@ -11,14 +11,12 @@ from typing import Literal
 
 import msgspec
 
-from messages.errors import MoneyError
+from messages.amounts_by_currency import AmountsByCurrency, is_currency, same_number_problem, table_problems
 from messages.money import currency_exponent
 
 ROUNDING = ROUND_FLOOR  # of a converted limit: never above what the reference amount is worth
 MONEY = ("amount_over_minor", "sum_1h_over_minor", "sum_24h_over_minor")
 _MAX_LIMIT = 2**63 - 1
-
-AmountsByCurrency = int | dict[str, int]
 
 
 class FraudRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -88,7 +86,7 @@ def fraud_contradictions(rules: Sequence[FraudRule], rates: Rates) -> list[str]:
                 problems.append(f"{label}: bin {prefix!r} must be 1–8 digits, as the switch sees no more")
         if len(rule.response_code) != 2:
             problems.append(f"{label}: response_code must have 2 characters")
-        if rule.currency and not _known(rule.currency):
+        if rule.currency and not is_currency(rule.currency):
             problems.append(f"{label}: currency {rule.currency!r} is no currency of ISO 4217")
         problems += _money_problems(label, rule)
     return problems
@@ -98,21 +96,15 @@ def _money_problems(label: str, rule: FraudRule) -> list[str]:
     problems = []
     tables = False
     for name in MONEY:
-        amounts = getattr(rule, name)
+        amounts: AmountsByCurrency | None = getattr(rule, name)
         if isinstance(amounts, int):
             if not rule.currency:
-                problems.append(
-                    f"{label}: {name} = {amounts} would be the same number in every currency: write {name} = "
-                    f"{{ EUR = {amounts} }} and other_currencies, or set currency"
-                )
-            amounts = {rule.currency: amounts}
+                problems.append(f"{label}: {same_number_problem(name, amounts)} and other_currencies, or set currency")
+            elif not 0 <= amounts <= _MAX_LIMIT:
+                problems.append(f"{label}: {name} must be 0 or more")
         elif amounts is not None:
             tables = True
-            problems += [
-                f"{label}: {name}: {code!r} is no currency of ISO 4217" for code in amounts if not _known(code)
-            ]
-        if amounts and not all(0 <= amount <= _MAX_LIMIT for amount in amounts.values()):
-            problems.append(f"{label}: {name} must be 0 or more")
+            problems += [f"{label}: {problem}" for problem in table_problems(name, amounts, _MAX_LIMIT)]
     if tables and rule.other_currencies is None and not rule.currency:
         problems.append(
             f'{label}: say in other_currencies whether a currency without an amount is over the limit ("match") '
@@ -123,24 +115,16 @@ def _money_problems(label: str, rule: FraudRule) -> list[str]:
 
 def _rates_problems(rates: Rates) -> list[str]:
     problems = []
-    if (rates.worth or rates.reference) and not _known(rates.reference):
+    if (rates.worth or rates.reference) and not is_currency(rates.reference):
         problems.append(f"[rates] reference: {rates.reference!r} is no currency of ISO 4217")
     for code, worth in rates.worth.items():
-        if not _known(code):
+        if not is_currency(code):
             problems.append(f"[rates] worth: {code!r} is no currency of ISO 4217")
         if not (worth.is_finite() and Decimal("1e-12") <= worth <= Decimal("1e12")):
             problems.append(f"[rates] worth: {code} must be above 0, as a decimal string")
         if code == rates.reference and worth != 1:
             problems.append(f"[rates] worth: {code} is the reference itself, so it is worth 1")
     return problems
-
-
-def _known(code: str) -> bool:
-    try:
-        currency_exponent(code)
-    except MoneyError:
-        return False
-    return True
 
 
 def limits_of(rule: FraudRule, rates: Rates) -> Mapping[str, dict[str, int]]:

@@ -43,7 +43,7 @@ class LedgerBench(msgspec.Struct, frozen=True):
 
 async def bench_journal(journal: Journal, seconds: float, callers: int, cards: int) -> LedgerBench:
     """Run `callers` loops for `seconds`; a third are purchases, the rest authorizations."""
-    fees = fee_schedule(FeesConfig())
+    fees = fee_schedule(FeesConfig(fixed_minor={"EUR": 30}))
     started, until = time.perf_counter(), trio.current_time() + seconds
     run = f"{time.time_ns():x}"
     times: list[float] = []

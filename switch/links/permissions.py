@@ -12,8 +12,9 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
+from messages.amounts_by_currency import named, table_problems
+
 NOT_TO_CARDHOLDER, NOT_TO_TERMINAL = "57", "58"  # DE 39
-MAX_AMOUNT_MINOR = 10**12 - 1  # DE 4 has twelve digits
 
 
 class Permissions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -25,7 +26,7 @@ class Permissions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         merchants: DE 42, or its beginning: "SHOP001", "SHOP*".
         acquirer_ids: DE 32, or a range: "400001", "400100-400199"; leading zeros do not count. DE 32 is needed then.
         currencies: DE 49, alphabetic.
-        amounts_minor: by currency the most that DE 4 may ask for; a currency that is not there has no limit.
+        amounts_minor: by currency the most that DE 4 may ask for: of every currency that the link may send, or of none.
         forced: whether advices of what was decided elsewhere are booked: 0120, and 0220 without DE 90 or of a refund.
     """
 
@@ -198,12 +199,13 @@ def permission_problems(label: str, given: Permissions, served: Iterable[str], c
         if not _is_id_or_range(v)
     ]
     wrong += [f"currencies: {v!r} is no currency" for v in given.currencies or () if v not in known]
-    wrong += [f"amounts_minor: {v!r} is no currency" for v in given.amounts_minor if v not in known]
-    wrong += [
-        f"amounts_minor: {v} must be 0 to {MAX_AMOUNT_MINOR}"
-        for v in given.amounts_minor.values()
-        if not 0 <= v <= MAX_AMOUNT_MINOR
-    ]
+    wrong += table_problems("amounts_minor", given.amounts_minor)
+    unlimited = set(known if given.currencies is None else given.currencies) - given.amounts_minor.keys()
+    if given.amounts_minor and unlimited:
+        wrong.append(
+            f"amounts_minor has no limit for {named(unlimited)}, which the link may send: name it there, or list "
+            "others in currencies"
+        )
     return [f"{label}: permissions: {problem}" for problem in wrong]
 
 

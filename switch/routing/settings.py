@@ -11,6 +11,8 @@ from typing import Literal
 
 import msgspec
 
+from messages.amounts_by_currency import is_currency, named, table_problems
+from messages.money import currency_exponent
 from switch.links.settings import AcquirerLink, IssuerLink
 
 LEADING_DIGITS = 11  # of a card number that routes may look at. Source: issue of BINs, ISO/IEC 7812-1:2017 and ranges
@@ -18,6 +20,7 @@ MIN_RANGE_DIGITS = 6
 MAX_ROUTES = 50_000
 MAX_OVERLAP = 64  # routes that fit one number
 MAX_WEIGHT = 1000
+_MAX_SUM = 2**63 - 1  # minor units; the database has no greater sums
 
 Balance = Literal["primary", "weighted", "round-robin"]
 Kinds = Literal["authorization", "purchase", "refund"]
@@ -101,7 +104,8 @@ class BreakerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 class StandIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """[[stand_in]]: what we may approve in an issuer's name; amounts are in minor units, tables by currency.
 
-    Counts and sums include the present request; a currency that is not in `floor_minor` is never approved.
+    Counts and sums include the present request; a currency that is not in `floor_minor` is never approved, and one that
+    is has a limit in `sum_1h_minor` and `sum_24h_minor` where these have any.
     """
 
     issuer: str
@@ -184,9 +188,8 @@ def stand_in_contradictions(entries: Sequence[StandIn], issuers: Sequence[Issuer
     for entry in entries:
         label = f"stand_in[{entry.issuer}]"
         for name in ("floor_minor", "sum_1h_minor", "sum_24h_minor"):
-            for currency, amount in getattr(entry, name).items():
-                if not _currency(currency) or amount < 0:
-                    problems.append(f"{label}: {name} is a table of currencies (EUR) and amounts of 0 or more")
+            problems += [f"{label}: {problem}" for problem in table_problems(name, getattr(entry, name), _MAX_SUM)]
+        problems += [f"{label}: {problem}" for problem in _sums_without_limit(entry)]
         for name in ("count_1h", "count_24h"):
             if (getattr(entry, name) or 0) < 0:
                 problems.append(f"{label}: {name} must be 0 or more")
@@ -200,6 +203,16 @@ def stand_in_contradictions(entries: Sequence[StandIn], issuers: Sequence[Issuer
         ]
         if len(entry.response_code) != 2 or entry.response_code == "00":
             problems.append(f"{label}: response_code must have 2 characters, and not be 00")
+    return problems
+
+
+def _sums_without_limit(entry: StandIn) -> list[str]:
+    """A sum with a limit in one currency needs one in all in which stand-in approves: else another one evades it."""
+    problems: list[str] = []
+    for name in ("sum_1h_minor", "sum_24h_minor"):
+        limits: dict[str, int] = getattr(entry, name)
+        if limits and (missing := entry.floor_minor.keys() - limits.keys()):
+            problems.append(f"{name} has no limit for {named(missing)}, which floor_minor allows: name it there, too")
     return problems
 
 
@@ -261,8 +274,8 @@ def _condition_problems(route: Route, ports: set[str]) -> list[str]:
         if not (_digits(code, 2, 6) and len(code) % 2 == 0):
             problems.append(f"{route.label}: processing_code {code!r} must be the first 2, 4 or all 6 digits of DE 3")
     for currency in several(route.currency):
-        if not _currency(currency):
-            problems.append(f"{route.label}: currency {currency!r} must be three capital letters as in EUR")
+        if not is_currency(currency):
+            problems.append(f"{route.label}: currency {currency!r} is no currency of ISO 4217")
     for acquirer in several(route.acquirer):
         if acquirer not in ports:
             problems.append(f"{route.label}: there is no acquirer {acquirer!r}")
@@ -273,7 +286,22 @@ def _condition_problems(route: Route, ports: set[str]) -> list[str]:
         problems.append(f"{route.label}: amount_from_minor and amount_to_minor must be 0 or more, and in this order")
     if (low, high) != (None, None) and not several(route.currency):
         problems.append(f"{route.label}: amounts would be the same number in every currency: name those in currency")
+    if (low, high) != (None, None) and len(digits := _decimals(route)) > 1:
+        by_digits = "; ".join(f"{', '.join(codes)} with {number}" for number, codes in sorted(digits.items()))
+        problems.append(
+            f"{route.label}: amounts would be of another size in each of its currencies, which differ in decimal "
+            f"places ({by_digits}): write a route for each"
+        )
     return problems
+
+
+def _decimals(route: Route) -> dict[int, list[str]]:
+    """The currencies that a route names, by their decimal places."""
+    found: dict[int, list[str]] = {}
+    for currency in several(route.currency):
+        if is_currency(currency):
+            found.setdefault(currency_exponent(currency), []).append(currency)
+    return found
 
 
 def _overlap_problems(routes: Iterable[Route]) -> list[str]:
@@ -306,7 +334,3 @@ def _prefixes(first: str, last: str) -> Iterator[str]:
 
 def _digits(text: str, least: int, most: int = LEADING_DIGITS) -> bool:
     return text.isascii() and text.isdecimal() and least <= len(text) <= most
-
-
-def _currency(text: str) -> bool:
-    return len(text) == 3 and text.isascii() and text.isalpha() and text.isupper()

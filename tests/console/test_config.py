@@ -14,6 +14,10 @@ from console.errors import ConfigError, UsageError
 from console.validation import problems
 
 GOOD = """
+[fees]
+fixed_minor = { EUR = 30 }
+dispute_fee_minor = { EUR = 1500 }
+other_currencies = "rate-only"
 [gateway]
 link = "gateway"
 [[acquirer]]
@@ -194,7 +198,7 @@ limit = 0
     text = "\n".join(found)
     for part in (
         "amount_from_minor", "colour: unknown setting", "ends before it begins", "'euro'", "ratio must be from 0 to 1",
-        "open: unknown setting", "floor_minor is a table", "type: unknown setting (is it 'types'?)",
+        "open: unknown setting", "floor_minor: 'eur' is no currency", "type: unknown setting (is it 'types'?)",
         "saf.repeat: unknown setting (is it 'repeats'?)", "limit must be > 0",
     ):  # fmt: skip
         assert part in text, (part, found)

@@ -21,7 +21,7 @@ from ledger.journal import (
 )
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
-FEES: FeeSchedule = fee_schedule(FeesConfig(fixed_minor=0))
+FEES: FeeSchedule = fee_schedule(FeesConfig(fixed_minor=0, dispute_fee_minor={"EUR": 1_500}))
 _numbers = itertools.count(1)
 
 
@@ -82,8 +82,9 @@ def original(
     changes: tuple[Change, ...] = (),
     amount_minor: int = 10_000,
     postings: tuple[Posting, ...] = (),
+    currency: str = "EUR",
 ) -> Original:
     """An original in the state that the arguments say."""
-    stored = StoredIntent(1, intent(kind=kind, amount_minor=amount_minor))
+    stored = StoredIntent(1, intent(kind=kind, amount_minor=amount_minor, currency=currency))
     decided = None if decision is None else outcome(1, decision=decision, postings=postings)
     return Original(stored, decided, changes)

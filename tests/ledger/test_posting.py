@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from ledger.accounts import CHART, AccountType, account_type, merchant_pending
 from ledger.change import ChangeRow, fold_changes
-from ledger.config import FeesConfig, FeeTable, MerchantConfig
 from ledger.errors import FeeError, PostingError
 from ledger.fees import FeeSchedule, returned_fee_minor
 from ledger.journal import Change, Kind, Layer, Original, Posting, StoredIntent
@@ -48,7 +47,7 @@ def lines(of: tuple[Posting, ...]) -> list[tuple[str, str, int]]:
 
 
 def captured(amount_minor: int = 10_000) -> Original:
-    fee = FEES.capture_fee_minor(amount_minor)
+    fee = FEES.capture_fee_minor(amount_minor, "EUR")
     return original(changes=(Change(Kind.CAPTURE, amount_minor, True, fee),), amount_minor=amount_minor)
 
 
@@ -166,25 +165,35 @@ def test_what_does_not_fit_is_refused(event: Event, amount_minor: int, of: Origi
 
 
 amounts = st.integers(1, 10**12)
+CURRENCIES = ("EUR", "JPY", "KWD")  # of two, no and three decimals
+currencies = st.sampled_from((*CURRENCIES, "HUF"))
+STANDARD = FeeSchedule(fixed_minor={"EUR": 30, "JPY": 45, "KWD": 100})
 schedules = st.builds(
     FeeSchedule,
     rate=st.decimals(0, Decimal("0.2"), places=4),
-    fixed_minor=st.integers(0, 10_000),
+    fixed_minor=st.dictionaries(st.sampled_from(CURRENCIES), st.integers(0, 10_000)),
     international_rate=st.decimals(0, Decimal("0.05"), places=4),
     conversion_rate=st.decimals(0, Decimal("0.05"), places=4),
-    dispute_fee_minor=st.integers(0, 10_000),
+    dispute_fee_minor=st.dictionaries(st.sampled_from(CURRENCIES), st.integers(0, 10_000)),
 )
 
 
-@given(event=st.sampled_from(Event), amount=amounts, fees=schedules, abroad=st.booleans(), final=st.booleans())
+@given(
+    event=st.sampled_from(Event),
+    amount=amounts,
+    currency=currencies,
+    fees=schedules,
+    abroad=st.booleans(),
+    final=st.booleans(),
+)
 def test_lines_of_every_event_sum_to_zero(
-    event: Event, amount: int, fees: FeeSchedule, abroad: bool, final: bool
+    event: Event, amount: int, currency: str, fees: FeeSchedule, abroad: bool, final: bool
 ) -> None:
     def made(event: Event, amount: int, of: Original | None) -> tuple[Posting, ...]:
         return postings(
             event,
             amount_minor=amount,
-            currency="EUR",
+            currency=currency,
             issuer="a",
             merchant="m",
             fees=fees,
@@ -197,16 +206,18 @@ def test_lines_of_every_event_sum_to_zero(
     if event in (Event.AUTHORIZED, Event.PURCHASED):
         of = None
     elif event in (Event.CAPTURED, Event.VOIDED, Event.INCREMENTED, Event.INCREMENT_REVERSED, Event.REDUCED):
-        of = original(amount_minor=amount * 2)
+        of = original(amount_minor=amount * 2, currency=currency)
     else:
-        of = original(Kind.PURCHASE, amount_minor=amount, postings=made(Event.PURCHASED, amount, None))
+        of = original(
+            Kind.PURCHASE, amount_minor=amount, currency=currency, postings=made(Event.PURCHASED, amount, None)
+        )
     check_postings(made(event, amount, of))
 
 
 @given(fees=schedules, parts=st.lists(st.integers(1, 10**6), min_size=1, max_size=8))
 def test_any_split_of_a_full_refund_returns_exactly_the_fee(fees: FeeSchedule, parts: list[int]) -> None:
     captured_minor, before, returned_minor = sum(parts), 0, 0
-    fee = fees.capture_fee_minor(captured_minor)
+    fee = fees.capture_fee_minor(captured_minor, "JPY")
     for part in parts:
         share = returned(fee, returned_minor, captured_minor, before, part)
         assert 0 <= share <= part
@@ -261,18 +272,18 @@ def test_a_capture_that_states_no_cash_has_what_is_left_of_its_holds() -> None:
     assert cash_minor(intent(kind=Kind.PURCHASE, amount_minor=30, cashback_minor=20), None, 10) == 10
 
 
-@given(amount=amounts, fees=schedules)
-def test_a_fee_is_never_more_than_the_amount(amount: int, fees: FeeSchedule) -> None:
-    assert 0 <= fees.capture_fee_minor(amount, international=True, converted=True) <= amount
+@given(amount=amounts, currency=currencies, fees=schedules)
+def test_a_fee_is_never_more_than_the_amount(amount: int, currency: str, fees: FeeSchedule) -> None:
+    assert 0 <= fees.capture_fee_minor(amount, currency, international=True, converted=True) <= amount
 
 
 @pytest.mark.parametrize(("amount", "fee"), [(10_000, 320), (1_000, 59), (500, 45), (50, 31), (17, 17), (0, 0)])
 def test_fee_of_the_standard_schedule_rounds_half_up(amount: int, fee: int) -> None:
-    assert FeeSchedule().capture_fee_minor(amount) == fee
+    assert STANDARD.capture_fee_minor(amount, "EUR") == fee
 
 
 def test_surcharges() -> None:
-    assert FeeSchedule().capture_fee_minor(10_000, international=True, converted=True) == 520
+    assert STANDARD.capture_fee_minor(10_000, "EUR", international=True, converted=True) == 520
 
 
 @pytest.mark.parametrize(
@@ -300,19 +311,6 @@ def test_account_types_and_names() -> None:
     for wrong in ("", "issuer", "issuer::receivable", "issuer:alpha:pending", "merchant:" + "x" * 300 + ":pending"):
         with pytest.raises(PostingError):
             account_type(wrong)
-
-
-def test_fees_of_a_merchant_lie_over_the_common_ones() -> None:
-    table = FeeTable(FeesConfig(rate=Decimal("0.03")), [MerchantConfig("SHOP", country="DE", fixed_minor=0)])
-    assert table.schedule("SHOP").capture_fee_minor(10_000) == 300
-    assert table.schedule("OTHER").capture_fee_minor(10_000) == 330
-    assert (table.country("SHOP"), table.country("OTHER")) == ("DE", "")
-
-
-@pytest.mark.parametrize("bad", [{"rate": Decimal("1.5")}, {"fixed_minor": -1}, {"rate": Decimal("NaN")}])
-def test_a_bad_schedule_is_named(bad: dict[str, Decimal]) -> None:
-    with pytest.raises(FeeError, match=next(iter(bad))):
-        FeeTable(FeesConfig(**bad))  # type: ignore[arg-type]
 
 
 def test_changes_are_folded_over_the_hold() -> None:

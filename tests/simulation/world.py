@@ -73,7 +73,12 @@ TABLE: dict[str, Any] = {
             "action": "decline",
         }
     ],
-    "fees": {"rate": "0.029", "fixed_minor": 30},
+    "fees": {
+        "rate": "0.029",
+        "fixed_minor": {"EUR": 30, "USD": 30},
+        "dispute_fee_minor": {"EUR": 1_500, "USD": 1_500},
+        "other_currencies": "rate-only",
+    },
     "merchant": [{"id": "DEMOSHOP", "country": "DE", "rate": "0.029", "fixed_minor": 0}],
 }  # fmt: skip
 

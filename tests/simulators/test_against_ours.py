@@ -62,6 +62,7 @@ class Ours:
                 "acquirer": [pos],
                 "issuer": [alpha, net],
                 "route": [{"prefix": "4", "issuer": "alpha"}, {"prefix": "6", "issuer": "net"}],
+                "fees": {"fixed_minor": 0, "dispute_fee_minor": 0},
             }
         )
 

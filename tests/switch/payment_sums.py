@@ -24,20 +24,32 @@ from switch.clock import whole_milliseconds
 from switch.decisions import Decisions
 from switch.meters import Meters
 
-# Merchant → (rate, fixed, dispute fee): odd percentages, a fixed fee above small amounts, no fees at all.
+# Of two, no and three decimals, and one that no price names.
+CURRENCIES = ("EUR", "JPY", "KWD", "HUF")
+# Merchant → (rate, fixed fee and dispute fee in each of these): odd percentages, a fixed fee above small amounts, no
+# fees at all. FIXED and STANDARD have amounts of their own in one currency, the common ones in the others.
 TERMS = {
-    "ODD": (Fraction(333, 10_000), 17, 1_500),
-    "FIXED": (Fraction(0), 30, 0),
-    "STANDARD": (Fraction(29, 1_000), 30, 700),
-    "FREE": (Fraction(0), 0, 0),
+    "ODD": (Fraction(333, 10_000), (17, 5, 170, 0), (1_500, 2_500, 15_000, 0)),
+    "FIXED": (Fraction(0), (30, 45, 33, 0), (0, 0, 0, 0)),
+    "STANDARD": (Fraction(29, 1_000), (30, 45, 100, 0), (1_500, 2_500, 700, 0)),
+    "FREE": (Fraction(0), (0, 0, 0, 0), (0, 0, 0, 0)),
 }
 # The same as the configuration says it.
 FEES = FeeTable(
-    FeesConfig(),
+    FeesConfig(
+        fixed_minor={"EUR": 30, "JPY": 45, "KWD": 100},
+        dispute_fee_minor={"EUR": 1_500, "JPY": 2_500, "KWD": 5_000},
+        other_currencies="rate-only",
+    ),
     [
-        MerchantConfig("ODD", rate=Decimal("0.0333"), fixed_minor=17, dispute_fee_minor=1_500),
-        MerchantConfig("FIXED", rate=Decimal("0"), fixed_minor=30, dispute_fee_minor=0),
-        MerchantConfig("STANDARD", dispute_fee_minor=700),
+        MerchantConfig(
+            "ODD",
+            rate=Decimal("0.0333"),
+            fixed_minor={"EUR": 17, "JPY": 5, "KWD": 170},
+            dispute_fee_minor={"KWD": 15_000},
+        ),
+        MerchantConfig("FIXED", rate=Decimal("0"), fixed_minor={"KWD": 33}, dispute_fee_minor=0),
+        MerchantConfig("STANDARD", dispute_fee_minor={"KWD": 700}),
         MerchantConfig("FREE", rate=Decimal("0"), fixed_minor=0, dispute_fee_minor=0),
     ],
 )
@@ -111,7 +123,8 @@ class Payment:
     def fee(self, amount: int, cash: int) -> int:
         rate, fixed, _ = TERMS[self.merchant]
         sold = amount - cash
-        return min(sold, half_up(sold * (rate + INTERNATIONAL * self.abroad)) + fixed)
+        share = half_up(sold * (rate + INTERNATIONAL * self.abroad))
+        return min(sold, share + fixed[CURRENCIES.index(self.currency)])
 
     def take(self, amount: int, stated_cash: int) -> None:
         """Money moves from the card to the merchant."""
@@ -255,7 +268,7 @@ class Shop:
         assert bool(lines) is fits, (of, amount)
         if fits:
             of.charged_back += amount
-            of.dispute_fees += TERMS[of.merchant][2]
+            of.dispute_fees += TERMS[of.merchant][2][CURRENCIES.index(of.currency)]
         return fits
 
     async def check(self, payments: list[Payment]) -> None:

@@ -29,13 +29,14 @@ def test_all_errors_are_listed_at_once() -> None:
         ],
         "route": [{"prefix": "4x", "issuer": "gamma"}],
         "fraud": [{"name": "bin", "bin": ["123456789"], "action": "decline"}, {"name": "what", "action": "shout"}],
-        "fees": {"rate": "1.5"},
+        "fees": {"rate": "1.5", "fixed_minor": 30},
+        "merchant": [{"id": "SHOP", "dispute_fee_minor": {"EUX": 1}}],
     }
     with pytest.raises(ConfigError) as caught:
         switch_config(table, "cardswitch.toml")
     text = "\n".join(caught.value.problems)
     for part in (
         "[switch]", "used more than once", "'nowhere'", "no-such-dialect", "color", "deadline_s must be > 0",
-        "'4x'", "'gamma'", "'123456789'", "what", "rate",
+        "'4x'", "'gamma'", "'123456789'", "what", "rate", "{ EUR = 30 }", "'EUX'", "in which link pos takes payments",
     ):  # fmt: skip
         assert part in text, part

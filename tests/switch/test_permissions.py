@@ -22,7 +22,7 @@ LEAST: dict[str, Any] = {
     "merchants": ["DEMOSHOP", "CHAIN*"],
     "acquirer_ids": ["10001", "20000-20099"],
     "currencies": ["EUR", "JPY"],
-    "amounts_minor": {"EUR": 5_000},
+    "amounts_minor": {"EUR": 5_000, "JPY": 900_000},
 }
 
 
@@ -52,6 +52,7 @@ OUTSIDE: list[tuple[dict[str, str], str, str, str]] = [
     ({"de3": "200010"}, "57", "processing_code_not_permitted", "DE 3 not permitted"),
     ({"de49": "840"}, "57", "currency_not_permitted", "DE 49 not permitted"),
     ({"de4": "000000005001"}, "57", "amount_not_permitted", "DE 4 above the limit"),
+    ({"de4": "000000900001", "de49": "392"}, "57", "amount_not_permitted", "DE 4 above the limit"),
 ]
 
 
@@ -196,7 +197,9 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("acquirer", {"acquirer_ids": ["1" * 12]}, "must be 1–11 digits"),
     ("acquirer", {"currencies": ["978"]}, "'978' is no currency"),
     ("acquirer", {"amounts_minor": {"EUX": 1}}, "'EUX' is no currency"),
-    ("acquirer", {"amounts_minor": {"EUR": -1}}, "-1 must be 0 to"),
+    ("acquirer", {"currencies": ["EUR"], "amounts_minor": {"EUR": -1}}, "EUR = -1 must be 0 to"),
+    ("acquirer", {"amounts_minor": {"EUR": 1}}, "amounts_minor has no limit for AED, AFN, ALL, AMD, ANG and "),
+    ("acquirer", {"currencies": ["EUR", "HUF"], "amounts_minor": {"EUR": 1}}, "no limit for HUF, which the link may"),
     ("issuer", {"messages": ["0200"]}, "messages: '0200' is none of"),
     ("issuer", {"messages": ["0422"], "merchants": ["A"]}, "of an issuer there are messages only"),
 ]

@@ -139,7 +139,7 @@ def test_a_finer_route_has_the_hsm_tell_more_digits() -> None:
     ("sections", "restart"),
     [
         ({"switch": {**TABLE["switch"], "max_in_flight": 7}}, ("switch",)),
-        ({"fees": {"rate": "0.01", "fixed_minor": 1}}, ("fees",)),
+        ({"fees": {"rate": "0.01", "fixed_minor": {"EUR": 1}, "other_currencies": "rate-only"}}, ("fees",)),
         ({"merchant": []}, ("merchant",)),
         ({"issuer": [{**TABLE["issuer"][0], "deadline_s": 9.0}, TABLE["issuer"][1]]}, ("issuer",)),
     ],

@@ -18,6 +18,7 @@ BASE: dict[str, Any] = {
     "issuer": [
         {"name": name, "address": f"127.0.0.1:{port}", "dialect": "iso87-ascii"} for port, name in enumerate("abc", 2)
     ],
+    "fees": {"other_currencies": "rate-only"},
 }
 
 
@@ -82,10 +83,15 @@ def test_routes_that_are_right(route: dict[str, Any]) -> None:
         ({"prefix": "4", "issuer": "a", "mti": "0201"}, "without a repeat's last digit"),
         ({"prefix": "4", "issuer": "a", "mti": "200"}, "must be 4 digits"),
         ({"prefix": "4", "issuer": "a", "processing_code": "000"}, "the first 2, 4 or all 6 digits"),
-        ({"prefix": "4", "issuer": "a", "currency": "978"}, "three capital letters"),
+        ({"prefix": "4", "issuer": "a", "currency": "978"}, "'978' is no currency of ISO 4217"),
         ({"prefix": "4", "issuer": "a", "acquirer": "kiosk"}, "there is no acquirer 'kiosk'"),
         ({"prefix": "4", "issuer": "a", "amount_from_minor": 100}, "same number in every currency"),
         ({"prefix": "4", "issuer": "a", "currency": "EUR", "amount_from_minor": -1}, "0 or more"),
+        ({"prefix": "4", "issuer": "a", "currency": "EUX"}, "'EUX' is no currency of ISO 4217"),
+        (
+            {"prefix": "4", "issuer": "a", "currency": ["EUR", "JPY", "USD"], "amount_to_minor": 1_000},
+            "differ in decimal places (JPY with 0; EUR, USD with 2): write a route for each",
+        ),
         (
             {"prefix": "4", "issuer": "a", "currency": "EUR", "amount_from_minor": 5, "amount_to_minor": 4},
             "in this order",
@@ -133,8 +139,14 @@ def test_two_routes_of_which_nothing_says_which_is_meant(one: Any, other: Any, c
         ("breaker", {"opens": 1}, "opens"),
         ("stand_in", {"issuer": "x"}, "there is no issuer 'x'"),
         ("stand_in", {}, "issuer"),
-        ("stand_in", {"issuer": "a", "floor_minor": {"eur": 1}}, "floor_minor is a table of currencies"),
-        ("stand_in", {"issuer": "a", "sum_1h_minor": {"EUR": -1}}, "sum_1h_minor is a table"),
+        ("stand_in", {"issuer": "a", "floor_minor": {"eur": 1}}, "floor_minor: 'eur' is no currency of ISO 4217"),
+        ("stand_in", {"issuer": "a", "sum_1h_minor": {"EUR": -1}}, "sum_1h_minor: EUR = -1 must be 0 to"),
+        ("stand_in", {"issuer": "a", "sum_1h_minor": {"EUX": 1}}, "sum_1h_minor: 'EUX' is no currency"),
+        (
+            "stand_in",
+            {"issuer": "a", "floor_minor": {"EUR": 1, "USD": 1}, "sum_24h_minor": {"EUR": 1}},
+            "sum_24h_minor has no limit for USD, which floor_minor allows",
+        ),
         ("stand_in", {"issuer": "a", "count_24h": -1}, "count_24h must be 0 or more"),
         ("stand_in", {"issuer": "a", "denied": ["4x"]}, "must be 1–11 digits"),
         ("stand_in", {"issuer": "a", "denied": ["42-41"]}, "ends before it begins"),
