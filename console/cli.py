@@ -263,7 +263,9 @@ def bench_switch(
 
 @bench_app.command("flood")
 def bench_flood(
-    seconds: Annotated[float, typer.Option(min=1, max=120, help="How long to measure each run.")] = 5.0,
+    seconds: Annotated[
+        float, typer.Option(min=1, max=120, help="How long to measure without and with each flood.")
+    ] = 10.0,
     rate: Annotated[float, typer.Option(min=1, max=2000, help="Innocents' requests a second.")] = 100.0,
     only: Annotated[list[str] | None, typer.Option(help="A kind of flood; repeatable. All by default.")] = None,
     hold: Annotated[bool, typer.Option("--assert", help="Status 1 where a bound is broken.")] = False,

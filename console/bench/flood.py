@@ -1,19 +1,23 @@
 """`cardswitch bench flood`: how long innocent acquirers wait while strangers flood the port of their link.
 
 A system of its own starts in a temporary state directory, as for `bench switch`. Innocents pay at a fixed rate, whether
-answers come or not, on the link that is flooded; for each kind of flood they are measured without it and then with it.
-Hostile peers are one process, `simulators.load.hostile`, with bounded connections, rate and time, from a loopback
-address of its own. In the quiet runs that process is not there: what it takes of the processors is part of the flood.
+answers come or not, on the link that is flooded. Each kind of flood comes and goes in turns of 2.5 s meanwhile, so that
+what else happens on the machine is the same for both sides of the comparison. Hostile peers are one process,
+`simulators.load.hostile`, with bounded connections, rate and time, from a loopback address of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import shutil
 import subprocess
 import tempfile
 import time
+from array import array
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import msgspec
@@ -29,16 +33,19 @@ from console.supervisor import System
 from hsm.asyncio_client import open_hsm
 from hsm.vault_commands import Tokenize
 from simulators.load import LoadConfig, LoadResult
-from simulators.load.hostile import KINDS, FloodConfig, FloodResult
+from simulators.load.generator import percentile_ms
+from simulators.load.hostile import KINDS, FloodConfig, FloodResult, is_flooded
 from simulators.load.lane import LaneConfig
 from simulators.load.mix import MixConfig
 from simulators.load.population import population
 
 BOUND = 1.5  # what a flood may make of the innocents' p99
 CARDS = 500
-WARM_UP_S = 1.0
+WARM_UP_S = 2.0
 WARM_AT_ONCE = 64
-FLOOD_S = 1.0  # how long the flood runs before innocents are measured, and after
+TURN_S = 2.5
+UNCOUNTED_S = 0.5  # at the beginning of a turn, while the flood before it ends or its own begins
+START_S = 3.0  # until the processes of a kind have started and prepared what they send
 CONNECTIONS, MAX_WAITING = 4, 2_000  # of the innocents
 # kind → connections, frames (or connections, or bytes) a second
 SHAPES: dict[str, tuple[int, float]] = {
@@ -47,6 +54,9 @@ SHAPES: dict[str, tuple[int, float]] = {
     "idle-connections": (200, 0.0),
 }
 SHAPE = (3, 2_000.0)
+
+
+Samples = tuple[Sequence[float], Sequence[float]]  # seconds until the answer: quiet, flooded
 
 
 class FloodKind(msgspec.Struct, frozen=True):
@@ -104,35 +114,34 @@ def bench_flood(config: Config, seconds: float, rate: float, kinds: list[str], c
         with Progress(
             TextColumn("{task.description:32}"), BarColumn(), TimeRemainingColumn(), console=console, transient=True
         ) as progress:
-            whole = progress.add_task("floods", total=2 * len(kinds) + 1)
+            whole = progress.add_task("floods", total=len(kinds) + 1)
             with System.start(quiet(config), state, ports="free") as system:
                 asyncio.run(_warm_vault(system.config))
-                innocents = _innocents(system.config, seconds, rate)
-                _load(state, msgspec.structs.replace(innocents, seconds=WARM_UP_S + 1.0))  # caches, first connections
+                innocents = _innocents(system.config, rate)
+                with _load(state, innocents) as warm_up:  # caches, first connections
+                    _output(warm_up, "the load generator")
                 progress.advance(whole)
                 measured = []
                 for kind in kinds:
                     progress.update(whole, description=kind)
-                    before = _load(state, innocents)
+                    measured.append(_measured(state, innocents, kind, seconds))
                     progress.advance(whole)
-                    during, flood = _flooded(state, innocents, kind)
-                    progress.advance(whole)
-                    measured.append(_kind(kind, before, during, flood))
     finally:
         shutil.rmtree(state, ignore_errors=True)
     return FloodFigures(measured, rate, seconds, config.switch.workers, os.cpu_count() or 0)
 
 
-def _kind(kind: str, before: LoadResult, during: LoadResult, flood: FloodResult) -> FloodKind:
+def _kind(kind: str, samples: Samples, load: LoadResult, flood: FloodResult) -> FloodKind:
     connections, rate = SHAPES.get(kind, SHAPE)
+    quiet_p99_ms, flooded_p99_ms = (percentile_ms(side, 0.99) for side in samples)
     return FloodKind(
         kind=kind,
-        quiet_p99_ms=before.p99_ms,
-        flooded_p99_ms=during.p99_ms,
-        ratio=round(during.p99_ms / before.p99_ms, 2) if before.p99_ms else 0.0,
-        innocent_declines=during.sent - during.answers.get("00", 0),
-        quiet_p50_ms=before.p50_ms,
-        flooded_p50_ms=during.p50_ms,
+        quiet_p99_ms=quiet_p99_ms,
+        flooded_p99_ms=flooded_p99_ms,
+        ratio=round(flooded_p99_ms / quiet_p99_ms, 2) if quiet_p99_ms else 0.0,
+        innocent_declines=load.sent - load.answers.get("00", 0),
+        quiet_p50_ms=percentile_ms(samples[0], 0.5),
+        flooded_p50_ms=percentile_ms(samples[1], 0.5),
         connections=connections,
         rate_per_s=rate,
         sent=flood.sent,
@@ -152,7 +161,7 @@ async def _warm_vault(config: Config) -> None:
         await asyncio.gather(*(warm() for _ in range(WARM_AT_ONCE)))
 
 
-def _innocents(config: Config, seconds: float, rate: float) -> LoadConfig:
+def _innocents(config: Config, rate: float) -> LoadConfig:
     pos = next(link for link in config.acquirer if not link.surrogate)
     party = next((key.party for key in config.key if key.name in (pos.pin_key, pos.mac_key)), "")
     return LoadConfig(
@@ -166,8 +175,7 @@ def _innocents(config: Config, seconds: float, rate: float) -> LoadConfig:
             mac_algorithm=config.mac_algorithm(pos.mac_key),
         ),
         mix=MixConfig(cards=CARDS, poor_cards=0, decline_share=0.0),
-        seconds=seconds + WARM_UP_S,
-        warmup_s=WARM_UP_S,
+        seconds=WARM_UP_S,
         connections=CONNECTIONS,
         in_flight=MAX_WAITING,
         rate=rate,
@@ -178,32 +186,56 @@ def _innocents(config: Config, seconds: float, rate: float) -> LoadConfig:
 _stans = iter(range(1, 1_000_000, 20_000))
 
 
-def _load(state: Path, config: LoadConfig) -> LoadResult:
-    """Innocents in a process of their own; each run has numbers of its own."""
-    file = state / "load.json"
-    pos = msgspec.structs.replace(config.pos, first_stan=next(_stans))
-    file.write_bytes(msgspec.json.encode(msgspec.structs.replace(config, pos=pos)))
-    with started("simulators.load", str(file), errors=subprocess.PIPE) as load:
-        return msgspec.json.decode(_output(load, "the load generator"), type=LoadResult)
-
-
-def _flooded(state: Path, innocents: LoadConfig, kind: str) -> tuple[LoadResult, FloodResult]:
-    """Innocents while a flood is on from before their first to after their last request."""
+def _measured(state: Path, innocents: LoadConfig, kind: str, seconds: float) -> FloodKind:
+    """Innocents in a process of their own, while the flood comes and goes."""
     connections, rate = SHAPES.get(kind, SHAPE)
-    file = state / "flood.json"
+    begins_at, turns = time.monotonic() + START_S, 2 * math.ceil(seconds / TURN_S)
     flood = FloodConfig(
         kind=kind,
         lane=msgspec.structs.replace(innocents.pos, acquirer_id="66666", first_stan=1),
         connections=connections,
         rate=rate,
-        seconds=innocents.seconds + 2 * FLOOD_S,
+        begins_at=begins_at,
+        turns=turns,
+        turn_s=TURN_S,
         exchange=innocents.exchange,
     )
-    file.write_bytes(msgspec.json.encode(flood))
-    with started("simulators.load.hostile", str(file), errors=subprocess.PIPE) as hostile:
-        time.sleep(FLOOD_S)
-        during = _load(state, innocents)
-        return during, msgspec.json.decode(_output(hostile, "the flood"), type=FloodResult)
+    samples = state / "samples"
+    load = msgspec.structs.replace(innocents, seconds=START_S + turns * TURN_S + UNCOUNTED_S, samples_path=str(samples))
+    with _load(state, load) as loading, _hostile(state, flood) as flooding:
+        load_result = msgspec.json.decode(_output(loading, "the load generator"), type=LoadResult)
+        flood_result = msgspec.json.decode(_output(flooding, "the flood"), type=FloodResult)
+    return _kind(kind, by_turn(samples.read_bytes(), begins_at, turns), load_result, flood_result)
+
+
+def by_turn(data: bytes, begins_at: float, turns: int) -> Samples:
+    """Seconds until the answer, of requests sent in quiet turns and in flooded ones, from the load generator's samples.
+
+    Raises: ConsoleError where the load began too late.
+    """
+    values = array("d", data)
+    quiet, flooded = array("d"), array("d")
+    if not values or values[0] > begins_at:
+        raise ConsoleError("the innocents began after the first turn", "run it on a machine that is less busy")
+    for sent_at, seconds in zip(values[::2], values[1::2], strict=True):
+        turn, into_s = divmod(sent_at - begins_at, TURN_S)
+        if 0 <= turn < turns and into_s >= UNCOUNTED_S:
+            (flooded if is_flooded(int(turn)) else quiet).append(seconds)
+    return quiet, flooded
+
+
+def _load(state: Path, config: LoadConfig) -> AbstractContextManager[subprocess.Popen[bytes]]:
+    """Innocents; each run has numbers of its own."""
+    file = state / "load.json"
+    pos = msgspec.structs.replace(config.pos, first_stan=next(_stans))
+    file.write_bytes(msgspec.json.encode(msgspec.structs.replace(config, pos=pos)))
+    return started("simulators.load", str(file), errors=subprocess.PIPE)
+
+
+def _hostile(state: Path, config: FloodConfig) -> AbstractContextManager[subprocess.Popen[bytes]]:
+    file = state / "flood.json"
+    file.write_bytes(msgspec.json.encode(config))
+    return started("simulators.load.hostile", str(file), errors=subprocess.PIPE)
 
 
 def _output(process: subprocess.Popen[bytes], name: str) -> bytes:
@@ -233,6 +265,6 @@ def _print(console: Console, figures: FloodFigures) -> None:
         )
     console.print(table)
     console.print(
-        f"innocents {figures.innocents_per_s:g}/s on the flooded link, {figures.seconds:g} s each; "
+        f"innocents {figures.innocents_per_s:g}/s on the flooded link, {figures.seconds:g} s without and with each; "
         f"{figures.workers} workers, {figures.processors} processors; bound {BOUND:g}"
     )

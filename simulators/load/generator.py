@@ -13,6 +13,7 @@ import sys
 import time
 from array import array
 from collections import deque
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -54,6 +55,8 @@ class LoadConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         settle_timeout_s: the same for repeats and reversals at the end; settle_s: limit for all of it.
         exchange: directory of the parties' exported keys; "" where there are no keys.
         book_path: where the book goes; "" for nowhere.
+        samples_path: where each counted request's time of sending (`time.monotonic()`) and its seconds until the answer
+            go, as pairs of native doubles; "" for nowhere.
         bare: frames come back from a relay: nothing is decoded, booked or settled.
     """
 
@@ -72,6 +75,7 @@ class LoadConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     settle_s: float = 60.0
     exchange: str = ""
     book_path: str = ""
+    samples_path: str = ""
     bare: bool = False
 
 
@@ -113,6 +117,8 @@ def run_load(config: LoadConfig) -> LoadResult:
         result: LoadResult = trio.run(load.run)
     finally:
         gc.unfreeze()
+    if config.samples_path:
+        Path(config.samples_path).write_bytes(load.samples.tobytes())
     return result
 
 
@@ -140,6 +146,7 @@ class _Load:
         self._turn = 0
         self._answers: dict[str, int] = {}
         self._latencies = array("d")
+        self.samples = array("d")
         self._sending = False
         self._idle = trio.Event()
         self._started = 0.0
@@ -174,7 +181,7 @@ class _Load:
         if config.book_path and not config.bare:
             write_book(Path(config.book_path), lines)
         unsettled = sum(not line.settled for line in lines)
-        latencies = sorted(self._latencies)
+        latencies = self._latencies
         return LoadResult(
             seconds=elapsed,
             sent=self._sent,
@@ -184,9 +191,9 @@ class _Load:
             unsettled=unsettled,
             answers=dict(sorted(self._answers.items())),
             per_s=len(latencies) / elapsed if elapsed > 0 else 0.0,
-            p50_ms=_percentile_ms(latencies, 0.50),
-            p99_ms=_percentile_ms(latencies, 0.99),
-            max_ms=_percentile_ms(latencies, 1.0),
+            p50_ms=percentile_ms(latencies, 0.50),
+            p99_ms=percentile_ms(latencies, 0.99),
+            max_ms=percentile_ms(latencies, 1.0),
             cpu_s=time.process_time() - cpu,
             wrong_macs=self._wrong_macs,
             reconnects=self._reconnects,
@@ -319,6 +326,8 @@ class _Load:
         self._in_flight -= 1
         if waiting.sent_at >= self._counted_from and now <= self._counted_until:
             self._latencies.append(now - waiting.sent_at)
+            if self._config.samples_path:
+                self.samples.extend((waiting.sent_at, now - waiting.sent_at))
 
     async def _sweep(self) -> None:
         """Give up what is overdue."""
@@ -367,10 +376,11 @@ async def _settle_some(client: AcquirerClient, pending: deque[Request]) -> None:
             continue  # its line says that it is not settled
 
 
-def _percentile_ms(ordered: list[float], share: float) -> float:
-    if not ordered:
+def percentile_ms(seconds: Sequence[float], share: float) -> float:
+    """The percentile of so many seconds, in milliseconds; 0.0 where there are none."""
+    if not seconds:
         return 0.0
-    return round(1000 * ordered[min(len(ordered) - 1, int(share * len(ordered)))], 3)
+    return round(1000 * sorted(seconds)[min(len(seconds) - 1, int(share * len(seconds)))], 3)
 
 
 def main(arguments: list[str]) -> None:

@@ -1,7 +1,9 @@
 """Hostile peers of one link: a kind of flood at a bounded rate, over few connections, for a bounded time, on loopback.
 
 A `FloodConfig` goes in; the counts of what was sent come out as one JSON line. `cardswitch bench flood` runs it as a
-process of its own beside innocent load: `python -m simulators.load.hostile CONFIG.json`.
+process of its own beside innocent load: `python -m simulators.load.hostile CONFIG.json`. The flood comes in turns, so
+that innocents can be measured without and with it within seconds. Its frames are made beforehand: a flood should cost
+the switch its processors, not the machine that sends it.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from itertools import count, cycle
+from itertools import count, cycle, islice
 from pathlib import Path
 
 import msgspec
@@ -29,6 +31,7 @@ from simulators.load.population import population
 
 TICK_S = 0.005
 RECONNECTS_PER_S = 50  # of connections that the switch has closed
+PREPARED = 1_000  # frames, which are sent again and again
 MAX_CONNECTIONS, MAX_RATE, MAX_SECONDS = 500, 20_000.0, 600.0
 READ_BYTES = 65_536
 
@@ -40,7 +43,7 @@ class FloodConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         kind: one of `KINDS`. lane: the link; its keys are used by `repeats` only.
         source: the loopback address that it comes from.
         connections: how many at a time. rate: frames (or connections, for a storm) a second, all together.
-        seconds: how long.
+        begins_at: on `time.monotonic()`. turns: how many, of `turn_s` seconds each; `is_flooded` says which ones.
         exchange: directory of the parties' exported keys.
     """
 
@@ -49,7 +52,9 @@ class FloodConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     source: str = "127.0.0.66"
     connections: int = 3
     rate: float = 2_000.0
-    seconds: float = 5.0
+    begins_at: float = 0.0
+    turns: int = 4
+    turn_s: float = 2.5
     exchange: str = ""
 
 
@@ -62,6 +67,12 @@ class FloodResult(msgspec.Struct, frozen=True):
 
 
 Frames = Iterator[bytes]
+
+
+def is_flooded(turn: int) -> bool:
+    """Whether the flood is on in a turn, counted from 0: off, on, on, off, and so on, so that a machine that becomes
+    slower or faster by itself favours neither."""
+    return turn % 4 in (1, 2)
 
 
 def _garbage(lane: Lane) -> Frames:
@@ -126,11 +137,9 @@ def _unknown(lane: Lane) -> Frames:
 
 
 def _half(lane: Lane) -> Frames:
-    """One byte at a time of frames that are never whole."""
-    yield b"\x01"
-    yield b"\xff"
+    """One byte at a time of frames of 257, which nobody waits for the end of."""
     while True:
-        yield b"0"
+        yield b"\x01"
 
 
 def _nothing(lane: Lane) -> Frames:
@@ -155,15 +164,16 @@ KINDS: dict[str, Callable[[Lane], Frames]] = {
 
 
 def run_flood(config: FloodConfig) -> FloodResult:
-    """Flood until the time is over; blocking. Raises ValueError for what is not bounded or not loopback."""
+    """Flood until the turns are over; blocking. Raises ValueError for what is not bounded or not loopback."""
     host, port = address_of(config.lane.address)
     if not (ipaddress.ip_address(host).is_loopback and ipaddress.ip_address(config.source).is_loopback):
         raise ValueError("floods go to loopback only")
-    if config.connections > MAX_CONNECTIONS or config.rate > MAX_RATE or config.seconds > MAX_SECONDS:
+    seconds = max(0.0, config.begins_at - time.monotonic()) + config.turns * config.turn_s
+    if config.connections > MAX_CONNECTIONS or config.rate > MAX_RATE or seconds > MAX_SECONDS:
         raise ValueError(f"at most {MAX_CONNECTIONS} connections, {MAX_RATE:g} a second, {MAX_SECONDS:g} s")
     keys = load_party_keys(Path(config.exchange), config.lane.party) if config.exchange and config.lane.party else {}
-    frames = KINDS[config.kind](Lane(config.lane, keys))
-    return _Flood(config, (host, port), frames).run()
+    frames = list(islice(KINDS[config.kind](Lane(config.lane, keys)), PREPARED))
+    return _Flood(config, (host, port), cycle(frames)).run()
 
 
 class _Flood:
@@ -175,25 +185,42 @@ class _Flood:
         self._sent = self._bytes = self._closed = 0
 
     def run(self) -> FloodResult:
-        began = last = time.monotonic()
-        owed = connects = 0.0
+        config = self._config
+        time.sleep(max(0.0, config.begins_at - time.monotonic()))
+        began = time.monotonic()
         try:
-            while (now := time.monotonic()) < began + self._config.seconds:
-                passed_s, last = now - last, now
-                connects = min(RECONNECTS_PER_S, connects + passed_s * RECONNECTS_PER_S)
-                if self._config.kind == "connect-storm":
-                    owed = self._storm(min(owed + passed_s * self._config.rate, self._config.rate))
+            for turn in range(config.turns):
+                ends_at = began + (turn + 1) * config.turn_s
+                if is_flooded(turn):
+                    self._flood(ends_at)
                 else:
-                    while len(self._open) < self._config.connections and connects >= 1:
-                        connects -= 1
-                        self._connect()
-                    owed = self._send(min(owed + passed_s * self._config.rate, self._config.rate))
-                    self._read()
-                time.sleep(TICK_S)
+                    self._close_all()
+                    time.sleep(max(0.0, ends_at - time.monotonic()))
         finally:
-            for connection in self._open:
-                connection.close()
+            self._close_all()
         return FloodResult(self._sent, self._bytes, self._closed)
+
+    def _flood(self, ends_at: float) -> None:
+        config, last, owed, connects = self._config, time.monotonic(), 0.0, float(self._config.connections)
+        while (now := time.monotonic()) < ends_at:
+            passed_s, last = now - last, now
+            connects += passed_s * RECONNECTS_PER_S
+            owed = min(owed + passed_s * config.rate, config.rate)
+            if config.kind == "connect-storm":
+                owed = self._storm(owed)
+            else:
+                while len(self._open) < config.connections and connects >= 1:
+                    connects -= 1
+                    self._connect()
+                connects = min(connects, RECONNECTS_PER_S)
+                owed = self._send(owed)
+                self._read()
+            time.sleep(TICK_S)
+
+    def _close_all(self) -> None:
+        for connection in self._open:
+            connection.close()
+        self._open.clear()
 
     def _connect(self) -> None:
         connection = socket.socket()

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import socket
 import threading
+from array import array
 
 import msgspec
 import pytest
 
-from console.bench.flood import SHAPE, SHAPES, FloodFigures, FloodKind, _kind
+from console.bench.flood import SHAPE, SHAPES, TURN_S, UNCOUNTED_S, FloodFigures, FloodKind, _kind, by_turn
+from console.errors import ConsoleError
 from messages.codec import Codec
 from messages.dialect import load_dialect
 from messages.errors import DecodeError, FrameError
 from messages.framing import framing
 from simulators.load import LoadResult
-from simulators.load.hostile import KINDS, MAX_CONNECTIONS, MAX_RATE, FloodConfig, FloodResult, run_flood
+from simulators.load.hostile import KINDS, MAX_CONNECTIONS, MAX_RATE, FloodConfig, FloodResult, is_flooded, run_flood
 from simulators.load.lane import Lane, LaneConfig
 
 MAC_KEY = bytes(range(16))
@@ -76,7 +78,7 @@ def test_half_frames_are_never_whole() -> None:
         {"source": "192.0.2.1"},
         {"connections": MAX_CONNECTIONS + 1},
         {"rate": MAX_RATE + 1},
-        {"seconds": 10_000.0},
+        {"turns": 10_000},
     ],
 )
 def test_a_flood_is_bounded_and_goes_to_loopback(change: dict[str, object]) -> None:
@@ -98,11 +100,30 @@ def test_a_flood_ends_in_time_and_counts_what_it_sent() -> None:
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
         place = LaneConfig(link="pos", address=f"127.0.0.1:{server.getsockname()[1]}")
-        config = FloodConfig(kind="random-frames", lane=place, connections=1, rate=200.0, seconds=0.3)
+        config = FloodConfig(kind="random-frames", lane=place, connections=1, rate=200.0, turns=4, turn_s=0.2)
         result = run_flood(config)
         thread.join(5)
-    assert 0 < result.sent <= 200
+    assert 0 < result.sent <= 0.4 * 200
     assert result.bytes == len(got)
+
+
+def test_a_flood_is_off_in_as_many_turns_as_it_is_on_and_neither_side_comes_first() -> None:
+    on = [is_flooded(turn) for turn in range(8)]
+    assert on == [False, True, True, False, False, True, True, False]
+    assert sum(turn for turn in range(8) if on[turn]) == sum(turn for turn in range(8) if not on[turn])
+
+
+def test_samples_go_by_the_turn_they_were_sent_in_and_the_beginning_of_a_turn_does_not_count() -> None:
+    def pairs(*samples: tuple[float, float]) -> bytes:
+        return array("d", [value for sample in samples for value in sample]).tobytes()
+
+    before, late = (99.0, 9.0), (100 + 4 * TURN_S, 8.0)
+    turns = [(100 + turn * TURN_S + into_s, turn + into_s) for turn in range(4) for into_s in (0.1, UNCOUNTED_S, 1.0)]
+    quiet, flooded = by_turn(pairs(before, *turns, late), 100.0, 4)
+    assert list(quiet) == [0.5, 1.0, 3.5, 4.0]
+    assert list(flooded) == [1.5, 2.0, 2.5, 3.0]
+    with pytest.raises(ConsoleError, match="began after"):
+        by_turn(pairs(*turns), 100.0, 4)
 
 
 def test_a_request_without_an_answer_counts_as_a_decline() -> None:
@@ -110,7 +131,9 @@ def test_a_request_without_an_answer_counts_as_a_decline() -> None:
         seconds=1, sent=100, answered=99, unanswered=1, settled=1, unsettled=0, answers={"00": 97, "91": 2}, per_s=99,
         p50_ms=1, p99_ms=30, max_ms=40, cpu_s=0, wrong_macs=0, reconnects=0, lines=0,
     )  # fmt: skip
-    kind = _kind("garbage", msgspec.structs.replace(result, p99_ms=20.0), result, FloodResult(5, 6, 7))
+    kind = _kind("garbage", ([0.02] * 99 + [1.0], [0.03] * 99), result, FloodResult(5, 6, 7))
+    assert (kind.quiet_p99_ms, kind.flooded_p99_ms, kind.quiet_p50_ms) == (1000.0, 30.0, 20.0)
+    kind = _kind("garbage", ([0.02] * 99, [0.03] * 99), result, FloodResult(5, 6, 7))
     assert (kind.ratio, kind.innocent_declines, kind.sent, kind.closed) == (1.5, 3, 5, 7)
     shown = msgspec.json.decode(msgspec.json.encode(FloodFigures([kind], 100.0, 5.0, 2, 2)))
     assert {"kind", "quiet_p99_ms", "flooded_p99_ms", "ratio", "innocent_declines"} <= set(shown["kinds"][0])
