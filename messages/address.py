@@ -1,4 +1,5 @@
-"""Where a peer listens, as configurations write it: text in, host and port out, or the path of a unix socket; pure.
+"""The address where a peer listens: the text of a configuration in, host and port out, or the path of a unix socket;
+pure.
 
 Called by everything that listens or dials.
 """

@@ -1,6 +1,6 @@
 """Whether an answer is about what was asked: a request and the answer that was paired with it in, what contradicts out.
 
-Pairing says which request an answer belongs to; what it says is another matter. Called by the switch before it believes
+Pairing says which request an answer belongs to; its content is another matter. Called by the switch before it believes
 an approval or an acknowledgement. Pure.
 
 Source: ISO 8583:1987 table 4: DE 2, 3, 4, 49 are echoed; DE 4 of an approval in part is what was approved.

@@ -11,9 +11,9 @@ V = TypeVar("V")
 class BoundedCache(dict[K, V]):
     """Remembers the keys that were used lately, in two generations.
 
-    What is used lives in the dictionary itself; when that is half the size, it becomes the old generation
-    and what was old is forgotten. That is nearly least-recently-used, and a hit costs one look-up in C.
-    Only `[key]`, `put`, `discard` and `entries` know both generations.
+    Entries in use live in the dictionary itself; when that is half the size, it becomes the old generation and the
+    former one is forgotten. That is nearly least-recently-used, and a hit costs one look-up in C. Only `[key]`, `put`,
+    `discard` and `entries` know both generations.
 
     Args:
         size: entries at most, 2 or more.
@@ -35,7 +35,7 @@ class BoundedCache(dict[K, V]):
 
     @property
     def entries(self) -> int:
-        """How many are remembered, in both generations."""
+        """Number of remembered entries, in both generations."""
         return len(self) + len(self._old)
 
     def put(self, key: K, value: V) -> None:

@@ -1,9 +1,9 @@
 """Canonical codecs: frames' bytes in, canonical messages out, and back; called by links and simulated parties.
 
-Inside, every message has the numbers and values of ISO 8583:1987, whatever its peer speaks: `messages.translation`
-says which. A message that its dialect's rules do not allow is raised as a `RuleViolation`, with the message in it, so
-that it can be answered. What is about bytes stays about bytes (`mac_input`, `replace_mac`), and elements whose place
-in the bytes is asked for (DE 2, 52, 64, 128) have the same number in all versions.
+Inside, every message has the numbers and values of ISO 8583:1987, for every dialect of its peer: `messages.translation`
+has the tables. A message that its dialect's rules do not allow is raised as a `RuleViolation`, with the message in it,
+so that it can be answered. Functions on bytes work on bytes (`mac_input`, `replace_mac`), and the elements whose place
+in the bytes callers need (DE 2, 52, 64, 128) have the same number in all versions.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def canonical_codec(dialect: Dialect, now: Callable[[], datetime], cache_size: i
     """The codec of a link whose messages are canonical inside.
 
     Args:
-        dialect: what the peer speaks.
+        dialect: the dialect of the peer.
         now: the clock, giving aware datetimes: dates of 1987 have no year, those of later versions have. Asked only
             when a message of a later version is encoded.
         cache_size: as for `Codec`.

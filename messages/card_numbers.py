@@ -16,8 +16,8 @@ numbers (`_OTHERS`, `_is_other_number`). Lengths that are rare for a scheme coun
 The vault's own surrogates (BIN 990000) are no card numbers: no scheme has 99, and they are of no use outside. Network
 tokens are numbers of their schemes' ranges, so they are found like card numbers.
 
-The time is linear in the length of the text, whatever it says: 1 MB of the worst takes below 6 s, a text of 200
-characters without long numbers about 20 µs (docs/figures.md).
+The time is linear in the length of any text: 1 MB of the worst takes below 6 s, a text of 200 characters without long
+numbers about 20 µs (docs/figures.md).
 """
 
 from __future__ import annotations
@@ -66,10 +66,10 @@ SCHEMES: tuple[tuple[str, str, str, tuple[int, ...]], ...] = (
     ("67", "67", "maestro", _16_TO_19),
     ("2200", "2204", "mir", _16_TO_19),
 )
-LUHN_DOUBLED = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)  # what a digit counts at the places that count twice
+LUHN_DOUBLED = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)  # value of a digit at the places that count twice
 SHORTEST, LONGEST = 12, 19  # digits
 
-_PREFIX = 4  # digits that tell the scheme
+_PREFIX = 4  # digits that identify the scheme
 
 
 def _lengths_by_prefix() -> dict[str, tuple[int, ...]]:
@@ -81,7 +81,7 @@ def _lengths_by_prefix() -> dict[str, tuple[int, ...]]:
 
 
 _LENGTHS = _lengths_by_prefix()
-# Lengths that nearly all cards of a scheme have, whatever separates the digits.
+# Lengths that nearly all cards of a scheme have, with any separators.
 _USUAL = {"3": (14, 15, 16), "2": (16,), "4": (16,), "5": (16,), "6": (16,), "8": (16,)}
 _LONGEST_PHONE = 15  # digits behind the "+". Source: ITU-T E.164, 6.1
 
@@ -150,7 +150,7 @@ def find(text: str, *, anywhere: bool = False) -> Iterator[Found]:
 
 
 def holds(value: object) -> bool:
-    """Whether a card number is written in a text, in a number of whatever type, or in bytes (read as Latin-1)."""
+    """Whether a card number is written in a text, in a number of any type, or in bytes (read as Latin-1)."""
     if isinstance(value, bool) or value is None:
         return False
     if isinstance(value, float):
@@ -200,7 +200,7 @@ _TIMESTAMP = re.compile(r"20\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:[01]\
 
 
 def split_over(parts: list[str]) -> bool:
-    """Whether texts that stand side by side make a card number together: "4242", "4242", "4242", "4242".
+    """Whether adjacent texts make a card number together: "4242", "4242", "4242", "4242".
 
     Only texts of nothing but digits and separators, in the groups that card numbers are printed in.
     """
@@ -277,7 +277,7 @@ def _is_phone(text: str, start: int) -> bool:
 
 
 def _numbers_in(run: str, base: int, phone: bool, anywhere: bool) -> Iterator[Found]:
-    """Card numbers in groups of digits that stand close together, at `base` of the text."""
+    """Card numbers in groups of digits that are close together, at `base` of the text."""
     groups = [(match.start(), match.group()) for match in _DIGITS.finditer(run)]
     digits = "".join(group for _, group in groups)
     # sums[parity][place]: Luhn sum of the digits before `place`, those at places of `parity` counting once.

@@ -1,6 +1,6 @@
 """Texts as they read once they are decoded: escapes, hexadecimal, base64, other digits of Unicode; pure.
 
-Called by `messages.card_numbers`, which looks for numbers in what comes out and masks where that stood.
+Called by `messages.card_numbers`, which looks for numbers in the result and masks their place.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Iterator
 from typing import NamedTuple
 
-# Digits and what stands between them as ASCII in hexadecimal, and digits as EBCDIC.
+# Digits and the characters between them as ASCII in hexadecimal, and digits as EBCDIC.
 _HEX = re.compile(r"3[0-9](?:[ :,]{0,2}(?:0x|\\x)?(?:3[0-9]|2[0dDeEfF]|5[fF])){11,}")
 _HEX_EBCDIC = re.compile(r"[fF][0-9](?:[ :]?[fF][0-9]){11,}")
 _HEX_BYTE = re.compile(r"(?:0x|\\x)?([0-9A-Fa-f]{2})")
@@ -22,7 +22,7 @@ _BASE64_AT_ONCE = 4096
 
 
 class Decoded(NamedTuple):
-    """What text[start:end] says; `step` is how many characters of it make a character of `plain`, 0 where it varies."""
+    """Decoded text of text[start:end]; `step` characters of it make a character of `plain`, 0 where it varies."""
 
     plain: str
     start: int
@@ -42,7 +42,7 @@ def encoded(text: str) -> Iterator[Decoded]:
         for match in pattern.finditer(text):
             plain = bytes.fromhex("".join(_HEX_BYTE.findall(match.group()))).decode(codec)
             yield Decoded(plain, match.start(), match.end(), 0)
-    done = [0] * 4  # for each alignment: how far it has been decoded
+    done = [0] * 4  # for each alignment: the end of the decoded part
     for match in _BASE64_DIGITS.finditer(text):
         if match.start() < done[match.start() % 4]:
             continue

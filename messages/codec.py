@@ -1,7 +1,7 @@
 """The codec of a link: frames' bytes in, messages out, and back; called by the switch for every message.
 
 A set of elements that was seen a few times gets a function of its own, written and compiled by
-`decoder_source` and `encoder_source`; what is rare goes through the interpreter. Peers choose the sets, so
+`decoder_source` and `encoder_source`; rare sets go through the interpreter. Peers choose the sets, so
 the functions live in bounded caches, and a set has to come `COMPILE_AFTER` times before it is worth one:
 compiling costs as much as some twenty-five interpreted messages, and a peer that never repeats itself never gets it.
 
@@ -39,7 +39,7 @@ class Codec:
     """Decodes and encodes one dialect.
 
     Args:
-        dialect: what the peer speaks.
+        dialect: the dialect of the peer.
         cache_size: compiled functions at most, in each direction.
     """
 
@@ -51,7 +51,7 @@ class Codec:
         self._seen_bitmaps: BoundedCache[bytes, int] = BoundedCache(4 * cache_size)
         self._seen_sets: BoundedCache[tuple[int, ...], int] = BoundedCache(4 * cache_size)
         self._macs: BoundedCache[bytes, tuple[int, int]] = BoundedCache(cache_size)
-        # Where the bitmaps are: they are the key of the decoders. The first byte of one says whether another follows.
+        # Places of the bitmaps: they are the key of the decoders. The first byte of one says whether another follows.
         self._at = mti_size(dialect)
         self._size = bitmap_size(dialect)
         self._another = announces_another(dialect)
@@ -64,7 +64,7 @@ class Codec:
         """Bytes of one frame → message.
 
         Raises:
-            DecodeError: what is wrong, where, never the value.
+            DecodeError: the fault and its place, never the value.
         """
         try:
             key = data[self._bitmaps[data[self._at]]]
@@ -78,7 +78,7 @@ class Codec:
         return self._decode_rare(data)
 
     def partial(self, data: bytes) -> Message:
-        """As much of a message as stands before its first fault, so that it can be answered.
+        """The part of a message before its first fault, so that it can be answered.
 
         Raises:
             DecodeError: not even type and bitmaps can be read.
@@ -128,7 +128,7 @@ class Codec:
         """The encoded message with another MAC in its DE 64 or DE 128.
 
         Args:
-            data: as for `mac_input`; what stands in the MAC element does not matter.
+            data: as for `mac_input`; the content of the MAC element does not matter.
             mac: 8 bytes.
 
         Raises:
@@ -143,7 +143,7 @@ class Codec:
         return data[:split] + wire(self._mac_page, mac.hex().upper().encode())
 
     def offset(self, message: Message, number: int) -> int:
-        """Where the value of one of its elements starts in the encoded message; a pad before it belongs to it.
+        """Offset of the value of one of its elements in the encoded message; a pad before it belongs to it.
 
         Args:
             message: as for `encode`.
@@ -167,7 +167,7 @@ class Codec:
 
     @property
     def compiled(self) -> tuple[int, int]:
-        """How many compiled decoders and encoders are kept now."""
+        """Number of compiled decoders and encoders that are kept now."""
         return self._decoders.entries, self._encoders.entries
 
     @property
@@ -187,7 +187,7 @@ class Codec:
         return split
 
     def _mac_of(self, data: bytes) -> tuple[int, int]:
-        """How many bytes the MAC takes, and where the elements start; remembers it by the bitmaps."""
+        """Size of the MAC in bytes, and the start of the elements; remembers it by the bitmaps."""
         header = read_header(self.dialect, data)
         inside = self.dialect.tertiary == "element" and TERTIARY in header.numbers
         if not header.numbers or header.numbers[-1] not in _MACS or inside:
@@ -204,7 +204,7 @@ class Codec:
         key = data[self._bitmaps[data[self._at]]]
         if self.dialect.tertiary and len(key) > self._size and self._another[key[self._size]]:
             if not self._tertiary:
-                return message  # what is in the bitmap among its elements, no key says
+                return message  # no key covers the bitmap among the elements
             key = data[self._three]
         if key in self._decoders:
             raise DecodeError("message", None, "compiled code refuses what the interpreter accepts: a bug of ours")

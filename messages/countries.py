@@ -1,4 +1,4 @@
-"""Country codes, two letters and three, as data; read by whatever turns DE 43 of one version into another's.
+"""Country codes, two letters and three, as data; read by the translation of DE 43.
 
 Source: ISO 3166-1, as amended to 2025.
 """

@@ -1,16 +1,17 @@
 """Writes the function that decodes one set of elements: dialect and numbers in, straight-line Python out.
 
-Called by the codec for bitmaps that come again. What makes the result fast, each measured:
+Called by the codec for bitmaps that come again. The result is fast for these reasons, each measured:
 - the bytes become text once a view: as they are, by each EBCDIC code page, as nibbles where the dialect packs;
   elements are cut from that;
-- elements of fixed length that stand side by side are cut by one `itemgetter` in C;
-- values of one kind that stand side by side are checked at once, as bytes (`formats.CHECKS`);
-- lengths are looked up, not parsed; what the element does not allow is not in the table;
+- adjacent elements of fixed length are cut by one `itemgetter` in C;
+- adjacent values of one kind are checked at once, as bytes (`formats.CHECKS`);
+- lengths are looked up, not parsed; a length that the element does not allow is not in the table;
 - the dictionary of the message is the copy of one that has all keys, so it never grows;
 - nobody checks for truncation on the way: slices of what is not there are short, and at the end the
   position must be the end of the bytes.
 
-What is rare on the wire (see `written_out`) is read by its `ElementCodec`, called from the generated function.
+An element that is rare on the wire (see `written_out`) is read by its `ElementCodec`, called from the generated
+function.
 
 A generated function returns a `Message`, or None or raises one of `REFUSALS` for bytes that are none.
 It gives no reason: the interpreter finds that once it is needed.
@@ -290,7 +291,7 @@ _BYTES = {NIBBLES: "packed", PLAIN: "data"}  # view → what its checks look at
 
 
 def _value(element: Element, cut: str) -> str:
-    """How what was cut becomes the value in the message."""
+    """Source line that turns the cut text into the value of the message."""
     if element.kind == "b":
         return f"{cut}.upper()"
     if element.kind == "z" and element.encoding == "bcd":

@@ -1,4 +1,4 @@
-"""Dialects: a TOML file in, frozen structs out; called once at start by whoever needs a codec.
+"""Dialects: a TOML file in, frozen structs out; called once at start by users of a codec.
 
 A dialect says which elements exist, in which format, and how types, numbers, text, binary data and lengths
 look on the wire. `pyiso8583_spec` gives the same in pyiso8583's model, for its users and as an oracle for our codec.
@@ -25,7 +25,7 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True):
     """`element` is needed where `when` holds.
 
     Args:
-        element: what is needed.
+        element: the needed element.
         when: element that is looked at.
         starts: values, or their beginnings, that make it hold; empty: that it is there.
         unless: elements each of which does instead.
@@ -38,7 +38,7 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MessageRule(msgspec.Struct, frozen=True, kw_only=True):
-    """What a message type must have; `echo` of an answer: what must be as in the request, where the request has it."""
+    """Mandatory elements of a message type; `echo`: elements that an answer returns as in its request."""
 
     mandatory: tuple[int, ...] = ()
     conditional: tuple[Condition, ...] = ()
@@ -50,18 +50,19 @@ class Element(msgspec.Struct, frozen=True, kw_only=True):
 
     Args:
         number: 2 to 192; of a part its place, from 1.
-        kind: what a value may look like, see `messages.formats`: n, a, an, ans, z, x+n, b.
+        kind: form of the value, see `messages.formats`: n, a, an, ans, z, x+n, b.
         encoding: of the value on the wire: "ascii", "cp037", "cp500", "cp1047", "bcd", "binary", "hex" (two ASCII
             characters a byte) or "ebcdic-hex" (the same in EBCDIC).
         length_kind: length digits: 0 fixed, 1 LVAR … 6 LLLLLLVAR.
         max_length: digits or characters, for kind "b" bytes; where `length_kind` is 0 it is the length.
         length_encoding: "ascii", "cp037", "cp500", "cp1047", "bcd" or "binary" (big-endian).
-        length_size: bytes of the length on the wire; 0: what follows from `length_kind` and `length_encoding`.
-        length_count: what the length counts: "" the default of the encoding; "bytes" on the wire, "digits" of the value
+        length_size: bytes of the length on the wire; 0: it follows from `length_kind` and `length_encoding`.
+        length_count: unit of the length: "" the default of the encoding; "bytes" on the wire, "digits" of the value
             (characters), "nibbles" on the wire without the pad, "octets" of a binary value.
         pad: "left 0", "right F" …: the nibble that makes an odd number of BCD digits even; "" elsewhere.
-        fill: "left 0", "right  " …: what a shorter value is filled with when a fixed length is encoded; "" refuses it.
-        parts: how the value is taken apart, see `messages.composites`; None where it is not.
+        fill: "left 0", "right  " …: side and character that fill a shorter value when a fixed length is encoded; ""
+            refuses it.
+        parts: its parts, see `messages.composites`; None where it has none.
     """
 
     number: int
@@ -79,7 +80,7 @@ class Element(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def path(self) -> str:
-        """How errors name it: "DE 4"."""
+        """Its name in errors: "DE 4"."""
         return f"DE {self.number}"
 
     @property
@@ -108,11 +109,12 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         version: "1987", "1993" or "2003": which dictionary and codes its elements have.
         mti_encoding: "ascii", "bcd", "cp037", "cp500" or "cp1047".
-        bitmap_encoding: "binary", "hex" (ASCII), or "ebcdic-hex", which "cp037", "cp500" and "cp1047" stand for too.
+        bitmap_encoding: "binary", "hex" (ASCII), or "ebcdic-hex", with "cp037", "cp500" and "cp1047" as other names.
         secondary: "announced" by bit 1 where it is there, or "always": both bitmaps in each message, bit 1 never set.
         tertiary: where the bitmap of elements 129–192 is: "" nowhere, "contiguous" right behind the second one,
             "element" as DE 65 in its place among the elements.
-        identification: what names an earlier message beside DE 11 and DE 32: "transmission" DE 7, "local" DE 12.
+        identification: the element that names an earlier message beside DE 11 and DE 32: "transmission" DE 7, "local"
+            DE 12.
         keepalive: whether a frame without payload is a sign of life; else it is an error of the framing.
         elements: ordered by number.
         rules: MTI without repeat digit → what its messages must have.

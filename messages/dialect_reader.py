@@ -1,6 +1,6 @@
 """The reader of dialect files: a TOML table in, a `Dialect` out, or every problem of it at once.
 
-Called by `messages.dialect.parse_dialect`. What a dialect can say is documented in docs/dialects.md.
+Called by `messages.dialect.parse_dialect`. docs/dialects.md documents the settings of a dialect.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class _Reader:
         for key, values in required.items():
             said = table.get("text") if key == "x+n" and key not in table else table.get(key)
             if key == "x+n" and key not in table and said not in TEXT:
-                said = "ascii"  # the problem of "text" is told already
+                said = "ascii"  # the problem of "text" is reported already
             chosen[key] = problems.choice(f"encoding.{key}", said, values)
         for key in _PADS:
             chosen[key] = problems.pad(f"encoding.{key}", table.get(key, ""))

@@ -2,7 +2,7 @@
 
 Called by the interpreter for every element of a message, by composites for their parts, and by compiled code for what
 is too rare to be written out. Everything that depends on the dialect alone is settled when the functions are made.
-What they refuse is looked at again by `_fault`, which finds the words: reasons cost nothing where nothing is wrong.
+Refused values go through `_fault` again, which finds the words: reasons cost nothing where nothing is wrong.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Reader = Callable[[bytes, int], tuple[str, int]]
 Writer = Callable[[str], bytes]
 _Fault = Callable[[bytes, int], DecodeError]
 
-_REFUSED = (ValueError, TypeError, AttributeError, IndexError)  # what a value that is none may raise
+_REFUSED = (ValueError, TypeError, AttributeError, IndexError)  # exceptions that an invalid value may raise
 _HEX = b"0123456789ABCDEFabcdef"
 _x_n = CHECK_NAMES["X_N"]
 
@@ -30,7 +30,7 @@ class ElementCodec:
 
     Args:
         element: of a dialect, or a part of a composite.
-        path: how errors name it; "" for the element's own "DE 4".
+        path: its name in errors; "" for the element's own "DE 4".
 
     `read` and `write` are what `decode` and `encode` call: for loops that cannot afford a method.
     """
@@ -49,7 +49,7 @@ class ElementCodec:
         Args:
             data: bytes that have it.
             at: where in them it starts, with its length if it has one.
-            base: bytes that stand before `data`, for the offset in an error.
+            base: bytes before `data`, for the offset in an error.
 
         Returns:
             Its value, and where the next element starts.
@@ -90,7 +90,7 @@ class ElementCodec:
         return checked
 
     def _fault(self, data: bytes, at: int) -> DecodeError:
-        """What is wrong with bytes that a reader refused."""
+        """The error for bytes that a reader refused."""
         element, start = self.element, at
         units = element.wire_units
         if element.length_kind:
@@ -376,7 +376,7 @@ def _signed_bcd_reader(element: Element, fault: _Fault) -> Reader:
 
 
 def _writer(element: Element) -> Callable[[str], bytes | None]:
-    """Value → wire; what the element is not is None or one of `_REFUSED`."""
+    """Value → wire; an invalid value gives None or one of `_REFUSED`."""
     if element.encoding == "bcd":
         return _signed_bcd_writer(element) if element.kind == "x+n" else _bcd_writer(element)
     if element.encoding == "binary":
@@ -385,7 +385,7 @@ def _writer(element: Element) -> Callable[[str], bytes | None]:
 
 
 def _prefixes(element: Element) -> Lengths[bytes]:
-    """What stands before a value of so many characters; None where it may not have that many."""
+    """Bytes before a value of so many characters; None where it may not have that many."""
     if not element.length_kind:
         return tuple(b"" if count == element.characters else None for count in range(element.characters + 1))
     return encode_table(scale(element), 2 if element.encoding == "binary" else 1)

@@ -1,7 +1,7 @@
 """The reader of one element of a dialect file, and of the parts inside of it: a TOML table in, an `Element` out.
 
-Called by `messages.dialect_reader` for every entry of [elements]. Problems are collected, never raised: a file is told
-all that is wrong with it at once. What an element can say is documented in docs/dialects.md.
+Called by `messages.dialect_reader` for every entry of [elements]. Problems are collected, never raised: all faults of a
+file are reported at once. docs/dialects.md documents the settings of an element.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from messages.dialect import Element
 from messages.formats import ALLOWED
 from messages.lengths import scale
 
-# What may stand in [encoding], and in an element for itself alone.
+# Values allowed in [encoding], and in an element for itself alone.
 LENGTHS = (*TEXT, "bcd", "binary")
 BY_KIND: dict[str, tuple[str, ...]] = {
     "n": (*TEXT, "bcd"),
@@ -47,7 +47,7 @@ _TAG = re.compile(r"(?:[0-9A-F]{2}){1,4}")
 
 
 class Problems:
-    """What is wrong with a file, in its order."""
+    """The faults of a file, in its order."""
 
     def __init__(self) -> None:
         self.found: list[str] = []
@@ -110,7 +110,7 @@ class ElementReader:
     """Reads entries with what [encoding] says for all of them.
 
     Args:
-        encoding: how lengths and each kind are encoded, and the pads and fills by kind.
+        encoding: the encodings of lengths and of each kind, and the pads and fills by kind.
         problems: gets what is wrong.
     """
 
@@ -126,7 +126,7 @@ class ElementReader:
             number: of the element; of a part its place.
             entry: its table.
             name: where the table has none.
-            depth: how many elements it is inside of, with itself.
+            depth: number of elements around it, itself included.
         """
         problems, encoding = self.problems, self.encoding
         if not isinstance(entry, dict):
@@ -178,7 +178,7 @@ class ElementReader:
         return self.problems.number(f"{where}.length_size", entry["length_size"], 1, _MOST_LENGTH)
 
     def consistent(self, where: str, element: Element, entry: Mapping[str, Any]) -> None:
-        """What is right by itself and wrong together."""
+        """Settings that are right by themselves and wrong together."""
         problems, size = self.problems, element.wire_units
         if element.length_kind:
             lengths = scale(element)
@@ -263,7 +263,7 @@ def _fillings(kind: str) -> bytes:
 
 
 def _named_only(kind: str, entry: Any) -> Any:
-    """A part of chip data has no format of its own: what it is follows from its tag."""
+    """A part of chip data has no format of its own: its tag decides its kind."""
     if kind == "ber-tlv" and isinstance(entry, dict) and "format" not in entry:
         return {**entry, "format": "b...255", "length": "ascii", "encoding": "binary"}
     return entry

@@ -1,8 +1,8 @@
 """Writes the function that encodes one set of elements: dialect and numbers in, straight-line Python out.
 
-Called by the codec for element sets that come again. What makes the result fast, each measured: values of
-one kind are joined and checked at once, as bytes; lengths come from tables; neighbours that are of one view
-on the wire (characters, or nibbles) become bytes together. What is rare is written by its `ElementCodec`.
+Called by the codec for element sets that come again. The result is fast for these reasons, each measured: values of one
+kind are joined and checked at once, as bytes; lengths come from tables; neighbours with the same view on the wire
+(characters, or nibbles) become bytes together. Rare elements are written by their `ElementCodec`.
 
 A generated function returns bytes, or None or raises one of `REFUSALS` for a message that the dialect
 cannot express. It gives no reason: the interpreter finds that once it is needed.

@@ -1,4 +1,4 @@
-"""What goes wrong between bytes and meaning; every caller of this package may see these.
+"""Errors between bytes and meaning; every caller of this package may see these.
 
 A `DecodeError` is a peer's fault, an `EncodeError` ours or a translation's, a `SpecError` the operator's.
 None of them ever carries the value that was refused: errors are logged, values may be card data.
@@ -21,9 +21,9 @@ class DecodeError(MessagesError):
     """Bytes that are no message of the dialect.
 
     Args:
-        path: what was being read, e.g. "MTI", "bitmap", "DE 4", "message".
+        path: the thing that was being read, e.g. "MTI", "bitmap", "DE 4", "message".
         offset: where in the bytes it starts, counted from 0; None where there are no bytes.
-        reason: what was expected; never the value.
+        reason: the expected form; never the value.
     """
 
     def __init__(self, path: str, offset: int | None, reason: str) -> None:
@@ -42,7 +42,7 @@ class RuleViolation(DecodeError):
 
     Args:
         path: the element that is wrong, numbered as the dialect numbers it: "DE 49".
-        reason: what was expected; never the value.
+        reason: the expected form; never the value.
         message: all of it, canonical, so that it can be answered.
     """
 

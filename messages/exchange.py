@@ -16,9 +16,9 @@ from messages.message import Message
 from messages.mti import canonical_mti, is_response, response_mti
 
 MAX_MOMENTS = 4096  # remembered: those of one second come together
-CLOCK_SLACK = timedelta(minutes=5)  # how far the clock of whoever sent an original may be ahead of ours
-AHEAD = timedelta(hours=15)  # how far in the future DE 7 of an arrival is looked for
-# How far local times may be from UTC: where DE 12 names messages, it is in the place of DE 7.
+CLOCK_SLACK = timedelta(minutes=5)  # time that the clock of an original's sender may be ahead of ours
+AHEAD = timedelta(hours=15)  # how far in the future DE 7 of an arrival may be
+# Greatest distance of local times from UTC: where DE 12 names messages, it is in the place of DE 7.
 LOCAL_AHEAD, LOCAL_BEHIND = timedelta(hours=14), timedelta(hours=12)
 NO_MOMENT = "no such date and time"
 LEAP_YEARS = 8  # between two 29 Februaries at most, as from 1896 to 1904
@@ -50,7 +50,7 @@ def original_time(de7: str, now: datetime, slack: timedelta = CLOCK_SLACK) -> da
 
     Args:
         now: when the message that refers to it has arrived; aware.
-        slack: how far after `now` it may be, because clocks differ.
+        slack: time after `now` that it may be, because clocks differ.
 
     Returns:
         Aware UTC, whole seconds; not after `now` + `slack`. 29 February is that of the last leap year.
@@ -122,7 +122,7 @@ def _digits(at: datetime) -> str:
 
 
 def acquirer_key(link: str, mti: str, transmitted_at: datetime, stan: str, acquirer_id: str, terminal: str) -> str:
-    """What makes a request from an acquirer unique; a repeat has the key of its original.
+    """The unique key of a request from an acquirer; a repeat has the key of its original.
 
     Args:
         link: name of the link that it came through.
@@ -139,7 +139,7 @@ def acquirer_key(link: str, mti: str, transmitted_at: datetime, stan: str, acqui
 
 
 def network_key(link: str, mti: str, de7: str, stan: str) -> str:
-    """What makes a request of ours unique at an issuer, in its book and in ours."""
+    """The unique key of a request of ours at an issuer, in its book and in ours."""
     return f"{link}|{canonical_mti(mti)}|{de7}|{stan}"
 
 

@@ -1,4 +1,4 @@
-"""What a value may look like, by the kind of its element; the one rule that all paths of the codec obey.
+"""The form of a value, by the kind of its element; all paths of the codec obey this one rule.
 
 `problem` is called by the interpreter with every value, before encoding and after decoding. `CHECKS` has the
 same rules as expressions over bytes, for compiled code; a test holds the two together for every kind.
@@ -33,7 +33,7 @@ ALLOWED: dict[str, bytes] = {
 
 
 def _table(allowed: bytes, replaced: bytes = b"", by: int = 0) -> bytes:
-    """For bytes.translate: what is allowed stays, what is replaced becomes `by`, all else becomes another control."""
+    """For bytes.translate: allowed bytes stay, replaced bytes become `by`, all others become another control."""
     return bytes(code if code in allowed else by if code in replaced else not code for code in range(256))
 
 
@@ -49,7 +49,7 @@ CHECKS: dict[str, str] = {
 }
 SEVERAL = frozenset({"n", "a", "an", "ans", "z"})  # kinds whose condition holds for neighbours together
 
-# What the conditions mention.
+# The elements of the conditions.
 CHECK_NAMES: dict[str, Any] = {
     "A": re.compile(rb"[A-Za-z ]*").fullmatch,
     "AN": re.compile(rb"[A-Za-z0-9 ]*").fullmatch,

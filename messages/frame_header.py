@@ -28,14 +28,14 @@ class Frame(bytes):
 
 
 class FrameHeader:
-    """What stands before each message of a link.
+    """The header before each message of a link.
 
     Args:
-        size: of the headers that we make, bytes; the peer's may be longer only where they tell their length.
+        size: of the headers that we make, bytes; the peer's may be longer only where they state their length.
         start: the header of what we send without being asked.
         told: whether the first byte of a header is its length.
         turned: the header of a message → that of its answer.
-        total: where the total length stands, header included, 2 bytes big-endian; None where it does not.
+        total: offset of the total length, header included, 2 bytes big-endian; None where it has none.
     """
 
     __slots__ = ("_start", "_told", "_total", "_turned", "size")
@@ -115,7 +115,8 @@ def _turned_tpdu(header: bytes) -> bytes:
 def _turned_vap(header: bytes) -> bytes:
     """Destination (bytes 6–8) and source (9–11) swapped; everything else comes back as it was.
 
-    What a longer header has behind its 22 bytes (a reject's reason) is about the message that came, and is left out.
+    The extra bytes of a header longer than 22 bytes (a reject's reason) are about the received message, and are left
+    out.
     Source: inferred from public descriptions of the 22-byte header of VAP links; its flags are the network's business.
     """
     return bytes([VAP]) + header[1:5] + header[8:11] + header[5:8] + header[11:VAP]

@@ -1,9 +1,9 @@
-"""Frames on a byte stream: payloads in, framed bytes out, and back; called by whoever owns a socket.
+"""Frames on a byte stream: payloads in, framed bytes out, and back; called by owners of a socket.
 
-Sans-I/O: a decoder's `receive` takes whatever a socket gave and returns the whole payloads in it. Where the link has
-fixed headers they are cut off, and each payload remembers its own, so that `encode` can answer with it. A frame
-without payload is a keep-alive and vanishes, or an error where the link knows none. A frame that is too long, or a
-length that is none, means the stream is lost.
+Sans-I/O: a decoder's `receive` takes the bytes of a socket and returns the whole payloads in them. Fixed headers of a
+link are cut off, and each payload remembers its own, so that `encode` can answer with it. A frame without payload is a
+keep-alive and vanishes, or an error where the link knows none. A frame that is too long, or a length that is none,
+means the stream is lost.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from messages.errors import FrameError, SpecError
 from messages.frame_header import Frame, FrameHeader, frame_header
 
 STX, ETX = b"\x02", b"\x03"
-TERMINATED = {"etx": b"", "stx-etx": STX}  # what we send in front; both may come
+TERMINATED = {"etx": b"", "stx-etx": STX}  # the form that we send; both may come
 LARGEST = 1024 * 1024  # bytes, of any framing
 _HEADER = 2  # bytes of length before each payload, in the framing that is most used
 
@@ -24,8 +24,8 @@ class Prefix(NamedTuple):
     """A length before each frame.
 
     Args:
-        size: bytes of it. largest: what it can say.
-        own: what it counts of itself: 0, or `size` where it is inclusive.
+        size: bytes of it. largest: greatest length that it can express.
+        own: bytes of itself that it counts: 0, or `size` where it is inclusive.
         read: (stream, position) → what it says, -1 where it is no number.
         write: the other way.
     """
@@ -102,7 +102,7 @@ def framing(
     Args:
         name: one of `FRAMINGS`.
         max_frame: largest frame accepted or sent, bytes, its header included, its length (or STX and ETX) not.
-        header: "tpdu", "vap", or how many bytes stand before each message and are echoed; "" or 0 for none.
+        header: "tpdu", "vap", or the number of bytes before each message, which are echoed; "" or 0 for none.
         header_bytes: the header of what we start; b"" for the usual one.
         keepalive: whether a frame without payload is a sign of life; else the stream is lost with it.
 
@@ -150,7 +150,7 @@ class Decoder(Protocol):
 
 
 class Framing:
-    """How the frames of a link begin and end.
+    """Begin and end of the frames of a link.
 
     Source: inferred from what acquirers and hosts use on TCP; jPOS has a channel for each.
     """
@@ -201,7 +201,7 @@ class Framing:
 
 
 class FrameDecoder:
-    """Two bytes of length, big-endian, not counting themselves: what most links have, unrolled."""
+    """Two bytes of length, big-endian, not counting themselves: the framing of most links, unrolled."""
 
     __slots__ = ("_lost", "_max_frame", "_rest")
 
@@ -280,7 +280,7 @@ class _PrefixDecoder:
                 if before is None:
                     frames.append(frame)
                 elif (cut := before.cut(frame)) is None:
-                    frames.append(Frame(b"", frame))  # no codec takes that: said by whoever decodes, and the link stays
+                    frames.append(Frame(b"", frame))  # no codec takes that: the decoder reports it, and the link stays
                 elif cut or not self._keepalive:
                     frames.append(cut)
         self._rest = stream[at:]
@@ -317,7 +317,7 @@ class _TerminatedDecoder:
             raise FrameError(self._lost)
         stream = self._rest + data if self._rest else bytes(data)
         frames: list[bytes] = []
-        # What is left of before holds no ETX: without this a byte at a time would cost the square of a frame.
+        # The rest of earlier data holds no ETX: without this a byte at a time would cost the square of a frame.
         at, searched = 0, len(self._rest)
         while True:
             stop = stream.find(ETX, max(at, searched))

@@ -18,7 +18,7 @@ _BITS = 64  # of a bitmap
 _HEX = "0123456789ABCDEF"
 _HIGH = frozenset(b"89ABCDEFabcdef")  # hexadecimal digits whose highest bit is set
 
-# place of a digit in a bitmap → hexadecimal digit → the elements that it stands for
+# place of a digit in a bitmap → hexadecimal digit → its elements
 _NIBBLES: tuple[dict[str, tuple[int, ...]], ...] = tuple(
     {
         digit: tuple(4 * place + bit + 1 for bit in range(4) if int(digit, 16) & 8 >> bit)
@@ -29,10 +29,10 @@ _NIBBLES: tuple[dict[str, tuple[int, ...]], ...] = tuple(
 
 
 class Header(msgspec.Struct, frozen=True):
-    """What stands before the first element.
+    """The bytes before the first element.
 
     Args:
-        numbers: ascending, without the bitmaps that stand here; a bitmap among the elements is one of them.
+        numbers: ascending, without the bitmaps of the header; a bitmap among the elements is one of them.
         end: where the first element starts, bytes.
     """
 
@@ -89,7 +89,7 @@ def read_header(dialect: Dialect, data: bytes) -> Header:
 
 
 def known(dialect: Dialect, numbers: Iterable[int], at: int) -> None:
-    """Refuses numbers that the dialect does not have; `at` is where the bitmap stands."""
+    """Refuses numbers that the dialect does not have; `at` is the offset of the bitmap."""
     elements, inside = dialect.elements, dialect.tertiary == "element"
     for number in numbers:
         if number not in elements and not (inside and number == TERTIARY):

@@ -50,14 +50,14 @@ class Interpreter:
         return Message(header.mti, elements)
 
     def partial(self, data: bytes) -> Message:
-        """As much of a message as stands before its first fault, for an answer that says so.
+        """The part of a message before its first fault, for an answer that says so.
 
         Raises:
             DecodeError: not even type and bitmaps can be read.
         """
         header = read_header(self.dialect, data)
         elements: dict[int, str] = {}
-        with suppress(DecodeError):  # whoever asks knows the fault already
+        with suppress(DecodeError):  # the caller knows the fault already
             self._read(data, header, elements)
         return Message(header.mti, elements)
 

@@ -5,7 +5,7 @@
 
 Both ends build and read their messages with it: the switch and the simulators.
 
-Source: ISO 8583:1987 DE 48, 53 and 70 (101: key change); what stands in DE 48 and DE 53 is inferred from the standard's
+Source: ISO 8583:1987 DE 48, 53 and 70 (101: key change); the content of DE 48 and DE 53 is inferred from the standard's
 names for them, as each network has its own layout.
 """
 

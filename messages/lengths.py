@@ -4,8 +4,8 @@ Called by `element_codec` and by the two source writers of the compiled codec. A
 is a KeyError or IndexError there, or a None that nothing can join. A table has a thousand entries at most; longer
 lengths are computed behind the same access: a table of a million entries would be a leak.
 
-A value is measured in units: digits in BCD, bytes on the wire in every other encoding. What the length on the wire
-counts may be something else (`Element.length_count`).
+A value is measured in units: digits in BCD, bytes on the wire in every other encoding. The unit of the length on the
+wire may differ (`Element.length_count`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Lengths = tuple[T | None, ...] | dict[int, T | None]
 
 
 class Scale(msgspec.Struct, frozen=True):
-    """How units become a length on the wire; hashable, so that elements with equal lengths share their tables.
+    """The form of a length on the wire; hashable, so that elements with equal lengths share their tables.
 
     Args:
         encoding, size: of the length; bytes.
@@ -74,7 +74,7 @@ def prefix_size(element: Element) -> int:
 
 
 def counted_in_bytes(element: Element) -> bool:
-    """Whether the length tells packed bytes, so that the digits of the value have to be found out from the pad."""
+    """Whether the length counts packed bytes, so that the number of digits follows from the pad."""
     return element.encoding == "bcd" and element.length_count == "bytes"
 
 
@@ -111,7 +111,7 @@ def characters(element: Element, units: int) -> int:
 
 
 def prefix(scale: Scale, units: int) -> bytes:
-    """A length as it stands on the wire."""
+    """A length on the wire."""
     said, size = scale.said(units), scale.size
     if scale.encoding == "binary":
         return said.to_bytes(size, "big")

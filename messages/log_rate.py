@@ -1,8 +1,8 @@
-"""How many log lines of a kind are written a second: kinds and times in, whether to write the line out.
+"""Limit of log lines a second by kind: kinds and times in, whether to write the line out.
 
 Everybody who logs what a peer may cause asks a `LogRate`: `console.logging` for every line of every process,
 `switch.links` before it makes a dump of bytes that are no message, `switch.events` for payments that are refused. Lines
-that are left out are counted, and the next line of their kind says how many they were. Pure: every method is told the
+that are left out are counted, and the next line of their kind says how many they were. Pure: every method takes the
 time, on any clock that only goes forward.
 """
 
@@ -62,7 +62,7 @@ class LogRate(Generic[Kind]):
         """Ask for one line.
 
         Args:
-            kind: what makes lines alike, such as event and link.
+            kind: the key of similar lines, such as event and link.
             now: seconds.
             rate: of this kind, where it is another than that of all.
 
@@ -82,7 +82,7 @@ class LogRate(Generic[Kind]):
         return left_out
 
     def left_out(self) -> dict[Kind, int]:
-        """How many lines of each kind were left out since its last line; each is told once."""
+        """Number of lines of each kind that were left out since its last line; each is reported once."""
         counts = {kind: bucket.left_out for kind, bucket in self._buckets.items() if bucket.left_out}
         for kind in counts:
             self._buckets[kind].left_out = 0

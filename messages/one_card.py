@@ -1,4 +1,4 @@
-"""One card a message: whatever else carries a card number or an expiry date must be of the card that DE 2 names.
+"""One card a message: all other elements with a card number or an expiry date must be of the card that DE 2 names.
 
 A canonical message goes in, the first element that is of another card comes out. Called by the switch before a card is
 identified, so that limits, block lists, routing and the issuer look at the same one. Pure; a message without tracks and
@@ -64,8 +64,8 @@ def card_problem(message: Message) -> Problem | None:
 def without_card(icc_data: str) -> str:
     """DE 55 without card number, tracks and expiry date; "" where they cannot be taken out alone.
 
-    For an issuer that gets another number than the chip has: that of the card behind a network token. What a cryptogram
-    is made of does not hold these tags.
+    For an issuer that gets another number than the chip has: that of the card behind a network token. The input of a
+        cryptogram does not hold these tags.
 
     Args:
         icc_data: hexadecimal.
@@ -135,7 +135,7 @@ def _of_chip(icc_data: str) -> Iterator[Named]:
 
 
 def _offset(data: bytes) -> int:
-    """Where the tags begin: at once, or behind a data set's number 01 and its length in two bytes, as networks have."""
+    """Start of the tags: at once, or behind a data set's number 01 and its length in two bytes, as at networks."""
     return 3 if data[:1] == b"\x01" and int.from_bytes(data[1:3], "big") == len(data) - 3 else 0
 
 

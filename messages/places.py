@@ -1,4 +1,5 @@
-"""Where a card was used, in words: DE 43 of 1987, 40 characters, and that of 1993, name\\street\\city\\…; pure.
+"""The place where a card was used, in words: DE 43 of 1987, 40 characters, and that of 1993, name\\street\\city\\…;
+pure.
 
 Called by `messages.counterparts`. Both name the country: two letters there, three here.
 

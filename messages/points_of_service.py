@@ -15,7 +15,7 @@ _MODES = {
     "79": "D", "80": "C", "81": "S", "90": "B", "91": "A", "95": "E",
 }  # fmt: skip
 _MODES_BACK = {position: mode for mode, position in _MODES.items()} | {"1": "01"}
-# The same → position 1, card data input capability: what the terminal must at least be able to.
+# The same → position 1, card data input capability: the least capability of the terminal.
 _CAPABILITIES = {
     "01": "6", "02": "2", "03": "3", "04": "4", "05": "5", "07": "M", "79": "5", "80": "5", "90": "2", "91": "A",
     "95": "5",
@@ -28,7 +28,7 @@ _CONDITIONS = {
     "00": "101", "01": "010", "02": "201", "05": "100", "08": "020", "59": "050",
 }  # fmt: skip
 _CONDITIONS_BACK = {positions: condition for condition, positions in _CONDITIONS.items()}
-# What is not in the table, by the first of these that fits: position (from 0), code → DE 25.
+# Conditions that are not in the table, by the first of these that fits: position (from 0), code → DE 25.
 _NEAREST = (
     (4, "2", "08"),
     (4, "3", "08"),

@@ -20,7 +20,7 @@ def spec_of(dialect: Dialect) -> dict[str, dict[str, Any]]:
     """The whole dialect; elements that it lacks are not in the spec.
 
     `fill`, names of parts, rules and keep-alives have no counterpart and no influence on bytes that are decoded: they
-    are left out. The code page "cp1047" is none of Python's: who uses the spec has to register it.
+    are left out. The code page "cp1047" is none of Python's: users of the spec have to register it.
 
     Raises:
         SpecError: lists what pyiso8583 has no words for.
@@ -60,7 +60,7 @@ def spec_of(dialect: Dialect) -> dict[str, dict[str, Any]]:
 
 
 def lacking_in_pyiso8583(element: Element) -> str:
-    """What of an element pyiso8583 cannot express, in words; "" where nothing."""
+    """The features of an element that pyiso8583 cannot express, in words; "" if there are none."""
     if element.encoding == "bcd" and element.kind == "x+n":
         return "amounts in BCD with a sign before them"
     if not element.length_kind:

@@ -47,7 +47,7 @@ def net_element(net_minor: int) -> str:
 
 
 def corrections(ours: Mapping[int, str], theirs: Mapping[int, str]) -> dict[int, str]:
-    """What is answered to totals that differ: ours, and zeros for what they state and nobody here has."""
+    """The answer to totals that differ: ours, and zeros for elements that they state and we do not have."""
     return {**{number: zero for number, zero in NEVER_OURS.items() if number in theirs}, **ours}
 
 

@@ -1,6 +1,6 @@
-"""What messages of a dialect must have and what answers must carry back: messages in, the first thing wrong out.
+"""Mandatory and echoed elements of a dialect's messages: messages in, the first fault out.
 
-Called by `messages.canonical` with every message that comes in, and by whoever pairs an answer with its request. Rules
+Called by `messages.canonical` with every received message, and by the code that pairs an answer with its request. Rules
 are part of a dialect and number elements as it does.
 
 Source: ISO 8583:1987 table 4 and ISO 8583:1993 table 6: mandatory (M), conditional (C), mandatory echo (ME).
@@ -23,7 +23,7 @@ _INSTITUTIONS = (32, 33, 100)
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """What is wrong with a message; `path` as the dialect numbers it ("DE 49"), `reason` without the value."""
+    """The fault of a message; `path` in the dialect's numbers ("DE 49"), `reason` without the value."""
 
     path: str
     reason: str

@@ -3,9 +3,9 @@
 Called by `messages.canonical`. Canonical is ISO 8583:1987: its types, numbers, values. The tables here say what goes
 where and what is lost; docs/translation.md shows them to people. DE 55 is never looked into.
 
-What names a message: in 1987 DE 7, 11 and 32. Where `Dialect.identification` is "local", as the later standards have
-it, it is DE 12, 11 and 32: what is DE 12 for the peer is DE 7 inside, both ways. So answers are paired and reversals
-find their originals whatever a peer puts into its own DE 7. With "transmission" DE 7 stays DE 7.
+Identification of a message: in 1987 DE 7, 11 and 32. Where `Dialect.identification` is "local", as the later standards
+have it, it is DE 12, 11 and 32: DE 12 of the peer is DE 7 inside, both ways. So answers are paired and reversals find
+their originals with any DE 7 of a peer. With "transmission" DE 7 stays DE 7.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from messages.message import Message
 from messages.mti import VERSION_DIGITS, VERSIONS, in_version
 
 CARRIED_FROM = CARRIED  # numbers from here on are later versions' own
-# What an answer has to carry back besides the elements of 1987, so that its peer finds its own numbers in it.
+# Elements that an answer must return besides those of 1987, so that its peer finds its own numbers in it.
 ECHOED = (CARRIED + 11, CARRIED + 12)
 
 # Elements with the same meaning and shape.
@@ -54,7 +54,8 @@ _READERS_OF_BOTH: dict[int, Reader] = {
     56: parties.read_original,
     99: parties.read_digits(99),
 }
-# Elements of a later version → what reads them. What is neither here nor the same is kept under 1000 and its number.
+# Elements of a later version → what reads them. Values that are neither here nor the same are kept under 1000 and their
+# number.
 READERS: dict[str, dict[int, Reader]] = {
     "1993": {
         **_READERS_OF_BOTH,
@@ -229,7 +230,7 @@ def from_canonical(message: Message, dialect: Dialect, now: Callable[[], datetim
 
 
 def canonical_numbers(dialect: Dialect, number: int, mti: str) -> tuple[int, ...]:
-    """Where the value of an element of a dialect stands in a canonical message.
+    """Place of the value of an element of a dialect in a canonical message.
 
     Args:
         number: as the dialect numbers it.

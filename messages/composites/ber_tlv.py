@@ -1,6 +1,6 @@
 """BER-TLV, as chip data in DE 55: bytes in, a tree of tags out, and back; called by `messages.composites.tree`.
 
-Values stay hexadecimal: what a tag means is in `messages.dictionary.emv`. Nothing is put in order or thrown away:
+Values stay hexadecimal: the meaning of a tag is in `messages.dictionary.emv`. Nothing is put in order or thrown away:
 unknown and repeated tags, filling, and lengths that are longer than they need be come back as they were.
 
 Source: EMV Book 3, annex B (B1 tag, B2 length, B3 value); filling with FF: ISO/IEC 7816-4 5.2.2. That a tag has up
@@ -90,7 +90,7 @@ def _inside(scope: Scope, tag: str, data: bytes, at: int) -> Tree | None:
 
 
 def _tag_end(data: bytes, start: int) -> int:
-    """Where the tag ends; 0 where it does not within its four bytes."""
+    """End of the tag; 0 where it does not end within its four bytes."""
     if data[start] & _LONG_TAG != _LONG_TAG:
         return start + 1
     for at in range(start + 1, min(start + _MAX_TAG, len(data))):

@@ -1,6 +1,6 @@
-"""Trees: what an element with parts inside holds, in the order in which it came; and their plain form, for JSON.
+"""Trees: the parts of an element, in the order in which they came; and their plain form, for JSON.
 
-Made by the kinds beside this module and by `from_plain`; read by whoever asked for the inside of an element. A tree
+Made by the kinds beside this module and by `from_plain`; read by callers that need the parts of an element. A tree
 knows what its bytes need beyond the values: a length that was longer than it need be, filling between tags, bytes
 that the values alone would not give back. `repr` shows keys only: values may be card data.
 """
@@ -80,7 +80,7 @@ class Tree(msgspec.Struct, frozen=True):
         """The same tree with other values, for showing; bytes kept beside them are gone.
 
         Args:
-            show: path and value of a leaf → what stands there instead.
+            show: path and value of a leaf → its replacement.
         """
         nodes = []
         for node in self.nodes:
@@ -131,13 +131,13 @@ def from_plain(plain: Any, path: str = "") -> Tree:
         path: of the element, for errors: "55".
 
     Raises:
-        EncodeError: what is none, by its path; never the value.
+        EncodeError: the invalid part, by its path; never the value.
     """
     return Tree(tuple(_Reader(path).nodes(plain, path, 1)))
 
 
 def path_of(above: str, key: str) -> str:
-    """How errors name a part: "55.9F26"; a long key is cut, for it may be a value in the wrong place."""
+    """The name of a part in errors: "55.9F26"; a long key is cut, for it may be a value in the wrong place."""
     shown = key if len(key) <= _LONGEST_KEY else f"{key[:_LONGEST_KEY]}…"
     return f"{above}.{shown}" if above else shown
 

@@ -3,7 +3,7 @@
 Called by `messages.composites.tree`. Each part is read by its own format and encoding; the last ones may be missing.
 Rows are trees in a tree, under "1", "2" …, and whole.
 
-Source: ISO 8583:1987 (DE 3, 43, 54, 90, 95: what stands where in them).
+Source: ISO 8583:1987 (DE 3, 43, 54, 90, 95: their parts).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where a kind of composite is at work: the element around it, its path, and what is left of the limits.
+"""The place where a kind of composite works: the element around it, its path, and the rest of the limits.
 
 Made by `messages.composites.tree` for an element and by the kinds for what is inside of parts; every error of a
 composite is made here, so that each has the path of its part and the offset from the start of the element's value.
@@ -35,7 +35,7 @@ class Scope:
     """One level of one element.
 
     Args:
-        composite: how its parts stand.
+        composite: the description of its parts.
         path: "55", "48.66".
         text: the value is characters, so that parts are text too; else bytes in which parts have their encodings.
         read: bytes of a level → tree, whichever kind it is of.
@@ -75,11 +75,11 @@ class Scope:
             raise self.refused("", at, f"more than {MAX_NODES} parts")
 
     def refused(self, key: str, at: int, reason: str) -> DecodeError:
-        """What is wrong at byte `at` of this level."""
+        """The error at byte `at` of this level."""
         return DecodeError(self.of(key), self.base + at, reason)
 
     def unwritable(self, key: str, reason: str) -> EncodeError:
-        """What cannot be written."""
+        """The error for a value that cannot be written."""
         return EncodeError(self.of(key), reason)
 
     def read_part(self, key: str, part: Element, data: bytes, at: int) -> tuple[Node, int]:
@@ -137,11 +137,11 @@ class Scope:
         return data
 
     def encoding(self, name: str) -> str:
-        """The encoding of a tag or length as it stands here: in text there is only text."""
+        """The encoding of a tag or length here: in text there is only text."""
         return "ascii" if self.text else name
 
     def fitted(self, part: Element) -> Element:
-        """The part as it stands here: in text there is only text."""
+        """The part here: in text there is only text."""
         if not self.text:
             return part
         return msgspec.structs.replace(

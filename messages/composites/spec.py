@@ -1,4 +1,4 @@
-"""How elements with parts inside are built; part of a dialect.
+"""Description of elements with parts; part of a dialect.
 
 A composite's parts are `messages.dialect.Element`s: they have encodings and lengths of their own, over the bytes of the
 element's value.

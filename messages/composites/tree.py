@@ -1,8 +1,8 @@
 """Elements with parts inside: an element's value in, a tree out, and the same value back, byte for byte.
 
-Called by whoever needs the inside: the decode and encode commands, issuers that look at chip data. Nobody else pays
-for it: a message keeps the value as it came. How the parts stand is in the dialect (`messages.composites.spec`), one
-module here a kind.
+Called by users of the parts: the decode and encode commands, issuers that check chip data. Nobody else pays
+for it: a message keeps the value as it came. The dialect describes the parts (`messages.composites.spec`); each kind
+has one module here.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def parse(element: Element, value: str) -> Tree:
 
 
 def build(element: Element, tree: Tree) -> str:
-    """The value of an element from its parts; what `parse` made becomes the value that it was given.
+    """The value of an element from its parts; the result of `parse` becomes the value that it was given.
 
     Args:
         element: as for `parse`.

@@ -1,4 +1,4 @@
-"""What a message is about and how it ended: DE 24, 25, 26 and 39 of later versions."""
+"""The function and the result of a message: DE 24, 25, 26 and 39 of later versions."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def read_function(reading: Reading, value: str) -> None:
     """DE 24; a function that would become another one in 1987 is a fault, since it would be booked as that."""
     reading.keep(24)
     if is_answer(reading.mti):
-        pass  # what it answers is known by its request
+        pass  # the request is known with the answer
     elif reading.mti[1] == "2" and value in REPRESENTMENTS:
         raise Fault("is a representment, which 1987 does not have")
     elif reading.mti[1] == "2" and value in COMPLETIONS:
@@ -88,7 +88,8 @@ def write_function(writing: Writing) -> None:
         elif mti in ("0100", "0120") and 90 in given:
             function = _INCREMENT
         elif mti == "0220" and 90 in given and not given.get(3, "").startswith(_RETURNS):
-            # Whoever knows what was authorized says it under 1024; else all that is known is whether more will follow.
+            # A caller that knows the authorized amount passes it under 1024; else it is only known whether more will
+            # follow.
             function = _AMOUNT_DIFFERS if given.get(60, "").strip() == "P" else _AMOUNT_SAME
         elif mti in ("0400", "0420") and 95 in given:
             function = _PARTIAL_REVERSAL

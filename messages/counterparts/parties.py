@@ -1,4 +1,4 @@
-"""Who and where: points of service, places, terminals, merchants, numbers of messages, and what was said in text."""
+"""Places and parties: points of service, terminals, merchants, numbers of messages, and texts."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ _FIXED = {41: 8, 42: 15}
 
 
 def read_party(number: int) -> Reader:
-    """DE 41 and 42 of 2003, which are longer: what does not fit names nobody that 1987 could name."""
+    """DE 41 and 42 of 2003, which are longer: a value that does not fit names no party that 1987 could name."""
 
     def read(reading: Reading, value: str) -> None:
         text = value.rstrip()
@@ -178,7 +178,7 @@ def read_security_control(reading: Reading, value: str) -> None:
 
 
 def write_digits(number: int) -> Writer:
-    """An element that has only digits in the later version: what is not, is not said."""
+    """An element that has only digits in the later version: other values are left out."""
 
     def write(writing: Writing, value: str) -> None:
         if value.isdigit():

@@ -1,4 +1,4 @@
-"""One message while it changes its version: what was given, what has been put; handed to each reader or writer."""
+"""One message while it changes its version: given elements, written elements; handed to each reader or writer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from messages.errors import DecodeError, EncodeError
 from messages.exchange import CLOCK_SLACK, LOCAL_AHEAD, nearest_time, original_time
 from messages.formats import problem
 
-CARRIED = 1000  # what a later version says beyond 1987 stands under this and its number
+CARRIED = 1000  # values of a later version beyond 1987 are kept under this and their number
 
 
 class Fault(Exception):
@@ -31,7 +31,7 @@ class Reading:
         self.put: dict[int, str] = {}
 
     def keep(self, number: int) -> None:
-        """What the element says beyond 1987 stays with the message."""
+        """The value beyond 1987 stays with the message."""
         self.put[CARRIED + number] = self.given[number]
 
 
@@ -59,7 +59,7 @@ class Writing:
         self.year_digits = 2 if version == "1993" else 4
 
     def kept(self, number: int) -> str:
-        """What a peer of the same version has said; "" where there is nothing, or another version's."""
+        """Value from a peer of the same version; "" where there is none, or another version's."""
         value = self.given.get(CARRIED + number, "")
         element = self.known.get(number)
         return value if value and element is not None and problem(element, value) is None else ""

@@ -1,4 +1,4 @@
-"""What elements and codes mean, by version of the standard; data, read by whatever shows or translates messages.
+"""Meanings of elements and codes, by version of the standard; data, read by code that shows or translates messages.
 
 `describe`, `element_name` and `element_format` answer for a version by its year; `messages.mti.describe_mti` does for
 message types, `messages.dictionary.emv` for tags of chip data.
@@ -30,7 +30,7 @@ _PROCESSING_CODE = 3
 
 
 def describe(version: str, number: int, value: str) -> str:
-    """What the value of an element means, "" where it speaks for itself or is out of shape; never repeats the value.
+    """The meaning of an element's value, "" where it is obvious or the value is malformed; never repeats the value.
 
     Args:
         version: "1987", "1993" or "2003".
@@ -43,10 +43,10 @@ def describe(version: str, number: int, value: str) -> str:
 
 
 def element_name(version: str, number: int) -> str:
-    """What a version of the standard calls an element, "" for a number that it does not have."""
+    """The name of an element in a version of the standard, "" for a number that it does not have."""
     return _NAMES[version].get(number, "")
 
 
 def element_format(version: str, number: int) -> str:
-    """How a version of the standard writes an element: "n..19", "an 12", "b 64"; "" for a number it does not have."""
+    """The notation of an element in a version of the standard: "n..19", "an 12", "b 64"; "" if it has none."""
     return _FORMATS[version].get(number, "")

@@ -29,7 +29,7 @@ _TABLE = """
 920 > 96    921 > 96    922 > 12    923 = 09    950 > 57
 902 < 77    904 < 80    908 < 15    909 < 06    909 < 20    909 < 22    914 < 21    914 < 76
 """
-# What 2003 has of its own, in the same notation. Source: inferred from jPOS-CMF's words.
+# Codes that only 2003 has, in the same notation. Source: inferred from jPOS-CMF's words.
 _TABLE_2003 = """
 0885 = 85   1030 > 57   1031 > 23   1032 > 41   1033 > 12   1034 > 12   1035 > 78   1036 > 53   1037 > 39   1039 > 52
 1040 > 05   1045 = 82   1046 > 13   1047 > 55   1048 > 55   1060 = 17   1061 > 57   1062 > 57   1063 > 61   1064 > 05
@@ -46,7 +46,7 @@ _BY_CLASS: dict[tuple[str, str], str] = {
     ("7", "00"): "700",
     ("8", "00"): "800",
 }
-# What nobody has named: by the first digit of an action code. 0xx approves in a way that is not known: 08 makes the
+# Codes without a name: by the first digit of an action code. 0xx approves in a way that is not known: 08 makes the
 # switch take it back. A DE 39 that is not named is a refusal.
 _UNKNOWN_ACTIONS = {"0": "08", "1": "05", "2": "04", "3": "29", "9": "96"}
 _ELSE, _UNKNOWN_RESPONSE = "96", "100"
@@ -94,5 +94,5 @@ def action_code(response_code: str, message_class: str, version: str) -> str:
 
 
 def response_code(action: str, version: str) -> str:
-    """Action code → DE 39 of 1987; what is not known is never an approval that somebody books."""
+    """Action code → DE 39 of 1987; an unknown code is never an approval that is booked."""
     return _RESPONSES[version].get(action) or _UNKNOWN_ACTIONS.get(action[:1], _ELSE)

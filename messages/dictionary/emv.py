@@ -1,6 +1,6 @@
 """Tags of chip data: a tag in, its name and format out, what some values mean, and which may be shown.
 
-Called by whoever shows DE 55. Showing fails closed: a tag that is not on the list of harmless ones is masked, so that
+Called by code that shows DE 55. Showing fails closed: a tag that is not on the list of harmless ones is masked, so that
 a tag nobody thought of gives nothing away.
 
 Source: EMV Book 3, annexes A (data elements), C1 (application interchange profile), C5 (terminal verification
@@ -15,7 +15,7 @@ from messages.dictionary.iso1987 import PROCESSING_CODES, RESPONSE_CODES
 
 
 class Tag(msgspec.Struct, frozen=True):
-    """What a tag is.
+    """Description of a tag.
 
     Args:
         name: the standard's.
@@ -217,7 +217,7 @@ def is_harmless(tag: str) -> bool:
 
 
 def describe_tag(tag: str, value: str) -> str:
-    """What a value means, "" where it speaks for itself; never repeats the value.
+    """The meaning of a value, "" where it is obvious; never repeats the value.
 
     Args:
         tag: upper-case hex.

@@ -1,4 +1,4 @@
-"""What numbers and codes in messages mean, in words; data, read by whatever shows a message to a person.
+"""Meanings of numbers and codes in messages, in words; data, read by code that shows a message to a person.
 
 Source: ISO 8583:1987 table 5 (data elements), annex A (codes); names as the standard has them.
 """
@@ -291,7 +291,7 @@ NETWORK_MANAGEMENT_CODES: dict[str, str] = {
 
 
 def describe(number: int, value: str) -> str:
-    """What a value means, "" where it speaks for itself; never repeats the value.
+    """The meaning of a value, "" where it is obvious; never repeats the value.
 
     Args:
         number: data element.

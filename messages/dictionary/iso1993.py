@@ -1,4 +1,4 @@
-"""What numbers and codes of ISO 8583:1993 mean, in words; data, read by whatever shows or translates messages.
+"""Meanings of numbers and codes of ISO 8583:1993, in words; data, read by code that shows or translates messages.
 
 Source: ISO 8583:1993 4.3 (data elements) and annex A (codes), as public packagers and code lists have them; the
 notation is that of `messages.dictionary.iso1987`.
@@ -458,7 +458,7 @@ POS_DATA: tuple[tuple[str, dict[str, str]], ...] = (
 
 
 def describe(number: int, value: str) -> str:
-    """What a value means, "" where it speaks for itself; never repeats the value."""
+    """The meaning of a value, "" where it is obvious; never repeats the value."""
     if number == 22 and len(value) == len(POS_DATA):
         said = []
         for (name, codes), code in zip(POS_DATA, value, strict=True):

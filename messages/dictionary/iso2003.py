@@ -1,4 +1,4 @@
-"""What numbers and codes of ISO 8583:2003 mean, in words; data, read by whatever shows or translates messages.
+"""Meanings of numbers and codes of ISO 8583:2003, in words; data, read by code that shows or translates messages.
 
 Source: ISO 8583-1:2003 6.2 (data elements) and the code lists kept with it, as public packagers and formats built on it
 have them; the notation is that of `messages.dictionary.iso1987`.
@@ -257,7 +257,7 @@ POS_DATA: tuple[tuple[str, dict[int, str]], ...] = (
 
 
 def describe(number: int, value: str) -> str:
-    """What a value means, "" where it speaks for itself; never repeats the value."""
+    """The meaning of a value, "" where it is obvious; never repeats the value."""
     if number == 22 and len(value) == 32 and not set(value) - set("0123456789ABCDEFabcdef"):
         said = []
         for group, (name, words) in enumerate(POS_DATA):

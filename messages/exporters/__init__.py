@@ -1,7 +1,8 @@
 """Dialects for others: a `Dialect` in, the specification of another product out, as a dict for JSON.
 
-Called by `cardswitch spec export`. What the other product has no words for, and would put other bytes on the wire
-without, is an error that lists all of it; what only is missing (names, rules, the inside of elements) is a warning.
+Called by `cardswitch spec export`. A setting that the other product cannot express, and without which the bytes on the
+wire would differ, is an error that lists all of them; parts that are only left out (names, rules, parts of elements)
+are a warning.
 """
 
 from __future__ import annotations

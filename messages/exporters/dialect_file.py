@@ -1,6 +1,7 @@
 """A dialect as the text of a dialect file: `Dialect` in, TOML out, which `messages.dialect_reader` reads again.
 
-Called by `cardswitch spec import`, so that a foreign specification can become a file of one's own, with rules added.
+Called by `cardswitch spec import`, so that a foreign specification can become a dialect file of your own, with rules
+added.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _BARE = re.compile(r"[A-Za-z0-9_-]+")
 # key of [encoding] → what most elements of that kind have, if there are none
 _DEFAULTS = {"length": "ascii", "n": "ascii", "z": "ascii", "text": "ascii", "x+n": "ascii", "b": "binary"}
 _FAMILIES = ("n", "z", "x+n", "b")
-_TAG_FORMAT = ("b", "binary", 3, 255, "ascii")  # what the reader gives a tag that is only named
+_TAG_FORMAT = ("b", "binary", 3, 255, "ascii")  # the reader's value for a tag that only has a name
 _OPTIONS = {
     "positional": ("rows",),
     "ber-tlv": (),
@@ -77,7 +78,7 @@ def _family(kind: str) -> str:
 
 
 def _encoding(dialect: Dialect) -> dict[str, str]:
-    """What most elements have, so that the others say what they have."""
+    """The encodings of most elements, so that the others name their own."""
     elements = dialect.elements.values()
     chosen = {"mti": dialect.mti_encoding, "bitmap": dialect.bitmap_encoding}
     lengths = Counter(element.length_encoding for element in elements if element.length_kind)

@@ -1,4 +1,4 @@
-"""What an exporter hands back: the other product's specification and what was lost on the way."""
+"""The result of an exporter: the other product's specification and the parts lost on the way."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Exported(msgspec.Struct, frozen=True, kw_only=True):
 
     Args:
         spec: its dict, ready for JSON.
-        warnings: what the dialect says and the spec does not; the bytes are the same without.
+        warnings: settings of the dialect that the spec lacks; the bytes are the same without.
     """
 
     spec: dict[str, Any]

@@ -30,7 +30,7 @@ _Plain = dict[str, Any]
 
 
 class _LackingError(Exception):
-    """What moov has no words for."""
+    """Features that moov cannot express."""
 
 
 def export(dialect: Dialect) -> Exported:

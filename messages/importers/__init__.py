@@ -1,7 +1,7 @@
 """Foreign specifications: a file of jPOS, moov-io/iso8583 or pyiso8583 in, a dialect out.
 
 Called wherever a dialect is named by a path that is no TOML: `load_dialect` hands over such paths, the command line
-reads the warnings too. What a file is shows in its content, not in its name.
+reads the warnings too. The content of a file decides its kind, not its name.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def read(path: str | Path, origin: str | None = None) -> Imported:
 
     Args:
         path: of the file.
-        origin: one of `ORIGINS`; None: what its content says.
+        origin: one of `ORIGINS`; None: its content decides.
 
     Raises:
         SpecError: as for `load`.
@@ -53,7 +53,7 @@ def read_bytes(data: bytes, name: str, source: str, origin: str | None = None) -
     Args:
         data: content of the file.
         name: of the dialect, where the file does not say one.
-        source: what errors call the file.
+        source: the name of the file in errors.
         origin: as for `read`.
     """
     if len(data) > LARGEST:

@@ -1,4 +1,4 @@
-"""What an importer hands back: a dialect and what was lost on the way; and how it collects what is wrong.
+"""The result of an importer: a dialect and the parts lost on the way; and the collection of problems.
 
 Every importer of this package fills a `Findings` while it reads, and ends in `Imported` or in a `SpecError` that lists
 all of it.
@@ -21,9 +21,9 @@ class Imported(msgspec.Struct, frozen=True, kw_only=True):
     """A dialect from a foreign file.
 
     Args:
-        dialect: speaks the same bytes.
+        dialect: has the same bytes.
         origin: "jpos", "moov" or "pyiso8583".
-        warnings: what the file says and the dialect does not, each with its line or path; the bytes are right without.
+        warnings: settings of the file that the dialect lacks, each with its line or path; the bytes are right without.
     """
 
     dialect: Dialect
@@ -68,7 +68,7 @@ class Findings:
 
 
 def _line_of(problem: str) -> float:
-    """Where a problem belongs in the file; what has no line comes last, in its order."""
+    """The place of a problem in the file; problems without a line come last, in their order."""
     found = re.match(r"line ([0-9]+):", problem)
     return int(found[1]) if found else math.inf
 

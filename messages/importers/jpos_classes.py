@@ -1,7 +1,7 @@
-"""What jPOS's field classes put on the wire, as a table: class name in, `FieldClass` out; for the importer.
+"""Wire formats of jPOS's field classes, as a table: class name in, `FieldClass` out; for the importer.
 
 A class pairs an interpreter (how the value looks), a prefixer (its length) and a padder (how a short value is filled);
-so does a row here. Classes stand without their Java package. Those that shipped packagers do not use are here too
+so does a row here. Class names have no Java package. Those that shipped packagers do not use are here too
 where a row says all of them.
 
 Source: the behaviour of org.jpos.iso.IF*, *Interpreter, *Prefixer and *Padder as of jPOS 3; its EBCDIC is IBM 1047.

@@ -1,4 +1,4 @@
-"""Nested jPOS packagers: what is inside of a field, as a `Composite`; called by the importer for each of them.
+"""Nested jPOS packagers: the parts of a field, as a `Composite`; called by the importer for each of them.
 
 A field inside of which is something that no composite says still travels: its outer class alone decides its bytes. It
 becomes an element without parts, with a warning. A packager that jPOS does not have is a problem.
@@ -45,7 +45,7 @@ def inside(field: Field, reader: FieldReader) -> Composite | None:
         return None
     try:
         if make is None:
-            raise _FlatError("its fields have tags inside of their lengths, or none that can be told")
+            raise _FlatError("its fields have tags inside of their lengths, or none that can be found")
         if field.node.attributes.get("headerLength", "0") != "0":
             raise _FlatError("a header before its fields")
         return make(field, fields, _Parts(reader, nested))
@@ -126,7 +126,7 @@ def _subfields(field: Field, fields: _Fields, parts: _Parts) -> Composite:
 
 
 def _first(fields: _Fields) -> int:
-    """Where jPOS starts if it is not told."""
+    """The first position in jPOS by default."""
     if (0 in fields and fields[0].node.tag == "isofieldpackager") or set(fields) == {0}:
         return 0
     return 2 if 1 in fields and fields[1].name in BITMAPS else 1
@@ -168,7 +168,7 @@ def _in_a_row(fields: _Fields, parts: _Parts, field: Field | None = None) -> Com
     }
     if not chosen:
         raise _FlatError("no fields")
-    places = enumerate(chosen.values(), 1)  # whatever ids they have in jPOS
+    places = enumerate(chosen.values(), 1)  # with any ids in jPOS
     return Composite(kind="positional", parts={str(place): parts.part(inner, place) for place, inner in places})
 
 
@@ -185,7 +185,7 @@ def _tagged_fields(field: Field, fields: _Fields, parts: _Parts) -> Composite:
         raise _FlatError("no tagSize and lenSize")
     tag_size, length_size = int(sizes[0]), int(sizes[1])
     if attributes.get("swapTagAndLen", "").lower() == "true":
-        raise _FlatError("lengths stand before tags")
+        raise _FlatError("lengths come before tags")
     mapper = attributes.get("tagMapper", "").strip()
     if _DECIMAL_MAPPERS.get(mapper) != tag_size:
         parts.reader.findings.warning(
@@ -206,7 +206,7 @@ def _tagged_fields(field: Field, fields: _Fields, parts: _Parts) -> Composite:
 
 
 def _tagged_sequence(field: Field, fields: _Fields, parts: _Parts) -> Composite:
-    """TaggedSequencePackager: tokens are tags; one of # stands for all that are not named."""
+    """TaggedSequencePackager: tokens are tags; # means all other tags."""
     tag_size = len(field.node.attributes.get("token", ""))
     named: dict[str, Element] = {}
     sizes = set()
@@ -229,7 +229,7 @@ def _ber_tlv(field: Field, fields: _Fields, parts: _Parts) -> Composite:
 
 
 def _datasets(field: Field, fields: _Fields, parts: _Parts) -> Composite:
-    """DatasetPackager: an identifier, a length, a dataset; what is in a dataset is not taken apart."""
+    """DatasetPackager: an identifier, a length, a dataset; the content of a dataset is not split."""
     return Composite(
         kind="tag-text",
         tag_size=_DATASET_TAG,

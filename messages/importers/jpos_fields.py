@@ -59,7 +59,7 @@ class FieldReader:
         self.findings = findings
 
     def fields(self, node: Node, path: str) -> dict[int, Field]:
-        """The fields right below a tag by their id; where one stands twice, the later one, as in jPOS."""
+        """The fields right below a tag by their id; of two with one id the later one, as in jPOS."""
         fields: dict[int, Field] = {}
         for child in node.children:
             if child.tag not in _TAGS:

@@ -2,7 +2,7 @@
 
 Called by `messages.importers` for files that start with a tag. Field 0 is the message type, field 1 the bitmap; every
 other field becomes an element by its class (`jpos_classes`), a nested packager becomes parts (`jpos_composites`).
-What jPOS does not check, the formats here do: a field of a numeric class is digits.
+The formats here check more than jPOS: a field of a numeric class is digits.
 
 Source: org.jpos.iso.packager.GenericPackager and ISOBasePackager of jPOS 3 (attributes, bitmaps, order of fields).
 """
@@ -176,7 +176,7 @@ class _Reader:
         return None
 
     def left_out(self, root: Node) -> None:
-        """What stands in the file and is not read, in one warning for all of a kind."""
+        """Parts of the file that are not read, in one warning for all of a kind."""
         if self.unannounced:
             first, last = self.unannounced[0], self.unannounced[-1]
             numbers = f"DE {first.number}" + (f" to {last.number}" if first is not last else "")

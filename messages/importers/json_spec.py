@@ -19,7 +19,7 @@ def read(data: bytes, name: str, source: str, origin: str | None = None) -> Impo
         data: the JSON.
         name: of the dialect, where the file does not say one.
         source: name of the file, for errors.
-        origin: "moov" or "pyiso8583"; None: what its keys say.
+        origin: "moov" or "pyiso8583"; None: its keys decide.
 
     Raises:
         SpecError: every problem, with its path.

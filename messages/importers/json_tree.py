@@ -1,7 +1,7 @@
 """JSON of somebody else as entries that know their path: bytes of a file in, an `Entry` out; for the JSON importers.
 
-What is missing or of the wrong type becomes a problem with its path ("fields.48.length"), and reading goes on. Source:
-RFC 8259; a key that stands twice counts the last time, as in Go and Python.
+A missing value, or one of the wrong type, becomes a problem with its path ("fields.48.length"), and reading goes on.
+Source: RFC 8259; of a repeated key the last one counts, as in Go and Python.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Fields of a moov-io/iso8583 specification: entries in, elements out; for those of a message and those inside of them.
 
-A type says what a value is, an encoding how it looks on the wire, a prefix what stands before it; each is a table here.
-What one of them says that no element of a dialect says is a problem with its path.
+A type is the kind of a value, an encoding its form on the wire, a prefix its length; each is a table here.
+A setting that no element of a dialect can express is a problem with its path.
 
 Source: the behaviour of moov's packages specs (names in JSON), field, encoding, prefix and padding as of its version
 0.23: lengths count the characters of text, the digits of BCD and the bytes of binary values.
@@ -51,7 +51,7 @@ _LONGEST_BINARY = 4
 
 
 class Prefix(msgspec.Struct, frozen=True):
-    """What stands before a value.
+    """The bytes before a value.
 
     Args:
         encoding: as `Element.length_encoding`.

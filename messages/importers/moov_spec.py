@@ -1,8 +1,8 @@
 """moov-io/iso8583's specification in JSON: its object in, a dialect that puts the same bytes on the wire out.
 
 Called by `messages.importers.json_spec`. Field 0 is the message type, field 1 the bitmap; every other field becomes an
-element by its type, encoding and prefix (`moov_fields`), one with subfields gets parts (`moov_composites`). What moov
-does not check, the formats here do.
+element by its type, encoding and prefix (`moov_fields`), one with subfields gets parts (`moov_composites`). The formats
+here check more than moov.
 
 Source: moov's package specs (ImportJSON) and its Message as of version 0.23.
 """

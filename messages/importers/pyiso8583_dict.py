@@ -1,7 +1,7 @@
 """pyiso8583's specification as JSON: its dict in, a dialect that puts the same bytes on the wire out.
 
-Called by `messages.importers.json_spec`. pyiso8583 knows text and packed data; which packed data is digits is told by
-the standard, for elements that it has as numbers or tracks, and by a pad. What it does not check, the formats here do.
+Called by `messages.importers.json_spec`. pyiso8583 has text and packed data; the standard decides which packed data is
+digits, for elements that it has as numbers or tracks, and so does a pad. The formats here check more than pyiso8583.
 
 Source: pyiso8583 4, module `iso8583.specs` (data_enc, len_enc, len_type, max_len, len_count, left_pad, right_pad).
 """
@@ -176,7 +176,7 @@ class _Reader:
         return known
 
     def sayable(self, entry: Entry, largest: int, prefix: str, size: int) -> int:
-        """What the length can say."""
+        """Greatest value of the length."""
         if not size:
             return largest
         most: int = 256**size - 1 if prefix == "binary" else 10 ** (size * (2 if prefix == "bcd" else 1)) - 1

@@ -1,7 +1,7 @@
-"""What kind an element has in the standard, for files that say "text" or "packed" of everything.
+"""The kind of an element in the standard, for files that call everything "text" or "packed".
 
-Called by the JSON importers. Amounts, times and numbers are digits to everybody who works with a message, so they are
-digits here too, whatever a foreign file would let pass.
+Called by the JSON importers. Amounts, times and numbers are digits for every user of a message, so they are digits here
+too, even where a foreign file would allow more.
 
 Source: the formats of ISO 8583:1987, 1993 and 2003 (`messages.dictionary`).
 """

@@ -1,7 +1,7 @@
 """XML as a small tree with line numbers: bytes of a file in, `Node` out; called by the importer of jPOS packagers.
 
-The file comes from somebody else. Nothing is fetched, whatever a document type names; entities are refused where they
-are declared and where they are used, so none can expand; size, depth and number of tags have limits.
+The file comes from somebody else. No document type is ever fetched; entities are refused where they are declared and
+where they are used, so none can expand; size, depth and number of tags have limits.
 
 Source: XML 1.0, 4.1 (references), 4.4.8 (a reference in an attribute that a document type may declare is skipped
 without a word by parsers that do not read it, therefore the search of our own).
