@@ -2,7 +2,8 @@
 
 Each worker has a sender for each link; the one that holds the lease sends, one advice at a time, so that what is said
 about a payment arrives in the order in which it was decided. It looks when it is woken, and every second for what other
-workers have stored. What was sent as often as `[saf] repeats` allows is put aside for an operator (`cardswitch saf`).
+workers have stored. Advices that were sent as often as `[saf] repeats` allows are parked for an operator (`cardswitch
+saf`).
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ BATCH = 100
 LEASE_S = 5.0  # on top of the time that an acknowledgement may take
 POLL_S = 1.0
 RETRY_CAP_S = 10.0
-LOOK_S = 5.0  # how often the backlog is counted
-ALARM_S = 300.0  # how long an alarm of one worker keeps the others from telling the same
+LOOK_S = 5.0  # interval between counts of the backlog
+ALARM_S = 300.0  # time that an alarm of one worker keeps the others from raising the same one
 MAX_ACKNOWLEDGING = 64  # acknowledgements on their way to the journal
 # DE 39 that asks to come again later. Source: ISO 8583:1987 DE 39.
 AGAIN = frozenset({"91", "96"})
@@ -60,7 +61,7 @@ class AdviceSender:
     """Sends what is stored for one link.
 
     Args:
-        timeout_s: how long an acknowledgement may take.
+        timeout_s: longest wait for an acknowledgement.
         trace_element: where the trace id goes, None for nowhere.
         holder: this worker's name in the lease.
     """
@@ -159,14 +160,14 @@ class AdviceSender:
             return
         last = 0
         while await self._leased():
-            # As of before: what is acknowledged while the journal reads may be in what it has read.
+            # As of before: an advice acknowledged while the journal reads may be in the result.
             acknowledging = set(self._acknowledging)
             batch = await self._journal.advices(self._to.name, last, BATCH)
             waiting = [advice for advice in batch if advice.advice_id not in acknowledging]
             self.backlog = len(waiting)
             if not batch:
                 return
-            # In order of storing; what became visible behind this point is met in the next round, from 0.
+            # In order of storing; an advice that became visible behind this point is found in the next round, from 0.
             last = batch[-1].advice_id
             for advice in waiting:
                 try:
@@ -199,7 +200,7 @@ class AdviceSender:
         await self._pause(min(RETRY_CAP_S, 0.1 * 2 ** min(sent, 10)) * self._rng.uniform(0.5, 1.0))
 
     async def _park(self, advice: Advice, reason: str) -> None:
-        """Put one aside for an operator: what it says about money is not lost, and those behind it go on."""
+        """Put one aside for an operator: its amount is not lost, and those behind it go on."""
         await self._journal.park(advice.advice_id, f"worker {self._holder}", reason)
         sent, self._sent = self._sent[1], (0, 0)
         self._meters.count("advices_parked", self._to.name)
@@ -275,7 +276,7 @@ class AdviceSender:
             try:
                 elements[2] = (await self._hsm.dispatch(Dispatch(token=advice.draft.token))).pan
             except HsmRefused as refused:
-                # DE 90 still tells which payment it is, and a queue must not stop for ever.
+                # DE 90 still identifies the payment, and a queue must not stop for ever.
                 log.error("advice_without_card", link=self._to.name, advice_id=advice.advice_id, error=str(refused))
         if self._trace_element is not None:
             elements[self._trace_element] = advice.trace_id

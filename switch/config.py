@@ -35,7 +35,7 @@ S = TypeVar("S")
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """[switch]: what all workers share. Times in seconds."""
+    """[switch]: settings that all workers share. Times in seconds."""
 
     workers: int = 2
     metrics: str = ""  # host:port; worker n listens on port + n; "" for none
@@ -123,7 +123,7 @@ def _many(table: Mapping[str, Any], name: str, kind: type[S], problems: list[str
 
 
 def _contradictions(config: SwitchConfig) -> list[str]:
-    """What each section allows by itself, but not together with the rest."""
+    """Settings that each section allows by itself, but not together with the rest."""
     problems: list[str] = []
     problems += link_contradictions(config.acquirers, config.issuers)
     problems += _permission_contradictions(config)

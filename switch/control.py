@@ -40,7 +40,7 @@ log = structlog.get_logger("switch.control")
 MAX_COMMAND_BYTES = 4096
 MAX_CONNECTIONS = 8
 TIMEOUT_S = 90.0  # of one connection: a key exchange with its repeats
-HSM_S = 2.0  # how long the check values of keys are waited for
+HSM_S = 2.0  # longest wait for the check values of keys
 
 Part = IssuerLine | AcquirerPort
 
@@ -75,12 +75,12 @@ class LinkStatus(msgspec.Struct, frozen=True, kw_only=True):
     echo_s: float | None
     keys: tuple[KeyStatus, ...] | None
     circuit: str = ""  # of an issuer link: closed, open or half_open
-    identity: tuple[str, ...] = ()  # what proves who the peer is; () for nothing
+    identity: tuple[str, ...] = ()  # the peer's proof of identity; () for none
     permissions: Permissions | None = None  # None: all that its side may send
 
 
 class ManagementStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """What the peer has answered on one connection; `code` is DE 39, "" where no answer came in time.
+    """The peer's answer on one connection; `code` is DE 39, "" where no answer came in time.
 
     `state`: of the connection, after that.
     """
@@ -96,8 +96,8 @@ class ManagementStatus(msgspec.Struct, frozen=True, kw_only=True):
 class CircuitStatus(msgspec.Struct, frozen=True, kw_only=True):
     """An issuer link as routing sees it in one worker; of `ended` requests in the window `failed` did so.
 
-    `fit`: requests may be sent to it, as far as the link is concerned. `since_s`: how long the circuit is as it is,
-    None where it has never changed.
+    `fit`: requests may be sent to it, as far as the link is concerned. `since_s`: seconds since the last change of the
+        circuit, None where it has never changed.
     """
 
     worker: int

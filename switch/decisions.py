@@ -1,7 +1,7 @@
-"""How intents end: rulings, postings and advices put into outcomes, and outcomes put into the journal.
+"""Outcomes of intents: rulings, postings and advices put into outcomes, and outcomes put into the journal.
 
-The pipeline, chargebacks and recovery call it. The first outcome in the journal is the outcome: whoever loses follows
-the winner. What waits in this worker for an outcome is woken; senders learn of new advices.
+The pipeline, chargebacks and recovery call it. The first outcome in the journal is the outcome: the loser of a race
+follows the winner. Tasks of this worker that wait for an outcome are woken; senders learn of new advices.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ OTHER_APPROVALS = frozenset({"08", PARTIAL, "11", "16"})
 IN_PART = frozenset({Kind.AUTHORIZATION, Kind.PURCHASE})  # kinds that may be approved in part
 
 VERIFIED = "85"  # approves a verification only
-# DE 39 of an advice that tells of an approval.
+# DE 39 of an advice of an approval.
 NOTED = OTHER_APPROVALS | {"00"}
 
 # Events that undo what DE 90 names: its issuer gets a 0420.
@@ -71,7 +71,7 @@ class Decisions:
     """Decides intents in one worker.
 
     Args:
-        advised: told the link of each stored advice.
+        advised: called with the link of each stored advice.
     """
 
     def __init__(
@@ -177,7 +177,7 @@ class Decisions:
         for _ in range(MAX_STALE):
             ruling = self.ruling(stored.intent, original)
             if ruling.response_code != "00":
-                # The original has changed while the issuer was asked: what it approved must be undone there.
+                # The original has changed while the issuer was asked: its approval must be undone there.
                 return await self.reverse(stored, ruling.reason)
             approved = self._outcome(stored, original, ruling, approved_minor=approved_minor)
             decided = await self._decide(stored, _with_answer(approved, told, reason or ruling.reason))
@@ -189,12 +189,12 @@ class Decisions:
     async def stood_in(
         self, stored: StoredIntent, original: Original | None, told: dict[int, str], reason: str, *, timed_out: bool
     ) -> Outcome:
-        """Decide what stand-in says, with the advice that tells the issuer, or follow the winner.
+        """Decide as stand-in does, with the advice for the issuer, or follow the winner.
 
         Args:
             told: DE 39, and DE 38 of an approval.
             reason: of a decline, one word.
-            timed_out: the request may have reached the issuer; it is told to undo that before it hears the rest.
+            timed_out: the request may have reached the issuer, which gets its reversal before the other advice.
         """
         undone = (reversal_draft(stored, self._clock.now(), stored.intent_id),) if timed_out else ()
         advices = (*undone, stand_in_draft(stored, told))
@@ -222,7 +222,7 @@ class Decisions:
             return await self.reverse(stored, ruling.reason)
         return await self.decline(stored, Decline(ruling.response_code, ruling.reason))
 
-    # What the books decide: changes of another intent, and what was decided elsewhere
+    # Decisions of the ledger: changes of another intent, and advices of decisions made elsewhere
 
     async def change(self, stored: StoredIntent, original: Original | None) -> Outcome:
         """Decide a capture, a reversal, a chargeback or an advice of what was decided elsewhere, or follow the winner.
@@ -234,7 +234,7 @@ class Decisions:
             Undecided: the journal is away, or the original changed too often.
         """
         if way_of(stored.intent) is Way.NOTE and not stored.intent.issuer:
-            return await self.decline(stored, Decline("15", "no_route"))  # nobody to book it with, or to tell
+            return await self.decline(stored, Decline("15", "no_route"))  # no party to book it with, or to inform
         for _ in range(MAX_STALE):
             increment = original if _is_increment(stored.intent, original) else None
             changed = original if increment is None else await self._hold_of(increment)
@@ -254,7 +254,7 @@ class Decisions:
         raise Undecided(approval=False)
 
     def ruling(self, intent: Intent, original: Original | None, increment: Original | None = None) -> Ruling:
-        """What the lifecycle says to an intent as things stand; `increment` as for `ledger.lifecycle.rule`."""
+        """The lifecycle's ruling on an intent in its present state; `increment` as for `ledger.lifecycle.rule`."""
         age = self._clock.now() - (original.stored.intent.created_at if original else intent.created_at)
         foreign = owner_problem(intent, original.stored.intent) if original is not None else ""
         if foreign:
@@ -284,7 +284,7 @@ class Decisions:
         return await self._first(stored, outcome)
 
     async def _hold_of(self, increment: Original) -> Original | None:
-        """The authorization under an approved increment, as it stands now."""
+        """The authorization under an approved increment, in its present state."""
         assert increment.outcome is not None and increment.outcome.original_id is not None
         try:
             return await self._journal.original(increment.outcome.original_id)
@@ -295,7 +295,7 @@ class Decisions:
         """End an original that was reversed before its outcome, or before it arrived.
 
         Returns:
-            The original as it stands now; None where it is still unknown, and will be declined when it comes.
+            The original in its present state; None where it is still unknown, and will be declined when it comes.
         """
         if original is not None:
             await self.reverse(original.stored, "reversed_by_acquirer")
@@ -325,12 +325,12 @@ class Decisions:
         approved_minor: int | None = None,
         increment: Original | None = None,
     ) -> Outcome:
-        """What a ruling makes of an intent.
+        """The result of a ruling for an intent.
 
         Args:
-            original: what it changes.
-            approved_minor: what the issuer has approved, where that is less than was asked for.
-            increment: what it undoes, where that is an increment of `original`.
+            original: the intent that it changes.
+            approved_minor: amount that the issuer has approved, where that is less than the request's.
+            increment: the intent that it undoes, where that is an increment of `original`.
         """
         intent = stored.intent
         amount = intent.amount_minor if approved_minor is None else approved_minor
@@ -416,7 +416,7 @@ def tombstone(intent: Intent) -> Intent:
 
 
 def _advices(stored: StoredIntent, original: Original | None, event: Event | None) -> tuple[AdviceDraft, ...]:
-    """What an approved intent makes others know; `original` is what it changes, or undoes."""
+    """Advices that follow from an approved intent; `original` is the intent that it changes, or undoes."""
     if way_of(stored.intent) is Way.NOTE:
         return (elsewhere_draft(stored),)
     if stored.intent.kind is Kind.LATE_APPROVAL and original is not None:

@@ -1,4 +1,4 @@
-"""What the switch decides by itself: totals, cut-overs, texts, the negative list. No money moves.
+"""Decisions of the switch itself: totals, cut-overs, texts, the negative list. No money moves.
 
 Intents of acquirers and of issuers go in, outcomes come out; the pipeline, `switch.issuer_requests` and recovery call
 it. Everything that a decision needs is in the intent, so any worker can take it up.
@@ -43,7 +43,7 @@ Ruled = tuple[str, str, dict[int, str]]  # DE 39, reason, other elements of the 
 
 
 class Desk:
-    """The desk of one worker."""
+    """The non-financial messages of one worker."""
 
     def __init__(self, journal: Journal, decisions: Decisions, meters: Meters) -> None:
         self._journal = journal

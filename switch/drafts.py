@@ -1,4 +1,4 @@
-"""Advices as they are stored: what an issuer or an acquirer must be told, free of card data.
+"""Advices as they are stored: messages for an issuer or an acquirer, free of card data.
 
 Intents go in, `AdviceDraft`s come out; they commit with the outcome that calls for them.
 """
@@ -33,7 +33,7 @@ def reversal_draft(original: StoredIntent, at: datetime, caller_id: int, outcome
     Args:
         at: when this was decided; DE 7.
         caller_id: the intent whose outcome carries the draft; gives DE 11.
-        outcome: how the original ended; None: it is a request without an answer.
+        outcome: outcome of the original; None: it is a request without an answer.
     """
     intent = original.intent
     elements = _common(intent, at, caller_id)
@@ -54,15 +54,15 @@ def reduction_draft(reduction: StoredIntent, original: Original) -> AdviceDraft:
 
 
 def elsewhere_draft(stored: StoredIntent) -> AdviceDraft:
-    """0120 or 0220: what the acquirer has decided by itself."""
+    """0120 or 0220: a decision by the acquirer itself."""
     return stand_in_draft(stored, {39: "00"} | stated_elements(stored.intent))
 
 
 def stand_in_draft(stored: StoredIntent, told: dict[int, str]) -> AdviceDraft:
-    """0120 or 0220: what was decided in the issuer's place. It has the DE 7 and DE 11 that the request would have had.
+    """0120 or 0220: a decision in the issuer's place. It has the DE 7 and DE 11 that the request would have had.
 
     Args:
-        told: what the acquirer was told, DE 39 included.
+        told: elements of the answer to the acquirer, DE 39 included.
     """
     intent = stored.intent
     elements = _common(intent, intent.created_at, stored.intent_id)
@@ -86,7 +86,7 @@ AMOUNT_SAME, AMOUNT_DIFFERS = "201", "202"
 def capture_draft(
     capture: StoredIntent, original: StoredIntent, outcome: Outcome | None = None, *, whole: bool = False
 ) -> AdviceDraft:
-    """0220: what of the hold is posted, and whether more will come (DE 60).
+    """0220: the posted part of a hold, and whether more will come (DE 60).
 
     Args:
         whole: whether it is all that was authorized.
@@ -101,7 +101,7 @@ def capture_draft(
 
 
 def chargeback_draft(chargeback: StoredIntent, original: StoredIntent) -> AdviceDraft:
-    """0422 to the acquirer, whose own DE 90 tells which payment it is; no card number is needed for that."""
+    """0422 to the acquirer, whose own DE 90 identifies the payment; no card number is needed for that."""
     intent, paid = chargeback.intent, original.intent
     elements = _common(paid, intent.created_at, chargeback.intent_id)
     elements[4] = f"{intent.amount_minor:012d}"
@@ -118,7 +118,7 @@ def as_sent_to_issuer(original: StoredIntent, outcome: Outcome | None = None) ->
 
 
 def _common(intent: Intent, at: datetime, caller_id: int) -> dict[int, str]:
-    """What identifies message and payment; fixed-length text is padded as the dialects want it."""
+    """Elements that identify message and payment; fixed-length text is padded as in the dialects."""
     elements = {
         3: intent.processing_code,
         7: de7(at),

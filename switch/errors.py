@@ -1,4 +1,4 @@
-"""What can break inside the switch; declines are values and do not appear here."""
+"""Failures inside the switch; declines are values and do not appear here."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ FLUSH_S = 0.1
 
 
 class PaymentEvent(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """What operators see of one request; `amount_minor` in minor units, `elapsed_ms` from frame to answer."""
+    """One request in the operators' log; `amount_minor` in minor units, `elapsed_ms` from frame to answer."""
 
     event: str = msgspec.field(name="event", default="")
     timestamp: str

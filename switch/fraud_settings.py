@@ -26,7 +26,7 @@ class FraudRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         amount_over_minor, sum_1h_over_minor, sum_24h_over_minor: { EUR = 1_000_000, USD = 1_100_000 }; with `currency`
             also a number alone. A currency that is not there has the amount in the reference currency, converted by
             [rates], where both are there.
-        other_currencies: what these conditions say of a currency that has no amount: "match", it is over, or "skip",
+        other_currencies: result of these conditions for a currency without an amount: "match", it is over, or "skip",
             it is not. There is no default.
     """
 
@@ -51,7 +51,7 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     Args:
         reference: ISO 4217 alpha-3.
-        worth: what one unit of a currency (1.00 USD, 1 JPY) is worth in the reference currency, decimal strings > 0.
+        worth: value of one unit of a currency (1.00 USD, 1 JPY) in the reference currency, decimal strings > 0.
     """
 
     reference: str = ""
@@ -77,7 +77,7 @@ def limits_by_currency(amounts: AmountsByCurrency, currency: str, rates: Rates) 
 
 
 def fraud_contradictions(rules: Sequence[FraudRule], rates: Rates) -> list[str]:
-    """What is wrong with [[fraud]] and [rates]."""
+    """The faults of [[fraud]] and [rates]."""
     problems = _rates_problems(rates)
     for rule in rules:
         label = f"fraud {rule.name}"

@@ -59,7 +59,7 @@ class HealthServer:
     async def _connection(self, stream: trio.SocketStream) -> None:
         try:
             self._slots.acquire_nowait()
-        except trio.WouldBlock:  # each has a place for TIMEOUT_S at most: what is beyond is closed, and may come again
+        except trio.WouldBlock:  # each has a place for TIMEOUT_S at most: further ones are closed, and may come again
             await trio.aclose_forcefully(stream)
             return
         try:

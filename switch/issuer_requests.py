@@ -1,4 +1,4 @@
-"""What an issuer starts: chargebacks, its negative list, totals, texts and cut-overs.
+"""Messages that an issuer starts: chargebacks, its negative list, totals, texts and cut-overs.
 
 Issuer lines hand in messages whose MAC is verified; each becomes a durable intent, `switch.decisions` or `switch.desk`
 decides it, and the answer goes back. A chargeback is passed on to its acquirer as a stored advice.
@@ -48,7 +48,7 @@ class IssuerRequests:
     """Serves what issuers start, in one worker.
 
     Attributes:
-        under_way: how many are being served.
+        under_way: number of messages that are being served.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class IssuerRequests:
             return await session.mac.sealed(answer_message(message, {39: told[39]}, None, ""), trace_id)
 
     async def _told(self, line: IssuerLine, message: Message, trace_id: str) -> tuple[dict[int, str], str]:
-        """What the issuer is told, and why."""
+        """The answer to the issuer, and its reason."""
         mti = SERVED_FROM_ISSUERS.get(message.mti)
         if mti is None:
             self._meters.count("unexpected", line.name)
@@ -199,7 +199,7 @@ class IssuerRequests:
 
 
 def _refused(line: IssuerLine, decline: Decline) -> tuple[dict[int, str], str]:
-    """What the issuer is told of a decline that is not stored: with 30 the reason in DE 44."""
+    """The answer to the issuer for a decline that is not stored: with 30 the reason in DE 44."""
     text = reason_element(line.dialect, decline.detail) if decline.response_code == "30" else {}
     return {39: decline.response_code, **text}, decline.reason
 

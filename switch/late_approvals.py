@@ -29,7 +29,7 @@ log = structlog.get_logger("switch.late_approvals")
 
 DEADLINE_S = 10.0
 DECISION_S = 5.0  # for the decline that came before, which this worker is about to store
-MAX_UNDER_WAY = 200  # in a worker; what is more is left out, with an alarm
+MAX_UNDER_WAY = 200  # in a worker; further ones are left out, with an alarm
 RETRY_S = (0.2, 1.0, 5.0, 10.0, 30.0, 60.0, 120.0)  # while the journal is away
 
 
@@ -37,7 +37,7 @@ class LateApprovals:
     """Undoes them, in one worker.
 
     Attributes:
-        under_way: how many are being undone.
+        under_way: number of approvals that are being undone.
     """
 
     def __init__(

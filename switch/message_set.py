@@ -1,4 +1,4 @@
-"""What the switch serves: message types and transactions, from acquirers and from issuers.
+"""Messages that the switch serves: message types and transactions, from acquirers and from issuers.
 
 A canonical message goes in, the `Form` that it has comes out, or a `Decline`. Screening, the pipeline, recovery and
 what issuers start ask here; `docs/messages.md` shows the tables. Source: ISO 8583:1987 4.1, DE 3, DE 90, DE 95.
@@ -32,7 +32,7 @@ class Form(msgspec.Struct, frozen=True, kw_only=True):
         name: for people.
         codes: first two digits of DE 3 that it may have; () for any, or none.
         original: whether it refers to an earlier message by DE 90; None: it may.
-        in_part: whether it needs DE 95 with something left, which tells a part from the whole.
+        in_part: whether it needs DE 95 with something left, which distinguishes a part from the whole.
         mandatory: elements that must be there, on top of what the dialect's own rules say.
         zero: whether DE 4 may be zero or missing.
         stated: elements that are kept with the intent, because a later decision needs them.
@@ -226,14 +226,15 @@ def _with_repeats(types: Mapping[str, object]) -> dict[str, str]:
     return {mti: original for original in types for mti in (original, original[:3] + str(int(original[3]) + 1))}
 
 
-# What is served, repeats included → the type without its repeat digit.
+# Served types, repeats included → the type without its repeat digit.
 SERVED = _with_repeats(FROM_ACQUIRERS)
 SERVED_FROM_ISSUERS = _with_repeats(FROM_ISSUERS)
 # Kinds that an issuer is asked about, or would be; their messages have a card.
 WITH_CARD = frozenset({Kind.AUTHORIZATION, Kind.INCREMENT, Kind.PURCHASE, Kind.REFUND, Kind.INQUIRY})
 # Kinds of these that change an earlier payment where they name one; it must be of the same card.
 REFERRING = frozenset({Kind.REFUND, Kind.INCREMENT})
-# Kinds to which DE 90 says what they change. A purchase or an inquiry is routed by its own card, whatever it names.
+# Kinds to which DE 90 says what they change. A purchase or an inquiry is routed by its own card, even if it names
+# another payment.
 OF_AN_ORIGINAL = REFERRING | {Kind.CAPTURE, Kind.REVERSAL, Kind.REDUCTION}
 # Kinds that need to know who sends them: DE 32 or DE 41.
 ABOUT_MONEY = WITH_CARD | {Kind.CAPTURE, Kind.REVERSAL, Kind.REDUCTION}
@@ -261,7 +262,7 @@ def missing_element(form: Form, elements: Mapping[int, str]) -> Decline | None:
 
 
 def way_of(intent: Intent) -> Way:
-    """Who decides about an intent."""
+    """The party that decides an intent."""
     if intent.kind in WITH_CARD:
         return Way.NOTE if intent.mti[2] == "2" else Way.ASK
     return Way.DESK if intent.kind in DESK else Way.CHANGE

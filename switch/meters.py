@@ -1,4 +1,4 @@
-"""What a worker counts: plain numbers on the way, Prometheus families when somebody asks.
+"""Counters of a worker: plain numbers on the hot path, Prometheus families on request.
 
 Stages, links and senders add to `Meters`; `/metrics` renders it. The client library's own counters take a lock for
 each step, which is too dear for a dozen steps a payment.
@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 from messages.dictionary.iso1987 import RESPONSE_CODES
 
 BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-MAX_SERIES = 2000  # label sets a counter may have; what comes after them is counted as "other"
+MAX_SERIES = 2000  # label sets a counter may have; further ones are counted as "other"
 
 COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "received": ("Messages received.", ("link", "mti")),

@@ -1,7 +1,7 @@
-"""What issuers decide: routing, fraud rules, the question to the issuer, and what follows from its answer or silence.
+"""Decisions of issuers: routing, fraud rules, the request to the issuer, and the result of its answer or silence.
 
-The pipeline calls it, `route` before a request is recorded and `decide` after. Where the issuer cannot be asked,
-stand-in speaks for it, if it may.
+The pipeline calls it, `route` before a request is recorded and `decide` after. If the issuer cannot be asked, stand-in
+decides for it, within its limits.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Online:
         self._forwarding, self._deciding = meters.stage("forward"), meters.stage("decide")
 
     def use(self, config: SwitchConfig, table: RoutingTable) -> None:
-        """Go on with other routes, breakers, stand-ins and fraud rules; what is under way keeps its link.
+        """Go on with other routes, breakers, stand-ins and fraud rules; requests under way keep their link.
 
         Args:
             table: made of the configuration's routes; where there are very many, that takes seconds.
@@ -95,10 +95,10 @@ class Online:
             self.choice.withdrawn(request.route)
 
     async def decide(self, request: Request, begun: Begun, decline: Decline | None) -> Outcome:
-        """What the issuer says to a request with a card, unless we say no before.
+        """The issuer's answer to a request with a card, unless we decline it before.
 
         Args:
-            decline: what an earlier stage has found; it is recorded, so that a repeat cannot do better.
+            decline: finding of an earlier stage; it is recorded, so that a repeat cannot do better.
         """
         stored, taken = begun.stored, request.route
         if decline is not None or taken is None:
@@ -113,7 +113,7 @@ class Online:
         return await self._asked(request, begun, taken, note)
 
     def _objection(self, request: Request, begun: Begun) -> tuple[Decline | None, str]:
-        """What our own rules have against asking the issuer, and what they note."""
+        """Objections of our own rules to asking the issuer, and their marks."""
         intent = begun.stored.intent
         if request.kind in REFERRING:
             ruling = self._decisions.ruling(intent, begun.original)
@@ -125,7 +125,7 @@ class Online:
         return None, f"review_{finding.rule}" if finding.action == "review" else ""
 
     async def _asked(self, request: Request, begun: Begun, taken: Taken, note: str) -> Outcome:
-        """What the issuer says, or what its silence means."""
+        """The issuer's answer, or the result of its silence."""
         at = perf_counter()
         stored, line = begun.stored, self._lines[taken.issuer]
         if begun.original is not None and request.kind in REFERRING:
@@ -182,7 +182,7 @@ class Online:
         return await self._decisions.stood_in(begun.stored, begun.original, told, verdict.reason, timed_out=False)
 
     async def _silent(self, request: Request, begun: Begun) -> Outcome:
-        """The issuer may have approved: it is told to undo that, whatever the acquirer hears."""
+        """The issuer may have approved: it gets a reversal, for any answer to the acquirer."""
         verdict = await self._verdict(request, begun, timed_out=True)
         if verdict is None or verdict.reason != APPROVED:
             return await self._decisions.reverse(begun.stored, "issuer_timeout")
@@ -190,8 +190,11 @@ class Online:
         return await self._decisions.stood_in(begun.stored, begun.original, told, verdict.reason, timed_out=True)
 
     async def _verdict(self, request: Request, begun: Begun, *, timed_out: bool) -> Verdict | None:
-        """What stand-in says; None where there is none for this issuer, where too much of what was said before has not
-        reached it yet, or where its negative list cannot be read."""
+        """The decision of stand-in, or None.
+
+        None: there is no stand-in for this issuer, too many earlier advices have not reached it yet, or its negative
+        list cannot be read.
+        """
         intent = begun.stored.intent
         stand_ins = self._stand_ins  # the same to the end: a reload may come while the journal is asked
         if not stand_ins.speaks(intent.issuer, timed_out=timed_out):
@@ -216,7 +219,7 @@ class Online:
         return verdict
 
     async def decline(self, stored: StoredIntent, decline: Decline) -> Outcome:
-        """Decide DECLINED, with a count and, where there is something to tell, a line in the log."""
+        """Decide DECLINED, with a count and, where there is a message, a line in the log."""
         self._meters.count("declines", decline.reason)
         if decline.detail:
             log.info("declined", trace_id=stored.intent.trace_id, reason=decline.reason, detail=decline.detail)

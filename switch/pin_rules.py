@@ -1,7 +1,7 @@
 """Which PIN blocks links may carry: formats, their length in a dialect, and what may become what on the way.
 
-The links of a configuration go in, a line for each contradiction comes out. Called by `switch.config`; whether the keys
-fit is the matter of whoever knows them.
+The links of a configuration go in, a line for each contradiction comes out. Called by `switch.config`; other modules
+check whether the keys fit.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 # ISO 9564 formats that links may use, with the bytes of a block. Source: ISO 9564-1:2017, 9.3.
 PIN_FORMATS = {0: 8, 1: 8, 3: 8, 4: 16}
-# What a block may become on its way. Source: PCI PIN Security Requirements 3.1, requirement 3-3; ISO 9564-1:2017, 9.4:
-# format 1 is not bound to a card number, so nothing that is may become format 1.
+# Formats that a block may become on its way. Source: PCI PIN Security Requirements 3.1, requirement 3-3; ISO
+# 9564-1:2017, 9.4: format 1 is not bound to a card number, so nothing that is may become format 1.
 PIN_TRANSLATIONS = {0: {0, 3, 4}, 1: {0, 1, 3, 4}, 3: {0, 3, 4}, 4: {0, 3, 4}}
 KSN_CHARACTERS = 20  # at least: 10 bytes of TDES DUKPT as hexadecimal digits; AES DUKPT has 24
 
 
 def pin_block_bytes(pin_format: int) -> int:
-    """How long a PIN block of an ISO 9564 format is."""
+    """Length of a PIN block of an ISO 9564 format."""
     return PIN_FORMATS[pin_format]
 
 

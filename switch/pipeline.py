@@ -42,7 +42,7 @@ from switch.stages.screen import SIGNED_OFF, SUSPENDED, given_trace_id, screen
 
 log = structlog.get_logger("switch.pipeline")
 
-REPEAT_POLL_S = 0.1  # how often a repeat looks for the outcome that another worker decides
+REPEAT_POLL_S = 0.1  # interval at which a repeat looks for the outcome of another worker
 OWN_DEADLINE_S = 10.0  # of requests that wait for our own books only
 MAX_REFUSED = 10_000  # keys kept of requests that were declined while the journal was away
 OVERLOADED = Decline("91", "overloaded")
@@ -53,7 +53,7 @@ NOT_NOW = frozenset({SIGNED_OFF, SUSPENDED})  # reasons that say nothing about w
 
 
 class Unsaid(Exception):
-    """Whether the request is approved cannot be known or told now; its next repeat may be luckier."""
+    """It cannot be known now whether the request is approved; its next repeat may succeed."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -144,7 +144,7 @@ class Pipeline:
             request.session.send(payload, request.frame)
 
     async def _serve(self, request: Request) -> None:
-        """One request, whatever happens."""
+        """One request, with any result."""
         try:
             told, outcome, repeat = await self._told(request)
             await self._answer(request, told)
@@ -171,7 +171,7 @@ class Pipeline:
     # Steps
 
     async def _told(self, request: Request) -> tuple[dict[int, str], Decline | StoredIntentOutcome, bool]:
-        """What the acquirer is told (without what is echoed), why, and whether it has been told before.
+        """The answer to the acquirer (without echoed elements), its reason, and whether it was given before.
 
         Raises:
             Undecided, Unsaid: nothing can be said.
@@ -190,12 +190,12 @@ class Pipeline:
         # Without the HSM a card can still be declined for good; other requests, and what has no key, leave no trace.
         asks = request.way is Way.ASK
         unproved = screened is None and decline is not None and decline.reason == HSM_AWAY and asks
-        # What a repeat repeats may have been approved while it was permitted: its stored answer counts.
+        # The original of a repeat may have been approved while it was permitted: its stored answer counts.
         forbidden = decline is not None and decline.reason in NOT_PERMITTED_NOW
         lasting = unproved or (forbidden and is_repeat(request.message.mti))
         if decline is not None and not lasting:
             if is_repeat(request.message.mti) and (decline.response_code == "96" or decline.reason in NOT_NOW):
-                raise Unsaid(decline.reason)  # what it repeats may be approved
+                raise Unsaid(decline.reason)  # its original may be approved
             told, why, repeat = self._declined(decline)
             if decline.response_code == "30" or forbidden:
                 told |= reason_element(request.session.codec.dialect, decline.detail)
@@ -216,7 +216,7 @@ class Pipeline:
             self._online.unused(request)
             known = await self._repeated(request, intent, begun)
             if unproved and request.link.mac_key and known[0][39] in APPROVALS:
-                raise Unsaid(HSM_AWAY)  # its MAC is not verified: no approval for whoever that is
+                raise Unsaid(HSM_AWAY)  # its MAC is not verified: no approval for an unknown sender
             return known
         if asks:
             outcome = await self._online.decide(request, begun, decline)
@@ -272,7 +272,7 @@ class Pipeline:
         """The journal is away: 96 at once, and the same again for a repeat that comes when it is back.
 
         Raises:
-            Undecided: this is a repeat. What it repeats may be approved, or about to be; so nothing is said.
+            Undecided: this is a repeat. The original may be approved, or about to be; so there is no answer.
         """
         if is_repeat(request.message.mti):
             raise Undecided(approval=True)
@@ -309,7 +309,7 @@ class Pipeline:
             self._meters.count("unanswered", "not_expressible")
 
     async def _late_decline(self, request: Request) -> None:
-        """No approval can be in the journal, so a no is the truth, whatever recovery writes."""
+        """No approval can be in the journal, so a decline is the truth, for any later record of recovery."""
         self._meters.count("declines", "journal_unavailable")
         try:
             await self._answer(request, {39: "96"})

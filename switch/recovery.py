@@ -1,8 +1,8 @@
 """Intents that nobody has decided in time: a worker died, or the journal was away.
 
-Not a mode: every worker looks every second, all the time. What was on its way to an issuer ends REVERSED; what only
-waited for our own books is decided as if it had just arrived. A slow but living worker may be faster; then its outcome
-counts.
+Not a mode: every worker looks every second, all the time. Requests on their way to an issuer end REVERSED; those that
+only waited for our own ledger are decided as if they had just arrived. A slow but living worker may be faster; then its
+outcome counts.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Recovery:
     """The task of one worker.
 
     Args:
-        grace_s: how long past its deadline an intent is left to the worker that has it.
+        grace_s: time past its deadline for which an intent is left to its own worker.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Recovery:
                 log.exception("recovery_failed")
 
     async def _batch(self) -> int:
-        """Recover the oldest; how many were."""
+        """Recover the oldest; returns their number."""
         recovered = 0
         for stored in await self._journal.undecided(self._clock.now() - self._grace, BATCH):
             try:

@@ -1,7 +1,8 @@
 """Reload: a worker takes routes, breakers, stand-ins, fraud rules and limits of stored advices from its file again.
 
 SIGHUP or a command on the control socket asks for it; `console/` gives the function that reads the file. All or
-nothing: a file with an error changes nothing. What cannot be changed in a running worker is named and left alone.
+nothing: a file with an error changes nothing. Settings that cannot be changed in a running worker are named and left
+alone.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ Read = Callable[[], Reread]
 
 
 class Reloaded(msgspec.Struct, frozen=True):
-    """What a worker says: sections that it has taken, and sections that have changed and need a restart."""
+    """The reply of a worker: sections that it has taken, and sections that have changed and need a restart."""
 
     worker: int
     taken: tuple[str, ...]
@@ -65,7 +66,7 @@ class Reloader:
     """Reloads in one worker, one at a time.
 
     Args:
-        config: what the worker started with.
+        config: the configuration that the worker started with.
         read: None where there is no file, in simulations.
         certificates: has the links look at their TLS files again; returns the links whose files cannot be used.
     """
@@ -133,7 +134,7 @@ class Reloader:
         return Reloaded(self._worker, tuple(taken), tuple(sorted({*restart, *reread.restart, *failed})))
 
     async def on_signal(self) -> None:
-        """Reload; what is wrong is in the log, and the worker goes on as it was."""
+        """Reload; errors are in the log, and the worker goes on with its former settings."""
         try:
             await self.reload()
         except ReloadRefused:

@@ -1,4 +1,4 @@
-"""What can still be read of a message that the dialect does not accept, and what its sender is told about it.
+"""The readable part of a message that the dialect does not accept, and the answer to its sender.
 
 Bytes and the decoder's error go in; a `Message` with everything before the fault comes out, enough to answer with
 DE 39 = 30 and the reason in DE 44. Called by the ends of links.
@@ -13,7 +13,7 @@ from messages.dialect import Dialect
 from messages.errors import DecodeError, RuleViolation
 from messages.message import Message
 
-REASON = 44  # Source: ISO 8583:1987 DE 44, additional response data; that it tells what was wrong is ours
+REASON = 44  # Source: ISO 8583:1987 DE 44, additional response data; the text of the fault in it is ours
 _ELEMENT = re.compile(r"DE (\d+)")
 _FOREIGN = {"an": re.compile(r"[^A-Za-z0-9 ]+"), "ans": re.compile(r"[^ -~]+")}  # by the kind of DE 44
 
@@ -33,7 +33,7 @@ def salvage(codec: Codec, dialect: Dialect, frame: bytes, error: DecodeError) ->
 
 
 def reason_told(dialect: Dialect, error: DecodeError) -> dict[int, str]:
-    """DE 44 of the answer: what was wrong, as far as it has room; {} where the dialect has no such text."""
+    """DE 44 of the answer: the fault, as far as it has room; {} where the dialect has no such text."""
     return reason_element(dialect, f"{error.path} {error.reason}")
 
 

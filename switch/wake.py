@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class Signal:
-    """A flag that one task waits for; what is set before the wait is not lost."""
+    """A flag that one task waits for; a flag set before the wait is not lost."""
 
     __slots__ = ("_set", "_task")
 
@@ -42,7 +42,7 @@ class Signal:
 
 
 class Future(Generic[T]):
-    """A value or an error that comes once; what comes second is ignored."""
+    """A value or an error that comes once; a second one is ignored."""
 
     __slots__ = ("_result", "_task")
 

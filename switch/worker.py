@@ -51,7 +51,7 @@ SWITCH_INTERVAL_S = 0.0005
 
 
 class SwitchHsm(Hsm, LinkKeyHsm, Protocol):
-    """What a worker asks of the hsm."""
+    """A worker's calls to the hsm."""
 
 
 class Worker:
@@ -206,7 +206,7 @@ class Worker:
         return part.link.key_exchange_hours
 
     async def ready(self) -> dict[str, bool]:
-        """What /readyz shows."""
+        """The content of /readyz."""
         return {
             "journal": await self._journal_answers(),
             "hsm": await self._hsm_answers(),
@@ -236,7 +236,7 @@ class Worker:
 
     @property
     def _busy(self) -> bool:
-        # Who is given a place waits no longer, and is not in the pipeline yet: the place itself tells of it.
+        # A request with a place no longer waits, and is not in the pipeline yet: the place itself counts it.
         let_in = any(port.gate.waiting or port.gate.in_flight for port in self.ports.values())
         from_issuers = self.issuer_requests.under_way or self.late_approvals.under_way
         return bool(let_in or self.pipeline.in_flight or from_issuers)
@@ -244,7 +244,7 @@ class Worker:
     async def drain(self) -> None:
         """Take no new work, finish what is in flight, within `drain_s`; then say goodbye on all connections.
 
-        Issuer links stay signed on to the end: what was taken before may still have to go to an issuer.
+        Issuer links stay signed on to the end: accepted requests may still have to go to an issuer.
         """
         self._draining = True
         for port in self.ports.values():
@@ -332,7 +332,7 @@ async def run_worker(
 
 
 def _share(config: SwitchConfig) -> int:
-    """How many of a worker's places one acquirer link may take: not all of them, where there are others."""
+    """Number of a worker's places that one acquirer link may take: not all of them, where there are others."""
     places = config.settings.max_in_flight
     return places if len(config.acquirers) < 2 else max(1, int(places * LINK_SHARE))
 

@@ -1,7 +1,7 @@
 """A link that requests come from: an acquirer, a processor, our own gateway.
 
 `serve` gets each request that the link's limits let through; answers to advices that we sent go to the pending table of
-their session. What cannot be read, and what is too much, is refused here.
+their session. Unreadable messages, and those above the limits, are refused here.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class AcquirerPort(LinkEnd):
         self._turn_away(session, message, frame, "overloaded")
 
     def _turn_away(self, session: Session, message: Message, frame: bytes, reason: str) -> None:
-        if is_repeat(message.mti):  # what it repeats may be approved
+        if is_repeat(message.mti):  # its original may be approved
             self._meters.count("unanswered", reason)
         else:
             self._refuse(self, session, message, frame, {39: "91"}, reason)

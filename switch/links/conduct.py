@@ -1,11 +1,11 @@
-"""What a link does for a peer that has not proved who it is: a few frames, a few connections, and no more.
+"""Limits of a link for a peer without proof of identity: a few frames, a few connections, and no more.
 
-Whoever reaches the port of a link can send bytes, and each costs work: a frame, a MAC to be verified, an answer, a line
-in the log. A `Conduct` keeps what one connection has shown so far and says how long its next frame has to wait; an
+Anybody who reaches the port of a link can send bytes, and each costs work: a frame, a MAC to be verified, an answer, a
+line in the log. A `Conduct` keeps what one connection has shown so far and says how long its next frame has to wait; an
 `Admission` says whether one more connection of an address is taken. A connection whose MAC was right once is believed
 from then on. A right MAC can be a recording, though: only a new request shows that the peer has the key. Until one has
 come, and after a repeat, a connection has a few requests at once in the hands of the journal, and no more. Pure: every
-method is told the time, in seconds on trio's clock.
+method takes the time, in seconds on trio's clock.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ MANAGEMENT_BURST = 50  # network management that may come at once
 REPEATS_PER_S, REPEATS_BURST = 20.0, 100  # messages of a connection that were there before
 UNJUDGED = 4  # requests of a connection at once of which nobody knows yet whether they are new, until one was new
 EMPTY_READS = 16  # in a row without a whole frame, from which on each counts as network management
-CONNECTIONS_PER_S, CONNECTIONS_BURST = 10.0, 100  # new ones of an address; who has no place is closed at once
+CONNECTIONS_PER_S, CONNECTIONS_BURST = 10.0, 100  # new ones of an address; one without a place is closed at once
 ACCEPTED_PER_S, ACCEPTED_BURST = 100.0, 100  # new ones of a link in all; others wait with the kernel
 MAX_ADDRESSES = 10_000  # remembered; one without a connection goes first
 PER_ADDRESS, RATE = "too_many_of_address", "too_fast"  # why a connection was not taken
 
 
 class Pace:
-    """So many a second and so many at once; what is beyond waits its turn.
+    """So many a second and so many at once; further ones wait their turn.
 
     Args:
         per_s: 0 for no limit.
@@ -41,7 +41,7 @@ class Pace:
         self._next = -math.inf
 
     def wait_s(self, now: float) -> float:
-        """Take the next turn; how long until it comes, 0 for at once."""
+        """Take the next turn; time until it comes, 0 for at once."""
         self._next = max(self._next, now - self._burst_s) + self._interval_s
         return max(0.0, self._next - now)
 
@@ -54,11 +54,11 @@ class Pace:
 
 
 class Conduct:
-    """What one connection has shown.
+    """The record of one connection.
 
     Args:
-        known: whether its peer is known by itself: we dialled it, TLS has verified it, or the link has no MAC, and so
-            nothing that could tell one peer from another.
+        known: whether its peer is known from the start: we dialled it, TLS has verified it, or the link has no MAC, and
+            so no way to distinguish peers.
         strangers: the turns of all connections of the link that are not believed.
         max_bad: bad frames in a row that end the connection; 0 for no such limit.
         management_per_s: network management a second; 0 for no limit.
@@ -109,14 +109,14 @@ class Conduct:
         return self._unjudged >= UNJUDGED and not self._new
 
     def pause_s(self, now: float) -> float:
-        """How long the next frame has to wait because of repeats, whatever the verdict on other frames is."""
+        """Time that the next frame has to wait because of repeats, for any verdict on other frames."""
         pause_s = max(0.0, self._slow_until - now)
         if pause_s == 0.0:
             self._slow_until = 0.0
         return pause_s
 
     def frame_wait_s(self, now: float) -> float:
-        """How long the next frame has to wait where the peer is not believed, and is not in between."""
+        """Time that the next frame has to wait; 0 for a proven peer without bad frames since."""
         if self.believed and not self.bad:
             return 0.0
         self._frames += 1
@@ -133,7 +133,7 @@ class Conduct:
         return 0 < self.max_bad <= self.bad
 
     def read(self, frames: int, now: float) -> float:
-        """Bytes have come that complete so many frames; how long the next ones have to wait."""
+        """Bytes have come that complete so many frames; time that the next ones have to wait."""
         if frames:
             self._empty = 0
             return 0.0
@@ -141,7 +141,7 @@ class Conduct:
         return self._management.wait_s(now) if self._empty > EMPTY_READS else 0.0
 
     def management_wait_s(self, now: float) -> float:
-        """How long a request of network management has to wait."""
+        """Time that a request of network management has to wait."""
         return self._management.wait_s(now)
 
     def taken(self) -> None:
@@ -215,7 +215,7 @@ class Admission:
 
 
 def address_key(peer: str) -> str:
-    """What counts as one address of `host:port`: an IPv4 address, the /64 of an IPv6 address; else the text."""
+    """The address of `host:port` as limits count it: an IPv4 address, the /64 of an IPv6 address; else the text."""
     host = peer.rpartition(":")[0].strip("[]")
     if ":" not in host:
         return host or peer

@@ -41,7 +41,7 @@ class Connections:
     """The connections of a link.
 
     Args:
-        listener: is told what arrives.
+        listener: receives the messages.
         sends, takes: limits of the requests that go and that come, see `Session`.
         on_up: called each time a connection begins to carry traffic.
     """
@@ -64,7 +64,7 @@ class Connections:
     ) -> None:
         self.sessions: list[Session] = []  # the one that was opened last behind
         self.suspended = False
-        self.signed_off = False  # by an operator: what we dial does not sign on by itself
+        self.signed_off = False  # by an operator: connections that we dial do not sign on by themselves
         self.address = link.listen or link.address
         self._peer_users = users_of(link.peer_users)
         self.tls = TlsEnd(link, link.tls) if link.tls is not None else None
@@ -91,7 +91,7 @@ class Connections:
         self._draining = False
         self._turn = 0
 
-    # What the owner asks
+    # Calls for the owner
 
     @property
     def next(self) -> Session | None:
@@ -147,7 +147,7 @@ class Connections:
 
     async def _signing_on(self, session: Session, stan: str, clock: Clock, timeout_s: float) -> str:
         code = await sign_on(session, stan, clock, timeout_s)
-        if self.signed_off:  # by an operator, while the peer took its time: what was said last counts
+        if self.signed_off:  # by an operator, while the peer took its time: the last command counts
             session.moved(LinkEvent.SIGNED_OFF)
         return code
 
@@ -164,7 +164,7 @@ class Connections:
         return (ends_at - self._clock.now()).total_seconds() if ends_at is not None else math.inf
 
     def drain(self) -> None:
-        """No new connection and no new request; what is in flight may end."""
+        """No new connection and no new request; requests in flight may end."""
         self._draining = True
         if self._acceptor is not None:
             self._acceptor.close()
@@ -251,7 +251,7 @@ class Connections:
         try:
             while True:
                 while self._link.connections and len(self.sessions) + self._opening >= self._link.connections:
-                    await self._one_less.wait()  # what comes meanwhile waits for us, or for another worker
+                    await self._one_less.wait()  # a later connection waits for us, or for another worker
                 wire = await acceptor.accept()
                 if refused := self._refused(wire):
                     self._meters.count("connections_refused", self._link.name, refused)
@@ -305,7 +305,7 @@ class Connections:
                     due_at = min(due_at, ends_at)
             with trio.move_on_at(due_at):
                 await self._unfinished.wait()
-                await trio.sleep(WATCH_S)  # what begins now is seldom overdue sooner
+                await trio.sleep(WATCH_S)  # later requests are seldom overdue sooner
 
     async def _accepted(self, wire: Wire) -> None:
         """A connection of the peer's, from the handshake to its end."""
@@ -356,7 +356,7 @@ class Connections:
         log.info("connected", link=link.name, peer=session.peer)
         try:
             async with trio.open_nursery() as nursery:
-                # What keeps the connection alive ends with it, or the next dial would wait for the next echo.
+                # Its keep-alive tasks end with the connection, or the next dial would wait for the next echo.
                 nursery.start_soon(_run_to_the_end, session, nursery.cancel_scope)
                 await self._keep_up(session)
         finally:
@@ -366,7 +366,7 @@ class Connections:
         return session.was_up and session.heard
 
     def _conduct(self) -> Conduct:
-        """What is known of the peer of a connection at its beginning."""
+        """Facts about the peer of a connection at its beginning."""
         link = self._link
         if link.dials:
             return Conduct()

@@ -1,11 +1,12 @@
-"""How old a message may be, by its DE 7: a recorded one must not be taken once its year can be mistaken for another.
+"""Greatest age of a message, by its DE 7: a recorded one must not be accepted once its year can be mistaken for
+another.
 
 A link's settings, a moment and the time go in, what is wrong comes out. Called by screening, by what issuers start, and
 for network management whose replay would change something. Pure.
 
 Why that is enough: `messages.exchange.transmission_time` finds the same year for a DE 7 whenever it is asked within the
 window, so a message that is taken twice has the same key twice, and the journal keeps keys for ever.
-`tests/switch/links/test_freshness.py` shows it. What is left: the same bytes exactly a year later, where neither the
+`tests/switch/links/test_freshness.py` shows it. One gap is left: the same bytes exactly a year later, where neither the
 message (1987) has a year nor the link another key since.
 """
 
@@ -49,7 +50,7 @@ def staleness(
 
 
 def original_slack(link: Link, *, local: bool) -> timedelta:
-    """How far after now an original may be: as far as a request, and no less than clocks differ."""
+    """Time after now that an original may be: as far as a request, and no less than clocks differ."""
     ahead = max(CLOCK_SLACK, timedelta(seconds=link.max_ahead_s))
     return ahead + LOCAL_AHEAD if local else ahead
 

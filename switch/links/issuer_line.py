@@ -1,6 +1,6 @@
 """A link that requests go to: a network, an issuer.
 
-The pipeline and the advice sender use `session` while it is signed on; what the issuer starts by itself is handed to
+The pipeline and the advice sender use `session` while it is signed on; requests that the issuer starts are handed to
 `serve`.
 """
 
@@ -71,7 +71,7 @@ class IssuerLine(LinkEnd):
 
     def _late(self, message: Message) -> None:
         """Nobody waits any more. Where there was no answer in time, the reversal was stored with the outcome REVERSED,
-        so a late approval needs no further word to the issuer. Where a decline came before, nothing was stored."""
+        so a late approval needs no further word to the issuer. After an earlier decline nothing was stored."""
         code = known_code(message.elements.get(39, ""))
         self._meters.count("late_answers", self.name, code)
         log.warning(

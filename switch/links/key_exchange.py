@@ -1,9 +1,8 @@
 """Keys of a link, exchanged over it: 0800 with DE 70 = 101, both ways.
 
-Operators (`switch.control`) and the schedule call `start`; what the peer sends comes through
-`switch.links.reception` to `answer`. The hsm makes, takes and holds the keys: the switch carries key blocks under the
-party's zone master key, and all workers use the same keys by the same names. One exchange of a key at a time, over all
-workers (a lease).
+Operators (`switch.control`) and the schedule call `start`; offers of the peer come through `switch.links.reception` to
+`answer`. The hsm makes, takes and holds the keys: the switch carries key blocks under the party's zone master key, and
+all workers use the same keys by the same names. One exchange of a key at a time, over all workers (a lease).
 
     who starts   hsm                   on the link                               hsm
     we           RenewLinkKey          0800, 0801 … → 0810 with DE 39 = 00 and   ActivateKey
@@ -44,12 +43,12 @@ from switch.meters import Meters
 log = structlog.get_logger("switch.links.key_exchange")
 
 TRIES = 3  # 0800, then 0801: the peer may have taken the key and its answer may be lost
-ACTIVATIONS = 5  # the peer has the key in force by now, so the hsm has to be told, whatever it takes
+ACTIVATIONS = 5  # the peer has the key in force by now, so the hsm must get the command, at any cost
 ACTIVATION_PAUSE_S = 0.5
 LEASE_S = 60.0
 RELEASE_S = 1.0  # given to the journal for taking a lease back, also by who is cancelled
 PAUSE_S = 1.0  # between two exchanges of a key: the hsm takes one version before, and messages are under way
-LOOK_S = 15.0  # how often the schedule, and what was not answered, is looked at
+LOOK_S = 15.0  # interval of looking at the schedule, and at unanswered offers
 RETRY_S = 300.0  # after an exchange by schedule that the peer refused
 OPEN_RETRY_S = 10.0  # after one that was not answered: well within the time that peers take the key before
 AGAIN = frozenset({"91", "96"})  # DE 39 that refuse the moment, not the key
@@ -59,7 +58,7 @@ GIVEN_UP = NOT_THIS_KEY | {"not_expressible"}  # outcomes after which this key i
 OPEN_S = 3600.0  # so long any worker takes up a pending version; then only who offered it, an operator or the schedule
 MADE_HERE = frozenset({"", "generated"})  # origins of keys that may be offered by themselves
 
-# What the hsm refuses about a key block, as DE 39; anything else is 63, security violation.
+# Refusals of a key block by the hsm, as DE 39; any other is 63, security violation.
 # Source: ISO 8583:1987 DE 39 (30 format error, 96 system malfunction).
 REFUSALS = {"malformed": "30", "key_unknown": "96", "not_permitted": "96", "overloaded": "96", "expired": "96"}
 
@@ -94,7 +93,7 @@ class KeyExchange:
         keys: names of the keys that may be exchanged, by kind (`pin`, `mac`).
         sessions: the connections of the link in this worker, the one that was opened last behind.
         holder: this worker's name in the lease.
-        timeout_s: how long the peer may take for its answer.
+        timeout_s: longest wait for the peer's answer.
     """
 
     def __init__(
@@ -163,8 +162,10 @@ class KeyExchange:
     async def run(self, hours: float) -> None:
         """Make open offers again, and renew each key that is older than `hours` (0: none), until cancelled.
 
-        An offer is open while the hsm has a young pending version, whoever made it: a worker that is gone, one that was
-        cancelled, or this one. What the peer refuses is not offered by itself again, and nothing is made in its place.
+        An offer is open while the hsm has a young pending version, from any worker: one that is gone, one that was
+            cancelled, or this one. An offer that the peer refuses is not repeated by itself, and no other is made in
+            its
+        place.
         """
         retry_at = dict.fromkeys(self.keys, 0.0)
         while True:
@@ -210,7 +211,8 @@ class KeyExchange:
     async def _alone(self, kind: str) -> AsyncIterator[None]:
         """Nobody else exchanges this key, neither in this worker nor in another, nor did a moment ago.
 
-        What both ends start at once is refused, not put off: the peer's offer would be older than the key it has taken.
+        Exchanges that both ends start at once are refused, not put off: the peer's offer would be older than the key it
+            has taken.
         """
         if kind not in self.keys:
             raise KeyExchangeFailed("no_key", f"link {self.link} has no {kind} key to exchange")
@@ -324,7 +326,7 @@ class KeyExchange:
         """Take the key that the peer sends, and make the 0810; None where nobody knows whether the key is in force.
 
         A refusal would have the peer drop a key that may be in force here. Without an answer it repeats it, and the
-        hsm takes the same key once more. What is repeated may have been taken the first time.
+        hsm takes the same key once more. A repeat may have been accepted the first time.
         """
         told, kind = await self._told(request)
         if told is None or (told[39] == NOT_NOW and is_repeat(request.mti)):
@@ -355,7 +357,7 @@ class KeyExchange:
             return {39: NOT_NOW}, kind  # both ends started at once: the peer may try again
 
     async def _taken(self, kind: str, block: str) -> dict[int, str] | None:
-        """What the hsm says: it knows the key in force (a repeat) and those before (a replay), for all workers."""
+        """The answer of the hsm: it knows the key in force (a repeat) and those before (a replay), for all workers."""
         try:
             taken = await self._hsm.accept_link_key(AcceptLinkKey(name=self.keys[kind], block=block))
         except HsmRefused as refused:

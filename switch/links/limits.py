@@ -1,4 +1,4 @@
-"""How much of a link's traffic is let through at once and a second: places, a queue for them, a token bucket.
+"""Limits of a link's traffic, at once and a second: places, a queue for them, a token bucket.
 
 One `Gate` a link and worker. Acquirer ports ask it for each request that comes, and their sessions read nothing while
 it is full, so that what is too much waits with the peer. Sessions of issuer lines ask it for each request that goes,
@@ -117,7 +117,7 @@ class Gate:
         self._call_reader()
 
     def leave(self) -> None:
-        """Give a place back, to whoever waits longest."""
+        """Give a place back, to the request that waits longest."""
         if self._waiting:
             self._waiting.popleft().resolve(None)
         else:
@@ -126,7 +126,7 @@ class Gate:
             self._call_reader()
 
     async def room(self) -> None:
-        """Return once the next request would not be refused; who waits longest is first."""
+        """Return once the next request would not be refused; the one that waits longest is first."""
         while self.full:
             if not self._has_token():
                 await trio.sleep(max(SOON_S, (1.0 - self._tokens) / self._rate))
@@ -142,7 +142,7 @@ class Gate:
                     self._readers.remove(turn)
                 elif not called:
                     self._call_reader()  # its turn came in the moment in which it was cancelled
-        self._call_reader()  # what is read next may be no request, and take no place
+        self._call_reader()  # the next frame may be no request, and take no place
 
     def _call_reader(self) -> None:
         if self._readers and self._has_place():

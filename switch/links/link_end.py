@@ -1,7 +1,7 @@
 """Our end of a link in one worker: its dialect, framing, MAC and connections, and what both roles do alike.
 
-`AcquirerPort` and `IssuerLine` are the two roles: where requests come from, and where they go. Who dials whom is a
-matter of the settings, not of the role.
+`AcquirerPort` and `IssuerLine` are the two roles: where requests come from, and where they go. Dialling follows from
+the settings, not from the role.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class LinkEnd:
 
     @property
     def address(self) -> str:
-        """Where it listens, or what it dials."""
+        """The address where it listens, or that it dials."""
         return self.connections.address
 
     @property
@@ -113,7 +113,7 @@ class LinkEnd:
         await self.connections.run()
 
     def drain(self) -> None:
-        """No new connection and no new request; what is in flight may end."""
+        """No new connection and no new request; requests in flight may end."""
         self.connections.drain()
 
     def arrived(self, session: Session, message: Message, frame: bytes) -> None:
@@ -155,7 +155,7 @@ class LinkEnd:
 
 
 def _stale(link: Link, local: bool, clock: Clock, message: Message) -> str:
-    """Why network management is not taken. Without DE 7 it cannot be told from a recorded one."""
+    """Why network management is not taken. Without DE 7 it cannot be distinguished from a recorded one."""
     now = clock.now()
     try:
         sent_at = transmission_time(message.elements.get(7, ""), now)

@@ -23,7 +23,7 @@ MISSING, WRONG, AWAY = "mac_missing", "mac_invalid", "hsm_unavailable"
 
 
 class LinkMac:
-    """What one link does about MACs.
+    """The MACs of one link.
 
     Args:
         link: its name, for metrics and log.
@@ -71,7 +71,7 @@ class LinkMac:
         return Message(message.mti, {**message.elements, element: NO_MAC})
 
     def check(self, message: Message, frame: bytes) -> MacCheck | None:
-        """What the HSM has to verify about a message that was received; None where it has no MAC at its end."""
+        """The HSM's part in verifying a received message; None where it has no MAC at its end."""
         if 64 not in message.elements and 128 not in message.elements:
             return None
         try:

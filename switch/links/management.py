@@ -69,7 +69,7 @@ async def sign_on(session: Session, stan: str, clock: Clock, timeout_s: float) -
 
 
 async def sign_off(session: Session, stan: str, clock: Clock, timeout_s: float) -> str:
-    """Sign off; DE 39 of the answer as for `asked`. Whatever it is, the session carries no traffic from now on."""
+    """Sign off; DE 39 of the answer as for `asked`. In any case, the session carries no traffic from now on."""
     session.moved(LinkEvent.SIGNED_OFF)
     return await asked(session, SIGN_OFF, stan, clock, timeout_s)
 
@@ -80,7 +80,7 @@ async def echo(session: Session, stan: str, clock: Clock, timeout_s: float) -> s
 
 
 class Told(NamedTuple):
-    """What a peer has answered to network management of ours on one connection.
+    """The peer's answer to network management of ours on one connection.
 
     Args:
         code: DE 39; "" where no answer came.
@@ -160,14 +160,15 @@ def answer(session: Session, request: Message) -> Message:
 
 
 def management_answer(request: Message, told: dict[int, str]) -> Message:
-    """The 0810 (or 0830) to a request: what is echoed, and what is told, DE 39 included."""
+    """The 0810 (or 0830) to a request: echoed elements, and those of the reply, DE 39 included."""
     elements = {number: request.elements[number] for number in ECHOED if number in request.elements}
     elements.update(told)
     return Message("0810" if request.mti[2] == "0" else "0830", elements)
 
 
 def refusal(request: Message, told: dict[int, str]) -> Message:
-    """The answer to a request of any type that is not looked at: what identifies it, and what is told, DE 39 included.
+    """The answer to a request of any type that is not looked at: the elements that identify it, and those of the reply,
+    DE 39 included.
 
     Raises:
         DecodeError: its type has no answer.

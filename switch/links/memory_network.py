@@ -1,6 +1,6 @@
 """A network in memory for tests and simulation: ordered byte streams that come late or break.
 
-Stands where `SocketNetwork` stands. Delays and breaks come from a `Weather`, which draws from a seeded random, so
+Replaces `SocketNetwork`. Delays and breaks come from a `Weather`, which draws from a seeded random, so
 that a scenario runs the same way again.
 """
 
@@ -21,12 +21,12 @@ MAX_BUFFERED = 4096  # chunks on the way in one direction; more is a runaway tes
 
 @dataclass
 class Weather:
-    """How a connection behaves.
+    """The behaviour of a connection.
 
     Args:
         delay_s: (shortest, longest) time on the way of each chunk; order is kept.
         break_rate: chance that a chunk is lost and the connection with it, 0–1.
-        window: bytes on the way in one direction; who sends more waits until the other end takes some. 0: no limit.
+        window: bytes on the way in one direction; a faster sender waits until the other end takes some. 0: no limit.
     """
 
     delay_s: tuple[float, float] = (0.0005, 0.002)
@@ -94,7 +94,7 @@ class MemoryWire:
 
     @property
     def unread(self) -> bool:
-        return False  # what has arrived is received at once: the clock of tests stands still meanwhile
+        return False  # arrived bytes are received at once: the clock of tests does not move meanwhile
 
     async def end(self) -> None:
         await trio.lowlevel.checkpoint()
@@ -102,7 +102,7 @@ class MemoryWire:
         self._outward.arrived.set()
 
     def close(self) -> None:
-        """Close; what was sent still arrives, then the peer sees the end."""
+        """Close; sent bytes still arrive, then the peer sees the end."""
         self._closed = True
         for direction in (self._inward, self._outward):
             direction.ended = True

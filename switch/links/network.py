@@ -22,7 +22,7 @@ from switch.links.unix_socket import bound, peer_of
 
 RECEIVE_BYTES = 65536
 BACKLOG = 256
-COURTESY_S = 0.002  # a connection: how long a worker lets others take the next one
+COURTESY_S = 0.002  # a connection: time for which a worker lets others take the next one
 COURTESY_MAX_S = 0.05
 # A peer whose machine is gone says nothing, and a link without echoes would keep its connection for ever.
 KEEPALIVE = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 15), (socket.TCP_KEEPCNT, 4))  # seconds, seconds, probes
@@ -50,14 +50,14 @@ class Wire(Protocol):
         """Whether bytes of the peer's wait to be received."""
 
     async def end(self) -> None:
-        """Tell the peer that nothing more comes; it can still be heard. Nothing may be sent after."""
+        """Close our direction; the peer can still send. Nothing may be sent after."""
 
     def close(self) -> None:
         """Close at once; a waiting `receive` returns b"". Twice is once."""
 
 
 class Acceptor(Protocol):
-    """A listening address; `address` tells the port where 0 was asked for."""
+    """A listening address; `address` has the port where 0 was given."""
 
     address: str
 

@@ -42,7 +42,7 @@ class Pending:
         Args:
             key: `messages.exchange.pairing_key` of the request.
             expires_at: on trio's clock; the slot fails with ExchangeLost then.
-            request: what `request` tells.
+            request: the values of `request`.
 
         Raises:
             LinkUnavailable: the table is full, or a request with the same key waits already.
@@ -71,7 +71,7 @@ class Pending:
         return True
 
     def request(self, key: Key) -> Message | None:
-        """What waits under a key; None where nothing does."""
+        """The request that waits under a key; None where there is none."""
         slot = self._slots.get(key)
         return slot[1] if slot is not None else None
 

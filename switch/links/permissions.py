@@ -1,4 +1,4 @@
-"""What the other end of a link may send: `permissions` of [[acquirer]] and [[issuer]], and its compiled form.
+"""Messages that the other end of a link may send: `permissions` of [[acquirer]] and [[issuer]], and its compiled form.
 
 `switch.links.settings` has the table of the file, `switch.config` lists what is wrong with it, and screening asks
 `Permitted.refusal` once a request: set look-ups, about a microsecond. Pure.
@@ -18,7 +18,7 @@ NOT_TO_CARDHOLDER, NOT_TO_TERMINAL = "57", "58"  # DE 39
 
 
 class Permissions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a link may send. A list that is left out allows everything; an empty one nothing.
+    """The messages that a link may send. A list that is left out allows everything; an empty one nothing.
 
     Args:
         messages: types without their repeat digit, or the beginning of several: "0200", "04*".
@@ -133,9 +133,10 @@ class Permitted:
 
         Args:
             mti: without its repeat digit.
-            starts: it is a payment of its own, or enlarges one. What else refers to a payment is held to that payment.
+            starts: it is a payment of its own, or enlarges one. Other messages that name a payment must match that
+                payment.
             refers: of these, it changes the payment that it names in DE 90, if it names one.
-            forced: it tells of what was decided elsewhere.
+            forced: it is an advice of a decision made elsewhere.
             money: it is about a payment at all, and has a sender.
             totals: it asks for the totals of the link.
             currency: alphabetic; "" where there is none.
@@ -160,7 +161,7 @@ class Permitted:
         code = elements.get(3, "")
         merchant = elements.get(42, "").strip()
         if self._merchants is not None and (merchant or not of_original) and merchant not in self._merchants:
-            return MERCHANT  # what changes a payment without DE 42 is held to the merchant of that
+            return MERCHANT  # a change of a payment without DE 42 must match the merchant of the payment
         if self._codes is not None and code[:2] not in self._codes and code not in self._codes:
             return CODE
         if self._currencies is not None and currency and currency not in self._currencies:

@@ -1,7 +1,7 @@
-"""What arrives on the connections of a link: believed or not, paired, answered or handed on.
+"""Messages received on the connections of a link: MAC verified, paired, answered or handed on.
 
-Acquirer ports and issuer lines own one each. Where the link has a MAC key, the MAC is verified before anything else
-looks at a message: what is not believed is no answer to anything, and a request is answered with DE 39 = 63.
+Acquirer ports and issuer lines own one each. Where the link has a MAC key, the MAC is verified before any other use of
+a message: a message with a wrong MAC answers nothing, and a request is answered with DE 39 = 63.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class Reception:
 
     Args:
         serve: takes requests that are no network management, and cut-overs; must not wait.
-        late: told about answers that nobody waits for.
-        undecodable: told about frames whose type cannot be read.
+        late: called for answers that nobody waits for.
+        undecodable: called for frames whose type cannot be read.
         managed: called after each network management request.
         verify_requests: whether `serve` gets verified requests only; the pipeline verifies by itself, together with
             what else it asks of the HSM.
@@ -102,7 +102,7 @@ class Reception:
             session.distrust(reason)
         try:
             if reason not in (MISSING, WRONG) or is_response(message.mti):
-                return  # whoever waits for an answer still waits; a request will be repeated
+                return  # the waiting task still waits; a request will be repeated
             told = refusal(message, {39: "63"})
         except DecodeError as error:
             self._undecodable(session, frame, error)
@@ -131,7 +131,7 @@ class Reception:
         if self._echoes:
             request = session.pending.request(key)
             problem = echo_problem(session.codec.dialect, request, message) if request is not None else None
-            if problem is not None:  # an answer to something else: whoever waits still waits
+            if problem is not None:  # an answer to something else: the waiting task still waits
                 self._meters.count("answers_refused", self._mac.link)
                 log.error(
                     "answer_refused", link=self._mac.link, peer=session.peer, mti=message.mti, element=problem.path,

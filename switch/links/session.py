@@ -1,8 +1,8 @@
 """One connection of a link: bytes in, messages out, and the other way round.
 
-`switch.links.acquirer_port` and `switch.links.issuer_line` run sessions and hear of each message through a `Listener`.
-What goes out within one turn of the scheduler leaves in one system call. A connection whose peer does not read, or
-whose link is over its limit, is read from no faster than it can be served: what the peer has sent waits with the peer.
+`switch.links.acquirer_port` and `switch.links.issuer_line` run sessions and get each message through a `Listener`.
+Messages sent within one turn of the scheduler leave in one system call. A connection whose peer does not read, or
+whose link is over its limit, is read from no faster than it can be served: unread bytes wait with the peer.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ MAX_TASKS = 4000  # of one connection, beside those of the pipeline: messages wh
 
 
 class Listener(Protocol):
-    """Who is told what arrives on a session. Both calls must not wait."""
+    """Receiver of the messages of a session. Both calls must not wait."""
 
     def arrived(self, session: Session, message: Message, frame: bytes) -> None: ...
 
@@ -60,7 +60,7 @@ class Session:
         sends: limits of the requests that `exchange` sends, shared by all connections of the link; None for none.
         takes: limits of the requests that come, which the listener enters and `served` leaves. While it is full nothing
             is read.
-        conduct: what is known of the peer; None for one that is known.
+        conduct: facts about the peer; None for one that is known.
         on_half_frame: called when a frame has begun and is not complete yet.
     """
 
@@ -221,8 +221,8 @@ class Session:
         """When the connection has to end where nothing more comes, and why; infinite where it may stay.
 
         Args:
-            silent_s: how long the first message may take; 0: for ever.
-            frame_s: how long a frame may take from its first to its last byte; 0: for ever.
+            silent_s: longest wait for the first message; 0: for ever.
+            frame_s: longest time from a frame's first to its last byte; 0: for ever.
         """
         ends = [(math.inf, "")]
         if frame_s and self._frame_begun_at is not None:
@@ -274,7 +274,7 @@ class Session:
         self._scope.cancel()
 
     async def end(self) -> None:
-        """Say goodbye: what is queued leaves, the peer sees our end, and has a moment to close its own.
+        """Say goodbye: queued bytes leave, the peer sees our end, and has a moment to close its own.
 
         A connection that is closed with something unread in it takes back what the peer has not read either.
         """
@@ -343,7 +343,7 @@ class Session:
         return self.open
 
     async def _hand_on(self, frames: list[bytes]) -> None:
-        """Decode frames and tell the listener, a few a turn: other connections have theirs in between."""
+        """Decode frames and pass them to the listener, a few a turn: other connections have theirs in between."""
         takes, conduct = self._takes, self._conduct
         for number, frame in enumerate(frames, 1):
             if takes is not None and takes.full:
@@ -412,7 +412,7 @@ class Session:
                 while self._outward:
                     data = b"".join(self._outward)
                     self._outward.clear()
-                    # In pieces, so that a slow reader can be told from one that does not read.
+                    # In pieces, so that a slow reader can be distinguished from one that does not read.
                     for at in range(0, len(data), LOW_BYTES):
                         piece = data[at : at + LOW_BYTES]
                         await self._wire.send(piece)

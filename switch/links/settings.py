@@ -1,4 +1,4 @@
-"""What a link is configured as: [[acquirer]] and [[issuer]] of the file, as frozen structs.
+"""The settings of a link: [[acquirer]] and [[issuer]] of the file, as frozen structs.
 
 `switch.config` reads them and adds `link_contradictions` to what it lists.
 """
@@ -25,7 +25,7 @@ TEXT = frozenset({"ascii", "cp037", "cp500", "cp1047", "hex", "ebcdic-hex"})  # 
 
 
 class Link(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What links of both kinds have. Times in seconds; counts are those of one worker."""
+    """Settings of links of both kinds. Times in seconds; counts are those of one worker."""
 
     name: str
     listen: str = ""  # one of the two: where the peer dials us,
@@ -59,11 +59,11 @@ class Link(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     mac_management: bool = False
     key_exchange_hours: float = 0.0  # 0: by command only
     trace_element: int | None = None
-    # How old DE 7 of what the peer starts may be, and how far in the future.
+    # Greatest age of DE 7 in the peer's requests, and the greatest time in the future.
     max_age_s: float = 86_400.0  # of requests
     advice_max_age_s: float = 30 * 86_400.0  # of advices, reversals and chargebacks, which are kept until they arrive
     max_ahead_s: float = 300.0
-    permissions: Permissions | None = None  # what the other end may send; None: all that its side may
+    permissions: Permissions | None = None  # messages that the other end may send; None: all that its side may
 
     @property
     def per_address(self) -> int:
@@ -83,7 +83,7 @@ class Link(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     @property
     def identity(self) -> tuple[str, ...]:
-        """What proves who the other end is: any of "peer user", "mac", "tls"; () for nothing.
+        """The other end's proof of identity: any of "peer user", "mac", "tls"; () for none.
 
         TLS proves the end that we dial; of an end that dials us only with a certificate of its own.
         """
@@ -120,7 +120,7 @@ class AcquirerLink(Link, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def answer_s(self) -> float:
-        """How long network management may take to be answered."""
+        """Longest wait for the answer to network management."""
         return self.advice_timeout_s
 
     @property
@@ -139,7 +139,7 @@ class IssuerLink(Link, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def answer_s(self) -> float:
-        """How long network management may take to be answered."""
+        """Longest wait for the answer to network management."""
         return self.deadline_s
 
     @property
@@ -156,7 +156,7 @@ def exchanged_keys(link: AcquirerLink | IssuerLink) -> dict[str, str]:
 
 
 def link_contradictions(acquirers: tuple[AcquirerLink, ...], issuers: tuple[IssuerLink, ...]) -> list[str]:
-    """What each link allows by itself, but not together with the rest."""
+    """Settings that each link allows by itself, but not together with the rest."""
     problems: list[str] = []
     names = [acquirer.name for acquirer in acquirers] + [issuer.name for issuer in issuers]
     problems += [
@@ -181,7 +181,7 @@ def link_contradictions(acquirers: tuple[AcquirerLink, ...], issuers: tuple[Issu
 
 
 def _place_problems(label: str, link: Link) -> list[str]:
-    """Who dials whom."""
+    """The end that dials."""
     if bool(link.listen) == bool(link.address):
         return [f"{label}: one of listen (it dials us) and address (we dial it) is needed"]
     problems = [f"{label}: peer_users: this machine has no user {u!r}" for u in link.peer_users if user_id(u) is None]

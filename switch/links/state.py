@@ -15,7 +15,7 @@ class LinkState(StrEnum):
     SIGNED_ON = "signed_on"
     SUSPENDED = "suspended"  # by an operator: signed on, echoes go on, no request passes
     SUSPENDED_OFF = "suspended_signed_off"  # the same, and signed off
-    DRAINING = "draining"  # no new request; what is in flight may end
+    DRAINING = "draining"  # no new request; requests in flight may end
     CLOSED = "closed"
 
 
@@ -39,7 +39,7 @@ TRANSITIONS: dict[tuple[LinkState, LinkEvent], LinkState] = {
     (LinkState.SIGNED_ON, LinkEvent.SIGNED_OFF): LinkState.SIGNED_OFF,
     (LinkState.SIGNED_ON, LinkEvent.SUSPEND): LinkState.SUSPENDED,
     (LinkState.SIGNED_ON, LinkEvent.DRAIN): LinkState.DRAINING,
-    # Who signs on or off meanwhile is where that has brought it, once the operator lets go.
+    # Sign-on and sign-off during suspension take effect on resume.
     (LinkState.SUSPENDED, LinkEvent.SIGNED_ON): LinkState.SUSPENDED,
     (LinkState.SUSPENDED, LinkEvent.SIGNED_OFF): LinkState.SUSPENDED_OFF,
     (LinkState.SUSPENDED, LinkEvent.SUSPEND): LinkState.SUSPENDED,
@@ -50,7 +50,7 @@ TRANSITIONS: dict[tuple[LinkState, LinkEvent], LinkState] = {
     (LinkState.SUSPENDED_OFF, LinkEvent.SUSPEND): LinkState.SUSPENDED_OFF,
     (LinkState.SUSPENDED_OFF, LinkEvent.RESUME): LinkState.SIGNED_OFF,
     (LinkState.SUSPENDED_OFF, LinkEvent.DRAIN): LinkState.DRAINING,
-    # A link that drains keeps draining, whatever the peer says.
+    # A link that drains keeps draining, for any message of the peer.
     (LinkState.DRAINING, LinkEvent.SIGNED_ON): LinkState.DRAINING,
     (LinkState.DRAINING, LinkEvent.SIGNED_OFF): LinkState.DRAINING,
     (LinkState.DRAINING, LinkEvent.SUSPEND): LinkState.DRAINING,

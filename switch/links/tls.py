@@ -1,8 +1,8 @@
 """TLS 1.3 under a link: settings and a connection in, a secured connection out.
 
 `switch.links.connections` asks a `TlsEnd` for each connection that it dials or accepts; a link without TLS never comes
-here. Files that have changed are taken for the handshakes that come after; connections that are open go on. What cannot
-be used is logged, and what was used before stays.
+here. Files that have changed are taken for the handshakes that come after; connections that are open go on. Unusable
+files are logged, and the former ones stay in force.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class TlsEnd:
         return True
 
     async def secured(self, wire: Wire) -> Wire:
-        """Shake hands over a fresh connection; what is refused is closed.
+        """Shake hands over a fresh connection; a refused connection is closed.
 
         Raises:
             HandshakeFailed: with the reason.
@@ -94,7 +94,7 @@ class TlsEnd:
             raise
 
     def _look_at(self, connection: ssl.SSLObject, peer: str) -> None:
-        """What OpenSSL does not look at: pins, and the dates of a certificate that is believed for its pin alone."""
+        """Checks that OpenSSL does not make: pins, and the dates of a certificate that is trusted for its pin alone."""
         shown = connection.getpeercert(binary_form=True)
         if not self._pins:
             return
@@ -126,7 +126,7 @@ class TlsEnd:
         return context
 
     def _state(self) -> tuple[object, ...]:
-        """What tells that a file is another one."""
+        """Values that change with the file."""
         found: list[object] = []
         for file in (self._tls.certificate, self._tls.private_key, self._tls.ca):
             try:
@@ -147,7 +147,7 @@ class TlsWire:
         self._connection = connection
         self._incoming = incoming
         self._outgoing = outgoing
-        self._sending = trio.Lock()  # who receives may have to send, too
+        self._sending = trio.Lock()  # a receiver may have to send, too
         self._ended = False
 
     async def shake(self) -> None:
@@ -162,7 +162,7 @@ class TlsWire:
                 await self._flush()
             except ssl.SSLError as error:
                 with suppress(WireError):
-                    await self._flush()  # the alert that tells the peer why
+                    await self._flush()  # the alert with the reason for the peer
                 raise HandshakeFailed(self.peer, label_of(error), reason_of(error)) from None
             data = await self._wire.receive()
             received += len(data)

@@ -15,7 +15,7 @@ class TlsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     Args:
         certificate, private_key: our chain, the leaf first, and its key without a password.
-        ca: who vouches for the peer's certificate; self-signed certificates may stand there themselves.
+        ca: authorities that vouch for the peer's certificate; self-signed certificates may be listed, too.
         pins: SHA-256 of certificates (DER) that the peer may show, in hexadecimal; empty: any that `ca` vouches for.
         server_name: as which we dial the peer; "": the host of `address`.
         require_client_certificate: whether who dials us must show a certificate.
@@ -55,7 +55,7 @@ def context_of(tls: TlsSettings, *, serves: bool) -> ssl.SSLContext:
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if serves else ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
-    # A certificate that stands among the authorities is believed itself, so that one may be pinned without any.
+    # A certificate listed among the authorities is itself trusted, so that one may be pinned without any.
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     if tls.certificate:
         # Without a password function OpenSSL would ask a terminal for the one of an encrypted key.
@@ -81,7 +81,7 @@ def label_of(error: ssl.SSLError) -> str:
 
 
 def reason_of(error: Exception) -> str:
-    """What went wrong, without paths of the library's sources."""
+    """The error, without paths of the library's sources."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return str(error.verify_message)
     if isinstance(error, ssl.SSLError):

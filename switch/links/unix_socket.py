@@ -57,7 +57,7 @@ def peer_of(sock: socket.socket) -> tuple[int, int]:
 def bound(path: Path, shared: bool, backlog: int = BACKLOG) -> socket.socket:
     """A listening socket at `path`, with its mode from before anybody can connect.
 
-    What is there already goes only if it is a socket of ours that nobody listens on.
+    An existing file is removed only if it is a socket of ours that nobody listens on.
 
     Args:
         shared: other users may connect, by the group of the socket's directory.
@@ -84,7 +84,7 @@ def bound(path: Path, shared: bool, backlog: int = BACKLOG) -> socket.socket:
 
 
 def _check_directory(directory: Path) -> None:
-    """Whoever may write there could put a socket of his own in our place."""
+    """Another user who may write there could put a socket in place of ours."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     found = directory.stat()
     if found.st_uid not in (os.geteuid(), 0):

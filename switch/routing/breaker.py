@@ -1,6 +1,6 @@
-"""A circuit breaker: how requests to a link ended goes in, whether the next one may try it comes out.
+"""A circuit breaker: results of requests to a link go in, whether the next one may try it comes out.
 
-`switch.routing.choice` keeps one for each issuer link of a worker. Pure: every method is told the time.
+`switch.routing.choice` keeps one for each issuer link of a worker. Pure: every method takes the time.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Breaker:
         self.in_a_row = 0
         self._passed = 0  # probes that went well
         self._probes: deque[float] = deque()  # until when each probe under way counts
-        # How often it has become half-open: a probe counts for its own time only.
+        # Number of times that it has become half-open: a probe counts for its own time only.
         self._trial: int = 0 if before is None else before._trial
         self._slices: deque[list[float]] = deque()  # [start, ended, failed], at most SLICES + 1
         self._ended = self._failed = 0
@@ -80,7 +80,7 @@ class Breaker:
             self._probes.popleft()
 
     def ended(self, now: float, *, well: bool, probe: int) -> Circuit | None:
-        """How a request that was sent ended; the new state where that has changed it."""
+        """Record the result of a sent request; returns the new state where that has changed it."""
         before = self.state
         self.withdrawn(probe)
         if self.state is Circuit.CLOSED:

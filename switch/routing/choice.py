@@ -25,7 +25,7 @@ LEVELS = {Circuit.CLOSED: 0, Circuit.HALF_OPEN: 1, Circuit.OPEN: 2}
 
 
 class Line(Protocol):
-    """What the choice asks of a link."""
+    """The state of a link as the choice needs it."""
 
     @property
     def fit(self) -> bool: ...
@@ -69,7 +69,7 @@ class Choice:
         """Go on with other settings; a breaker whose settings are the same keeps its state."""
         self.table = table
         self._spoken_for = frozenset(spoken_for)
-        self._turns: dict[int, dict[str, int]] = {}  # by id of the rule: what each member has got beyond its share
+        self._turns: dict[int, dict[str, int]] = {}  # by id of the rule: share that each member has got beyond its own
         settings = {entry.issuer: entry for entry in breakers}
         general = settings.get("", BreakerSettings())
         for name in self._lines:
@@ -99,7 +99,7 @@ class Choice:
         return Taken(name, country, self._objection(name, now))
 
     def by_name(self, issuer: str, country: str, now: float, until: float) -> Taken:
-        """The link that an original went to: what refers to it must follow."""
+        """The link that an original went to: later messages must follow it."""
         unfit = self._objection(issuer, now)
         return Taken(issuer, country, unfit, 0 if unfit else self.breakers[issuer].begin(until))
 

@@ -1,8 +1,8 @@
 """Why a card takes the route that it takes: a number and what is known of a request go in, every rule that fits the
 number comes out, with the reason why it wins or does not.
 
-For operators (`cardswitch route explain`); pure. What is not known of a request is left open: rules that depend on it
-win only if it fits. `RoutingTable.find` decides for requests; where everything is known the two say the same.
+For operators (`cardswitch route explain`); pure. Unknown values of a request stay open: rules that depend on them win
+only if they match. `RoutingTable.find` decides for requests; where everything is known the two say the same.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Verdict = Literal["wins", "depends", "no", "beaten"]
 
 
 class Known(msgspec.Struct, frozen=True):
-    """What is known of a request, as `switch.routing.table.Asked`; None for what is not."""
+    """The known values of a request, as `switch.routing.table.Asked`; None for an unknown one."""
 
     mti: str | None = None
     processing_code: str | None = None
@@ -145,7 +145,7 @@ def _why_first(before: list[Finding]) -> str:
 def _why_before(winner: Rule, rule: Rule) -> str:
     if winner.rank[0] != rule.rank[0]:
         return "is narrower"
-    return "has more conditions" if winner.rank[1] != rule.rank[1] else "stands before it in the file"
+    return "has more conditions" if winner.rank[1] != rule.rank[1] else "comes before it in the file"
 
 
 def _targets(rule: Rule) -> tuple[tuple[str, str], ...]:

@@ -1,4 +1,4 @@
-"""What routing is configured as: [[route]], [[breaker]], [[stand_in]] and [saf] of the file, as frozen structs.
+"""The settings of routing: [[route]], [[breaker]], [[stand_in]] and [saf] of the file, as frozen structs.
 
 `switch.config` reads them and adds the `…_contradictions` to what it lists; a reload replaces them in a running worker.
 """
@@ -50,7 +50,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     @property
     def label(self) -> str:
-        """What it is called in errors and lists."""
+        """Its name in errors and lists."""
         return f"route {self.prefix}" if self.prefix else f"route {self.first}–{self.last}"
 
     @property
@@ -78,7 +78,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     @property
     def conditions(self) -> tuple[object, ...]:
-        """What else must hold; equal for routes that ask the same."""
+        """Its further conditions; equal for routes with the same ones."""
         named = (self.mti, self.processing_code, self.currency, self.acquirer)
         return (*(frozenset(several(value)) for value in named), self.amount_from_minor, self.amount_to_minor)
 
@@ -102,7 +102,7 @@ class BreakerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
 
 class StandIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """[[stand_in]]: what we may approve in an issuer's name; amounts are in minor units, tables by currency.
+    """[[stand_in]]: limits of approvals in an issuer's name; amounts are in minor units, tables by currency.
 
     Counts and sums include the present request; a currency that is not in `floor_minor` is never approved, and one that
     is has a limit in `sum_1h_minor` and `sum_24h_minor` where these have any.
@@ -123,7 +123,7 @@ class StandIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class SafSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """[saf]: stored advices of each link: how often one is sent, and from when somebody should look."""
+    """[saf]: stored advices of each link: number of repeats, and the limits of the alarms."""
 
     repeats: int = 1000
     limit: int = 1000
@@ -150,7 +150,7 @@ def denied_span(text: str) -> tuple[int, int]:
 def routing_contradictions(
     routes: Sequence[Route], issuers: Sequence[IssuerLink], acquirers: Sequence[AcquirerLink] = ()
 ) -> list[str]:
-    """What each route allows by itself, but not together with the rest."""
+    """Settings that each route allows by itself, but not together with the rest."""
     if len(routes) > MAX_ROUTES:
         return [f"route: there are {len(routes)}, more than {MAX_ROUTES}"]
     problems: list[str] = []
@@ -167,7 +167,7 @@ def routing_contradictions(
 
 
 def breaker_contradictions(breakers: Sequence[BreakerSettings], issuers: Sequence[IssuerLink]) -> list[str]:
-    """What is wrong with [[breaker]]."""
+    """The faults of [[breaker]]."""
     problems = _issuer_problems("breaker", [entry.issuer for entry in breakers], issuers, optional=True)
     for entry in breakers:
         label = f"breaker[{entry.issuer}]" if entry.issuer else "breaker"
@@ -183,7 +183,7 @@ def breaker_contradictions(breakers: Sequence[BreakerSettings], issuers: Sequenc
 
 
 def stand_in_contradictions(entries: Sequence[StandIn], issuers: Sequence[IssuerLink]) -> list[str]:
-    """What is wrong with [[stand_in]]."""
+    """The faults of [[stand_in]]."""
     problems = _issuer_problems("stand_in", [entry.issuer for entry in entries], issuers)
     for entry in entries:
         label = f"stand_in[{entry.issuer}]"
@@ -217,7 +217,7 @@ def _sums_without_limit(entry: StandIn) -> list[str]:
 
 
 def saf_contradictions(settings: SafSettings) -> list[str]:
-    """What is wrong with [saf]."""
+    """The faults of [saf]."""
     names = ("repeats", "limit", "max_age_s")
     return [f"[saf] {name} must be > 0" for name in names if getattr(settings, name) <= 0]
 

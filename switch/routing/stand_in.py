@@ -1,7 +1,7 @@
-"""Stand-in: what we say in the name of an issuer that cannot be asked, within the limits that it has given us.
+"""Stand-in: decisions in the name of an issuer that cannot be asked, within the limits that it has set.
 
 `switch.online` asks `StandIns` for requests that found no fit link, and for those whose issuer was silent. The intent,
-the card's history and the negative list go in, a `Verdict` comes out; how it is booked is in `switch.decisions`.
+the card's history and the negative list go in, a `Verdict` comes out; `switch.decisions` books it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ APPROVED = "approved"
 
 
 class Facts(msgspec.Struct, frozen=True):
-    """What limits look at; `leading` are the card's first digits, `history` is without the present request."""
+    """The input of the limits; `leading` are the card's first digits, `history` is without the present request."""
 
     intent: Intent
     history: History
@@ -26,8 +26,10 @@ class Facts(msgspec.Struct, frozen=True):
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """`reason` is `approved`, or the limit that says no; `response_code` is DE 39. `spoken`: false where we have
-    nothing to say about such a request, and the issuer will hear nothing of it."""
+    """`reason` is `approved`, or the exceeded limit; `response_code` is DE 39.
+
+    `spoken`: false where stand-in does not decide such a request, and the issuer gets no advice of it.
+    """
 
     response_code: str
     reason: str
@@ -59,7 +61,7 @@ def _mcc(limits: _Limits, facts: Facts) -> bool:
 
 
 def _denied(limits: _Limits, facts: Facts) -> bool:
-    """Of a card that came before a reload fewer digits may be known than the ranges look at: what may be denied is."""
+    """After a reload we may know fewer digits of a card than the ranges need; we deny it if any match is possible."""
     least, most = (int(facts.leading.ljust(LEADING_DIGITS, digit)) for digit in "09")
     return any(first <= most and least <= last for first, last in limits.spans)
 
@@ -106,7 +108,7 @@ class StandIns:
     """The issuers in whose names we may answer.
 
     Attributes:
-        digits: how many leading digits of a card the finest denied range looks at.
+        digits: number of a card's leading digits that the finest denied range needs.
     """
 
     def __init__(self, entries: Iterable[StandIn]) -> None:
@@ -124,7 +126,7 @@ class StandIns:
         return limits is not None and (limits.settings.on_timeout or not timed_out)
 
     def judge(self, facts: Facts, *, blocked: bool) -> Verdict:
-        """What we say to a request.
+        """The decision on a request.
 
         Args:
             blocked: whether the card is on the issuer's negative list.

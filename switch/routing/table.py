@@ -17,7 +17,7 @@ from switch.routing.settings import LEADING_DIGITS, MAX_OVERLAP, Route, several
 
 
 class Asked(msgspec.Struct, frozen=True, gc=False):
-    """What conditions look at: MTI without its repeat digit, DE 3, alpha currency, minor units, acquirer link."""
+    """The input of conditions: MTI without its repeat digit, DE 3, alpha currency, minor units, acquirer link."""
 
     mti: str
     processing_code: str
@@ -65,7 +65,7 @@ class RoutingTable:
     """Ranges of numbers; of those that fit the narrowest wins, then the one with more conditions, then the first.
 
     Attributes:
-        digits: how many leading digits the finest route looks at.
+        digits: number of leading digits that the finest route needs.
     """
 
     def __init__(self, routes: Iterable[Route]) -> None:

@@ -1,4 +1,4 @@
-"""What a message says about money, and what of it is kept: amounts, currency, cash-back, stated elements.
+"""The money in a message, and the part of it that is kept: amounts, currency, cash-back, stated elements.
 
 A message's form and elements go in, `Amounts` or a `Decline` come out. Called by screening and for what issuers start.
 """
@@ -65,8 +65,8 @@ def amounts_of(form: Form, elements: Mapping[int, str]) -> Amounts | Decline:
 def withdrawn(form: Form, elements: Mapping[int, str], now: datetime) -> Decline | None:
     """30 where a new payment is in a currency that is not in use on its day.
 
-    What refers to an earlier payment (capture, refund, reversal, chargeback) is taken in any currency that ISO 4217
-    knows or has known. A request is of the day on which it arrives; one that was decided elsewhere is of its DE 13.
+    A message that names an earlier payment (capture, refund, reversal, chargeback) is accepted in any currency that ISO
+    4217 has or has had. A request is of the day on which it arrives; one that was decided elsewhere is of its DE 13.
     """
     if form.kind not in _NEW_MONEY and not (form.kind is Kind.REFUND and 90 not in elements):
         return None

@@ -1,7 +1,7 @@
 """Stage 8: the answer to the acquirer, from the request and the stored outcome.
 
-What is echoed comes from the message that is answered, which for a repeat is the repeat; everything else comes from
-what was stored. So a repeat gets the same answer but for what the standard changes.
+Echoed elements come from the message that is answered, which for a repeat is the repeat; all others come from the
+stored answer. So a repeat gets the same answer but for what the standard changes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def answer_message(request: Message, told: dict[int, str], trace_element: int | 
     """The answer to `request`.
 
     Args:
-        told: what is not echoed, DE 39 included.
+        told: elements that are not echoed, DE 39 included.
         trace_element: where the trace id goes; None for nowhere.
     """
     given = request.elements

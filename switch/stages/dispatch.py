@@ -66,7 +66,7 @@ async def dispatch(
         return Outward(message, None)
     encoded, covered = session.mac.unsealed(message)
     if len(covered) != len(template.data) or len(dispatched.pan) != len(request.card.masked_pan):
-        return Outward(message, None)  # what the HSM filled in has another length than was thought
+        return Outward(message, None)  # the HSM's value has another length than expected
     return Outward(message, session.codec.replace_mac(encoded, dispatched.mac))
 
 

@@ -1,8 +1,8 @@
 """Stage 6: the request goes to the issuer, and its answer comes back or does not.
 
 The intent (durable by now) and the acquirer's message go in; `switch.stages.dispatch` makes the issuer's message of
-them; an `Answered`, `Contradicted`, `NotSent` or `Lost` comes out. Which of them it is decides whether the issuer is
-told to undo something.
+them; an `Answered`, `Contradicted`, `NotSent` or `Lost` comes out. The kind of failure decides whether the issuer gets
+a reversal.
 """
 
 from __future__ import annotations

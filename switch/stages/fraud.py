@@ -15,7 +15,7 @@ from switch.fraud_settings import FraudRule, Rates, limits_of
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """What the rules say; `rule` is "" where none matched."""
+    """The decision of the rules; `rule` is "" where none matched."""
 
     action: Literal["allow", "review", "decline"]
     rule: str

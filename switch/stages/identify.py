@@ -12,7 +12,7 @@ from switch.message_set import WITH_CARD
 from switch.stages.network_token import network_token_use
 from switch.stages.request import Decline, Request
 
-# What the HSM refuses, as DE 39. Source: ISO 8583:1987 DE 39; 54 expired, 57 not permitted to cardholder, 62 restricted
+# Refusals of the HSM, as DE 39. Source: ISO 8583:1987 DE 39; 54 expired, 57 not permitted to cardholder, 62 restricted
 # card, 63 security violation.
 REFUSALS: dict[str, str] = {
     "mac_invalid": "63",
@@ -42,13 +42,13 @@ async def identify(request: Request, hsm: Hsm, leading: int = 0) -> Decline | No
     """Verify the MAC and, where the kind needs one, identify the card.
 
     Args:
-        leading: how many of its first digits routing looks at, where these are more than everybody may see.
+        leading: number of its first digits that routing needs, where these are more than everybody may see.
     """
     return await _asked(request, hsm, pan_of(request.message) if request.kind in WITH_CARD else "", leading)
 
 
 async def authenticate(request: Request, hsm: Hsm) -> Decline | None:
-    """Verify the MAC alone: whoever has not proved who he is, is not told what was wrong with his message."""
+    """Verify the MAC alone: unauthenticated senders learn nothing about the fault of their message."""
     return await _asked(request, hsm, "")
 
 

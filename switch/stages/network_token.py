@@ -1,4 +1,4 @@
-"""What comes with a network token in a request: its cryptogram, and where it is used; for the HSM's look at the card.
+"""Data with a network token in a request: its cryptogram, and its place of use; for the HSM's check of the card.
 
 A screened `Request` goes in; `NetworkTokenUse` comes out, None where the link carries no cryptograms or the message has
 none. Called by `switch.stages.identify`.
@@ -13,7 +13,7 @@ from hsm.commands import NetworkTokenUse
 from switch.stages.request import Request
 
 # First two digits of DE 22 → the channel that a token may be confined to. Source: ISO 8583:1987 annex A.11, 07 and
-# later as networks use them; what is not here is no channel.
+# later as networks use them; other values are no channel.
 CHANNELS = {
     "01": "moto",
     "02": "pos",

@@ -9,7 +9,7 @@ from switch.stages.request import Request
 
 
 def intent_of(request: Request, deadline_s: float) -> Intent:
-    """What the journal keeps of a request.
+    """The journal's record of a request.
 
     Args:
         deadline_s: seconds from arrival to the moment when the answer is overdue.
@@ -51,7 +51,7 @@ def intent_of(request: Request, deadline_s: float) -> Intent:
 
 
 def same_request(stored: Intent, repeated: Intent) -> bool:
-    """Whether a repeat asks for what its key stands for, and is of the same acquirer.
+    """Whether a repeat is the same request as the stored one of its key, from the same acquirer.
 
     A key names a terminal where its message has no DE 32; digits may be the id of an acquirer just as well.
     """
@@ -63,7 +63,7 @@ def same_request(stored: Intent, repeated: Intent) -> bool:
         and stored.currency == repeated.currency
         and _alike(stored.fingerprint, repeated.fingerprint)
         and _alike(stored.processing_code, repeated.processing_code)
-        and _alike(stored.merchant, repeated.merchant)  # who is paid, and echoed as that in the answer
+        and _alike(stored.merchant, repeated.merchant)  # the merchant that is paid, and echoed in the answer
         and stored.original_key == repeated.original_key
         and stored.final is repeated.final
         and stored.cashback_minor == repeated.cashback_minor
@@ -72,5 +72,5 @@ def same_request(stored: Intent, repeated: Intent) -> bool:
 
 
 def _alike(stored: str | bytes, repeated: str | bytes) -> bool:
-    """Whether nothing speaks against it; a repeat may leave out what its type does not need."""
+    """Whether no present element contradicts it; a repeat may leave out elements that its type does not need."""
     return stored == repeated or not stored or not repeated

@@ -1,4 +1,4 @@
-"""A request on its way: what arrived and what the stages have found out about it so far."""
+"""A request on its way: its message, and the findings of the stages so far."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ class Request:
     Stages fill in the rest: `screen` everything up to `original_key`, `identify` the card, `route` the issuer.
 
     Attributes:
-        permitted: what its link may send.
-        way: who decides about it.
-        stated: what is kept with the intent besides, free of card data.
+        permitted: messages that its link may send.
+        way: the party that decides it.
+        stated: further elements that are kept with the intent, free of card data.
         table: the routes as they were when its card was identified: it was asked for as many digits as they look at.
         reference: DE 90 for the issuer, which knows the original by other numbers; "" for none.
         judged: whether its connection knows that it is new or a repeat, or that this cannot be found out.

@@ -1,6 +1,6 @@
 """Stage 1: is this a request that the switch serves, with everything in it that its kind needs?
 
-A `Request` with its message goes in; what is read from the message goes into it, or a `Decline` comes out. Nothing
+A `Request` with its message goes in; values read from the message go into it, or a `Decline` comes out. Nothing
 is awaited, nothing is written.
 """
 
@@ -78,7 +78,7 @@ def screen(request: Request, rng: random.Random) -> Decline | None:
 
 
 def _not_permitted(request: Request, form: Form) -> Decline | None:
-    """What the permissions of the link have against it."""
+    """Objections of the link's permissions to it."""
     refusal = request.permitted.refusal(
         request.mti,
         request.message.elements,
@@ -94,7 +94,7 @@ def _not_permitted(request: Request, form: Form) -> Decline | None:
 
 
 def given_trace_id(message: Message, trace_element: int | None) -> str:
-    """The trace id that a message carries; "" where it has none, or something else stands there.
+    """The trace id of a message; "" where it has none, or another value is in its place.
 
     It goes into logs and the journal, so a peer must not get anything there that could be a card number.
     """
@@ -162,7 +162,7 @@ def original_key_of(link: str, elements: Mapping[int, str], now: datetime, slack
     terminal, DE 41.
 
     Args:
-        slack: how far after `now` it may be.
+        slack: time after `now` that it may be.
 
     Raises:
         DecodeError: path "DE 90" or "DE 7".
