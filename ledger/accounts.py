@@ -20,15 +20,15 @@ class AccountType(StrEnum):
     EXPENSE = "expense"
 
 
-# (first part, last part) → type, and what stands there. A path that fits no row cannot be posted to.
+# (first part, last part) → type, and its content. A path that fits no row cannot be posted to.
 CHART: dict[tuple[str, str], tuple[AccountType, str]] = {
-    ("issuer", "receivable"): (AccountType.ASSET, "what the cardholders of this issuer link owe us"),
+    ("issuer", "receivable"): (AccountType.ASSET, "debt of this issuer link's cardholders to us"),
     ("settlement", "pending"): (AccountType.LIABILITY, "between card and merchant; zero when all is captured"),
-    ("merchant", "pending"): (AccountType.LIABILITY, "what the merchant has earned, not yet paid out"),
-    ("merchant", "available"): (AccountType.LIABILITY, "what can be paid out"),
+    ("merchant", "pending"): (AccountType.LIABILITY, "earnings of the merchant, not yet paid out"),
+    ("merchant", "available"): (AccountType.LIABILITY, "amount that can be paid out"),
     ("platform", "revenue"): (AccountType.INCOME, "fees on captures"),
     ("platform", "dispute_fees"): (AccountType.INCOME, "fees on chargebacks"),
-    ("platform", "interchange"): (AccountType.EXPENSE, "what issuers keep at settlement"),
+    ("platform", "interchange"): (AccountType.EXPENSE, "share of issuers at settlement"),
     ("cash", "bank"): (AccountType.ASSET, "our bank account"),
 }
 

@@ -1,7 +1,7 @@
 """The ledger's book for the three-way comparison: one line an authorization, purchase or refund.
 
 `cardswitch prove` holds it against the books of issuers and acquirers (`simulators.book.BookLine`). Held and posted
-amounts come from the journal lines, not from the messages: what is compared is what is booked.
+amounts come from the journal lines, not from the messages: compared entries are the booked ones.
 """
 
 from __future__ import annotations

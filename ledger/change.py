@@ -1,4 +1,4 @@
-"""Rows of approved changes go in, `Change`s come out: what both journals share of reading an original."""
+"""Rows of approved changes go in, `Change`s come out: the common part of both journals' reading of an original."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class ChangeRow(msgspec.Struct, frozen=True):
 
     Args:
         undone: this change was itself reversed later.
-        held_minor: what its lines put on (> 0) or released from (< 0) the hold.
-        fee_minor: what its lines earned the platform.
-        original_key: what its message refers to.
+        held_minor: amount that its lines put on (> 0) or released from (< 0) the hold.
+        fee_minor: amount that its lines earned the platform.
+        original_key: the original that its message names.
         cashback_minor: the cash that its message states, >= 0.
     """
 
@@ -37,7 +37,7 @@ def fold_changes(held_minor: int, rows: Iterable[ChangeRow]) -> tuple[Change, ..
         amount, fee = (0, 0) if row.undone else (row.amount_minor, row.fee_minor)
         final = held_minor <= 0
         if row.kind is Kind.REDUCTION or (row.kind is Kind.REVERSAL and not final):
-            amount = -row.held_minor  # what was released: the message tells what is left, or nothing
+            amount = -row.held_minor  # the released amount: the message has the rest, or none
         undoes = row.original_key or "" if row.kind is Kind.REVERSAL else ""
         changes.append(Change(row.kind, amount, final, fee, undoes, row.cashback_minor))
     return tuple(changes)

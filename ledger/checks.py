@@ -152,7 +152,7 @@ CHECKS: tuple[Check, ...] = (
     ),
     Check(
         "approved",
-        "what an authorization, an increment or a purchase has booked is what was approved",
+        "an authorization, an increment or a purchase has booked the approved amount",
         _STRETCH + "SELECT format('intent %s: %s of %s %s booked', i.id, s.booked, a.approved, i.currency)"
         " FROM stretch o JOIN ledger.intents i ON i.id = o.intent_id AND o.decision = 'approved'"
         " CROSS JOIN LATERAL (SELECT COALESCE(o.amount_minor, i.amount_minor) AS approved) a"

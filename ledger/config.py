@@ -31,7 +31,7 @@ class FeesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         fixed_minor: added to each capture, of its currency.
         international_rate: added to `rate` where card and merchant are in different countries.
         conversion_rate: added to `rate` where the merchant is paid in another currency.
-        dispute_fee_minor: what a chargeback costs the merchant besides its amount, of its currency.
+        dispute_fee_minor: fee of a chargeback for the merchant, besides its amount, of its currency.
         other_currencies: "rate-only": a currency without an amount has the rates alone. None: each currency that may
             come must have an amount.
     """

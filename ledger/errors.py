@@ -1,4 +1,4 @@
-"""What the ledger raises, besides `ledger.journal.JournalUnavailable`."""
+"""Exceptions of the ledger, besides `ledger.journal.JournalUnavailable`."""
 
 from __future__ import annotations
 

@@ -53,16 +53,16 @@ def returned_fee_minor(
     """The part of the fees of a payment that goes back with one refund, >= 0 and <= `refund_minor`.
 
     After the refund, as much has gone back in all as the refunded part of the captures bears: taken × refunded ÷
-    captured, rounded half up. What went back before is counted as it was booked, because later captures and reversed
-    refunds change the proportion. So never more goes back than was taken, and a payment that is refunded whole has all
-    of it back, in whatever order captures, refunds and reversals of refunds came.
+    captured, rounded half up. Earlier returns count as they were booked, because later captures and reversed refunds
+    change the proportion. So returned fees never exceed those taken, and a full refund returns all of them, in any
+    order of captures, refunds and reversals of refunds.
 
     Args:
         taken_minor: fees on all captures so far, 0 … captured_minor.
-        returned_minor: fees that went back with the refunds that stand, >= 0; where that is more than was taken (in
-            books of earlier versions), nothing goes back any more.
+        returned_minor: fees returned with the refunds in force, >= 0; where that is more than was taken (in books of
+            earlier versions), no more are returned.
         captured_minor: sum of the captures so far, > 0; charged back parts included.
-        refunded_minor: sum of the refunds that stand, >= 0.
+        refunded_minor: sum of the refunds in force, >= 0.
         refund_minor: this refund, > 0; refunded + refund <= captured.
 
     Raises: FeeError for a refund of more than was captured.

@@ -20,7 +20,7 @@ class Floor:
 
     Args:
         name: under which it is stored.
-        settle_s: how long a transaction may take to show a number below the greatest one seen: a number counts after
+        settle_s: time that a transaction may take to show a number below the greatest one seen: a number counts after
             this time only. 0 where numbers become visible in their order.
     """
 
@@ -38,11 +38,11 @@ class Floor:
         return self._value
 
     async def saw(self, connection: Any, number: int) -> None:
-        """Of what is visible now, nothing is left to do up to `number`."""
+        """No visible row up to `number` has work left."""
         now = time.monotonic()
         self._seen.append((now, number))
         while self._seen and self._seen[0][0] <= now - self._settle_s:
-            # What was under way then is visible by now: the smaller of both counts.
+            # Rows under way then are visible by now: the smaller of both counts.
             self._value = max(self._value or 0, min(self._seen.popleft()[1], number))
         if self._value is not None and self._value >= self._stored + STORE_EVERY:
             await connection.execute(STORE, self._name, self._value)

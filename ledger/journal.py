@@ -1,4 +1,4 @@
-"""What the switch writes before and after a message leaves: intents, outcomes, advices.
+"""Records that the switch writes before and after a message leaves: intents, outcomes, advices.
 
 The switch hands in an `Intent` before a request leaves for an issuer and an `Outcome` before an answer
 leaves for an acquirer; each call returns once its row is durable. `ledger.writer.PostgresJournal` keeps
@@ -17,23 +17,23 @@ import msgspec
 # `Outcome.reason` of an approval that was given in the issuer's place, and of file updates that changed something.
 STAND_IN = "stand_in"
 CARD_BLOCKED, CARD_UNBLOCKED = "card_blocked", "card_unblocked"
-# An advice told of a decline: it is approved as an advice, and counts nowhere.
+# An advice of a decline: it is approved as an advice, and counts nowhere.
 DECLINED_ELSEWHERE = "declined_elsewhere"
 
 
 class Kind(StrEnum):
-    """What a message asks for; one word for each row of the lifecycle table."""
+    """The request of a message; one word for each row of the lifecycle table."""
 
     AUTHORIZATION = "authorization"  # 0100: a hold; of zero: a look at the account. 0120: a hold decided elsewhere
     INCREMENT = "increment"  # 0100 on an approved authorization: the hold grows
     PURCHASE = "purchase"  # 0200, processing code 00: hold and capture at once. 0220: the same, decided elsewhere
     CAPTURE = "capture"  # 0220 on an authorization: posts a hold, in whole or in part
     REFUND = "refund"  # 0200, processing code 20
-    INQUIRY = "inquiry"  # 0100, 0200, processing code 30 or 31: what the account has
+    INQUIRY = "inquiry"  # 0100, 0200, processing code 30 or 31: the balance of the account
     REVERSAL = "reversal"  # 0400, 0420: all of it
     REDUCTION = "reduction"  # 0400, 0420 with DE 95: a hold shrinks to a smaller amount
     CHARGEBACK = "chargeback"  # 0422, from the issuer
-    TOMBSTONE = "tombstone"  # stands for an original that was reversed before it arrived
+    TOMBSTONE = "tombstone"  # placeholder for an original that was reversed before it arrived
     FILE_UPDATE = "file_update"  # 0302, from the issuer: its negative list
     RECONCILIATION = "reconciliation"  # 0500, 0520: totals of a business day, theirs or ours
     ADMINISTRATIVE = "administrative"  # 0600, 0620: a text
@@ -42,11 +42,11 @@ class Kind(StrEnum):
 
 
 class Decision(StrEnum):
-    """How an intent ended; decided once, by whoever inserts the outcome first."""
+    """The outcome of an intent; decided once, by the first insert."""
 
     APPROVED = "approved"
     DECLINED = "declined"
-    REVERSED = "reversed"  # nobody knows what the issuer did: it is told to undo it
+    REVERSED = "reversed"  # the issuer's decision is unknown: it gets a reversal
 
 
 class Layer(StrEnum):
@@ -82,13 +82,13 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
         amount_minor: >= 0, in minor units of `currency`; of a reduction what is to be left on hold.
         cashback_minor: the part of it that the cardholder gets in cash.
         local_time: DE 13 and 12, MMDDhhmmss where the card was; "" where not said.
-        stated: what a message without an issuer's answer states besides, as JSON of its elements free of card data,
-            so that anybody can decide it later: `stated_elements`. "" for nothing.
+        stated: further statements of a message without an issuer's answer, as JSON of its elements free of card data,
+            so that any worker can decide it later: `stated_elements`. "" for nothing.
         merchant: DE 42 without padding. terminal: DE 41. mcc: DE 18. acquirer_id: DE 32. rrn: DE 37. stan: DE 11.
         country: ISO 3166 alpha-2 of the place of sale (DE 43, last two), "" if not said.
         issuer: the link it will be sent to, "" if none could be found.
         card_country: ISO 3166 alpha-2 of the card's issuer, "" if not known; decides the international fee.
-        final: of a capture: no other will follow (DE 60); what is left on hold is released.
+        final: of a capture: no other will follow (DE 60); the rest of the hold is released.
         deadline_at: when the answer is overdue; recovery takes the intent over some grace after it.
         original_key: acquirer's key of the message that this one refers to, if any.
         original_reference: for messages that start at an issuer: (issuer link, DE 7 of the original as it was
@@ -127,7 +127,7 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class History(msgspec.Struct, frozen=True):
-    """What this card did before this intent (authorizations and purchases; sums in the intent's currency).
+    """Activity of this card before this intent (authorizations and purchases; sums in the intent's currency).
 
     Exact across workers: intents of one card are recorded one after the other.
     """
@@ -155,7 +155,7 @@ class AdviceDraft(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """How an intent ended, with everything that must commit with it.
+    """The outcome of an intent, with everything that must commit with it.
 
     Args:
         answer: elements of the answer except card data and what is echoed from the request; replayed for repeats.
@@ -163,7 +163,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         original_seq: number of changes that the decision has seen + 1. Somebody else's change in between makes the
             outcome `stale`: read the original again and decide again. Kept for approved outcomes only: others
             change nothing.
-        amount_minor: what was approved where that is not the intent's amount, else None.
+        amount_minor: the approved amount where that is not the intent's amount, else None.
         reason: one word; those above mean something to the journal.
     """
 
@@ -186,12 +186,12 @@ class StoredIntent(msgspec.Struct, frozen=True):
 
 
 class Change(msgspec.Struct, frozen=True):
-    """An approved outcome that changed an original: how much of which kind.
+    """An approved outcome that changed an original: kind and amount.
 
     Args:
         amount_minor: 0 where the change itself was reversed later (a refund, say); it keeps its place in the count.
         final: nothing is left on hold after it.
-        fee_minor: what it earned the platform (`platform:revenue`), < 0 where it gave back.
+        fee_minor: amount that it earned the platform (`platform:revenue`), < 0 where it gave back.
         undoes: of a reversal the key that it names: another change's where it undoes an increment.
         cashback_minor: the cash that its message states, >= 0.
     """
@@ -217,7 +217,7 @@ class Original(msgspec.Struct, frozen=True):
 
     @property
     def approved_minor(self) -> int:
-        """What was approved; less than was asked for where it was approved in part."""
+        """The approved amount; less than the request's for a partial approval."""
         outcome = self.outcome
         asked = self.stored.intent.amount_minor
         return asked if outcome is None or outcome.amount_minor is None else outcome.amount_minor
@@ -314,10 +314,10 @@ class Journal(Protocol):
         """Put an advice aside until an operator has it sent again or dropped. Twice is once."""
 
     async def backlog(self, link: str, limit: int) -> Backlog:
-        """How many advices `link` has not answered; of those that wait, about `limit` are counted."""
+        """Number of advices that `link` has not answered; of the waiting ones, about `limit` are counted."""
 
     def sealing_behind_s(self) -> dict[str, float]:
-        """How long ago everything had its `seals`, and these their `macs`; empty where this process does not seal."""
+        """Seconds since everything had its `seals`, and these their `macs`; empty where this process does not seal."""
 
     async def issuer_of(self, key: str) -> tuple[str, str]:
         """The issuer link and the card's country of the intent with a key; ("", "") where there is none."""
@@ -332,7 +332,7 @@ class Journal(Protocol):
         """Whether a card is on the negative list of an issuer: its last file update put it there."""
 
     async def totals(self, link: str, business_day: datetime) -> dict[str, Totals]:
-        """What was booked for a link in a business day, by currency.
+        """Amounts booked for a link in a business day, by currency.
 
         Args:
             link: an acquirer's or an issuer's.
@@ -350,7 +350,7 @@ def state(elements: Mapping[int, str]) -> str:
 
 
 def stated_elements(intent: Intent) -> dict[int, str]:
-    """What an intent states, by element."""
+    """The stated elements of an intent, by number."""
     return _stated.decode(intent.stated) if intent.stated else {}
 
 

@@ -1,7 +1,7 @@
 """A bounded queue of calls between trio's thread and the database's: calls go in one by one, sets come out.
 
 `ledger.writer` has one lane for each kind of work. `submit` is called in trio's thread, the rest in the loop's. A set
-is whatever is waiting when a connection gets free, so one call alone goes at once and many share one commit. There is
+is all calls that wait when a connection gets free, so one call alone goes at once and many share one commit. There is
 one wake-up a batch in each direction; "is anything waiting?" and "append" are one step under a lock, or a wake-up is
 lost.
 
@@ -46,10 +46,10 @@ class Lane:
     """Calls of one kind, over connections of its own.
 
     Args:
-        execute: writes a set on a connection; one result or exception for each row, in order. What it raises itself
-            (but JournalUnavailable) leaves its rows in doubt and costs the connection.
+        execute: writes a set on a connection; one result or exception for each row, in order. An exception of it (but
+            JournalUnavailable) leaves its rows in doubt and costs the connection.
         connect: opens a connection.
-        connections: how many sets may be under way at once.
+        connections: number of sets that may be under way at once.
         max_waiting: calls that may wait; more raise JournalUnavailable at once.
         max_set: rows in one set.
         deadline_s: for one set; when it is over, the connection is closed and its callers are in doubt.
@@ -129,7 +129,8 @@ class Lane:
             try:
                 connection = await asyncio.wait_for(self._connect(), self._deadline_s)
             except Exception as error:
-                # Whatever it is, the next attempt may do: a lane that ends would leave its callers without an answer.
+                # After any error, the next attempt may succeed: a lane that ends would leave its callers without an
+                # answer.
                 _log.debug("no connection to PostgreSQL: %s", type(error).__name__)
                 await asyncio.sleep(pause_s)
                 pause_s = min(1.0, pause_s * 2)
@@ -147,7 +148,7 @@ class Lane:
                     self._idle.remove(link)
                 connection.terminate()
                 if self._up:
-                    self._pump()  # what waited for this connection goes to a spare one
+                    self._pump()  # calls that waited for this connection go to a spare one
                 else:
                     self._fail_waiting()
 
@@ -187,7 +188,7 @@ class Lane:
         except JournalUnavailable as error:
             self._refuse(calls, str(error))
         except Exception as error:
-            # Whether it was committed is not known; a repeat with the same key will tell.
+            # It is not known whether it was committed; a repeat with the same key will show it.
             self._refuse(calls, f"{type(error).__name__} while writing")
             return False
         else:
@@ -197,8 +198,8 @@ class Lane:
     def _pump(self) -> None:
         """Hand what is waiting to idle connections; the loop's thread."""
         while True:
-            # Where the lane is being closed, the work of a task that was cancelled is over before the task itself: rows
-            # that went there would never be answered.
+            # While the lane is closing, the work of a task that was cancelled ends before the task itself: rows that
+            # went there would never be answered.
             self._idle = [link for link in self._idle if not link.work.done()]
             with self._lock:
                 if not self._idle:

@@ -1,4 +1,4 @@
-"""What may happen to a payment next: a request and the state of its original go in, a ruling comes out.
+"""Changes that a payment allows next: a request and the state of its original go in, a ruling comes out.
 
 The switch asks `rule` before it sends or books anything, and again after a `stale` verdict. Pure: one table, `RULES`,
 from (kind, situation) to the answer; `situation` names which row applies.
@@ -15,7 +15,7 @@ from ledger.journal import DECLINED_ELSEWHERE, Decision, Kind, Original
 
 
 class Event(StrEnum):
-    """What is booked; one row each in `ledger.posting.POSTING_RULES`."""
+    """Kinds of booking; one row each in `ledger.posting.POSTING_RULES`."""
 
     AUTHORIZED = "authorized"
     PURCHASED = "purchased"
@@ -31,7 +31,7 @@ class Event(StrEnum):
 
 
 class Situation(StrEnum):
-    """Where the original stands, or what is wrong with the request."""
+    """The state of the original, or the fault of the request."""
 
     NEW = "new"  # needs no original
     REFUSED = "refused"  # an advice says that it was declined elsewhere
@@ -60,7 +60,7 @@ class Ruling(msgspec.Struct, frozen=True):
 
     Args:
         response_code: DE 39; "00": allowed (a request that goes online still needs the issuer's approval).
-        event: what to book (see `ledger.posting.postings`), None: nothing, and then no `original_seq` is taken.
+        event: the kind of booking (see `ledger.posting.postings`), None: nothing, and then no `original_seq` is taken.
         reason: one word for logs, metrics and `Outcome.reason`.
         close_original: the original has no outcome yet or is not known: decide it `reversed` (or record a tombstone
             under its key) first; where somebody else was faster, rule again.
@@ -83,13 +83,13 @@ class Standing(msgspec.Struct, frozen=True):
 
     @property
     def left_minor(self) -> int:
-        """What may still go back to the card."""
+        """The amount that may still go back to the card."""
         return self.captured_minor - self.refunded_minor - self.charged_back_minor
 
 
 # Nothing happens by itself when it is over: the hold stays in the book until it is reversed or captured. It cannot be
 # captured or enlarged any more, and the acquirer must reverse it.
-MOST_MINOR = 10**12 - 1  # of a hold: what refers to it has DE 4 or DE 95. Source: ISO 8583:1987 DE 4, n 12
+MOST_MINOR = 10**12 - 1  # of a hold: later messages have DE 4 or DE 95. Source: ISO 8583:1987 DE 4, n 12
 HOLD_LIFETIME = timedelta(days=7)
 
 _K, _S = Kind, Situation
@@ -205,7 +205,7 @@ RULES: dict[tuple[Kind, Situation], Ruling] = {
     (_K.LATE_APPROVAL, _S.PURCHASED): Ruling("12", None, "approved_already"),
     (_K.LATE_APPROVAL, _S.REFUND): Ruling("12", None, "approved_already"),
     (_K.LATE_APPROVAL, _S.OTHER_KIND): Ruling("12", None, "nothing_to_undo"),
-    # what a late original finds under its key
+    # the record that a late original finds under its key
     (_K.TOMBSTONE, _S.NEW): Ruling("12", None, "reversed_before_arrival"),
 }
 
@@ -226,13 +226,13 @@ def rule(
     """The row of `RULES` for a request.
 
     Args:
-        original: what the request refers to, with its outcome and changes; None: not in the journal.
+        original: the original of the request, with its outcome and changes; None: not in the journal.
         amount_minor: >= 0; of no account for reversals, which are always in full; of a reduction what is to be left.
         final: DE 60 of a capture; a partial one leaves the rest on hold. It is booked, not ruled on.
-        age: how long ago the original was created; a hold older than `hold_lifetime` cannot be captured.
+        age: age of the original; a hold older than `hold_lifetime` cannot be captured.
         unreferenced_refunds: whether a refund may come without any original.
         increment: the approved increment that a reversal names; `original` is then the authorization under it.
-        refused: an advice that tells of a decline; it is noted, and nothing comes of it.
+        refused: an advice of a decline; it is recorded, and nothing follows from it.
     """
     if refused:
         return RULES[kind, Situation.REFUSED]

@@ -128,11 +128,11 @@ class MemoryJournal:
             self._parked[advice_id] = self._advices.pop(advice_id)
 
     def retry(self, advice_id: int) -> None:
-        """What `cardswitch saf retry` does in PostgreSQL."""
+        """`cardswitch saf retry`, as in PostgreSQL."""
         self._advices = dict(sorted([*self._advices.items(), (advice_id, self._parked.pop(advice_id))]))
 
     def drop(self, advice_id: int) -> None:
-        """What `cardswitch saf drop` does in PostgreSQL."""
+        """`cardswitch saf drop`, as in PostgreSQL."""
         self._advices.pop(advice_id, None)
         self._parked.pop(advice_id, None)
 
@@ -219,7 +219,7 @@ class MemoryJournal:
         return None if what is None else (paid.currency, what, amount)
 
     def book(self) -> list[LedgerLine]:
-        """What `ledger.book.book` reads from PostgreSQL."""
+        """The result of `ledger.book.book` in PostgreSQL."""
         sums: defaultdict[tuple[int, Layer], int] = defaultdict(int)
         for intent_id, outcome in self._outcomes.items():
             own = self._intents[intent_id].kind in BOOK_KINDS

@@ -1,4 +1,4 @@
-"""What is booked: an event goes in, balanced journal lines come out.
+"""Bookings: an event goes in, balanced journal lines come out.
 
 The switch puts them into the outcome that it decides. `POSTING_RULES` is the table; each row is lines of (layer, debit
 account, credit account, which amount). A reversal of money books the reverse of what its original booked.
@@ -84,7 +84,7 @@ def postings(
         issuer, merchant: issuer link and DE 42. Where there is an original, its issuer, merchant and currency are
             booked.
         fees: the merchant's schedule, `ledger.config.FeeTable.schedule`; its amounts are those of the currency booked.
-        original: what the event changes.
+        original: the intent that the event changes.
         final: a final capture releases all that is on hold, a partial one only what it posts.
         international: card and merchant are in different countries.
         converted: the merchant is paid in another currency.
@@ -134,7 +134,7 @@ def check_postings(lines: Iterable[Posting]) -> None:
 
 
 def held_minor(lines: Iterable[Posting]) -> int:
-    """How much these lines put on (> 0) or release from (< 0) a cardholder's hold."""
+    """Amount that these lines put on (> 0) or release from (< 0) a cardholder's hold."""
     return sum(p.amount_minor for p in lines if p.layer is Layer.PENDING and accounts.is_receivable(p.account))
 
 
@@ -158,7 +158,7 @@ def _cash_left_minor(hold: Original) -> int:
 
 
 def fee_minor(lines: Iterable[Posting]) -> int:
-    """How much these lines earn the platform in fees on captures; < 0: given back."""
+    """Amount that these lines earn the platform in fees on captures; < 0: given back."""
     return -sum(p.amount_minor for p in lines if p.account == accounts.PLATFORM_REVENUE)
 
 
@@ -214,7 +214,7 @@ def _figures(
 
 
 def _at_most(event: Event, held_minor: int, amount_minor: int) -> int:
-    """What is over of a hold."""
+    """The rest of a hold."""
     if amount_minor > held_minor:
         raise PostingError(f"{event} of {amount_minor} where {held_minor} is held")
     return held_minor - amount_minor

@@ -1,4 +1,4 @@
-"""Rows of PostgreSQL go in, the journal's structs come out; the SQL of its reads stands here too.
+"""Rows of PostgreSQL go in, the journal's structs come out; the SQL of its reads is here too.
 
 `ledger.sets` uses it for keys that were there before and for originals; an auditor's tool may use it on its own.
 """
@@ -174,7 +174,7 @@ def advice_of(row: Any) -> Advice:
 
 
 async def read_totals(connection: Any, link: str, business_day: datetime) -> dict[str, Totals]:
-    """What was booked for a link in a business day, by currency; see `Journal.totals`."""
+    """Amounts booked for a link in a business day, by currency; see `Journal.totals`."""
     async with connection.transaction():
         await connection.execute(HORIZON)
     found: dict[str, Totals] = {}

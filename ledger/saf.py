@@ -1,7 +1,8 @@
-"""Stored advices that their link does not take: how many wait, which are parked, and what operators do about them.
+"""Stored advices that their link does not take: counts of waiting ones, the parked ones, and operators' actions on
+them.
 
-`ledger.writer` asks for the switch, `cardswitch saf` by itself; connections of asyncpg go in. Nothing is deleted: what
-was done, by whom, when and why are rows of `ledger.advice_actions`.
+`ledger.writer` asks for the switch, `cardswitch saf` by itself; connections of asyncpg go in. Nothing is deleted: each
+action, with actor, time and reason, is a row of `ledger.advice_actions`.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
     acted_at: datetime | None
 
 
-# Advices that were parked and are to be sent again, whatever the floor says.
+# Advices that were parked and are to be sent again, below the floor, too.
 RETRIED = """
 SELECT d.id, d.intent_id, i.trace_id, d.link, d.mti, d.elements, d.token
   FROM (SELECT DISTINCT advice_id FROM ledger.advice_actions
@@ -83,7 +84,7 @@ PARK = "SELECT ledger.act_on_advice($1, 'parked', $2, $3)"
 
 ISSUER_OF = "SELECT issuer, card_country FROM ledger.intents WHERE key = $1"
 
-# Links one by one and each from its floor: what was acknowledged in years is not read for a handful that waits.
+# Links one by one and each from its floor: years of acknowledged advices are not read for a few that wait.
 _LIST = """
 WITH RECURSIVE links (link) AS (
     SELECT min(link) FROM ledger.advices WHERE $1 = '' OR link = $1
@@ -123,7 +124,7 @@ _ACT = "SELECT ledger.act_on_advice($1, $2, $3, $4)"
 
 
 async def read_backlog(connection: Any, link: str, waiting: Floor, ended: Floor, limit: int) -> Backlog:
-    """How much waits for a link; see `Journal.backlog`.
+    """The backlog of a link; see `Journal.backlog`.
 
     Args:
         waiting: up to it no advice waits but those that were acted on; raised to what is seen.

@@ -39,7 +39,7 @@ class Seal(msgspec.Struct, frozen=True):
 
 
 class SealToSign(msgspec.Struct, frozen=True):
-    """What the token is shown: the seal, the digest of the one before it, and that one's MAC (b"": it has none)."""
+    """The input of the token: the seal, the digest of the one before it, and that one's MAC (b"": it has none)."""
 
     number: int
     digest: bytes

@@ -1,7 +1,7 @@
 """Sets of intents and outcomes go to PostgreSQL as one call each; a result for each row comes back, in order.
 
-`ledger.writer` calls it on its uvloop thread. A set is one transaction; where PostgreSQL refuses a set for one row's
-sake, it is cut in halves until that row stands alone, so that it fails alone.
+`ledger.writer` calls it on its uvloop thread. A set is one transaction; where PostgreSQL refuses a set because of one
+row, it is halved until that row is alone, so that it fails alone.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Writer:
         self._accounts: dict[str, int] = {}
 
     async def begin(self, connection: Any, intents: Sequence[Intent]) -> list[Begun | Exception]:
-        """Record intents; see `Journal.begin`. Results in order; an exception stands for a refused row."""
+        """Record intents; see `Journal.begin`. Results in order; a refused row has an exception."""
         return await _by_halves(lambda rows: self._begin(connection, rows), intents)
 
     async def decide(self, connection: Any, outcomes: Sequence[Outcome]) -> list[Decided | Exception]:

@@ -1,4 +1,4 @@
-"""The trial balance: what stands on each account, debits beside credits; `ledger trial-balance` prints it."""
+"""The trial balance: the balance of each account, debits beside credits; `ledger trial-balance` prints it."""
 
 from __future__ import annotations
 

@@ -75,12 +75,12 @@ AskToken = Callable[[Sequence[Claim]], Awaitable[TokenSeals]]
 
 
 class Verified(msgspec.Struct, frozen=True):
-    """How far a former run has found the ledger whole; kept by who runs it, outside of the database.
+    """The point up to which a former run has found the ledger whole; its caller keeps it, outside of the database.
 
     Args:
         number, digest, to_seq: of the last seal.
         intent_id: all intents up to this one were decided and looked at.
-        outcomes, postings: how many were looked at, of all runs since the first outcome.
+        outcomes, postings: number of outcomes that all runs have verified since the first outcome.
     """
 
     number: int
@@ -111,7 +111,7 @@ class Report(msgspec.Struct, frozen=True):
         mac: of the last seal, hex, "" if it has none yet.
         token_asked: whether the MACs were checked.
         since: number of the seal after which this run began.
-        verified: how far the ledger is whole, for the next run; None where it is not.
+        verified: the point up to which the ledger is whole, for the next run; None where it is not.
     """
 
     checks: list[CheckResult]
@@ -160,7 +160,7 @@ async def verify(
 
 
 class _Walk:
-    """One verification: what was found so far, and where the chain is."""
+    """One verification: its findings so far, and its place in the chain."""
 
     def __init__(
         self,

@@ -1,8 +1,8 @@
 """The journal on PostgreSQL: `async with open_journal(dsn) as journal` inside trio.
 
 The switch calls it in trio's thread; asyncpg runs on uvloop in a thread of its own, and `ledger.lane` is the bridge.
-Everything that waits goes to PostgreSQL as one set and each caller wakes when its set is durable. What was under way
-when a connection was lost is in doubt: its callers get JournalUnavailable, and a repeat with the same key settles it.
+Everything that waits goes to PostgreSQL as one set and each caller wakes when its set is durable. Calls under way when
+a connection was lost are in doubt: its callers get JournalUnavailable, and a repeat with the same key settles it.
 """
 
 from __future__ import annotations
@@ -304,7 +304,7 @@ async def open_journal(
         deadline_s: for one set; a call may also wait for the set before it.
         rest_s: the pause between two sets of one kind while more than 500 calls a second come in.
         connect_timeout_s: for the first connections.
-        seal_every_s: how often this process seals the hash chain; 0: it does not.
+        seal_every_s: interval at which this process seals the hash chain; 0: it does not.
         signer: has the token sign these seals; None: they are not signed.
 
     Raises: JournalUnavailable if there is no connection within `connect_timeout_s`.
