@@ -9,8 +9,8 @@ and one that closes it:
     {"seal":"…","n":17,"t":…}                                  HMAC of the chain so far, by the token's key `audit-1`
     {"chain":"…","n":17}                                       closes the block: SHA-256(chain before it, lines)
 
-Records are numbered over all segments, times are microseconds since 1970. Whoever holds the disk but not the token can
-make up a chain, not a seal; what was written after the last seal (a second) counts as unsealed.
+Records are numbered over all segments, times are microseconds since 1970. An attacker with the disk but not the token
+can invent a chain, not a seal; records after the last seal (a second) count as unsealed.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ Seal = Callable[[bytes], bytes]
 
 
 class Claim(msgspec.Struct, frozen=True, array_like=True):
-    """A seal as it stands in the trail: what it is of, and the HMAC in hex."""
+    """A seal as it stands in the trail: the sealed record, and the HMAC in hex."""
 
     data: bytes
     seal: str
@@ -54,8 +54,10 @@ CheckClaims = Callable[[Sequence[Claim]], Sequence[int]]
 
 
 class Previous(msgspec.Struct, frozen=True):
-    """How the segment before ended: its number, chain (hex), last record, and what lies behind its last block where a
-    write was cut off: `torn` bytes with their SHA-256."""
+    """The end of the segment before: its number, chain (hex) and last record.
+
+    `torn` and `torn_sha256`: bytes behind its last block where a write was cut off, and their SHA-256.
+    """
 
     segment: int
     chain: str
@@ -65,7 +67,7 @@ class Previous(msgspec.Struct, frozen=True):
 
 
 class Head(msgspec.Struct, frozen=True):
-    """`head.json`: how far the trail goes at least, so that a shorter one is noticed."""
+    """`head.json`: the least extent of the trail, so that a shorter one is noticed."""
 
     segment: int
     n: int
@@ -74,7 +76,7 @@ class Head(msgspec.Struct, frozen=True):
 
 
 class AuditProblem(msgspec.Struct, frozen=True):
-    """What is wrong, in which file, from which line to which (from 1; 0: the file as a whole)."""
+    """A fault with its file, from which line to which (from 1; 0: the file as a whole)."""
 
     file: str
     first_line: int
@@ -89,7 +91,7 @@ class AuditProblem(msgspec.Struct, frozen=True):
 
 
 class AuditReport(msgspec.Struct):
-    """What `verify_audit` found.
+    """The findings of `verify_audit`.
 
     `chain` and `last_record` are worth writing down elsewhere: a trail that no longer has them was cut. `sealed` says
     that seals were checked, `unsealed` how many records come after the last one. `first_segment` is not 1 where
@@ -141,7 +143,7 @@ def segments(directory: Path) -> list[tuple[int, Path]]:
 
 
 def read_records(directory: Path) -> Iterator[dict[str, Any]]:
-    """Return the records of all segments, the oldest first, as they stand there; nothing is checked.
+    """Return the records of all segments, the oldest first, in their stored form; nothing is checked.
 
     Raises:
         AuditError: a segment cannot be read.
@@ -161,7 +163,7 @@ def verify_audit(directory: Path, seal: Seal | None = None, *, check_claims: Che
     Args:
         directory: `state/hsm/audit`.
         seal: the HMAC of the token's key `audit-1`; without it a trail that was made up as a whole passes.
-        check_claims: instead of `seal`, whoever can tell right seals from wrong ones.
+        check_claims: instead of `seal`, a verifier of seals.
     Raises:
         AuditError: there is no trail.
     """
@@ -177,7 +179,7 @@ def verify_audit(directory: Path, seal: Seal | None = None, *, check_claims: Che
 
 
 class _Check:
-    """Walks the segments; after a problem it goes on from what the trail says, so that each is told once."""
+    """Walks the segments; after a problem it goes on from the trail's own values, so that each is reported once."""
 
     def __init__(self, directory: Path, check_claims: CheckClaims | None) -> None:
         self.report = AuditReport(sealed=check_claims is not None)

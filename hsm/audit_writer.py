@@ -1,4 +1,4 @@
-"""Writes the audit trail: who used which key with which command, and how it ended; never data.
+"""Writes the audit trail: user, key, command and outcome of each use; never data.
 
 The service records each use, the listener flushes before an answer leaves: no answer without its record in the kernel's
 hands. One hash a flush chains the records; every second the chain is sealed with the token's HMAC and synced to disk.
@@ -39,7 +39,7 @@ _CLOSING = re.compile(rb'^\{"chain":"([0-9a-f]{64})","n":(\d+)\}\n', re.MULTILIN
 
 
 class AuditState(msgspec.Struct, frozen=True):
-    """How the trail stands: number of the last record, chain, and why it cannot be written, if it cannot."""
+    """State of the trail: number of the last record, chain, and the reason if it cannot be written."""
 
     records: int = 0
     segment: int = 0
@@ -112,7 +112,7 @@ class AuditWriter:
         if beginning is None:
             beginning = _beginning(peer, kind)
         if trace_id and not is_trace_id(trace_id):
-            trace_id = "-"  # whatever a caller put there, it may be data
+            trace_id = "-"  # any value of a caller may be data
         self._number = number = self._number + 1
         self._lines.append(f'{beginning}{number},"t":{self._now_us()},"trace":"{trace_id}"}}\n')
 
@@ -254,7 +254,8 @@ class AuditWriter:
     def _settle(self) -> None:
         """Sync the segment, then write head.json, which names its last seal; in any thread.
 
-        The head is taken first: what it names is in this descriptor, or in a segment that was synced as it ended.
+        The head is taken first: the record that it names is in this descriptor, or in a segment that was synced as it
+            ended.
 
         Raises:
             OSError: the segment cannot be synced.

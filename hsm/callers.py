@@ -1,4 +1,4 @@
-"""Who may ask what: one listening socket a caller, the users that may connect to it, the commands they may send.
+"""Permissions of callers: one listening socket a caller, the users that may connect to it, the commands they may send.
 
 `[[caller]]` of the configuration goes in, laid over the table below; callers ready for the listener come out. Called by
 `hsm.server`, and by the console for the sockets' paths. With one operating system user for everything, callers are kept
@@ -24,15 +24,16 @@ from hsm.wire import REQUESTS, tag_of
 _EVERYBODY = frozenset({"status"})
 _CARD_COMMANDS = frozenset(tag_of(request) for request in get_args(CardRequest))
 
-# What each role sends, by tag. A command that stands in no row can be sent by nobody: a test holds the table to `wire`.
+# The commands of each role, by tag. A command that stands in no row can be sent by nobody: a test holds the table to
+# `wire`.
 CALLERS: dict[str, frozenset[str]] = {
     "switch": _EVERYBODY
     | {"screen", "dispatch", "mac"}
     | {"renew_link_key", "accept_link_key", "activate_key", "list_keys"}  # the key exchange over a link
     | {"seal_ledger", "check_ledger_seals"},
-    "tokenizer": _EVERYBODY | {"tokenize", "resolve"},  # what is behind a web server learns no card number
-    "issuer": _EVERYBODY | _CARD_COMMANDS,  # who issues cards, or stands in for an issuer
-    "requestor": _EVERYBODY  # who keeps network tokens for merchants
+    "tokenizer": _EVERYBODY | {"tokenize", "resolve"},  # a process behind a web server learns no card number
+    "issuer": _EVERYBODY | _CARD_COMMANDS,  # issues cards, or stands in for an issuer
+    "requestor": _EVERYBODY  # keeps network tokens for merchants
     | {"provision_network_token", "read_network_token", "change_network_token", "generate_token_cryptogram"},
     "auditor": _EVERYBODY | {"check_seals", "check_ledger_seals"},  # of the audit trail and of the ledger
     "officer": _EVERYBODY

@@ -1,8 +1,8 @@
 """The commands on PINs, card verification values and EMV cryptograms, as their callers see them.
 
-Whoever issues cards, or stands in for an issuer, sends these. A card is named by `token` ("card_…") or by `pan`, never
-both; keys by name. Whether something verified is a value of the answer; a key that may not do it, a block that is none
-or a field of another shape is an `HsmRefused`.
+A caller that issues cards, or stands in for an issuer, sends these. A card is named by `token` ("card_…") or by `pan`,
+never both; keys by name. Whether something verified is a value of the answer; a key that may not do it, a block that is
+none or a field of another shape is an `HsmRefused`.
 """
 
 from __future__ import annotations
@@ -174,7 +174,7 @@ class VerifyCryptogram(_Secret, frozen=True, kw_only=True, tag="verify_cryptogra
 
     Args:
         key: an IMK-AC.
-        data: what the card put under the cryptogram, 1–1024 bytes, not padded.
+        data: the card's input of the cryptogram, 1–1024 bytes, not padded.
         cryptogram: 8 bytes, DE 55 tag 9F26.
         arc: authorisation response code, 2 bytes: ARPC method 1; or
         csu: card status update, 4 bytes, with `proprietary` of 0–8 bytes: ARPC method 2. Neither: no ARPC.
@@ -207,8 +207,8 @@ class ProtectScript(_Secret, frozen=True, kw_only=True, tag="protect_script"):
         encryption_key: an IMK-SMC where `confidential` or `pin` is given.
         cryptogram: the ARQC of the transaction, 8 bytes, plus 1 for each script command before this one where the
             scheme counts so: session keys are derived from it.
-        command: the header CLA INS P1 P2 Lc, 5–255 bytes; what the scheme puts between it and the data in the MAC (ATC
-            and cryptogram) is added.
+        command: the header CLA INS P1 P2 Lc, 5–255 bytes; the scheme's bytes between it and the data in the MAC (ATC
+            and cryptogram) are added.
         confidential: data to encrypt, 0–240 bytes; a PIN never comes in here in the clear, see `pin`.
         pin: instead, the new PIN under a zone PIN key, for PIN CHANGE.
         current_pin: with `pin`, the old one, where the PIN block of the scheme takes it.

@@ -98,7 +98,7 @@ class ClientProtocol:
     """One connection's state; a new connection has a new protocol.
 
     Args:
-        timeout_s: how long callers wait for an answer, which the HSM is told; 0: as long as the HSM sees fit.
+        timeout_s: longest wait of callers for an answer, which the HSM gets; 0: as long as the HSM allows.
     """
 
     def __init__(self, timeout_s: float = 0.0) -> None:
@@ -128,7 +128,7 @@ class ClientProtocol:
 
 
 class HsmCaller:
-    """The commands as methods, over whatever moves the bytes; `hsm.commands.Hsm` and `hsm.vault_commands.VaultHsm`.
+    """The commands as methods, over any transport; `hsm.commands.Hsm` and `hsm.vault_commands.VaultHsm`.
 
     Every method raises HsmRefused or HsmUnavailable.
     """

@@ -23,7 +23,7 @@ class MacCheck(msgspec.Struct, frozen=True):
 
 
 class NetworkTokenUse(msgspec.Struct, frozen=True, kw_only=True):
-    """What comes with a network token (DPAN) in DE 2.
+    """Data with a network token (DPAN) in DE 2.
 
     `cryptogram` is 20 bytes (`hsm.algorithms.token_cryptogram`), `merchant` DE 42 without trailing blanks, `channel`
     one of `hsm.vault.network_token_rules.CHANNELS`. A cryptogram is taken once; again only with the same `used_by`, if
@@ -98,7 +98,7 @@ class MacTemplate(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Dispatch(msgspec.Struct, frozen=True, tag="dispatch", kw_only=True):
-    """What goes out to an issuer: the PAN behind `token`, the PIN block under the issuer's key, the MAC.
+    """The elements of a message to an issuer: the PAN behind `token`, the PIN block under the issuer's key, the MAC.
 
     `pin_block` is 8 bytes (ISO 9564 formats 0, 1, 3) or 16 (format 4) under `pin_key_in`; empty where there is no PIN.
     `ksn` is there where `pin_key_in` is a base derivation key, `ksn_key` as in `hsm.card_commands.PinBlock`. With `mac`

@@ -49,7 +49,7 @@ class HsmConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         module: path of the PKCS#11 library; empty: SoftHSM 2 where distributions put it.
         socket: the unix socket, relative to the state directory.
         keys: the link keys.
-        callers: what `[[caller]]` says about who may connect and send what.
+        callers: the users and commands of each `[[caller]]`.
         token: label of the token.
         slot: number of the slot that the token is in; -1: it is found by its label (and `serial`).
         serial: serial number of the token, empty: any.
@@ -57,18 +57,18 @@ class HsmConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
             CARDSWITCH_HSM_PIN goes before. A private SoftHSM token has made its own.
         dual_control: changes of keys that would give one person a key take two officers. False is for test systems:
             one person alone makes them. Once officers are registered it decides nothing.
-        approval_hours: how long a proposal of an officer waits for another one, 1 to 168.
+        approval_hours: hours that a proposal of an officer waits for another one, 1 to 168.
         provision: make keys of `[[key]]` that are not there yet, and their party's transport key; False: they are an
             error, and officers bring them. None: only where there is no dual control, which it does not go with.
         key_lifetime_days: cryptoperiods by role, instead of those in `hsm.keys.lifetimes`; 0: without end.
-        key_warning_days: how long before its end a key's period is warned of.
+        key_warning_days: days of warning before the end of a key's period.
         expired_keys: "warn", or "refuse": nothing new is made with a key whose period is over.
-        key_grace_s: how long the version before is taken after an exchange.
+        key_grace_s: time for which the former version is accepted after an exchange.
         max_queued: commands that wait at most, over all callers; above it they are refused as `overloaded`.
-        budget_s: how long a command may wait whose caller does not say; then it is refused as `expired`.
+        budget_s: longest wait of a command whose caller states none; then it is refused as `expired`.
         max_connections: callers connected at once.
         cached_cards: cards kept in memory (about 1 KB each).
-        database_timeout_s: how long a statement on the vault may take.
+        database_timeout_s: longest time of a statement on the vault.
         decimalization_tables: of the IBM 3624 method, 16 digits each; a request names one of them.
         network_token_bin: first 6 to 8 digits of the network tokens made here; no issuer's, and not the surrogates'.
         network_token_key: the `[[key]]` of their cryptograms, usage token-cryptogram.

@@ -3,9 +3,9 @@
 Requests go in with the process that sent them; answers come out, or an `HsmRefused` with the code `approval_needed`.
 Wraps the handlers of `hsm.key_desk` and the one that accepts a head of the ledger (`hsm.ledger_commands`), for the
 service, and for `cardswitch hsm` where no process runs. Officers are known
-by their key pairs (`hsm.officers`), registered in the sealed key file; who they are to the operating system decides
-nothing. The proposer is one of the two, so that another officer's approval does what was proposed. Source: PCI PIN 3.1,
-requirements 6, 12 and 13 and glossary ("dual control": two or more persons, none of whom alone has the means).
+by their key pairs (`hsm.officers`), registered in the sealed key file; their operating system user has no effect. The
+proposer is one of the two, so that another officer's approval does what was proposed. Source: PCI PIN 3.1, requirements
+6, 12 and 13 and glossary ("dual control": two or more persons, none of whom alone has the means).
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ _COMPONENTS = (2, 3)
 
 
 class Noted(msgspec.Struct, frozen=True):
-    """What the audit says of a command of an officer: the command inside, its keys, the officers, how it ended.
+    """The audit's entry for a command of an officer: the command inside, its keys, the officers, the outcome.
 
     `outcome` replaces "ok": `proposed`, `entered`, `rejected`. `version` is of the first key, 0: in force.
     """
@@ -93,12 +93,12 @@ class DualControl:
 
     Args:
         desk: does the commands.
-        key_handlers: of the desk, by request.
+        key_handlers: of the key commands, by request.
         witness: signs the ledger's seals.
         wanted: `[hsm] dual_control`. Without officers it keeps controlled changes from being made at all; with officers
             it is not asked.
-        peer: who has sent the request that is being handled.
-        expiry_s: how long a proposal waits.
+        peer: sender of the request that is being handled.
+        expiry_s: hours that a proposal waits.
         audit: takes down that a proposal has expired.
     """
 
@@ -211,7 +211,7 @@ class DualControl:
                 return Proposed(proposal=more)
             values = tuple(self._desk.store.unwrap_component(part) for part in parts)
             inner = msgspec.structs.replace(inner, components=values)
-        # Gone before it is done: an approval works once, whatever happens next.
+        # Removed before it is done: an approval works once, even if the change then fails.
         self._forget(waiting)
         handler = self._own.get(type(inner)) or self._handlers[type(inner)]
         return handler(inner)

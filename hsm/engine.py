@@ -99,7 +99,7 @@ class Engine:
         pins = pin_handlers(keyring, tables=decimalization_tables)
         on_card = {**pins, **card_value_handlers(keyring), **cryptogram_handlers(keyring)}
         self._on_card = on_card
-        # By request type, everything that needs nobody else; what is about a card may answer `Missing`.
+        # By request type, everything that needs nobody else; a handler of a card may answer `Missing`.
         self.handlers: dict[type, Callable[..., Any]] = {
             Screen: self.screen,
             Dispatch: self.dispatch,

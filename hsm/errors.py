@@ -1,4 +1,4 @@
-"""What can break on the HSM's side; refusals and unavailability, which callers meet, are in `hsm.commands`."""
+"""Failures on the HSM's side; refusals and unavailability, which callers meet, are in `hsm.commands`."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class OfficerKeyError(HsmError):
 
 
 class PinBlockError(HsmError):
-    """A PIN block whose format, length or padding is wrong; the text never tells the PIN or the block."""
+    """A PIN block whose format, length or padding is wrong; the text never contains the PIN or the block."""
 
 
 class PinTranslationError(HsmError):
@@ -44,7 +44,7 @@ class PinTranslationError(HsmError):
 
 
 class TokenCryptogramError(HsmError):
-    """A network token's cryptogram that cannot be read; the text never tells its bytes."""
+    """A network token's cryptogram that cannot be read; the text never contains its bytes."""
 
 
 class VaultError(HsmError):

@@ -1,4 +1,4 @@
-"""The commands on keys: what officers do through `cardswitch hsm key`, and what two switches do over a link.
+"""The commands on keys: those of officers through `cardswitch hsm key`, and those of two switches over a link.
 
 Key values cross the socket as key blocks, and as components during an import at a custodian's terminal; never
 otherwise. The caller `officer` may send all of them, the caller `switch` those of a key exchange.

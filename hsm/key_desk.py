@@ -1,4 +1,4 @@
-"""The commands on keys, done: who may have which key, in what form, and which version is in force.
+"""The commands on keys, done: checks of party and form, and the version in force.
 
 Requests of `hsm.key_commands` go in, their answers come out; every refusal is an `HsmRefused`. Called by the service
 through `key_handlers`, and by `cardswitch hsm` on its own where no HSM process runs. `Rewrap` is the vault's.
@@ -47,7 +47,7 @@ from hsm.keys.store import EXCHANGED_ROLES, KeyStore, ReusedKey
 from hsm.keys.token import DATA_KEY
 from messages.card_numbers import holds
 
-# What writes a key block, by the algorithm of the protection key.
+# Writers of key blocks, by the algorithm of the protection key.
 BLOCK_VERSIONS = {"T": "B", "A": "D"}
 MAX_NAME = 64
 _WITHIN_OWNER = "S"
@@ -60,10 +60,10 @@ class KeyDesk:
     Args:
         store: the versions. Set `store` again after the token was opened again.
         on_change: called with the new keyring after each change, before the answer.
-        cards_under: how many cards are stored under a version of the data key; may be a coroutine function. None:
+        cards_under: counts the cards stored under a version of the data key; may be a coroutine function. None:
             nobody knows, and no data key is retired.
-        settle_s: how long after a rotation a card may still be on its way to the vault under the data key before; that
-            one is not retired sooner.
+        settle_s: time after a rotation in which a card may still be on its way to the vault under the former data key;
+            that one is not retired sooner.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class KeyDesk:
         return self._block(self._in_force(request.name), request.under, request.block_version)
 
     def algorithm_of(self, request: ImportComponents) -> str:
-        """Return T, A or H: what the components of a request are checked as."""
+        """Return T, A or H: the kind of key that the components of a request are checked as."""
         return _attributes(request.role, request.algorithm).algorithm
 
     def facts(self, request: Any) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Which keys a command names, which commands change keys, which answers are verdicts: what the audit says of a use.
+"""Which keys a command names, which commands change keys, which answers are verdicts: the audit's record of a use.
 
 Requests go in, key names come out. Called by `hsm.service` for each command.
 """
@@ -25,7 +25,7 @@ _LASTING = (
     | {AcceptLedgerHead, DeleteCard}
     | (frozenset(get_args(OfficerRequest)) - {ListProposals})
 )
-# What the audit says of them is known to dual control alone.
+# Only dual control knows their audit entries.
 _NOTED = frozenset(get_args(OfficerRequest)) - {ListProposals}
 # With an event in the log: card data comes out or in.
 _TOLD = frozenset({Dispatch, Tokenize, ResolveToken})
@@ -34,7 +34,7 @@ Names = Callable[[Any], tuple[str, ...]]
 
 
 class Use(msgspec.Struct, frozen=True, gc=False):
-    """What is said of a command: `name` in metrics and log, `tag` in the audit.
+    """The names of a command: `name` in metrics and log, `tag` in the audit.
 
     `keys` returns the names of the keys that a request names; None for what uses none and is not audited. `traced` says
     that requests have a `trace_id`, `versioned` that the first of those keys is meant in the request's own version,
@@ -98,7 +98,7 @@ _NAMES: dict[type, Names] = {kind: _reader(kind) for kind in REQUESTS} | {
     Dispatch: _dispatch,
     GenerateMac: lambda request: (request.key,),
 }
-# By request type; None stands for what is no command.
+# By request type; None for a type that is no command.
 USES: dict[type, Use] = {
     kind: Use(
         kind.__name__,

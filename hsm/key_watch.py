@@ -27,7 +27,7 @@ class KeyWatch:
     Args:
         infos: all versions of all keys.
         metrics: gets when the period of each key in force ends.
-        warning_days: how long before.
+        warning_days: time before.
         clock: seconds since 1970.
         on_expired: called when a period has ended since the last look.
     """

@@ -37,7 +37,7 @@ class CheckLedgerSeals(msgspec.Struct, frozen=True, tag="check_ledger_seals", kw
 
 
 class AcceptLedgerHead(msgspec.Struct, frozen=True, tag="accept_ledger_head", kw_only=True):
-    """Go on from seal `number` with this digest, whatever was signed after it."""
+    """Go on from seal `number` with this digest, after any later signature."""
 
     number: int
     digest: bytes

@@ -32,7 +32,7 @@ class CommandQueue:
     Args:
         service: answers them.
         max_queued: commands that wait or are at the vault; above it `overloaded` is the answer.
-        budget_s: how long a command may wait whose caller does not say.
+        budget_s: longest wait of a command whose caller states none.
     Attributes:
         unanswered: commands that wait or are at the vault.
     """
@@ -123,7 +123,7 @@ class Connection(asyncio.Protocol):
         self.write(number, encode_body(answer))
 
     def write(self, number: int, body: bytes) -> None:
-        """Send with whatever else is answered in this turn of the loop."""
+        """Send together with the other answers of this turn of the loop."""
         if not self._answers:
             asyncio.get_running_loop().call_soon(self._flush)
         self._answers.append((number, body))
@@ -137,7 +137,7 @@ class Connection(asyncio.Protocol):
         try:
             self._queue.service.audit.flush()
         except AuditError as error:
-            # What was done is recorded once the disk takes it; until then nobody gets the fruit of it.
+            # A finished command is recorded once the disk takes it; until then nobody gets its result.
             unavailable = encode_body(Unavailable(str(error)))
             answers = [(number, unavailable) for number, _ in answers]
         if answers and not self.closed:

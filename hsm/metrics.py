@@ -1,4 +1,4 @@
-"""What the HSM process counts: commands by outcome, how long they took, cache hits, and what is up.
+"""Metrics of the HSM process: commands by outcome, their duration, cache hits, and the state of its parts.
 
 The service reports here; the text comes out through the `status` command. Plain numbers on the way, Prometheus families
 when somebody asks: the client library's own counters take a lock for each step, and this process serves several

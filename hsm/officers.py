@@ -38,7 +38,7 @@ class OfficerKey:
 
     @property
     def card(self) -> OfficerCard:
-        """What gets registered."""
+        """The registered part."""
         public_key = self._key.public_key().public_bytes_raw().hex()
         signature = self._key.sign(card_text(self.name, public_key)).hex()
         return OfficerCard(name=self.name, public_key=public_key, signature=signature)

@@ -1,8 +1,8 @@
 """The commands on PINs: keys by name and blocks go in, blocks, references and verdicts come out.
 
 Called by the engine, which has found the PAN. A clear PIN lives in these functions alone, as Python text that cannot be
-wiped, and so do the keys of one DUKPT transaction. Why a block does not open is not told to callers: a wrong key, a
-wrong PAN and a forged block look the same.
+wiped, and so do the keys of one DUKPT transaction. Callers never learn why a block does not open: a wrong key, a wrong
+PAN and a forged block look the same.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def generate_pin_reference(
 
 
 def change_pin(keyring: Keyring, tables: Collection[str], request: ChangePin, pan: str) -> PinReference:
-    """Answer ChangePin; both blocks are opened before anything is told, and the new one has to bind the PAN."""
+    """Answer ChangePin; both blocks are opened before any result, and the new one has to bind the PAN."""
     with _REFUSALS:
         check_reference(request.new.format)
         old, new = read_pin(keyring, request.old, pan), read_pin(keyring, request.new, pan)
@@ -216,8 +216,8 @@ def _reference(keyring: Keyring, tables: Collection[str], method: PinMethod, pin
 def _validation_data(method: Ibm3624, tables: Collection[str], pan: str) -> str:
     """Return the validation data, which has to be this card's and under a table of ours.
 
-    With those of another card, a block of a known PIN would tell the other card's natural PIN; with tables of the
-    caller's choice, a few references of one block tell its digits.
+    With those of another card, a block of a known PIN would reveal the other card's natural PIN; with tables of the
+    caller's choice, a few references of one block reveal its digits.
     Source: Bond and Zieliński, "Decimalisation table attacks for PIN cracking" (2003).
     """
     if method.decimalization_table not in tables:

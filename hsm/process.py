@@ -1,4 +1,4 @@
-"""What a process that holds card data asks of the operating system: no core dumps, no reading by debuggers.
+"""Settings of the operating system for a process that holds card data: no core dumps, no reading by debuggers.
 
 Called first thing by the HSM, the tokenizer and, through the console, each switch worker.
 """

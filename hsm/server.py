@@ -174,7 +174,7 @@ async def _finish(service: Service, background: list[asyncio.Task[None]], connec
 
 
 class KeyChanges:
-    """Brings other keys to the service: after a change by the desk, and when the token was opened again."""
+    """Brings other keys to the service: after a change of keys, and when the token was opened again."""
 
     def __init__(self, service: Service, keyholder: Keyholder, desk: KeyDesk) -> None:
         self._service = service
@@ -185,7 +185,7 @@ class KeyChanges:
         self._service.use(engine, self._keyholder.store.infos())
 
     def changed(self, keyring: Keyring) -> None:
-        """Go on with the desk's keys, and hand them to their parties where that is done here."""
+        """Go on with the new keys, and hand them to their parties where that is done here."""
         self.use(self._service.engine.with_keys(keyring))
         self._keyholder.write_party_files()
 

@@ -1,4 +1,5 @@
-"""From a request's bytes to its answer: who may ask, the engine first, the vault where the engine lacks a card.
+"""From a request's bytes to its answer: the caller's permission, the engine first, the vault where the engine lacks a
+card.
 
 A body goes in, an answer goes out through the connection, now or once the vault has answered: counted, audited and
 logged without data. Called by `hsm.listener` on the loop's thread, which is also the PKCS#11 thread.
@@ -44,7 +45,7 @@ _TOKEN_AWAY = Unavailable("the token is away")
 
 
 class Asker(Protocol):
-    """Whoever sent a command and takes its answer."""
+    """The sender of a command, who takes its answer."""
 
     @property
     def peer(self) -> Peer: ...
@@ -65,9 +66,9 @@ class Service:
         log_commands: write an event for each command that lets card data out or in; refusals are always written.
     Attributes:
         engine: set by `use` when the token is back or keys have changed.
-        token_lost: set once a command finds the token gone; whoever opens it again clears it.
-        queued: how many commands wait.
-        asking: who has sent the command that is being handled.
+        token_lost: set once a command finds the token gone; the code that opens it again clears it.
+        queued: number of waiting commands.
+        asking: sender of the command that is being handled.
         dual_control: whether changes of keys take two officers, as `hsm.dual_control.DualControl.state`.
     """
 
@@ -257,7 +258,7 @@ class Service:
         """Audit and log a use; return its answer, or that the audit could not be written where that must be certain."""
         if outcome == "unavailable" and self.audit.failure:
             return answer  # each command's answer now: not even a line of the log for each
-        assert use.keys is not None, "it is told from what uses no keys"
+        assert use.keys is not None, "this distinguishes it from a command that uses no keys"
         names = use.keys(request)
         keys = self._labels.get(names) if not use.versioned else None
         if keys is None:

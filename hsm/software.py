@@ -112,12 +112,12 @@ class SoftwareKeyring:
 class SoftwareHsm(HsmCaller):
     """Every command on payments, cards and link keys in memory, as `hsm.client.HsmCaller` has them over a socket.
 
-    What needs the vault's database or an officer (erasure, network tokens, ceremonies) is `malformed` here.
+    Commands that need the vault's database or an officer (erasure, network tokens, ceremonies) are `malformed` here.
 
     Args:
         keys: clear link keys by name, e.g. `{"zpk-pos": SoftwareKey("pin", …)}`; see `software_keys`.
         seed: makes tokens, surrogates and internal keys repeatable; leave out for random ones.
-        parties: who holds the other end, by key name, for keys that are exchanged under the key `zmk-<party>`.
+        parties: the holder of the other end, by key name, for keys that are exchanged under the key `zmk-<party>`.
         now: seconds since 1970, for the times of keys.
     Set `available` to False and every command raises HsmUnavailable, as when the process is gone.
     """

@@ -36,7 +36,7 @@ class SoftwareLinkKeys:
     Args:
         keys: each key's attributes and clear value.
         zmks: the zone master key of each key's party, AES-256; a key without one is not exchanged.
-        held: told the versions of a key that are taken, the one in force first, whenever they change.
+        held: called with the accepted versions of a key, the one in force first, whenever they change.
         random_bytes, now: as `secrets.token_bytes` and `time.time`.
     """
 

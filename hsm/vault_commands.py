@@ -38,7 +38,7 @@ class Tokenize(msgspec.Struct, frozen=True, tag="tokenize", kw_only=True):
 
 
 class ResolveToken(msgspec.Struct, frozen=True, tag="resolve", kw_only=True):
-    """Ask what a `tok_…` or `pm_…` stands for.
+    """Resolve a `tok_…` or `pm_…`.
 
     `consume` uses up a `tok_…`; asking again with the same `used_by`, if it is not empty, gives the same answer, so
     that a caller that lost the answer can repeat its question. A token of another `domain` is unknown.
@@ -52,7 +52,7 @@ class ResolveToken(msgspec.Struct, frozen=True, tag="resolve", kw_only=True):
 
 
 class CardToken(msgspec.Struct, frozen=True, tag="card_token", kw_only=True):
-    """What may be known of a tokenized card. `surrogate` is for the gateway's messages, never for merchants.
+    """Public facts about a tokenized card. `surrogate` is for the gateway's messages, never for merchants.
 
     `fingerprint` is 32 hex digits, `expiry` YYMM, `bin` 6–8 digits, `created_at` seconds since 1970.
     """
@@ -85,7 +85,7 @@ class Detokenize(msgspec.Struct, frozen=True, tag="detokenize", kw_only=True):
 
 
 class Detokenized(msgspec.Struct, frozen=True, tag="detokenized"):
-    """`expiry` is YYMM: the token's own, of a card or surrogate the card's, empty where it was never told."""
+    """`expiry` is YYMM: the token's own, of a card or surrogate the card's, empty where it is not known."""
 
     pan: str
     expiry: str
@@ -140,7 +140,7 @@ class DeleteCard(msgspec.Struct, frozen=True, tag="delete_card", kw_only=True):
     Args:
         id: a `card_…`, a surrogate, or any `tok_…` or `pm_…` of the card.
         reason: one of `hsm.vault.deletions.REASONS`.
-        by: who asked for it, in his own words; 1–100 printable characters, no card data.
+        by: the requester, in the requester's own words; 1–100 printable characters, no card data.
     The same again gives the proof again.
     """
 
@@ -179,7 +179,7 @@ class ProvisionNetworkToken(msgspec.Struct, frozen=True, tag="provision_network_
     Args:
         source: a `tok_…` or `pm_…` of `domain`, or a `card_…`, or a surrogate.
         pan: instead, the number of a card.
-        domain: who asks for it and may use it (the token requestor); never empty.
+        domain: the requester that may use it (the token requestor); never empty.
         merchant: the only DE 42 it may be used at; empty: any.
         channel: the only one of `hsm.vault.network_token_rules.CHANNELS` it may be used in; empty: any.
         expiry: of the network token, YYMM; empty: the card's.
@@ -266,7 +266,7 @@ class ReadStatus(msgspec.Struct, frozen=True, tag="status"):
 
 
 class AuditStatus(msgspec.Struct, frozen=True):
-    """How the audit trail stands: number of its last record, segment, chain (hex), and why it cannot be written."""
+    """State of the audit trail: number of its last record, segment, chain (hex), and the write error, if any."""
 
     records: int = 0
     segment: int = 0
@@ -275,7 +275,7 @@ class AuditStatus(msgspec.Struct, frozen=True):
 
 
 class HsmStatus(msgspec.Struct, frozen=True, tag="status_read"):
-    """How the process is.
+    """The state of the process.
 
     `metrics` is in the Prometheus text format; `keys` are the names of those in force with their check values,
     `key_list` all versions. `since` is when the token was last lost or found, in seconds since 1970; `queued` the

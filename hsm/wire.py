@@ -84,7 +84,7 @@ def frame(number: int, body: bytes, budget_ms: int = 0) -> bytes:
 
 
 class FrameReader:
-    """Puts frames together; what it keeps is bounded by one frame and one chunk."""
+    """Puts frames together; its buffer is bounded by one frame and one chunk."""
 
     def __init__(self) -> None:
         self._rest = b""
@@ -109,7 +109,7 @@ class FrameReader:
             frames.append((number, budget_ms, data[start + _HEADER.size : stop]))
             start = stop
         self._rest = data[start:]
-        # Said as soon as it is known: what breaks the framing may send no more.
+        # Said as soon as it is known: the sender of a broken frame may send no more.
         known = 4 <= len(self._rest) < _HEADER.size
         if known and not _AFTER_LENGTH <= int.from_bytes(self._rest[:4], "big") <= MAX_FRAME_BYTES:
             raise _length_error()

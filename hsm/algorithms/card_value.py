@@ -19,10 +19,9 @@ VALUE_DIGITS = 3
 MIN_PAN_DIGITS = 12
 MAX_PAN_DIGITS = 19
 
-# The service code that goes into each static value; None: that of the card's stripe, which may be none of the others,
-# or whoever reads the stripe could compute with it in another's place.
-# Source: Visa and Mastercard as documented in the host manuals of payment HSMs (payShield CW, AWS Payment Cryptography
-# GenerateCardValidationData, IBM CCA CSNBCSG).
+# The service code in each static value; None: that of the card's stripe, which may be none of the others, or a reader
+# of the stripe could compute with it in another's place. Source: Visa and Mastercard as documented in the host manuals
+# of payment HSMs (payShield CW, AWS Payment Cryptography GenerateCardValidationData, IBM CCA CSNBCSG).
 SERVICE_CODES = {"cvv": None, "cvv2": "000", "icvv": "999"}
 
 

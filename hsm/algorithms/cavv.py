@@ -1,6 +1,6 @@
 """The cardholder authentication verification value (CAVV) of Visa's 3-D Secure, usage 3: its 20 bytes and their parts.
 
-Bytes of an authorization request go in, parts come out, and back; no key enters. Whoever checks a CAVV reads its parts
+Bytes of an authorization request go in, parts come out, and back; no key enters. The checker of a CAVV reads its parts
 with this, picks the key by `key_indicator` and has the HSM verify `output` (`hsm.card_commands.CardValue`, kind
 `cavv`). Called by simulators of access control servers and issuers.
 """

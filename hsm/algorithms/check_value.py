@@ -1,6 +1,6 @@
-"""Key check values (KCV): what people compare to see that they hold the same key.
+"""Key check values (KCV): values that people compare to check that they hold the same key.
 
-A key goes in, in a token or in the clear; six hexadecimal digits come out, which tell 24 bits about the key and are
+A key goes in, in a token or in the clear; six hexadecimal digits come out, which reveal 24 bits about the key and are
 shown wherever a key is named. Called by the key store, the key block codec, components and the command line.
 """
 

@@ -1,8 +1,8 @@
 """Keys in components, as custodians carry them, and what makes a key value acceptable.
 
 A clear key goes in and two or three components come out, or the reverse; and any clear key that is about to enter the
-HSM goes through `check_key`. Called by the key desk for `cardswitch hsm key import`, and by the command line, which
-shows each custodian the check value of the own component. Each component has the length of the key and tells nothing
+HSM goes through `check_key`. Called by the key commands for `cardswitch hsm key import`, and by the command line, which
+shows each custodian the check value of the own component. Each component has the length of the key and reveals nothing
 about it: the key is the XOR of all of them.
 """
 

@@ -26,7 +26,7 @@ COUNTER = CounterLimits(LAST_COUNTER, 16)
 
 
 class Usage(IntEnum):
-    """What a derived key is for. Source: ANSI X9.24-3:2017, 6.3.2, table of key usage indicators."""
+    """The purpose of a derived key. Source: ANSI X9.24-3:2017, 6.3.2, table of key usage indicators."""
 
     KEY_ENCRYPTION = 0x0002
     PIN_ENCRYPTION = 0x1000

@@ -20,8 +20,8 @@ COUNTER_BITS = 21
 LAST_COUNTER = 0x1FF800
 COUNTER = CounterLimits(LAST_COUNTER, 10)
 
-# What a base derivation key is XORed with for the right half of an initial key; the key store prepares that key.
-# Source: ANSI X9.24-1:2009, A.6, step 4.
+# The mask that a base derivation key is XORed with for the right half of an initial key; the key store prepares that
+# key. Source: ANSI X9.24-1:2009, A.6, step 4.
 DUKPT_MASK = bytes.fromhex("C0C0C0C000000000" * 2)
 
 # Source: ANSI X9.24-1:2009, A.4.1, table A-1.

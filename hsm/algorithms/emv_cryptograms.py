@@ -18,7 +18,7 @@ def application_cryptogram(key: TdesKey, data: bytes, padding: int) -> bytes:
     """Return the cryptogram, 8 bytes.
 
     Args:
-        data: what the card puts under the cryptogram, 1–1024 bytes, not padded.
+        data: the card's input of the cryptogram, 1–1024 bytes, not padded.
         padding: 1 or 2, the padding method of ISO 9797-1.
     Raises:
         ValueError: data of another length, or another padding method.

@@ -1,4 +1,4 @@
-"""How each card scheme uses EMV's cryptography, as a table, and the keys that follow from it.
+"""EMV cryptography of each card scheme, as a table, and the keys that follow from it.
 
 A scheme's name, an issuer master key and chip data go in, keys for one `with` block come out. Called by
 `hsm.cryptograms` and by simulators of cards. Which data elements a card puts under its cryptogram (the issuer
@@ -17,17 +17,17 @@ from hsm.algorithms.primitives import TdesKey
 
 
 class Scheme(msgspec.Struct, frozen=True, kw_only=True):
-    """What a scheme does.
+    """The methods of a scheme.
 
     Attributes:
         option: A or B, how the card's keys are derived.
-        session: how the session key of cryptograms is derived: `none` (the card's key itself), `csk` (from the ATC) or
+        session: derivation of the session key of cryptograms: `none` (the card's key itself), `csk` (from the ATC) or
             `mchip` (from the ATC and the unpredictable number).
         padding: of the data under a cryptogram, method 1 or 2 of ISO 9797-1.
         arpc_methods: which the card understands.
         arpc_key: `session` or `card`.
         script_session: `csk` (from the cryptogram) or `masked` (the card's key XOR the ATC).
-        script_transaction: whether ATC and cryptogram stand between header and data in a script's MAC.
+        script_transaction: whether a script's MAC has ATC and cryptogram between header and data.
         encryption: of script data, see `hsm.algorithms.emv_scripts.encrypt_script_data`.
         pin_block: of PIN CHANGE, `iso2` or `visa`.
         pin_block_with_current: the same where the current PIN is given; empty where it cannot be.
@@ -134,8 +134,8 @@ SCHEMES = {
 
 
 class ChipData(msgspec.Struct, frozen=True):
-    """What keys are derived from: `pan` 12–19 digits, `psn` 2 digits, `atc` 2 bytes, `unpredictable` 4 bytes where
-    the scheme takes it.
+    """The input of key derivation: `pan` 12–19 digits, `psn` 2 digits, `atc` 2 bytes, `unpredictable` 4 bytes where the
+    scheme takes it.
 
     Raises:
         ValueError: a field of another shape.

@@ -1,6 +1,6 @@
 """Secure messaging for issuer scripts: the MAC of a command, its encrypted data, and the PIN blocks of PIN CHANGE.
 
-Session keys, commands and data go in; what goes into the script comes out. Called by `hsm.cryptograms` and by
+Session keys, commands and data go in; the content of the script comes out. Called by `hsm.cryptograms` and by
 simulators of cards; which of these a scheme takes is in `hsm.algorithms.emv_schemes`. The clear PIN and PIN block are
 in the caller's and these functions' memory only.
 """

@@ -2,7 +2,7 @@
 
 A protection key (KBPK: a zone master key, in a token or in the clear), the text of a block and clear keys go in; the
 clear key with its attributes comes out, or the text. The key inside and the two keys derived for the block are Python
-bytes for the length of one call: no PKCS#11 token does this. Called by the key desk, by `hsm.keys.exchange` and by
+bytes for the length of one call: no PKCS#11 token does this. Called by the key commands, by `hsm.keys.exchange` and by
 simulators.
 
 Versions B (TDES protection key) and D (AES) are written and read; A and C, the variants that X9.143 deprecates, are
@@ -35,7 +35,7 @@ from hsm.algorithms.primitives import AES_BLOCK_BYTES, DES_BLOCK_BYTES, AesKey, 
 from hsm.errors import KeyBlockError
 from hsm.keys.attributes import KeyAttributes
 
-# Keys are padded to the longest of their algorithm, so that a block does not tell their length.
+# Keys are padded to the longest of their algorithm, so that a block does not reveal their length.
 PADDED_KEY_BYTES = {"T": 24, "A": 32, "H": 64}
 KEY_LENGTHS = {"T": (16, 24), "A": (16, 24, 32), "H": tuple(range(16, 65))}
 
@@ -46,7 +46,7 @@ _VARIANT_ENCRYPTION = b"\x45" * 8
 _VARIANT_AUTHENTICATION = b"\x4d" * 8
 _LENGTH_BYTES = 2
 _FOR_ENCRYPTION, _FOR_AUTHENTICATION = b"\x00\x00", b"\x00\x01"
-# What the derivation calls the protection key, by version and bytes. TR-31:2018, 5.3.2.1 and 5.3.2.3.
+# The name of the protection key in the derivation, by version and bytes. TR-31:2018, 5.3.2.1 and 5.3.2.3.
 _KBPK_KINDS = {
     ("B", 16): b"\x00\x00",
     ("B", 24): b"\x00\x01",
@@ -57,7 +57,7 @@ _KBPK_KINDS = {
 
 
 class UnwrappedBlock(msgspec.Struct, frozen=True, kw_only=True):
-    """What was in a key block: `key` in the clear, what it is and may do, and what else the sender said.
+    """The content of a key block: `key` in the clear, its attributes, and further statements of the sender.
 
     `version_number` is 2 characters, `00` where the sender counts no versions; `optional_blocks` are (id, data) in
     their order, the padding block PB among them.
@@ -131,7 +131,7 @@ def wrap_block(
     Args:
         kbpk: the protection key; TDES for B, AES for D, at least as strong as `key`.
         key: TDES 16 or 24 bytes, AES 16, 24 or 32, HMAC 16–64.
-        attributes: what the block says about the key; `length` is the key's.
+        attributes: the attributes of the key in the block; `length` is the key's.
         version: B or D.
         random_bytes: gives that many random bytes, for the padding (`secrets.token_bytes`, or the token's).
         optional_blocks: (id, data), kept in this order. PB is made anew; HM (the hash) is added for an HMAC key.

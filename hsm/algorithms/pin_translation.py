@@ -20,7 +20,7 @@ from hsm.errors import PinTranslationError
 PERMITTED = ""
 _LOSES_PAN = "a block that binds the PAN may not become one that does not"
 
-# From format to format; what is not permitted has its reason.
+# From format to format; a forbidden pair has its reason.
 # Source: PCI PIN Security Requirements v3.1, 3-3, the table of translations (which follows ISO 9564-1:2017).
 TRANSLATIONS = {
     0: {0: PERMITTED, 1: _LOSES_PAN, 3: PERMITTED, 4: PERMITTED},
@@ -42,7 +42,7 @@ def check_translation(format_in: int, format_out: int) -> None:
 def check_reference(number: int) -> None:
     """Raise PinTranslationError where a PVV or an offset may not be made of a block in this format.
 
-    Of a block that binds no PAN it could be made for any card, so that references would tell the PIN of another's.
+    From a block that binds no PAN it could be made for any card, so that references would reveal the PIN of another's.
     Source: IBM CCA, "ANSI X9.8 PIN - enforce PIN block restrictions" (formats 0 and 3; format 4 binds the PAN too).
     """
     if not pin_format(number).binds_pan:

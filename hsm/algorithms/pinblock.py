@@ -197,12 +197,12 @@ def _zone_key(key: bytes) -> ClearTdesKey:
     return ClearTdesKey(key)
 
 
-# What may stand after the PIN, by format.
+# Characters that may follow the PIN, by format.
 _FILLING = {0: "f", 1: "0123456789abcdef", 3: "abcdef", 4: "a"}
 
 
 def _fill_digits(count: int, random_bytes: RandomBytes) -> str:
-    # 16 bytes for at most 10 digits of base 6: what is left of bias is below 2**-100.
+    # 16 bytes for at most 10 digits of base 6: the remaining bias is below 2**-100.
     number = int.from_bytes(random_bytes(16), "big")
     digits = []
     for _ in range(count):

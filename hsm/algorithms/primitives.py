@@ -1,4 +1,4 @@
-"""What the payment algorithms ask of a key: block operations, MACs and derivation, never its value.
+"""The operations that payment algorithms need of a key: block operations, MACs and derivation, never its value.
 
 Algorithms take these protocols, so the same code runs over keys inside a PKCS#11 token (`hsm.keys.token_keys`) and over
 clear keys (`hsm.algorithms.clear_keys`: simulators, tests, keys that live for one operation). Implementations raise
@@ -19,7 +19,7 @@ class TdesKey(Protocol):
 
     @property
     def bits(self) -> int:
-        """128 (double length) or 192, counting parity bits; ValueError where the key was not told its length."""
+        """128 (double length) or 192, counting parity bits; ValueError where the length of the key is not known."""
 
     def encrypt(self, data: bytes) -> bytes:
         """Encrypt whole blocks of 8 bytes, ECB."""

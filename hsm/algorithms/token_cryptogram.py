@@ -68,8 +68,8 @@ def make_cryptogram(key: AesKey, dpan: str, expiry: str, counter: int, unpredict
         unpredictable: 4 bytes.
     Raises:
         ValueError: an argument of another shape.
-    Source: AES-CMAC, NIST SP 800-38B, leftmost 8 bytes (ISO 9797-1, 6.6). What is under it is inferred from the EMVCo
-    Payment Tokenisation Specification: token, expiry, and data that change with each payment.
+    Source: AES-CMAC, NIST SP 800-38B, leftmost 8 bytes (ISO 9797-1, 6.6). Its input is inferred from the EMVCo Payment
+        Tokenisation Specification: token, expiry, and data that change with each payment.
     """
     return Cryptogram(counter, unpredictable, _mac(key, dpan, expiry, counter, unpredictable))
 

@@ -1,1 +1,1 @@
-"""The keys: what each may do, how they are kept, how they come and go."""
+"""The keys: their permissions, their storage, their import and export."""

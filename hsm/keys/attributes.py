@@ -1,5 +1,5 @@
-"""What a key is and may do, in the terms of X9.143 (usage, algorithm, mode of use, exportability), and the roles that
-name the usual combinations.
+"""Attributes of a key, in the terms of X9.143 (usage, algorithm, mode of use, exportability), and the roles that name
+the usual combinations.
 
 `[[key]] usage` names a role; key blocks carry the codes. Called by the key store, the key block codec and the
 permission table.
@@ -53,7 +53,7 @@ EXPORTABILITY = {
 class KeyAttributes(msgspec.Struct, frozen=True, kw_only=True):
     """Usage, algorithm, mode of use and exportability as X9.143 codes; `length` of the key in bytes.
 
-    A double-length TDES key has length 16, whatever the token holds it as.
+    A double-length TDES key has length 16, in any form that the token holds it in.
     """
 
     usage: str
@@ -69,7 +69,7 @@ class KeyAttributes(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Role(msgspec.Struct, frozen=True):
-    """What a role of the configuration stands for: key attributes by algorithm name, the first being the default."""
+    """The meaning of a role of the configuration: key attributes by algorithm name, the first being the default."""
 
     algorithms: dict[str, KeyAttributes]
     title: str

@@ -95,7 +95,7 @@ def make_backup(directory: Path) -> Backup | None:
 
 
 def list_backups(directory: Path) -> list[Backup]:
-    """Return the copies, oldest first; what has no readable manifest is none."""
+    """Return the copies, oldest first; a copy without a readable manifest does not count."""
     found = []
     folder = directory / FOLDER
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
@@ -116,7 +116,7 @@ def newest_intact(directory: Path) -> Backup | None:
 def heal(directory: Path) -> bool:
     """Put `token.object` back where a process was killed while SoftHSM wrote it; whether that was so.
 
-    Called before the token is opened. A file that is whole is left alone, whatever is in it.
+    Called before the token is opened. A whole file is left alone, with any content.
     Raises:
         KeyStoreError: it cannot be written.
     """
@@ -135,7 +135,7 @@ def heal(directory: Path) -> bool:
 
 
 def restore(directory: Path, number: int = 0) -> Backup:
-    """Put a copy back, by number or the last good one; what is there now is set aside as `damaged-N`, never deleted.
+    """Put a copy back, by number or the last good one; the present files are set aside as `damaged-N`, never deleted.
 
     The caller holds the token's lock. Cut off anywhere, it is done again.
     Raises:

@@ -1,4 +1,4 @@
-"""Dual control at rest: who the officers are and which proposals wait, sealed with the key file.
+"""Dual control at rest: the officers and the waiting proposals, sealed with the key file.
 
 Called by `hsm.keys.records`, which stores it, and `hsm.dual_control`, which decides with it.
 """

@@ -1,8 +1,8 @@
 """The PKCS#11 operations that every payment needs, without python-pkcs11's work around each of them.
 
 A key object of python-pkcs11 goes in; a function comes out that takes what the object's method takes (bytes,
-`mechanism`, `mechanism_param`) and gives what it gives, some microseconds sooner. What the library refuses is asked
-again through the object, which knows what its errors mean. Called by `hsm.keys.token_keys` and
+`mechanism`, `mechanism_param`) and gives what it gives, some microseconds sooner. A call that the library refuses is
+repeated through the object, which knows the meaning of its errors. Called by `hsm.keys.token_keys` and
 `hsm.keys.token_keyring`, on the one PKCS#11 thread; `hsm.keys.token` says which library.
 """
 
@@ -87,7 +87,7 @@ class DirectCalls:
             if known is None:
                 made = _Mechanism(mechanism.value, None, 0)
                 known = mechanisms[mechanism] = (made, ctypes.addressof(made))
-            # What the library reads through a pointer must live until the call is over.
+            # Memory that the library reads through a pointer must live until the call is over.
             _alive = None if mechanism_param is None else _with_parameter(known[0], mechanism_param)
             length.value = _BUFFER_BYTES
             if begin(session, known[1], handle) or do(session, data, len(data), at, length_at):

@@ -1,4 +1,4 @@
-"""Keys shared with another party, as files that stand for its custodians.
+"""Keys shared with another party, as files in the place of its custodians.
 
 `<party>.json` holds the party's keys as key blocks (X9.143, version D) under its zone master key; `<party>.zmk` is that
 master key in hexadecimal, as a custodian on the other side would hold it. The key store writes both where keys are
@@ -88,7 +88,7 @@ def make_party_zmk(directory: Path, party: str, random_bytes: Callable[[int], by
     One that lies there is used: the party may have brought its own.
 
     Raises:
-        KeyStoreError: what lies there is no key, or the directory cannot be written.
+        KeyStoreError: the file there is no key, or the directory cannot be written.
     """
     path = directory / f"{party}.zmk"
     try:

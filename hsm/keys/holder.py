@@ -1,4 +1,4 @@
-"""Who owns the token: one process at a time, which opens it with its keys, and again after it was lost.
+"""The owner of the token: one process at a time, which opens it with its keys, and again after it was lost.
 
 The configuration and the state directory go in, a keyring comes out. Called by `hsm.server`, and by `cardswitch hsm`
 while no HSM process runs.

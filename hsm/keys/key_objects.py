@@ -39,12 +39,12 @@ _HALF_BYTES = 8
 _TDES_BYTES = 24
 _HMAC_BYTES = 32
 _HALVED_USAGES = frozenset({"C0", "M3"})
-# What key blocks of versions A and C are decrypted and authenticated with. Source: TR-31:2018, 5.3.2.2.
+# Keys that decrypt and authenticate key blocks of versions A and C. Source: TR-31:2018, 5.3.2.2.
 _BLOCK_MASKS = (b"\x45" * 8, b"\x4d" * 8)
 _MASKS_OF = {"B0": (DUKPT_MASK,), "K0": _BLOCK_MASKS, "K1": _BLOCK_MASKS}
 _BOTH_WAYS = MechanismFlag.ENCRYPT | MechanismFlag.DECRYPT
 _DERIVING = MechanismFlag.ENCRYPT | MechanismFlag.DERIVE
-# What the token lets a key do, besides what its check value takes (TDES: encrypt, AES: CMAC).
+# Uses that the token allows a key, besides the one for its check value (TDES: encrypt, AES: CMAC).
 _USES = {
     "B0": MechanismFlag.ENCRYPT,
     "C0": _BOTH_WAYS,
@@ -161,7 +161,7 @@ class KeyObjects:
         )
 
     def _wrapped(self, attributes: KeyAttributes, handles: dict[str, Any]) -> WrappedKey:
-        # Extractable only as these session objects: wrapping asks for it. What is used is unwrapped without.
+        # Extractable only as these session objects: wrapping asks for it. Keys in use are unwrapped without.
         try:
             kcv = check_value(attributes.algorithm, _key(handles, attributes))
             wrap = self._token.storage_key.wrap_key
@@ -250,6 +250,6 @@ def _derive(base: Any, data: bytes, attributes: KeyAttributes) -> Any:
         mechanism=Mechanism.DES3_ECB_ENCRYPT_DATA,
         mechanism_param=struct.pack("@PN", ctypes.addressof(buffer), len(data)),
         capabilities=_uses(attributes),
-        # SoftHSM knows the length of a triple DES key and refuses to be told.
+        # SoftHSM knows the length of a triple DES key and refuses one as an argument.
         template=_template(extractable=True) | {Attribute.VALUE_LEN: DEFAULT},
     )

@@ -1,7 +1,7 @@
 """The keys by name, checked against what they may do; and the vault's own operations.
 
 `hsm.keys.token_keyring.TokenKeyring` holds keys of a PKCS#11 token, `hsm.software.SoftwareKeyring` clear ones; the
-contract tests hold both to this page. What a key is used for is written once, over `hsm.algorithms.primitives`.
+contract tests hold both to this page. Operations on keys are written once, over `hsm.algorithms.primitives`.
 """
 
 from __future__ import annotations
@@ -49,11 +49,13 @@ class Keyring(Protocol):
         """Return the version of the key `name` that is in force."""
 
     def candidates(self, name: str, operation: Operation) -> Sequence[HeldKey]:
-        """Return the version in force and, for a while after an exchange, the one before it: what a message that was
-        under way may have been made with. Only for decrypting and verifying."""
+        """Return the version in force and, for a while after an exchange, the one before it.
+
+        A message that was under way may have been made with either. Only for decrypting and verifying.
+        """
 
     def fingerprint(self, pan: str) -> bytes:
-        """Return 16 bytes that are the same for the same PAN and tell nothing about it."""
+        """Return 16 bytes that are the same for the same PAN and reveal nothing about it."""
 
     def seal(self, clear: bytes, nonce: bytes, associated: bytes) -> Sealed:
         """Encrypt under the newest data key."""

@@ -1,4 +1,4 @@
-"""Cryptoperiods: how long a version of a key may be in force, by role, and what that makes of a key now.
+"""Cryptoperiods: the time that a version of a key may be in force, by role, and the resulting state of a key now.
 
 Roles, times and settings go in; the end of the period and a verdict come out. Called by the key store for lists, by the
 keyring where expired keys are refused, and by `hsm.key_watch`.
@@ -30,7 +30,7 @@ LIFETIME_DAYS: dict[str, int] = {
     "imk-dcvv": 1826,
 }
 MAX_LIFETIME_DAYS = 3653
-# Never refused, whatever the setting: without it no card could be stored or paid with.
+# Never refused, for any setting: without it no card could be stored or paid with.
 ALWAYS_USED = frozenset({"data"})
 
 

@@ -13,7 +13,7 @@ from hsm.keys.attributes import KeyAttributes
 
 
 class Operation(Enum):
-    """What a command does with one key; the value names it in refusals and in the audit."""
+    """A command's operation with one key; the value names it in refusals and in the audit."""
 
     PIN_DECRYPT = "decrypt a PIN block"
     PIN_ENCRYPT = "encrypt a PIN block"

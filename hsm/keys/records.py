@@ -29,7 +29,7 @@ _FORMAT_BEFORE = 2
 # A list of keys without seals and without a number of its format.
 _FORMAT_FIRST_RELEASE = 1
 STATUSES = ("pending", "active", "previous", "retired")
-# What the file says of the data keys, which never leave the token; their role is none that a key can be made for.
+# The file's entry for the data keys, which never leave the token; no key can be made for their role.
 DATA_ROLE = "data"
 _RECORD_SEAL = b"cardswitch key record\n"
 _LIST_SEAL = b"cardswitch key list\n"
@@ -62,7 +62,7 @@ class KeyRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def info(self) -> KeyInfo:
-        """What everybody may see of it."""
+        """Its public attributes."""
         return KeyInfo(
             name=self.name,
             version=self.version,

@@ -3,7 +3,7 @@
 `state/hsm` and an officer's key go in; the copy to restore comes out once a second officer has signed. Called by
 `cardswitch hsm restore`, which holds the token's lock. The first signature waits in `restore.json` for a day. Officers
 are those of the key file, or where it cannot be read, of the last good copy; its seals are checked when the token is
-opened afterwards. Whoever can write these files can put a copy back without this command.
+opened afterwards. A user who can write these files can put a copy back without this command.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Whether a key fits the role that it is made or imported for.
 
 Role names and X9.143 attributes go in, attributes or the reason why not come out. Called by the key store and the key
-desk.
+commands.
 """
 
 from __future__ import annotations

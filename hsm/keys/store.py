@@ -1,9 +1,9 @@
 """The versions of all keys: which is in force, which is still taken, which is gone.
 
-The token and `keys.json` go in; keys ready for use come out, and each change is in the file, durable, before anybody
-hears of it. Called by `hsm.keys.holder` at start, by the key desk, and by `hsm.keys.provisioning`.
+The token and `keys.json` go in; keys ready for use come out, and each change is durable in the file before it is
+announced. Called by `hsm.keys.holder` at start, by the key desk, and by `hsm.keys.provisioning`.
 
-A change that is cut off anywhere leaves the file as it was, or as it is to be. What is in the token alone then does no
+A change that is cut off anywhere leaves the file as it was, or as it is to be. Objects in the token alone then do no
 harm: an object that the file does not name, or one that it says is retired.
 """
 
@@ -33,7 +33,7 @@ from hsm.keys.token import DATA_KEY, STORAGE_KEY, Token, data_key_version
 from hsm.keys.token_keyring import FOREVER, TokenKeyring, Version
 from hsm.keys.token_keys import TokenKey
 
-# Two parties change these together, so that the version before is over soon. What was made with the others is on cards
+# Two parties change these together, so that the version before is over soon. Values made with the others are on cards
 # and in terminals for years: their versions are taken until an officer retires them.
 EXCHANGED_ROLES = frozenset({"pin", "mac", "zmk"})
 # Retired versions of a name that are kept for lists; an exchange a day would else fill the file.
@@ -52,7 +52,7 @@ class KeyStore:
     Args:
         token: where keys are made, wrapped and unwrapped.
         directory: `state/hsm`, for `keys.json` and the backups.
-        grace_s: how long a version is taken after the next one came into force.
+        grace_s: time for which a version is accepted after the next one came into force.
         clock: seconds since 1970.
         lifetime_days: cryptoperiods by role.
         refuse_expired: whether nothing new is made with a key whose period is over.
@@ -176,7 +176,7 @@ class KeyStore:
         return next((record for record in self.versions(name) if record.status == "active"), None)
 
     def held(self, record: KeyRecord) -> HeldKey:
-        """Return a version ready for use, whatever its status; KeyError where it is retired."""
+        """Return a version ready for use, in any status; KeyError where it is retired."""
         return self._held[record.name, record.version]
 
     def now(self) -> float:
@@ -223,7 +223,7 @@ class KeyStore:
     ) -> KeyRecord:
         """Make the next version of a key from a clear value, which has been checked.
 
-        Where the value is the one in force already, nothing changes: a message that came twice has come once.
+        Where the value is the one in force already, nothing changes: a message that came twice has the effect of one.
         Raises:
             KeyStoreError: the value is that of an earlier version, as far back as versions are kept.
         """

@@ -36,7 +36,7 @@ AUDIT_KEY = "audit-1"
 DATA_KEY = "pan"
 OWN_KEY_BITS = 256
 
-# What the token makes for itself, and what each of those keys may do. AES keys may sign, for their check value.
+# Keys that the token makes for itself, with their permissions. AES keys may sign, for their check value.
 _DATA_USES = MechanismFlag.ENCRYPT | MechanismFlag.DECRYPT | MechanismFlag.SIGN
 _OWN_KEYS = {
     STORAGE_KEY: (KeyType.AES, MechanismFlag.WRAP | MechanismFlag.UNWRAP | MechanismFlag.SIGN),
@@ -62,7 +62,7 @@ class Token:
     """An open token.
 
     Args:
-        config: module, and what tells the token from others: label, slot, serial.
+        config: module, and the values that identify the token: label, slot, serial.
         directory: `state/hsm`: the private SoftHSM's files, or `pin` of another token, and `keys.json`.
     Raises:
         TokenError: no such token, wrong PIN, a key that was lost, or the library fails.
@@ -140,7 +140,7 @@ class Token:
         return name
 
     def destroy_data_key(self, name: str) -> None:
-        """Destroy a data key in the token: what is encrypted under it can never be read again."""
+        """Destroy a data key in the token: ciphertexts under it can never be read again."""
         with token_errors(f"destroying key {name}"):
             for handle in self._objects(name):
                 handle.destroy()

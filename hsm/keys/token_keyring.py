@@ -1,8 +1,8 @@
 """`hsm.keys.keyring.Keyring` in a PKCS#11 token.
 
 Names and data go in, results come out; keys stay in the token. Called by the engine, on the one thread that the
-library may be used from. Each operation is one PKCS#11 call of 9–15 µs; what a key may do is decided here once, when
-the keyring is made, so that asking for one costs a look into a dict.
+library may be used from. Each operation is one PKCS#11 call of 9–15 µs; the permissions of a key are decided here once,
+when the keyring is made, so that a request for one costs a look into a dict.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from hsm.keys.token import Token
 
 _TAG_BITS = 128
 _SHA256_HMAC, _AES_GCM = Mechanism.SHA256_HMAC, Mechanism.AES_GCM
-# What is done to something that was under way: it may have been made with the version before, or with the one that the
-# other party is already told of. What we make is made with the version in force.
+# Operations on messages under way: they may have been made with the former version, or with the one that the other
+# party already has. We make new messages with the version in force.
 RECEIVING = frozenset(
     {
         Operation.PIN_DECRYPT,

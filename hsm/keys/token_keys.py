@@ -20,7 +20,7 @@ from hsm.algorithms.primitives import AES_BLOCK_BYTES, DES_BLOCK_BYTES
 from hsm.errors import TokenError
 from hsm.keys.direct_calls import direct
 
-# SoftHSM knows the length of a triple DES key and refuses to be told.
+# SoftHSM knows the length of a triple DES key and refuses one as an argument.
 _DERIVED = {Attribute.VALUE_LEN: DEFAULT, Attribute.SENSITIVE: True, Attribute.EXTRACTABLE: False}
 # Looked up once: an attribute of an Enum costs as much as a call.
 _DES3_ECB, _DES3_CBC, _DES3_CMAC = Mechanism.DES3_ECB, Mechanism.DES3_CBC, Mechanism.DES3_CMAC
@@ -35,7 +35,7 @@ class TokenTdesKey:
         handle: of the key, 24 bytes; of a double-length one K1 K2 K1.
         single: of its left half three times over, where the key is used in halves.
         masked: of the key XOR a mask, by mask of 8 or more bytes, where it is used so.
-        bits: 128 for a double-length key, 192 for a triple-length one; what protects key blocks needs it.
+        bits: 128 for a double-length key, 192 for a triple-length one; keys that protect key blocks need it.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class TokenTdesKey:
     @property
     def bits(self) -> int:
         if self._bits is None:
-            raise ValueError("this key was not told its length")
+            raise ValueError("the length of this key is not known")
         return self._bits
 
     def encrypt(self, data: bytes) -> bytes:

@@ -1,8 +1,8 @@
-"""Whose API key a request carries: an Authorization header goes in, the account and the key's kind come out.
+"""The API key of a request: an Authorization header goes in, the account and the key's kind come out.
 
-`hsm.tokenizer.endpoint` asks at each request. Keys are the gateway's; what this process sees of them is one view with
-their SHA-256 (`gateway.key_digests`), read by a role that may read nothing else. Answers are remembered for seconds, so
-that a flood of requests is no flood of queries, and for minutes where the database is away.
+`hsm.tokenizer.endpoint` asks at each request. Keys are the gateway's; this process sees one view with their SHA-256
+(`gateway.key_digests`), read by a role that may read nothing else. Answers are remembered for seconds, so that a flood
+of requests is no flood of queries, and for minutes where the database is away.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from hsm.vault.database import Database
 
 log = structlog.get_logger(__name__)
 
-# How long an answer holds: of a key that is one, of one that is none, and of the former while the database is away.
+# Lifetime of an answer: for a known key, for an unknown one, and for the former while the database is away.
 KNOWN_S = 30.0
 UNKNOWN_S = 5.0
 AWAY_S = 300.0
@@ -36,7 +36,7 @@ _READ = "SELECT account_id, kind, ends_at FROM gateway.key_digests WHERE digest 
 
 
 class ApiKey(msgspec.Struct, frozen=True):
-    """A key that may be used: `account` is "acct_…", `kind` secret or publishable, `name` stands for it in tables."""
+    """A key that may be used: `account` is "acct_…", `kind` secret or publishable, `name` its key in tables."""
 
     account: str
     kind: str
@@ -63,7 +63,7 @@ class KeyRecord(msgspec.Struct, frozen=True):
 
 
 class KeyRecords(Protocol):
-    """Where keys are looked up; VaultError where that cannot be done."""
+    """The source of keys; VaultError if it is away."""
 
     async def find(self, digest: bytes) -> KeyRecord | None: ...
 
@@ -128,7 +128,7 @@ class KeyCheck:
         return ApiKey(record.account, record.kind, digest.hex())
 
     async def _record(self, digest: bytes) -> KeyRecord | None:
-        # Looked up by the digest, never by the key: how long that takes tells nothing of a key that one could use.
+        # Looked up by the digest, never by the key: its duration reveals nothing about a usable key.
         asked_at = self._clock()
         known = self._known.get(digest)
         if known is not None and asked_at - known.asked_at < KNOWN_S:

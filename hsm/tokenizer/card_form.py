@@ -1,7 +1,7 @@
 """Card data as merchants send it: a form-encoded or JSON body goes in, a checked card comes out.
 
-Called by the tokenizer. What is wrong becomes an ApiError with the code and the parameter that Stripe's clients
-know; values are never repeated in it.
+Called by the tokenizer. A fault becomes an ApiError with the code and the parameter that Stripe's clients know; values
+are never repeated in it.
 """
 
 from __future__ import annotations

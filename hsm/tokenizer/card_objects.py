@@ -57,8 +57,8 @@ def payment_method_object(token: CardToken, *, to_server: bool) -> dict[str, Any
     """Return a `pm_…` as Stripe's API has it.
 
     Args:
-        to_server: a secret key asks. Browsers get no fingerprint: with it, whoever knows a number could find out which
-            of several tokens is that card.
+        to_server: a secret key asks. Browsers get no fingerprint: with it, anybody who knows a number could find out
+            which of several tokens is that card.
     """
     return {
         "id": token.id,

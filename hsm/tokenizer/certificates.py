@@ -1,7 +1,7 @@
 """The certificate of the tokenization endpoint: two PEM files go in, a TLS context comes out that follows them.
 
 `hsm.tokenizer.server` serves by it and calls `follow`. A file that changes is taken for the connections that come
-after; those that are open go on. What cannot be used is logged, and the certificate before it stays.
+after; those that are open go on. Unusable files are logged, and the former certificate stays.
 """
 
 from __future__ import annotations

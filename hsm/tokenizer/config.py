@@ -23,7 +23,7 @@ class TokenizerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     Args:
         listen: host:port.
         url: base address as browsers and merchants reach it; empty: made of `listen`.
-        certificate, private_key: PEM files, the chain and its key; both or neither. With them the port speaks TLS.
+        certificate, private_key: PEM files, the chain and its key; both or neither. With them the port uses TLS.
         behind_proxy: a reverse proxy of yours terminates TLS and is the only one who reaches `listen`; the last
             address in its X-Forwarded-For is taken for the client's.
         origins: pages that may call /v1 from a browser (CORS) and embed /fields; "*" for any, since a publishable
@@ -104,7 +104,7 @@ class TokenizerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
             return host == "localhost"
 
     def public_url(self) -> str:
-        """The base address that merchants are told."""
+        """The base address for merchants."""
         return self.url or f"{'https' if self.certificate else 'http'}://{self.listen}"
 
 

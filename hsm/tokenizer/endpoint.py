@@ -41,7 +41,7 @@ _TRACE_DIGITS = 16
 _GATEWAY = "gateway"  # an account of its own, in which the gateway's requests are counted
 _NO_SUCH_ADDRESS = "Unrecognized request URL."
 
-# What the HSM's refusals are to a caller: status, type, message, code, param.
+# The HSM's refusals as answers to a caller: status, type, message, code, param.
 _REFUSALS = {
     "token_unknown": (404, "invalid_request_error", "No such token.", "resource_missing", "id"),
     "token_used": (400, "invalid_request_error", "You cannot use a token more than once.", "token_already_used", "id"),
@@ -212,7 +212,7 @@ class TokenEndpoint:
         identify(request.scope, _GATEWAY)
 
     def _card(self, request: Request, key: ApiKey, fields: Any) -> CardForm:
-        """The card of a request. Who holds a publishable key may be wrong about so many numbers only."""
+        """The card of a request. The holder of a publishable key may send a limited count of wrong numbers only."""
         if key.kind == "secret":
             return checked_card(fields, self._now().date())
         client = self._clients.name(request)
@@ -244,7 +244,7 @@ class TokenEndpoint:
 
 
 def _stored_id(wanted: Any) -> str:
-    """Return the id of a token if it has the shape of one: what goes on may be logged, so it is no card number."""
+    """Return the id of a token if it has the shape of one: the result may be logged, so it is no card number."""
     if not isinstance(wanted, str) or not _TOKEN_ID.fullmatch(wanted):
         raise no_such_token()
     return wanted
@@ -256,7 +256,7 @@ def _trace_id(request: Request) -> str:
 
 
 def _refusal(error: Exception, kind: str, trace_id: str) -> ApiError:
-    """What the caller is told; faults of ours are logged by their type, because their text may hold what was sent."""
+    """The answer to the caller; faults of ours are logged by their type, because their text may hold request data."""
     if isinstance(error, ApiError):
         return error
     if isinstance(error, Refused):

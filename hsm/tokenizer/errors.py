@@ -1,6 +1,6 @@
-"""What callers of the tokenization endpoint are told: an error in Stripe's shape, status and headers.
+"""Errors for callers of the tokenization endpoint: an error in Stripe's shape, status and headers.
 
-Raised by whatever looks at a request; `hsm.tokenizer.endpoint` turns it into the answer. No text repeats a value.
+Raised by the code that checks a request; `hsm.tokenizer.endpoint` turns it into the answer. No text repeats a value.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from hsm.tokenizer.config import ORIGIN
 
-# What the page's address may carry besides `origin`: looks, each value held against its pattern here and again by the
+# Parameters of the page's address besides `origin`: looks, each value checked against its pattern here and again by the
 # page itself. An unknown name is an error.
 _COLOUR = re.compile(r"[0-9a-f]{6}")
 THEME = {
@@ -67,7 +67,7 @@ class FieldPages:
         return _static(request, self._loader, "text/javascript", headers)
 
     def _problem(self, request: Request) -> str:
-        """What is wrong with the page's address, "" for nothing; values are not repeated."""
+        """The fault of the page's address, "" for none; values are not repeated."""
         given = request.query_params
         if len(given.multi_items()) != len(given):
             return "A parameter is there twice."

@@ -1,4 +1,4 @@
-"""What browsers are told about every answer: which pages may read it, and what may not be done with it.
+"""Headers of every answer for browsers: the pages that may read it, and its restrictions.
 
 An ASGI application goes in, the same with headers comes out. CORS is for /v1 only; it is written out here because it
 is one table and must be exact: no origin but the configured ones, no credentials, no cached answer for another origin.
@@ -23,7 +23,7 @@ _ALWAYS = {
     "Referrer-Policy": "no-referrer",
     "Permissions-Policy": "camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()",
 }
-# For whatever is no page: nothing in it is run, loaded or shown in a frame.
+# For answers that are no page: nothing in it is run, loaded or shown in a frame.
 _NO_PAGE = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 }
@@ -35,7 +35,7 @@ class BrowserHeaders:
 
     Args:
         origins: pages that may call /v1, or "*".
-        behind_proxy: X-Forwarded-Proto says whether the client speaks TLS.
+        behind_proxy: X-Forwarded-Proto says whether the client uses TLS.
     """
 
     def __init__(self, app: ASGIApp, origins: Iterable[str], behind_proxy: bool) -> None:

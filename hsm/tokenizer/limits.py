@@ -1,4 +1,4 @@
-"""What one client may do: token buckets, and a count of the cards that it got wrong. Bounded tables, in memory.
+"""Limits of one client: token buckets, and a count of its wrong cards. Bounded tables, in memory.
 
 `hsm.tokenizer.endpoint` asks before it works; an ApiError 429 comes out. Each process counts for itself.
 """
@@ -21,8 +21,8 @@ WINDOW_S = 600.0
 class Buckets:
     """`rate` requests a second for each name, `burst` at once; the names idle longest are forgotten first.
 
-    Whoever makes the table forget its own entry begins with a full bucket: it takes 50,000 other addresses, each of
-    which may send a burst of its own anyway.
+    A client that makes the table forget its own entry begins with a full bucket: it takes 50,000 other addresses, each
+        of which may send a burst of its own anyway.
     """
 
     def __init__(self, rate: float, burst: int, clock: Callable[[], float] = time.monotonic) -> None:
@@ -45,9 +45,9 @@ class Buckets:
 
 
 class RefusedCards:
-    """Card testing: who sends one wrong number after the other is stopped for the rest of ten minutes.
+    """Card testing: a client that sends one wrong number after the other is stopped for the rest of ten minutes.
 
-    What is remembered of a number is a keyed digest, under a key that dies with the process. A number that is sent
+    A number is remembered as a keyed digest, under a key that dies with the process. A number that is sent
     twice counts once: people correct and repeat, machines go on to the next.
     """
 

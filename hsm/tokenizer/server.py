@@ -1,4 +1,4 @@
-"""The tokenization endpoint: card data comes in over HTTP, a token goes out; the gateway asks what a token stands for.
+"""The tokenization endpoint: card data comes in over HTTP, a token goes out; the gateway resolves tokens here.
 
 Merchants' pages and servers call /v1/tokens and /v1/payment_methods, as they would call Stripe's; the card fields of
 /fields do so for pages that shall not see a card; the gateway calls /internal/resolve with a secret of this
@@ -66,7 +66,7 @@ def create_app(
         internal_secret: the bearer secret of /internal/resolve.
         config: `[tokenizer]`.
         now: the time that expiry dates and the ends of keys are held against.
-        registry: what /metrics shows; None: one of its own.
+        registry: the registry of /metrics; None: one of its own.
     """
     endpoint = TokenEndpoint(hsm, KeyCheck(keys, now), internal_secret, config, now, registry)
     pages = FieldPages(config.origins)

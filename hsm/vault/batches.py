@@ -18,7 +18,7 @@ Answer = TypeVar("Answer")
 
 
 class Batches(Generic[Key, Payload, Answer]):
-    """One question at a time is under way; what comes meanwhile waits for the next.
+    """One question at a time is under way; further ones wait for the next.
 
     Args:
         ask: gets payloads by key, returns answers by key; a key without an answer resolves to None.
@@ -42,7 +42,7 @@ class Batches(Generic[Key, Payload, Answer]):
 
     @property
     def unanswered(self) -> list[Payload]:
-        """What waits or is being asked."""
+        """The waiting and the running questions."""
         return [*self._asked, *(payload for payload, _ in self._waiting.values())]
 
     def submit(self, key: Key, payload: Payload) -> asyncio.Future[Answer | None]:

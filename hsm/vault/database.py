@@ -21,7 +21,7 @@ CONNECTIONS = 4
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 2.0
 
-# What says that the server is away, or no longer ours; anything else is a bug and must be seen.
+# Errors that mean that the server is away, or no longer ours; any other is a bug and must be seen.
 _AWAY = (
     OSError,
     TimeoutError,
@@ -33,7 +33,7 @@ _AWAY = (
     asyncpg.ObjectNotInPrerequisiteStateError,  # the database takes no connections
     asyncpg.ReadOnlySQLTransactionError,  # a standby has taken its address
     asyncpg.InterfaceError,
-    asyncpg.InternalClientError,  # what it raises where the server's farewell arrives between two statements
+    asyncpg.InternalClientError,  # its exception where the server's farewell arrives between two statements
 )
 
 Result = TypeVar("Result")
@@ -45,7 +45,7 @@ class Database:
     Args:
         dsn: of the role cardswitch_vault; the tokenizer's pool is of cardswitch_tokenizer.
         timeout_s: for connecting and for each statement.
-        name: what log and server call it.
+        name: its name in log and server.
     """
 
     def __init__(self, dsn: str, timeout_s: float, name: str = "vault") -> None:

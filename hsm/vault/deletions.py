@@ -1,6 +1,7 @@
-"""Erasing a card, with a proof: what was erased, when, why and for whom, in a chain that the token seals.
+"""Erasing a card, with a proof: the record has the card, the time, the reason and the requester, in a chain that the
+token seals.
 
-A card's names go in; the record comes out, and the cache forgets the card. Called by `hsm.vault.desk`. What stays of a
+A card's names go in; the record comes out, and the cache forgets the card. Called by `hsm.vault.desk`. The rest of a
 card is its record: the two names that the ledger and the gateway know it by, counts, and digests of its tokens' ids; no
 digit of its number and no fingerprint.
 """
@@ -48,13 +49,13 @@ _BEGIN = "SELECT card, surrogate, tokens, network_tokens, number, previous FROM 
 
 
 class DeletionRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """What the chain holds of an erased card, as JSON in this order.
+    """The chain's entry for an erased card, as JSON in this order.
 
     Args:
         number: 1 for the first of the chain, without gaps.
         card: its `card_…`, which the ledger keeps.
         surrogate: which the gateway knows; it is never given to another card.
-        tokens, network_tokens: how many were erased with it.
+        tokens, network_tokens: number of tokens erased with it.
         ids: SHA-256, in hex, over the sorted SHA-256 digests of the ids of both.
         deleted_at: UTC, ISO 8601, milliseconds.
         reason: one of REASONS.
@@ -159,7 +160,7 @@ class Deletions:
             if len(page) < _PAGE:
                 break
             await asyncio.sleep(0)  # payments first
-        # The digest of the last record stands for all before it.
+        # The digest of the last record covers all before it.
         for row in {row["number"]: row for row in (found, last) if row is not None}.values():
             if not hmac.compare_digest(self._seal(_SEAL_PURPOSE + row["digest"]), row["seal"]):
                 problems.append(f"record {row['number']}: the seal is not the token's")

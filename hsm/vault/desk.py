@@ -40,7 +40,7 @@ log = structlog.get_logger(__name__)
 
 Handler = Callable[[Any], Coroutine[Any, Any, Any]]
 
-# What a number may be asked for; it stands in the log with each. The audit has the caller, and no purpose.
+# The purposes for which a number may be requested; the log has it with each. The audit has the caller, and no purpose.
 PURPOSES = {
     "authorization": "a payment outside this switch",
     "clearing": "a clearing or settlement file",
@@ -160,7 +160,7 @@ class Desk:
         return card
 
     async def _named(self, name: str, domain: str) -> tuple[Card, str]:
-        """Return the card that a name stands for, and the expiry of the name where it has its own."""
+        """Return the card of a name, and the expiry of the name where it has its own."""
         if name.startswith(("tok_", "pm_")):
             return await self._vault.card_of(name, domain)
         if domain:

@@ -1,4 +1,4 @@
-"""What a network token may be used for, as tables and pure functions: its life, its domain, its cryptogram.
+"""Uses of a network token, as tables and pure functions: its life, its domain, its cryptogram.
 
 Rows and payments go in; nothing, the next state, or HsmRefused comes out. Called by `hsm.vault.network_tokens` and, for
 a payment, first by the engine.
@@ -22,7 +22,7 @@ from hsm.vault_commands import NetworkToken
 NETWORK_TOKEN_BIN = "990001"
 NETWORK_TOKEN_KEY = "token-cryptogram"
 
-# (state, change) → state. What is not here is refused with the code of the state.
+# (state, change) → state. Other changes are refused with the code of the state.
 TRANSITIONS = {
     ("active", "suspend"): "suspended",
     ("suspended", "resume"): "active",
@@ -30,7 +30,7 @@ TRANSITIONS = {
     ("suspended", "delete"): "deleted",
 }
 CHANGES = ("suspend", "resume", "delete")
-# Where a token may be confined to. Inferred from the token domain restriction controls of the EMVCo Payment
+# The domain that a token may be restricted to. Inferred from the token domain restriction controls of the EMVCo Payment
 # Tokenisation Specification.
 CHANNELS = {
     "ecom": "card not present, over the internet",
@@ -42,7 +42,7 @@ CHANNELS = {
 
 
 class NetworkTokenRow(msgspec.Struct, frozen=True):
-    """A row of `vault.network_tokens`; what a deleted token has lost is None."""
+    """A row of `vault.network_tokens`; columns that a deleted token has lost are None."""
 
     id: str
     domain: str
@@ -76,7 +76,7 @@ class NetworkTokenRow(msgspec.Struct, frozen=True):
 
 
 class PresentedNetworkToken(msgspec.Struct, frozen=True):
-    """A payment with a network token: what the engine could tell without its row.
+    """A payment with a network token: the facts that the engine has without its row.
 
     `authentic` says whether `cryptogram` was made for this number and an expiry; it asks the key. `keys` are those that
     take part, with their versions, for the audit.

@@ -1,8 +1,8 @@
 """Bringing what is stored under older data keys under the newest, a batch at a time beside live traffic.
 
 `Rewrap` commands come in from `hsm.vault.desk`, counts go out. A batch is read, encrypted anew and put in place of what
-was read, and only of that: whoever is killed in between, or works on the same rows, changes nothing. Whatever was not
-re-wrapped stays readable for as long as its data key is there.
+was read, and only of that: a process that is killed in between, or works on the same rows, changes nothing. Cards that
+were not re-wrapped stay readable for as long as their data key is there.
 """
 
 from __future__ import annotations

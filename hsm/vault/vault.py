@@ -1,6 +1,6 @@
 """The card vault: cards by fingerprint, surrogate or token in PostgreSQL, and the tokens that merchants hold.
 
-What the engine found missing goes in, cards come out and enter the cache. Called by `hsm.service`. PANs never come
+Entries missing in the engine go in, cards come out and enter the cache. Called by `hsm.service`. PANs never come
 here: candidates arrive encrypted.
 """
 
@@ -119,7 +119,7 @@ class Vault:
         return card_token(card, expiry, token, int(created_at.timestamp()))
 
     async def resolve(self, request: ResolveToken) -> CardToken:
-        """Return what a token of the domain stands for, using it up where asked.
+        """Return the card of a token of the domain, using the token up on request.
 
         Raises:
             HsmRefused: `token_unknown` or `token_used`.
@@ -176,7 +176,7 @@ class Vault:
         """Return how many cards and network tokens are, or are about to be, stored under a data key, e.g. `pan-1`.
 
         Beyond `hsm.vault.rewrap.MAX_COUNTED` of either it is "at least". Where it is 0, which is exact, the cache holds
-        none of them any more either: the key may be destroyed.
+        none of them either: the key may be destroyed.
         """
         stored = await stored_under(self._database, key_version)
         coming = sum(candidate.key_version == key_version for candidate in self._new.unanswered)
