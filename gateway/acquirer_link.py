@@ -1,7 +1,7 @@
 """The way to the switch: messages in, their answers out, over N sockets that sign on, echo and come back by themselves.
 
-`gateway.courier` calls `exchange`; what the switch starts (chargeback advices, echoes) goes to the `on_advice`
-handler and is answered with what it returns. Nothing is stored here: whoever sends has stored the message before.
+`gateway.courier` calls `exchange`; messages that the switch starts (chargeback advices, echoes) go to the `on_advice`
+handler and are answered with its result. Nothing is stored here: the sender has stored the message before.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class AcquirerLink:
 
     Args:
         name: the link's name. address: of the switch, as `address_of` has it. codec: of the link's dialect.
-        connections: how many sockets. acquirer_id: DE 32 of sign-on and echo.
+        connections: number of sockets. acquirer_id: DE 32 of sign-on and echo.
         max_in_flight: messages without an answer, over all connections.
         echo_s: silence after which a connection is tried with an echo.
     """
@@ -120,7 +120,7 @@ class AcquirerLink:
             del self._waiting[key]
 
     def answered(self, message: Message) -> None:
-        """Hand an answer to whoever waits for it; a late one is dropped, because the repeat fetches it again."""
+        """Hand an answer to the task that waits for it; a late one is dropped, because the repeat fetches it again."""
         answer, _ = self._waiting.get(pairing_key(message), (None, None))
         if answer is None or answer.done():
             log.info("late answer", link=self.name, mti=message.mti, response_code=message.elements.get(39))
@@ -134,7 +134,7 @@ class AcquirerLink:
         log.info("signed on", link=self.name, connections=len(self._up))
 
     def left(self, connection: _Connection) -> None:
-        """Forget a connection; who waits for an answer on it learns so at once."""
+        """Forget a connection; a task that waits for an answer on it learns so at once."""
         if connection not in self._up:
             return
         self._up.remove(connection)

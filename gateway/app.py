@@ -45,7 +45,7 @@ Read = Callable[[Any, Context, dict[str, str], Any], Awaitable[dict[str, Any]]]
 
 
 SERVER: frozenset[Kind] = frozenset({"secret"})
-PAGE: frozenset[Kind] = frozenset({"secret", "publishable"})  # what it shows of an object: `gateway.client_view`
+PAGE: frozenset[Kind] = frozenset({"secret", "publishable"})  # the visible members of an object: `gateway.client_view`
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -144,7 +144,7 @@ class Api:
         return answer
 
     async def _guarded(self, call: Call, request: Request, trace_id: str) -> Answer:
-        """The answer, whatever happens."""
+        """The answer, in every case."""
         try:
             return await self._answer(call, request, trace_id)
         except ApiError as error:

@@ -44,7 +44,7 @@ ENTRY_MODE = "812"  # DE 22: electronic commerce, no PIN. Source: ISO 8583:1987 
 
 
 class Sender(msgspec.Struct, frozen=True):
-    """What every message of this gateway says of it: link name, DE 32, DE 41, and who holds its rows."""
+    """The gateway's part of every message: link name, DE 32, DE 41, and the holder of its rows."""
 
     link: str
     acquirer_id: str
@@ -84,7 +84,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Draft(msgspec.Struct, frozen=True, kw_only=True):
-    """What to send: `store` adds DE 7, DE 11 and everything that follows from the account and the original."""
+    """The message to send: `store` adds DE 7, DE 11 and everything that follows from the account and the original."""
 
     kind: Kind
     mti: str
@@ -132,7 +132,7 @@ async def fetch(connection: Any, attempt_id: int, *, lock: bool = False) -> Atte
 
 
 async def first_of(connection: Any, charge: str) -> Attempt:
-    """The authorization or purchase that a charge stands on."""
+    """The authorization or purchase of a charge."""
     row = await connection.fetchrow(
         "SELECT * FROM gateway.attempts WHERE charge = $1 AND kind IN ('authorization', 'purchase')", charge
     )

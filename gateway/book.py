@@ -1,6 +1,6 @@
 """The gateway's own book as an acquirer, for the comparison with the ledger's and the issuers'.
 
-`cardswitch prove` calls `book`. It reads what the gateway was told by the switch, and nothing that the switch keeps.
+`cardswitch prove` calls `book`. It reads the switch's answers to the gateway, and no table of the switch.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ class GatewayLine(msgspec.Struct, frozen=True, kw_only=True):
         link: the gateway's link at the switch.
         key: `messages.exchange.acquirer_key` of the message.
         currency: ISO 4217 alphabetic.
-        held_minor: what is still on hold, >= 0.
+        held_minor: amount on hold, >= 0.
         posted_minor: captured less charged back; < 0 for a refund.
         settled: False while a message about it is without an answer.
     """

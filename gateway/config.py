@@ -30,12 +30,12 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         connections: sockets to the switch.
         acquirer_id: DE 32, up to 11 digits. terminal: DE 41, 8 characters.
         max_in_flight: messages to the switch without an answer; above it: 429 at once.
-        answer_timeout_s: how long one message waits for its answer before it is repeated.
-        repeats: how often a request is repeated before it is reversed.
+        answer_timeout_s: time that one message waits for its answer before it is repeated.
+        repeats: repeats of a request before it is reversed.
         repeat_cap_s: the longest pause between two repeats of a capture or reversal, which go on until answered.
         echo_s: silence on a connection after which an echo is sent.
-        request_timeout_s: how long an HTTP request waits for the network; then it answers `processing`.
-        claim_s: how long a process owns a message or an idempotency key without a sign of life.
+        request_timeout_s: longest wait of an HTTP request for the network; then it answers `processing`.
+        claim_s: time that a process owns a message or an idempotency key without a sign of life.
         max_body_bytes, max_requests, requests_per_s: a request's size, requests at once, and requests a second and
             account (twice that in a burst).
         webhook_timeout_s, webhook_tries, webhook_backoff_s, webhook_cap_s: one delivery's time, how many tries, the

@@ -1,8 +1,8 @@
 """Carries stored messages to the switch until their end is known: sends, repeats, gives up and reverses.
 
 Handlers call `start` after their transaction has committed and `wait` for the end; `run` adopts what a dead process
-has left. Two couriers may carry one message without harm: its key is the same and the outcome is decided once, in
-the database, by whoever is first.
+has left. Two couriers may carry one message without harm: its key is the same and the outcome is decided once, in the
+database, by the first.
 
 | message | no answer | after `repeats` |
 |---|---|---|

@@ -14,7 +14,7 @@ TRY_LATER = frozenset({"91", "96"})  # an advice answered so was not taken: it i
 
 
 class Decline(msgspec.Struct, frozen=True):
-    """One row: what the merchant is told."""
+    """One row: the merchant's view of a code."""
 
     code: str
     decline_code: str

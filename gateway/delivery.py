@@ -42,7 +42,7 @@ log = structlog.get_logger("gateway.webhooks")
 
 
 class Due(msgspec.Struct, frozen=True):
-    """A claimed delivery: what to send where. `tries` counts this one."""
+    """A claimed delivery: content and address. `tries` counts this one."""
 
     id: int
     tries: int

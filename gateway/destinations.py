@@ -1,8 +1,8 @@
-"""Where a webhook may go: the public internet, and networks that the configuration names.
+"""Addresses that a webhook may go to: the public internet, and networks that the configuration names.
 
 A merchant chooses the address, and the gateway is inside. So the address that is connected to is checked, not the name:
 `Resolver` resolves a name once and `chosen` judges what came of it; `gateway.delivery` connects to that very
-address. Nothing here tells a merchant what a name resolves to.
+address. Merchants cannot learn here what a name resolves to.
 
 Source: IANA's special-purpose address registries (RFC 6890); RFC 6052 2.1, RFC 3056 2 and RFC 4380 4 for the addresses
 inside of addresses.
@@ -71,7 +71,7 @@ def literal(host: str) -> Address | None:
 
 
 def plainly_refused(host: str, port: int | None, allowed: Sequence[Network]) -> bool:
-    """Whether an address in a URL can be refused at once, without asking a name server: that would tell its answers."""
+    """Whether an address in a URL can be refused without asking a name server: that would reveal its answers."""
     if not port_permitted(port):
         return True
     address = literal(host)

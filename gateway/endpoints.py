@@ -53,7 +53,7 @@ async def create(context: Context, ids: dict[str, str], params: EndpointCreate) 
 
 
 async def delete(connection: Any, context: Context, ids: dict[str, str], params: Nothing) -> Object:
-    """DELETE /v1/webhook_endpoints/{id}; what waits for it is not sent any more."""
+    """DELETE /v1/webhook_endpoints/{id}; its waiting deliveries are not sent any more."""
     async with connection.transaction():
         done = await connection.fetchval(
             """UPDATE gateway.webhook_endpoints SET deleted_at = now()
@@ -73,7 +73,7 @@ async def delete(connection: Any, context: Context, ids: dict[str, str], params:
 def check_url(url: str, allowed: Sequence[Network] = ()) -> None:
     """Raise ApiError unless `url` is an absolute http or https address without credentials, of a host on the internet.
 
-    Names are not resolved here, because the answer would tell about ours; they are when a webhook is sent.
+    Names are not resolved here, because the answer would reveal ours; they are when a webhook is sent.
     """
     try:
         parts = urlsplit(url)

@@ -1,4 +1,4 @@
-"""What can go wrong: `ApiError` is an answer to the merchant in Stripe's form, the others stay inside.
+"""Errors: `ApiError` is an answer to the merchant in Stripe's form, the others stay inside.
 
 Handlers raise `ApiError`; `gateway.app` turns it into status and body. Messages never carry a parameter's value,
 because a value may be card data.
@@ -20,7 +20,7 @@ class ApiError(GatewayError):
 
     Args:
         status: HTTP status. kind: `invalid_request_error`, `card_error`, `idempotency_error`, `api_error`.
-        message: for the developer who reads it; what and what to do.
+        message: for the developer who reads it; the fault and the remedy.
         extra: further members of the error object (decline_code, payment_intent, charge …).
 
     Source: inferred from the `ErrorObject` of the official `stripe` package, 16.1.
@@ -77,12 +77,12 @@ class TokenizerUnavailable(GatewayError):
 
 
 def invalid(message: str, param: str | None = None, code: str | None = None) -> ApiError:
-    """400: the request cannot be done as it stands."""
+    """400: the request cannot be done in this form."""
     return ApiError(400, "invalid_request_error", message, code=code, param=param)
 
 
 def missing(what: str, param: str = "id") -> ApiError:
-    """404: no such object for this account. `what` is the object's kind, never the id that was asked for."""
+    """404: no such object for this account. `what` is the object's kind, never the id of the request."""
     return ApiError(404, "invalid_request_error", f"No such {what}", code="resource_missing", param=param)
 
 

@@ -39,7 +39,7 @@ async def emit(
     trace_id: str,
     idempotency_key: str = "",
 ) -> None:
-    """Store an event with its deliveries; nobody hears of it before the caller's transaction has committed.
+    """Store an event with its deliveries; no receiver gets it before the caller's transaction has committed.
 
     Args:
         subject: the object as it is now, as the API would show it.

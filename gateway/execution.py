@@ -25,7 +25,7 @@ log = structlog.get_logger("gateway.api")
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What goes out."""
+    """The response."""
 
     status: int
     body: bytes

@@ -1,6 +1,6 @@
 """Names of things: time-ordered ids in Stripe's form (`pi_…`), made here, sorted by the database as bytes.
 
-Whoever inserts a row calls `new_id`; ids of one process never run backwards, so lists need no other order.
+Code that inserts a row calls `new_id`; ids of one process never run backwards, so lists need no other order.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _RANDOM_CHARS = 14
 
 
 class _Ticks:
-    """Milliseconds with a count within them; the clock may stand still or step back, the ticks do not."""
+    """Milliseconds with a count within them; the clock may stop or step back, the ticks do not."""
 
     def __init__(self) -> None:
         self.last = 0

@@ -43,7 +43,7 @@ class CreatedKey(msgspec.Struct, frozen=True):
 
 
 class Caller(msgspec.Struct, frozen=True):
-    """Who sends a request."""
+    """The sender of a request."""
 
     account: Account
     kind: Kind
@@ -109,7 +109,7 @@ async def list_keys(connection: Any) -> list[dict[str, Any]]:
 
 
 async def authenticate(connection: Any, authorization: str) -> Caller:
-    """Who that Authorization header belongs to. Raises ApiError 401.
+    """The account of that Authorization header. Raises ApiError 401.
 
     Args:
         authorization: `Bearer sk_…`, or `Basic` with the key as user name and no password.
@@ -129,7 +129,7 @@ async def authenticate(connection: Any, authorization: str) -> Caller:
 
 
 def key_digest(key: str) -> bytes:
-    """What is stored of a key: SHA-256, 32 bytes."""
+    """The stored form of a key: SHA-256, 32 bytes."""
     return hashlib.sha256(key.encode()).digest()
 
 

@@ -1,4 +1,4 @@
-"""How many requests a second an account, or a visitor of its pages, may make: a token bucket each, in this process."""
+"""Limits of requests a second of an account, or of a visitor of its pages: a token bucket each, in this process."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ async def find(context: Context, reference: str | None, data: MethodData | None)
     if known is not None:
         return known
     card = await _resolve(context, reference)
-    # A test name stands for a new method each time, as with Stripe.
+    # A test name makes a new method each time, as with Stripe.
     return _method(new_id("pm") if reference.startswith(_TEST_NAME) else reference, card, {})
 
 

@@ -1,4 +1,4 @@
-"""What every request that changes something is made of: a context, a beginning in one transaction, a continuation.
+"""The parts of every request that changes something: a context, a beginning in one transaction, a continuation.
 
 A handler checks its parameters and returns a `Begin`. `gateway.app` runs it in the transaction that also stores its
 `Continuation` under the idempotency key, so a retry after a crash finds either nothing done or where to go on.
@@ -25,7 +25,7 @@ from gateway.tokenizer import Tokenizer
 
 
 class Services(msgspec.Struct, frozen=True):
-    """What lives as long as the process. `webhooks_waiting` wakes the sender of webhooks."""
+    """Objects with the lifetime of the process. `webhooks_waiting` wakes the sender of webhooks."""
 
     config: GatewayConfig
     pool: Any
@@ -52,7 +52,7 @@ class Context(msgspec.Struct, frozen=True):
 
     @property
     def token_user(self) -> str:
-        """Who uses up a token: the same for a request and its repeats, so that a repeat may ask for it again."""
+        """The user of a token: the same for a request and its repeats, so that a repeat may ask for it again."""
         name = f"{self.account.id} {self.idempotency_key or self.trace_id}"
         return hashlib.sha256(name.encode()).hexdigest()
 
@@ -65,7 +65,7 @@ class Context(msgspec.Struct, frozen=True):
 
 
 class Continuation(msgspec.Struct, frozen=True):
-    """How to answer once the message has ended.
+    """The answer once the message has ended.
 
     Args:
         resource: kind of object to answer with, `payment_intent` and so on.
@@ -81,7 +81,7 @@ class Continuation(msgspec.Struct, frozen=True):
 
 
 class Begun(msgspec.Struct, frozen=True):
-    """What the transaction did; `attempt` is to be sent when it has committed."""
+    """The result of the transaction; `attempt` is to be sent when it has committed."""
 
     continuation: Continuation
     attempt: Attempt | None = None

@@ -1,4 +1,4 @@
-"""What an answer does to a payment: a pending message and DE 39 in, the changed objects and their events out.
+"""Effects of an answer on a payment: a pending message and DE 39 in, the changed objects and their events out.
 
 `gateway.courier` calls `decide` once it knows the end of a message. The first decision counts; everything it changes
 commits with it. Rows are locked in one order: payment intent, message, charge, refund.

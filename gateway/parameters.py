@@ -74,7 +74,7 @@ def _unreadable(error: BodyError) -> ApiError:
 def refuse_card_data(params: Params, tokenizer_url: str) -> None:
     """Raise the error that names the tokenization endpoint where `params` hold card data, wherever they hide it.
 
-    Values of every type are looked at, names as well, and values that stand side by side. NUL, which the database
+    Values of every type are checked, names as well, and adjacent values. NUL, which the database
     cannot store, is refused on the way.
     """
     for path, name, value in _leaves(params, (), 0):
@@ -143,7 +143,7 @@ def _metadata(value: Any) -> dict[str, str]:
 
 
 def _leaves(value: Any, path: tuple[str, ...], depth: int) -> Iterator[tuple[tuple[str, ...], str, Any]]:
-    """Every value with its path; names are yielded as values too, and side by side as a list what stands so."""
+    """Every value with its path; names are yielded as values too, and adjacent ones as a list."""
     if depth > _MAX_DEPTH:
         raise invalid(f"Parameters can be nested {_MAX_DEPTH} deep at most")
     if isinstance(value, dict):

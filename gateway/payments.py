@@ -1,6 +1,6 @@
 """Payment intents: create, update, confirm, capture, cancel; each returns the `Begin` of its transaction.
 
-Called by `gateway.app` with checked parameters. What the answer from the network does is in `gateway.outcomes`.
+Called by `gateway.app` with checked parameters. `gateway.outcomes` has the effects of the network's answer.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gateway.methods import Method, find, keep, stored
 from gateway.operations import Begin, Begun, Context, Continuation
 from gateway.shapes import IntentCancel, IntentCapture, IntentConfirm, IntentCreate, IntentUpdate
 
-# What each call accepts: the statuses of an intent in which it may be made.
+# The statuses of an intent in which each call may be made.
 ALLOWED = {
     "updated": frozenset({"requires_payment_method", "requires_confirmation"}),
     "confirmed": frozenset({"requires_payment_method", "requires_confirmation"}),

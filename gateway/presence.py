@@ -1,7 +1,7 @@
-"""Who is alive: a process holds a lock of its database session, and PostgreSQL lets it go when the process dies.
+"""Living processes: a process holds a lock of its database session, and PostgreSQL releases it when the process dies.
 
 `gateway.server` keeps it; `gateway.idempotency` looks at it, so that what a killed process has begun is taken over at
-once. It saves waiting and nothing else: whoever takes over too early is stopped by the row itself.
+once. It saves waiting and nothing else: a process that takes over too early is stopped by the row itself.
 """
 
 from __future__ import annotations

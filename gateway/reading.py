@@ -17,7 +17,7 @@ from gateway.objects import Object, Row
 from gateway.operations import Context
 from gateway.shapes import ChargePage, EventPage, Page, Range, RefundPage, Retrieve
 
-# What was given up counts as well, so that the number tells nothing but what the receiver answered itself.
+# Abandoned webhooks count as well, so that the number reveals only the receiver's own answers.
 # Source: Stripe's published object reference: webhooks "that haven't been successfully delivered".
 _PENDING = """(SELECT count(*) FROM gateway.deliveries d WHERE d.event_id = t.id AND d.state <> 'delivered')
     AS pending_webhooks"""
@@ -172,7 +172,7 @@ _SIGNS = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 
 
 def _conditions(params: Page) -> tuple[list[str], list[Any]]:
-    """What a list is filtered by: conditions from $2 on, and their values."""
+    """The filters of a list: conditions from $2 on, and their values."""
     where: list[str] = []
     values: list[Any] = []
 

@@ -1,6 +1,6 @@
 """Refunds: part or all of a captured charge goes back by a 0200 with processing code 20 that names its original.
 
-Called by `gateway.app`; what the answer does is in `gateway.outcomes`.
+Called by `gateway.app`; `gateway.outcomes` has the effects of the answer.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ async def _locked_charge(connection: Any, context: Context, params: RefundCreate
 
 
 async def _refundable(connection: Any, charge: objects.Row) -> int:
-    """What is left of the captured amount, refunds under way counted as done. Raises ApiError where it is nothing."""
+    """The rest of the captured amount, refunds under way counted as done. Raises ApiError where it is nothing."""
     taken = await connection.fetchval(
         """SELECT coalesce(sum(amount_minor), 0)::bigint FROM gateway.refunds
            WHERE charge = $1 AND status <> 'failed'""",

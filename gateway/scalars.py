@@ -33,7 +33,8 @@ class ScalarError(Exception):
 
 
 def typed(value: Any, shape: type[msgspec.Struct]) -> Any:
-    """`value` with its texts turned into what `shape` asks for there; what fits nowhere is left for msgspec to refuse.
+    """`value` with its texts turned into what `shape` asks for there; a value that fits no type is left for msgspec to
+    refuse.
 
     Raises:
         ScalarError: a text, float or empty value where there must be an integer, or a text that is no boolean.

@@ -94,7 +94,7 @@ def _associated(bound_to: str, version: int) -> bytes:
 
 
 def check_value(key: bytes) -> bytes:
-    """16 bytes that tell keys apart and nothing about them."""
+    """16 bytes that distinguish keys and reveal nothing about them."""
     return hmac.digest(key, _CHECK, hashlib.sha256)[:16]
 
 

@@ -1,4 +1,4 @@
-"""One gateway process: configuration in, a listening API out, until it is told to stop.
+"""One gateway process: configuration in, a listening API out, until it is stopped.
 
 The command line calls `serve_gateway` on uvloop. The link, the courier and the sender of webhooks live as long as it.
 """
@@ -60,7 +60,7 @@ async def serve_gateway(
     Args:
         dsn: of the role `cardswitch_gateway`; the schema is there already.
         switch_address: host:port, or unix: and the path, of the acquirer link. dialect: its name, or a file.
-        tokenizer_url: as merchants reach it; they are told. We call `config.tokenizer_url`, or this one.
+        tokenizer_url: as merchants reach it; errors name it. We call `config.tokenizer_url`, or this one.
         internal_secret: bearer of the tokenizer's internal endpoint.
         ready: called once with the API's base address when it is listening.
 

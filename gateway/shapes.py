@@ -1,4 +1,4 @@
-"""The parameters of each endpoint as structs: what is named here is accepted, everything else is refused.
+"""The parameters of each endpoint as structs: named parameters are accepted, all others are refused.
 
 `gateway.parameters.convert` fills them; the handlers take them. Source: inferred from the parameter types of the
 official `stripe` package, 16.1 (`PaymentIntentCreateParams` and so on).
@@ -41,7 +41,7 @@ NOT_YET = {
 
 
 class Shape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What every request may carry."""
+    """Parameters of every request."""
 
     expand: Annotated[list[Text], Meta(max_length=10)] = []
 

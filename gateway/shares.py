@@ -1,4 +1,4 @@
-"""Who may have how many webhooks on their way at once, so that slow receivers of one merchant hold up nobody else's.
+"""Shares of the webhooks on their way at once, so that slow receivers of one merchant delay no other merchant's.
 
 Pure: waiting deliveries in, those to send next out. `gateway.delivery` asks before it claims, and says when one ends.
 """
@@ -30,7 +30,7 @@ class Waiting(msgspec.Struct, frozen=True):
 
 
 class Shares:
-    """What is on its way, counted."""
+    """Webhooks on their way, counted."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits

@@ -1,6 +1,6 @@
 """The tokenizer as the gateway sees it: the id of a token or payment method in, a surrogate and a receipt's data out.
 
-The surrogate stands for the card in DE 2; the card itself stays on the tokenizer's side. Called by `gateway.payments`.
+The surrogate replaces the card in DE 2; the card itself stays on the tokenizer's side. Called by `gateway.payments`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _IDLE_S = 3.0
 
 
 class Card(msgspec.Struct, frozen=True):
-    """What the tokenizer says of a card; nothing here is card data but the last four digits."""
+    """The tokenizer's description of a card; the last four digits are the only card data in it."""
 
     surrogate: str
     brand: str

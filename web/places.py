@@ -89,7 +89,7 @@ class Places:
         """Return a place for a new connection, after closing an idle one if that is needed.
 
         Args:
-            address: what `web.addresses.client_name` returns.
+            address: the result of `web.addresses.client_name`.
             close: called to make room for another; must free the file descriptor soon.
             limited: False for a reverse proxy of ours, whose connections are many clients'.
         Raises:

@@ -91,7 +91,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self._refuse("header_malformed")
 
     def _advance(self) -> None:
-        """Hand on what has come, up to the end of the request; what follows waits for its response."""
+        """Hand on what has come, up to the end of the request; further bytes wait for its response."""
         while not self._complete and not self.ending:
             piece = self._reader.next_piece()
             if piece is None:

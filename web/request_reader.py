@@ -80,7 +80,7 @@ class RequestReader:
 
     @property
     def waiting_bytes(self) -> int:
-        """How many bytes are there that belong to no piece yet."""
+        """Number of bytes that belong to no piece yet."""
         return len(self._buffer)
 
     def receive(self, data: bytes) -> None:

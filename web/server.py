@@ -43,9 +43,9 @@ class HttpServer(uvicorn.Server):
         http: the limits. max_body_bytes: of a request's body.
         metrics: where connections and refusals are counted.
         ready: called once, when clients can connect.
-        tls: what to speak TLS with; None: clear text.
+        tls: TLS settings; None: clear text.
         every_peer_is_proxy: only a reverse proxy reaches the socket.
-        drain_s: how long requests in progress may take once it is stopped.
+        drain_s: time that requests in progress may take once it is stopped.
     """
 
     def __init__(
