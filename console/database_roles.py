@@ -8,7 +8,7 @@ passing: a machine that does not have the password of an existing role is refuse
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
@@ -28,6 +28,10 @@ PREFIX = "cardswitch"
 # PostgreSQL cuts names after 63 bytes; the longest role here is `_tokenizer`.
 _PREFIX = re.compile(r"[a-z_][a-z0-9_]{0,49}")
 _IN_SQL = re.compile(rf"\b{PREFIX}_(ledger|vault|gateway|tokenizer|auditor)\b")
+_NO_CREATEROLE = (
+    "the owner of the database may not make the role {name}: give that user CREATEROLE, or make the roles by hand with"
+    " the passwords of postgresql/roles.json"
+)
 _LOGIN_REFUSED = (asyncpg.InvalidPasswordError, asyncpg.InvalidAuthorizationSpecificationError)
 
 
@@ -82,12 +86,9 @@ async def ensure_roles(
     Raises: RolesError for roles that exist with another password; nothing was changed then.
     """
     wanted = {role_name(role, prefix): password for role, password in passwords.items() if role != OWNER}
-    rows = await connection.fetch("SELECT rolname FROM pg_roles WHERE rolname = ANY($1::text[])", list(wanted))
-    present = {row["rolname"] for row in rows}
-    if not reset:
-        refused = [name for name in sorted(present) if not await _logs_in(dsn_of(dsn, name, wanted[name]))]
-        if refused:
-            raise RolesError(_refusal(refused, prefix))
+    present = await _present(connection, wanted)
+    if not reset and (refused := await refused_roles(dsn, wanted, present)):
+        raise RolesError(refusal(refused, prefix))
     changed = []
     for name, password in wanted.items():
         if name in present and not reset:
@@ -99,14 +100,40 @@ async def ensure_roles(
         except (asyncpg.DuplicateObjectError, asyncpg.UniqueViolationError):
             # Another machine made it at this moment, on another database of the server.
             if not await _logs_in(dsn_of(dsn, name, password)):
-                raise RolesError(_refusal([name], prefix)) from None
+                raise RolesError(refusal([name], prefix)) from None
         except asyncpg.InsufficientPrivilegeError:
-            raise RolesError(
-                f"the owner of the database may not make the role {name}: give that user CREATEROLE, or make the roles"
-                " by hand with the passwords of postgresql/roles.json"
-            ) from None
+            raise RolesError(_NO_CREATEROLE.format(name=name)) from None
         changed.append(name)
     return changed
+
+
+async def _present(connection: Any, names: Iterable[str]) -> set[str]:
+    """Those of `names` that are roles of the server."""
+    rows = await connection.fetch("SELECT rolname FROM pg_roles WHERE rolname = ANY($1::text[])", list(names))
+    return {row["rolname"] for row in rows}
+
+
+async def refused_roles(dsn: str, wanted: Mapping[str, str], present: Iterable[str]) -> list[str]:
+    """Those of the roles `present` that the server does not let in with the password of `wanted`."""
+    return [name for name in sorted(present) if not await _logs_in(dsn_of(dsn, name, wanted[name]))]
+
+
+async def roles_problem(connection: Any, dsn: str, passwords: Mapping[str, str], prefix: str) -> str:
+    """Why `ensure_roles` would refuse; "" where it would not. Nothing is changed.
+
+    Args: as of `ensure_roles`; no passwords: this machine has none yet.
+    Raises: RolesError where the server refuses a role for another reason than its password.
+    """
+    names = [role_name(role, prefix) for role in ROLES if role != OWNER]
+    present = await _present(connection, names)
+    wanted = {role_name(role, prefix): passwords.get(role, "") for role in ROLES}
+    if refused := await refused_roles(dsn, wanted, present):
+        return refusal(refused, prefix)
+    if len(present) < len(names) and not await connection.fetchval(
+        "SELECT rolcreaterole OR rolsuper FROM pg_roles WHERE rolname = current_user"
+    ):
+        return _NO_CREATEROLE.format(name=min(set(names) - present))
+    return ""
 
 
 async def _logs_in(dsn: str) -> bool:
@@ -121,7 +148,8 @@ async def _logs_in(dsn: str) -> bool:
     return True
 
 
-def _refusal(names: list[str], prefix: str) -> str:
+def refusal(names: list[str], prefix: str) -> str:
+    """What to do about roles whose passwords this machine does not have."""
     return (
         f"{', '.join(names)} on this server have other passwords than this state directory. "
         "If another machine runs this installation: copy postgresql/roles.json from its state directory into this one "

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from console.ports import busy_ports
+from console.ports import busy_ports, listed_ports
 from console.state_modes import wrong_modes
 
 if TYPE_CHECKING:
@@ -52,19 +52,22 @@ class Finding(msgspec.Struct, frozen=True):
     mend: str = ""
 
 
-def findings(ports: dict[str, tuple[str, int]], state: Path, module: str | None = None) -> list[Finding]:
-    """Every check in order.
+def findings(
+    ports: dict[str, tuple[str, int]], state: Path, module: str | None = None, *, embedded: bool = True
+) -> list[Finding]:
+    """Every check of the machine in order.
 
     Args:
         ports: setting's path → (host, port) to listen on.
         state: where the state directory is or will be.
         module: PKCS#11 library that the configuration names, if any.
+        embedded: whether the embedded PostgreSQL is used; else `console.doctor_database` looks at the server.
     """
     checks: list[Callable[[], Finding]] = [
         _python,
         _packages,
         lambda: _pkcs11_module(module),
-        _postgresql,
+        *([lambda: _postgresql(state)] if embedded else []),
         lambda: _ports(ports),
         lambda: _state_directory(state),
         lambda: _state_modes(state),
@@ -167,8 +170,9 @@ def _pkcs11_module(configured: str | None) -> Finding:
     return Finding("pkcs11 module", OK, path)
 
 
-def _postgresql() -> Finding:
+def _postgresql(state: Path) -> Finding:
     from console import postgresql
+    from console.embedded import server_data
 
     try:
         program = postgresql._binary("postgres")
@@ -183,8 +187,22 @@ def _postgresql() -> Finding:
         return Finding("postgresql", MISSING, f"the embedded server cannot be run: {error}", "make clean setup")
     if run.returncode != 0:
         return Finding("postgresql", MISSING, f"{program}: {run.stderr.strip()[:200]}", "make clean setup")
+    if problem := _foreign_data(server_data(state), run.stdout):
+        return Finding("postgresql", MISSING, problem, "dump it with that version's pg_dump, and restore it here")
     who = f"by the unprivileged user {account.pw_name}" if account is not None else f"by uid {os.geteuid()}"
     return Finding("postgresql", OK, f"{run.stdout.strip()}, runnable {who}")
+
+
+def _foreign_data(data: Path | None, version: str) -> str:
+    """Why a server of this version, as it says it, does not take the data that are there; "" where it does."""
+    try:
+        made_by = (data / "PG_VERSION").read_text().strip() if data is not None else ""
+    except OSError:
+        return ""
+    major = version.rpartition(" ")[2].partition(".")[0].strip()
+    if not made_by or not major.isdigit() or made_by == major:
+        return ""
+    return f"{data} was made by PostgreSQL {made_by}, the embedded server is {major}"
 
 
 def _ports(ports: dict[str, tuple[str, int]]) -> Finding:
@@ -192,8 +210,8 @@ def _ports(ports: dict[str, tuple[str, int]]) -> Finding:
         return Finding("ports", OK, "not checked: the system runs, or its configuration has errors")
     busy = busy_ports(ports)
     if busy:
-        listed = ", ".join(f"{port} ({name})" for name, _, port in busy)
-        return Finding("ports", WARNING, f"in use: {listed}", "stop what listens there, or: cardswitch up --free-ports")
+        mend = "stop what listens there, or: cardswitch up --free-ports"
+        return Finding("ports", WARNING, listed_ports(busy), mend)
     return Finding("ports", OK, f"{len(ports)} free: {_ranges(port for _, port in ports.values())}")
 
 
@@ -212,12 +230,6 @@ def _state_directory(state: Path) -> Finding:
     place = _existing(state)
     if not os.access(place, os.W_OK | os.X_OK):
         return Finding("state directory", MISSING, f"{place} is not writable", f"sudo chown $USER {place}")
-    # unix sockets have paths of 107 bytes at the most
-    longest = len(str(state.absolute())) + len("/postgresql/.s.PGSQL.65535")
-    if longest > 107:
-        return Finding(
-            "state directory", WARNING, f"{state} is too long for a unix socket's path", "choose a shorter --state"
-        )
     return Finding("state directory", OK, str(state))
 
 

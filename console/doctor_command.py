@@ -39,12 +39,17 @@ def _findings(config_file: Path | None, state: Path | None) -> list[Finding]:
             *findings({}, state or Path(".cardswitch")),
             Finding("configuration", WARNING, f"could not be read: {error}", "make setup"),
         ]
+    from console.doctor_database import database_findings
     from console.doctor_hsm import hsm_findings
     from console.doctor_links import link_finding
+    from console.doctor_start import start_findings
     from console.supervisor import is_running
 
-    addresses = {} if is_running(config.state_path) else {**config.listeners(), **config.simulated_listeners()}
-    found = findings(addresses, config.state_path, config.hsm.module or None)
+    running = is_running(config.state_path)
+    addresses = {} if running else {**config.listeners(), **config.simulated_listeners()}
+    embedded = not config.postgresql.dsn
+    found = findings(addresses, config.state_path, config.hsm.module or None, embedded=embedded)
+    found += database_findings(config) + start_findings(config, running=running)
     found += hsm_findings(config.hsm_config(), config.state_path)
     found += [tokenizer_finding(config.tokenizer), webhook_finding(config.gateway), link_finding(config)]
     found += [http_finding("gateway.http", config.gateway.http), http_finding("tokenizer.http", config.tokenizer.http)]

@@ -15,7 +15,7 @@ from typing import Any
 import asyncpg
 import msgspec
 
-from console.database_roles import PREFIX, ensure_roles, renamed
+from console.database_roles import PREFIX, RolesError, ensure_roles, renamed, roles_problem
 
 PACKAGES = ("ledger", "hsm", "gateway")
 
@@ -112,6 +112,42 @@ async def migrate(
         return Migrated(missing, roles)
     finally:
         await connection.close()
+
+
+async def obstacles(
+    dsn: str, passwords: Mapping[str, str], *, prefix: str = PREFIX, timeout_s: float = 5.0
+) -> list[str]:
+    """Why `migrate` would refuse, a line each; [] where it would not. Nothing is changed.
+
+    Args: as of `migrate`; `timeout_s` is for each connection and statement.
+    Raises: OSError, TimeoutError or asyncpg's errors where the database cannot be reached.
+    """
+    connection: Any = await asyncpg.connect(dsn, timeout=timeout_s, command_timeout=timeout_s)
+    try:
+        found = []
+        for check in (
+            _check_prefix(connection, prefix),
+            _check_roles(connection, dsn, passwords, prefix),
+            _check_applied(connection),
+        ):
+            try:
+                await check
+            except (MigrationError, RolesError) as error:
+                found.append(str(error))
+        return found
+    finally:
+        await connection.close()
+
+
+async def _check_roles(connection: Any, dsn: str, passwords: Mapping[str, str], prefix: str) -> None:
+    if problem := await roles_problem(connection, dsn, passwords, prefix):
+        raise RolesError(problem)
+
+
+async def _check_applied(connection: Any) -> None:
+    if await connection.fetchval("SELECT to_regclass('migration.applied') IS NOT NULL"):
+        rows = await connection.fetch("SELECT package, name, checksum FROM migration.applied")
+        _check(migrations(), {(row["package"], row["name"]): row["checksum"] for row in rows})
 
 
 async def _check_prefix(connection: Any, prefix: str) -> None:

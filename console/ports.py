@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import socket
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from console.errors import StartError
 
@@ -19,20 +20,44 @@ if TYPE_CHECKING:
 _LOWEST, _HIGHEST = 12_000, 32_000
 _TRIES = 2_000
 _BACKLOG = 1_024
+IN_USE = "in use"
 
 
-def busy_ports(addresses: dict[str, tuple[str, int]]) -> list[tuple[str, str, int]]:
-    """Those of `addresses` (setting's path → host, port) that cannot be listened on now: (path, host, port)."""
-    return [(name, host, port) for name, (host, port) in addresses.items() if port and not _is_free(host, port)]
+class BusyPort(NamedTuple):
+    """An address that cannot be listened on now: the setting's path, the address, and why."""
+
+    setting: str
+    host: str
+    port: int
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port} ({self.setting}){'' if self.why == IN_USE else f': {self.why}'}"
+
+
+def busy_ports(addresses: dict[str, tuple[str, int]]) -> list[BusyPort]:
+    """Those of `addresses` (setting's path → host, port) that cannot be listened on now."""
+    return [
+        BusyPort(name, host, port, why)
+        for name, (host, port) in addresses.items()
+        if port and (why := _refusal(host, port))
+    ]
+
+
+def listed_ports(busy: list[BusyPort]) -> str:
+    """All of them in a line: those in use, then those that this process may or can never listen on."""
+    used = ", ".join(str(port) for port in busy if port.why == IN_USE)
+    others = ", ".join(str(port) for port in busy if port.why != IN_USE)
+    parts = [f"in use: {used}"] if used else []
+    return "; ".join([*parts, f"cannot be listened on: {others}"] if others else parts)
 
 
 def require_free(addresses: dict[str, tuple[str, int]]) -> None:
     """Raise StartError that names each busy port, its setting, and what to do."""
     busy = busy_ports(addresses)
     if busy:
-        listed = ", ".join(f"{host}:{port} ({name})" for name, host, port in busy)
         raise StartError(
-            f"{'ports' if len(busy) > 1 else 'port'} in use: {listed}",
+            f"{'ports' if len(busy) > 1 else 'port'} {listed_ports(busy)}",
             "stop what listens there, change the setting, or start with --free-ports",
         )
 
@@ -111,18 +136,19 @@ def _free_block(host: str, size: int, taken: set[int]) -> int:
     for _ in range(_TRIES):
         first = random.randrange(_LOWEST, _HIGHEST - size)
         block = range(first, first + size)
-        if taken.isdisjoint(block) and all(_is_free(host, port) for port in block):
+        if taken.isdisjoint(block) and not any(_refusal(host, port) for port in block):
             taken.update(block)
             return first
     raise StartError(f"no {size} free ports on {host}", "stop what uses them")
 
 
-def _is_free(host: str, port: int) -> bool:
+def _refusal(host: str, port: int) -> str:
+    """Why an address cannot be listened on; "" where it can."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
             probe.listen(1)
-        except OSError:
-            return False
-    return True
+        except OSError as error:
+            return IN_USE if error.errno == errno.EADDRINUSE else (error.strerror or str(error))
+    return ""

@@ -120,6 +120,20 @@ def role_passwords(state_directory: Path) -> dict[str, str]:
     return passwords
 
 
+def stored_passwords(state_directory: Path) -> dict[str, str]:
+    """The passwords that this state directory has already, {} before its first start; nothing is made.
+
+    Raises: PostgresqlError where the file is not one of ours.
+    """
+    path = state_directory / "postgresql" / "roles.json"
+    if not path.exists():
+        return {}
+    passwords = _passwords_in(path)
+    if OWNER not in passwords:
+        raise PostgresqlError(f"{path}: no password for {OWNER}")
+    return passwords
+
+
 def resolve_dsn(config: PostgresqlConfig, state_directory: Path, role: str) -> str:
     """The DSN by which a process connects as `role`; needs no running server.
 

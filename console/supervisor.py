@@ -292,25 +292,28 @@ def _with_ports(config: Config, ports: Ports, issuers: bool) -> tuple[Config, tu
     if ports == "free-if-busy":
         busy = busy_ports(wanted)
         if busy:
-            return on_free_ports(config, issuers), tuple(f"{host}:{port} ({name})" for name, host, port in busy)
+            return on_free_ports(config, issuers), tuple(str(port) for port in busy)
         return config, ()
     require_free(wanted)
     return config, ()
 
 
 def _check_sockets(config: Config) -> None:
-    longest = max(
-        [
-            *config.hsm_sockets(),
-            *(control_socket(config, link.name) for link in config.issuer),
-            config.worker_socket(0),
-        ],
-        key=lambda path: len(str(path)),
-    )
-    if len(str(longest)) > _LONGEST_SOCKET_PATH:
-        raise StartError(
-            f"{longest} is too long for a unix socket ({_LONGEST_SOCKET_PATH} bytes)", "choose a shorter --state"
-        )
+    if problem := long_socket(config):
+        raise StartError(problem, "choose a shorter --state")
+
+
+def long_socket(config: Config) -> str:
+    """Why a unix socket of this configuration cannot be made for its path's length; "" where all can."""
+    sockets = [
+        *config.hsm_sockets(),
+        *(control_socket(config, link.name) for link in config.issuer),
+        config.worker_socket(config.switch.workers - 1),
+    ]
+    longest = max(sockets, key=lambda path: len(os.fsencode(path)))
+    if len(os.fsencode(longest)) <= _LONGEST_SOCKET_PATH:
+        return ""
+    return f"{longest} is too long for a unix socket ({_LONGEST_SOCKET_PATH} bytes)"
 
 
 def _environment() -> dict[str, str]:

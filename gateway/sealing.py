@@ -18,6 +18,7 @@ import hmac
 import os
 import re
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -154,19 +155,9 @@ async def open_sealer(connection: Any, path: Path) -> Sealer:
     """
     async with connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
-        known = await _needed_checks(connection)
-        try:
-            if not known:
-                make_keys(path)
-            sealer = Sealer(read_keys(path))
-        except FileNotFoundError:
-            raise ConfigurationError(f"{path} is missing{_WHAT_TO_DO}") from None
-        except OSError as error:
-            raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from None
-        for version, check in known.items():
-            if sealer.checks.get(version) != check:
-                what = "has another key" if version in sealer.checks else "lacks the key"
-                raise ConfigurationError(f"{path} {what} of version {version}{_WHAT_TO_DO}")
+        await connection.execute(f"DELETE FROM gateway.sealing_keys k WHERE NOT ({_NEEDED})")
+        known = await needed_checks(connection)
+        sealer = Sealer(keys_for(path, known, make=not known))
         for version, check in sealer.checks.items():
             await connection.execute(
                 "INSERT INTO gateway.sealing_keys (version, check_value) VALUES ($1, $2) ON CONFLICT DO NOTHING",
@@ -176,20 +167,43 @@ async def open_sealer(connection: Any, path: Path) -> Sealer:
     return sealer
 
 
+def keys_for(path: Path, known: Mapping[int, bytes], *, make: bool) -> dict[int, bytes]:
+    """The keys of the file, held against the check values in the database.
+
+    Args:
+        known: check values by version, of `needed_checks`.
+        make: make the file where there is none.
+
+    Raises ConfigurationError, with what to do: missing, readable by others, malformed, other keys.
+    """
+    try:
+        if make:
+            make_keys(path)
+        keys = read_keys(path)
+    except FileNotFoundError:
+        raise ConfigurationError(f"{path} is missing{_WHAT_TO_DO}") from None
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from None
+    for version, check in known.items():
+        if version not in keys or check_value(keys[version]) != check:
+            what = "has another key" if version in keys else "lacks the key"
+            raise ConfigurationError(f"{path} {what} of version {version}{_WHAT_TO_DO}")
+    return keys
+
+
 _WHAT_TO_DO = (
     ": webhook secrets in the database are sealed under it. Copy the file from the machine that runs the gateway, "
     "or from a backup (docs/operations.md, the gateway's sealing keys)"
 )
+# Of gateway.sealing_keys as k: the newest key, and those under which something is sealed.
+_NEEDED = """version = (SELECT max(version) FROM gateway.sealing_keys)
+    OR EXISTS (SELECT 1 FROM gateway.webhook_endpoints w WHERE w.key_version = k.version)
+    OR EXISTS (SELECT 1 FROM gateway.idempotency i WHERE i.key_version = k.version)"""
 
 
-async def _needed_checks(connection: Any) -> dict[int, bytes]:
-    """Check values by version: of the newest key and of those under which something is sealed; others are deleted."""
-    await connection.execute(
-        """DELETE FROM gateway.sealing_keys k WHERE version < (SELECT max(version) FROM gateway.sealing_keys)
-               AND NOT EXISTS (SELECT 1 FROM gateway.webhook_endpoints w WHERE w.key_version = k.version)
-               AND NOT EXISTS (SELECT 1 FROM gateway.idempotency i WHERE i.key_version = k.version)"""
-    )
-    rows = await connection.fetch("SELECT version, check_value FROM gateway.sealing_keys")
+async def needed_checks(connection: Any) -> dict[int, bytes]:
+    """Check values by version: of the newest key and of those under which something is sealed."""
+    rows = await connection.fetch(f"SELECT version, check_value FROM gateway.sealing_keys k WHERE {_NEEDED}")
     return {row["version"]: row["check_value"] for row in rows}
 
 

@@ -57,7 +57,7 @@ class Tokenizer:
             headers={"Authorization": f"Bearer {secret}"},
             timeout=_TIMEOUT_S,
             trust_env=False,
-            verify=_trust(ca_file),
+            verify=trust_of(ca_file),
             limits=httpx.Limits(max_connections=_MAX_CONNECTIONS, keepalive_expiry=_IDLE_S),
         )
 
@@ -99,7 +99,8 @@ class Tokenizer:
         await self._client.aclose()
 
 
-def _trust(ca_file: str) -> ssl.SSLContext:
+def trust_of(ca_file: str) -> ssl.SSLContext:
+    """The authorities in a file, "": those of the system. Raises ConfigurationError where it cannot be used."""
     try:
         return ssl.create_default_context(cafile=ca_file or None)
     except OSError as error:  # ssl.SSLError is one

@@ -12,6 +12,7 @@ import ssl
 import stat
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 import structlog
 from cryptography import x509
@@ -21,7 +22,7 @@ from hsm.errors import ConfigurationError
 log = structlog.get_logger(__name__)
 
 POLL_S = 2.0
-_WARN_BEFORE = timedelta(days=14)
+WARN_BEFORE = timedelta(days=14)
 # TLS 1.3 has no others; of TLS 1.2 those with forward secrecy and authenticated encryption.
 # Source: RFC 9325 section 4.2.
 _TLS12_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
@@ -71,27 +72,13 @@ class Certificate:
 
     def _load(self) -> ssl.SSLContext:
         certificate, private_key = self._files
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.set_ciphers(_TLS12_CIPHERS)
-        context.set_alpn_protocols(["http/1.1"])
-        context.options |= ssl.OP_NO_RENEGOTIATION
-        try:
-            # Without a password function OpenSSL would ask a terminal for the one of an encrypted key.
-            context.load_cert_chain(certificate, private_key, password=lambda: "")
-            leaf = x509.load_pem_x509_certificates(certificate.read_bytes())[0]
-            open_to_all = private_key.stat().st_mode & stat.S_IROTH
-        except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-            raise ConfigurationError(
-                f"tokenizer.certificate and private_key ({certificate}, {private_key}): "
-                f"{getattr(error, 'reason', None) or getattr(error, 'strerror', None) or type(error).__name__}"
-            ) from None
-        log.info("certificate_loaded", serial=f"{leaf.serial_number:x}", ends_at=leaf.not_valid_after_utc.isoformat())
-        if open_to_all:
+        loaded = load_certificate(certificate, private_key)
+        log.info("certificate_loaded", serial=f"{loaded.serial:x}", ends_at=loaded.ends_at.isoformat())
+        if loaded.open_to_all:
             log.warning("private_key_open", hint=f"every user can read it: chmod o-r {private_key}")
-        if leaf.not_valid_after_utc < datetime.now(UTC) + _WARN_BEFORE:
-            log.warning("certificate_ends_soon", ends_at=leaf.not_valid_after_utc.isoformat())
-        return context
+        if loaded.ends_at < datetime.now(UTC) + WARN_BEFORE:
+            log.warning("certificate_ends_soon", ends_at=loaded.ends_at.isoformat())
+        return loaded.context
 
     def _state(self) -> tuple[object, ...]:
         found: list[object] = []
@@ -103,3 +90,38 @@ class Certificate:
             else:
                 found.append((status.st_ino, status.st_mtime_ns, status.st_size))
         return tuple(found)
+
+
+class LoadedCertificate(NamedTuple):
+    """A certificate as it is in its files: its context, serial number, end, and whether every user may read the key."""
+
+    context: ssl.SSLContext
+    serial: int
+    ends_at: datetime
+    open_to_all: bool
+
+
+def load_certificate(certificate: Path, private_key: Path) -> LoadedCertificate:
+    """Return a certificate with its key, ready to serve.
+
+    Args:
+        certificate: PEM, the leaf first. private_key: PEM, not encrypted.
+    Raises:
+        ConfigurationError: a file is missing, or they do not belong together.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(_TLS12_CIPHERS)
+    context.set_alpn_protocols(["http/1.1"])
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    try:
+        # Without a password function OpenSSL would ask a terminal for the one of an encrypted key.
+        context.load_cert_chain(certificate, private_key, password=lambda: "")
+        leaf = x509.load_pem_x509_certificates(certificate.read_bytes())[0]
+        open_to_all = bool(private_key.stat().st_mode & stat.S_IROTH)
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        raise ConfigurationError(
+            f"tokenizer.certificate and private_key ({certificate}, {private_key}): "
+            f"{getattr(error, 'reason', None) or getattr(error, 'strerror', None) or type(error).__name__}"
+        ) from None
+    return LoadedCertificate(context, leaf.serial_number, leaf.not_valid_after_utc, open_to_all)

@@ -66,8 +66,10 @@ def bound(path: Path, shared: bool, backlog: int = BACKLOG) -> socket.socket:
         WireError: the directory is open to others, the path is taken, or it cannot be made.
     """
     try:
-        _check_directory(path.parent)
-        _remove_stale(path)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if problem := obstacle(path):
+            raise WireError(problem)
+        path.unlink(missing_ok=True)
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     except OSError as error:
         raise WireError(f"cannot listen on {path}: {error.strerror or error}") from error
@@ -83,31 +85,41 @@ def bound(path: Path, shared: bool, backlog: int = BACKLOG) -> socket.socket:
     return sock
 
 
-def _check_directory(directory: Path) -> None:
-    """Another user who may write there could put a socket in place of ours."""
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = directory.stat()
-    if found.st_uid not in (os.geteuid(), 0):
-        raise WireError(f"{directory} belongs to {user_name(found.st_uid)}: give it to {user_name(os.geteuid())}")
-    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not found.st_mode & stat.S_ISVTX:
-        raise WireError(f"{directory} can be written by others: chmod go-w {directory}")
+def obstacle(path: Path) -> str:
+    """Why no socket may be made at `path`; "" where one may, as far as can be seen without changing anything.
 
+    A socket of ours that nobody listens on is no obstacle; a link, a file and a socket in use are.
 
-def _remove_stale(path: Path) -> None:
-    """Remove a socket that nobody listens on; a link, a file and a socket in use are left where they are."""
+    Raises:
+        OSError: a directory or the path cannot be looked at.
+    """
+    try:
+        directory = path.parent.stat()
+    except FileNotFoundError:
+        return ""  # it will be made
+    # Another user who may write there could put a socket in place of ours.
+    if directory.st_uid not in (os.geteuid(), 0):
+        return f"{path.parent} belongs to {user_name(directory.st_uid)}: give it to {user_name(os.geteuid())}"
+    if directory.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not directory.st_mode & stat.S_ISVTX:
+        return f"{path.parent} can be written by others: chmod go-w {path.parent}"
     try:
         found = path.lstat()
     except FileNotFoundError:
-        return
+        return ""
     if not stat.S_ISSOCK(found.st_mode) or found.st_uid != os.geteuid():
-        raise WireError(f"cannot listen on {path}: there is something that is no socket of ours; move it away")
+        return f"cannot listen on {path}: there is something that is no socket of ours; move it away"
+    if _in_use(path):
+        return f"cannot listen on {path}: another process listens there; stop it"
+    return ""
+
+
+def _in_use(path: Path) -> bool:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(_PROBE_S)
         try:
             probe.connect(str(path))
-        except ConnectionRefusedError:
-            path.unlink()
-            return
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
         except OSError:
             pass  # somebody listens, and is busy
-    raise WireError(f"cannot listen on {path}: another process listens there; stop it")
+    return True

@@ -26,9 +26,20 @@ def test_busy_ports_are_named_with_their_setting() -> None:
         taken.listen()
         port = taken.getsockname()[1]
         addresses = {"gateway.listen": ("127.0.0.1", port), "tokenizer.listen": ("127.0.0.1", 0)}
-        assert busy_ports(addresses) == [("gateway.listen", "127.0.0.1", port)]
+        assert busy_ports(addresses) == [("gateway.listen", "127.0.0.1", port, "in use")]
         with pytest.raises(StartError, match=rf"port in use: 127\.0\.0\.1:{port} \(gateway\.listen\)"):
             require_free(addresses)
+
+
+def test_a_port_that_can_never_be_had_is_not_said_to_be_in_use() -> None:
+    # TEST-NET-1 is no machine's. Source: RFC 5737.
+    addresses = {"tokenizer.listen": ("192.0.2.1", 8443)}
+    (busy,) = busy_ports(addresses)
+    assert busy.why == "Cannot assign requested address"
+    with pytest.raises(
+        StartError, match=r"port cannot be listened on: 192\.0\.2\.1:8443 \(tokenizer\.listen\): Cannot"
+    ):
+        require_free(addresses)
 
 
 def test_free_ports_replace_every_listener_and_differ(config: Config) -> None:

@@ -1,0 +1,79 @@
+"""Whether the database would be taken at start: connection, roles, schema files, and the gateway's sealing keys.
+
+The configuration goes in; findings as in `console.doctor` come out. Called by `cardswitch doctor`. It asks a server of
+one's own, read-only; an embedded one may not run now, so that only its passwords are looked at. No DSN is shown.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from console.doctor import MISSING, OK, Finding
+
+if TYPE_CHECKING:
+    from console.config import Config
+
+NAME = "database"
+TIMEOUT_S = 5.0
+_PRIVILEGES = "correct [postgresql] dsn, or start that server"
+
+
+def database_findings(config: Config) -> list[Finding]:
+    """The findings; none raises."""
+    from console.postgresql import PostgresqlError, stored_passwords
+
+    try:
+        passwords = stored_passwords(config.state_path)
+    except PostgresqlError as error:
+        return [Finding(NAME, MISSING, str(error), "put the file of a backup, or of the other machine, back")]
+    if not config.postgresql.dsn:
+        return [Finding(NAME, OK, "the embedded server of the state directory")]
+    try:
+        problems = asyncio.run(_problems(config, passwords))
+    except Exception as error:  # a check that fails is a finding, not a crash; asyncpg raises many kinds
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        return [Finding(NAME, MISSING, f"{_place(config.postgresql.dsn)}: {reason}", _PRIVILEGES)]
+    if problems:
+        return [Finding(NAME, MISSING, problem, "docs/operations.md, Add a machine") for problem in problems]
+    return [Finding(NAME, OK, f"{_place(config.postgresql.dsn)}: roles and schema fit")]
+
+
+async def _problems(config: Config, passwords: dict[str, str]) -> list[str]:
+    from console.migration import obstacles
+
+    dsn = config.postgresql.dsn
+    problems = await obstacles(dsn, passwords, prefix=config.postgresql.prefix, timeout_s=TIMEOUT_S)
+    sealing = await _sealing_problem(dsn, Path(config.gateway_config().sealing_keys))
+    return [*problems, sealing] if sealing else problems
+
+
+async def _sealing_problem(dsn: str, path: Path) -> str:
+    """Why the gateway would not take the sealing keys of this machine; "" where it would."""
+    import asyncpg
+
+    from gateway.errors import ConfigurationError
+    from gateway.sealing import keys_for, needed_checks
+
+    connection: Any = await asyncpg.connect(dsn, timeout=TIMEOUT_S, command_timeout=TIMEOUT_S)
+    try:
+        if await connection.fetchval("SELECT to_regclass('gateway.sealing_keys') IS NULL"):
+            return ""
+        known = await needed_checks(connection)
+    finally:
+        await connection.close()
+    try:
+        if known:
+            keys_for(path, known, make=False)
+    except ConfigurationError as error:
+        return str(error)
+    return ""
+
+
+def _place(dsn: str) -> str:
+    """The server and database of a DSN, without user and password."""
+    from urllib.parse import urlsplit
+
+    place = urlsplit(dsn)
+    return f"{place.hostname or 'local server'}{place.path}"
