@@ -1,4 +1,4 @@
-"""What a simulator believes happened, one line a transaction, for the three-way comparison.
+"""A simulator's book, one line a transaction, for the three-way comparison.
 
 Issuers and acquirers each keep a book of their own from the messages they saw; `cardswitch prove` holds them
 against the ledger. Books travel as files of JSON lines.
@@ -26,8 +26,8 @@ class BookLine(msgspec.Struct, frozen=True, kw_only=True):
         link: the link's name, seen from the switch.
         key: in an acquirer's book `messages.exchange.acquirer_key`; in an issuer's book
             `messages.exchange.network_key` (DE 7 and DE 11 as the issuer received them).
-        held_minor: what is still on hold, >= 0.
-        posted_minor: what the cardholder has paid through this transaction: > 0 purchases, < 0 refunds.
+        held_minor: amount on hold, >= 0.
+        posted_minor: amount that the cardholder has paid through this transaction: > 0 purchases, < 0 refunds.
         currency: ISO 4217 alphabetic.
         member: in a network's book the issuer behind it; "" elsewhere.
         settled: False while the owner does not know the end yet (an acquirer that still repeats or reverses).

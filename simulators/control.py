@@ -1,7 +1,7 @@
 """The control socket of a simulated issuer or network: JSON lines over a unix socket.
 
 One command a line in, result lines out, then a last line with "ok". Served inside the simulator's process; `ask` is the
-blocking other end for the command line, tests and `prove`. What the commands do: `simulators.control_commands`.
+blocking other end for the command line, tests and `prove`. `simulators.control_commands` has the commands.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a simulated issuer or network does on command: a line of JSON in, result lines out.
+"""Commands of a simulated issuer or network: a line of JSON in, result lines out.
 
 Called by `simulators.control` inside the simulator's process. Card numbers leave masked.
 """
@@ -26,25 +26,25 @@ LINES_AT_ONCE = 500
 COMMANDS: dict[str, str] = {
     "book": "→ a line for each transaction (see simulators.book.BookLine)",
     "totals": "→ a line for each business day, issuer, acquirer and currency (see SettlementLine)",
-    "fault": "rule: a fault rule (see simulators.faults.FaultRule) → rules: how many there are now",
+    "fault": "rule: a fault rule (see simulators.faults.FaultRule) → rules: their number now",
     "faults": "→ a line for each rule",
-    "clear": "name: a rule's name, all without → cleared: how many",
+    "clear": "name: a rule's name, all without → cleared: their number",
     "chargeback": "reference: network key, RRN or trace id; amount_minor: all that is posted without → de7, stan",
     "list-card": "pan; action: add, delete or inquire → response_code: of the switch, empty where it does not answer",
     "manage": "what: sign-on, sign-off, cut-over or echo; day: MMDD that a cut-over opens → response_code",
     "reconcile": "day: MMDD; currency: alphabetic → response_code",
     "exchange-key": "kind: pin or mac → done: whether the switch took a new key, kcv: of the key in force",
-    "accounts": "→ a line for each card used, masked; set: an account rule, → accounts: how many",
+    "accounts": "→ a line for each card used, masked; set: an account rule, → accounts: their number",
     "member": "name: an issuer behind a network; available: false lets the network answer for it → available",
     "records": "→ a line for each administrative text",
-    "drop": "→ dropped: how many connections were closed",
+    "drop": "→ dropped: number of closed connections",
     "refuse": "seconds: no connection is taken for so long; listening: false closes the port → dropped",
     "stats": "→ counts of messages and faults",
 }
 
 
 class Controlled(Protocol):
-    """What a control socket controls: `simulators.issuer.server.IssuerServer`."""
+    """The server of a control socket: `simulators.issuer.server.IssuerServer`."""
 
     issuer: Party
 
@@ -207,7 +207,7 @@ async def _reconcile(command: dict[str, Any], server: Controlled) -> dict[str, o
     return {"response_code": await server.answer_of(message)}
 
 
-# What waits for the switch, at most ten seconds.
+# Requests that wait for the switch, at most ten seconds.
 _STARTERS: dict[str, Callable[[dict[str, Any], Controlled], Awaitable[dict[str, object]]]] = {
     "exchange-key": _exchange_key,
     "list-card": _list_card,

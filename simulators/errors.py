@@ -1,4 +1,4 @@
-"""What can break in a simulator; declines and faults on purpose are values, not errors."""
+"""Failures of a simulator; declines and injected faults are values, not errors."""
 
 from __future__ import annotations
 

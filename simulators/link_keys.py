@@ -157,7 +157,7 @@ class LinkKeys:
         if (found.usage, found.algorithm) != (expected.usage, expected.algorithm):
             raise LinkKeyError(f"a {kind} key of this link is {expected.describe()}, the block has {found.describe()}")
         if unwrapped.key != self._versions[kind][0]:
-            # What we have on offer may have been in force at the peer for a moment: it counts as one before.
+            # The key that we have on offer may have been in force at the peer for a moment: it counts as a former one.
             before = [self._offered.pop(kind)[1]] if kind in self._offered else []
             self._versions[kind] = [unwrapped.key, *before, self._versions[kind][0]]
         return clear_check_value(found.algorithm, unwrapped.key)
@@ -180,7 +180,7 @@ class LinkKeys:
         return made
 
     def settle(self, offer: Offer, response_code: str, kcv: str) -> bool:
-        """What the peer has said to an offer; True where the new key is in force now.
+        """The peer's answer to an offer; True where the new key is in force now.
 
         91 and 96 leave it open: the peer may have taken it before, so the same key is offered again.
         """

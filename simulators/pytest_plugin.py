@@ -1,7 +1,7 @@
 """pytest fixtures: issuer, network and acquirer simulators for tests of any switch; see docs/pytest-plugin.md.
 
 Each fixture is a function that takes a scenario (a table as in a TOML file, or the file) and keywords that change it;
-what it has started ends with the test. Nothing of the simulators is imported before a fixture is used.
+everything that it has started ends with the test. Nothing of the simulators is imported before a fixture is used.
 """
 
 from __future__ import annotations

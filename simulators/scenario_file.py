@@ -1,6 +1,6 @@
 """Scenario files of any simulator: a file in, the scenario of the one that it is for out.
 
-Called by `cardswitch sim check` and by whoever starts what a file says.
+Called by `cardswitch sim check` and by the starter of a scenario.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ READERS: dict[str, Callable[[Mapping[str, Any], str], Scenario]] = {
     "network": network_scenario_from,
     "acquirer": acquirer_scenario_from,
 }
-# Keys that only one of them has: who it is for, where nobody says so.
+# Keys that only one of them has: they decide the party of a file that names none.
 TELLING: dict[str, frozenset[str]] = {
     "network": frozenset({"issuer", "needs_sign_on"}),
     "acquirer": frozenset({
@@ -45,5 +45,5 @@ def read_scenario(name_or_path: str, kind: str = "") -> tuple[str, Scenario]:
 
 
 def kind_of(table: Mapping[str, Any]) -> str:
-    """Whose scenario a table is; an issuer's where nothing tells."""
+    """The party of a scenario table; an issuer where no key decides."""
     return next((kind for kind, keys in TELLING.items() if keys & table.keys()), "issuer")

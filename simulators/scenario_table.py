@@ -31,7 +31,7 @@ def read_table(name_or_path: str) -> tuple[str, dict[str, Any]]:
 
 
 def read_struct(table: object, kind: type[S], where: str, problems: list[str]) -> S | None:
-    """A table as a struct; what is wrong with each of its keys joins `problems`, and then there is no struct.
+    """A table as a struct; the faults of its keys join `problems`, and then there is no struct.
 
     Args:
         where: goes before each problem, "" for the top of a file.
@@ -57,7 +57,7 @@ def struct_of(table: object, kind: type[S]) -> S:
     """A table that is given by itself, on a control socket or by a test, as a struct.
 
     Raises:
-        ValueError: every problem, told as those of a file.
+        ValueError: every problem, in the form of those of a file.
     """
     problems: list[str] = []
     found = read_struct(table, kind, "", problems)
@@ -67,7 +67,7 @@ def struct_of(table: object, kind: type[S]) -> S:
 
 
 def _choice(kind: Any) -> str:
-    """What a key may say, where that is one of some words."""
+    """Allowed values of a key, where they are a few words."""
     return f"; there are {', '.join(get_args(kind))}" if get_origin(kind) is Literal else ""
 
 
@@ -75,7 +75,7 @@ def partial_struct(table: object, kind: type[S], **standing: Any) -> S | None:
     """A struct of those keys of a table that are right by themselves, so that they can be looked at together.
 
     Args:
-        standing: stands for required fields that are missing or wrong; without it there is no struct then.
+        standing: placeholders for required fields that are missing or wrong; without it there is no struct then.
     """
     if not isinstance(table, dict):
         return None

@@ -21,7 +21,8 @@ class TlsScenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     Args:
         certificate, private_key: our chain, the leaf first, and its key without a password; a listener needs them.
-        ca: who vouches for the peer's certificate, or that certificate itself; a listener asks for one only then.
+        ca: authorities that vouch for the peer's certificate, or that certificate itself; a listener asks for one only
+            then.
         server_name: as which we dial the peer; "": the host of `dial`.
     """
 
@@ -54,7 +55,7 @@ def tls_context(tls: TlsScenario, *, serves: bool) -> ssl.SSLContext:
 
 
 def tls_problems(tls: TlsScenario, *, serves: bool) -> list[str]:
-    """What is wrong with the files, one line each."""
+    """The faults of the files, one line each."""
     try:
         tls_context(tls, serves=serves)
     except (OSError, ValueError) as error:  # SSLError is an OSError
@@ -95,7 +96,7 @@ class TlsWire:
 
 
 class _Below(trio.abc.Stream):
-    """A wire as the stream that trio's TLS stands on."""
+    """A wire as a stream for trio's TLS."""
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire

@@ -1,4 +1,4 @@
-"""What an acquirer knows about each of its requests: states, transitions and the effect of each answer; pure.
+"""An acquirer's knowledge of each of its requests: states, transitions and the effect of each answer; pure.
 
 Answers from the switch go in by `answered`; the request's standing, which becomes a book line, changes. Called by
 `simulators.acquirer`.
@@ -14,7 +14,7 @@ from messages.money import alpha_currency
 
 
 class State(StrEnum):
-    """Where a request stands, as the acquirer knows."""
+    """The state of a request, as the acquirer knows it."""
 
     ASKED = "asked"  # sent, perhaps repeated
     REVERSING = "reversing"  # given up: being reversed
@@ -34,7 +34,7 @@ class Event(StrEnum):
     NOT_UNDONE = "not undone"  # its reversal was refused
 
 
-# What is not in the table changes nothing: an approval that comes while the reversal is under way, for instance.
+# Other events change nothing: an approval that comes while the reversal is under way, for instance.
 TRANSITIONS: dict[tuple[State, Event], State] = {
     (State.ASKED, Event.APPROVED): State.APPROVED,
     (State.ASKED, Event.DECLINED): State.DECLINED,
@@ -47,8 +47,8 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
 }
 FINAL = frozenset({State.APPROVED, State.DECLINED, State.REVERSED, State.ABANDONED, State.UNRESOLVED})
 
-# What each kind of request is. `line`: it has a line of its own in the book. `changes`: it changes its original, which
-# waits for it. `advice`: it is repeated until somebody answers. `free`: no money is at stake, nobody reverses it.
+# Properties of each kind of request. `line`: it has a line of its own in the book. `changes`: it changes its original,
+# which waits for it. `advice`: it is repeated until somebody answers. `free`: no money is at stake, nobody reverses it.
 KINDS: dict[str, frozenset[str]] = {
     "authorization": frozenset({"line"}),  # 0100
     "verification": frozenset({"line"}),  # 0100 of zero
@@ -79,8 +79,8 @@ class Request:
 
     Attributes:
         key: acquirer's key. kind: one of `KINDS`.
-        message: as first sent. response: the answer that ended it. original: what it changes or gives back.
-        held_minor, posted_minor, currency: as in `BookLine`. approved_minor: what the answer granted.
+        message: as first sent. response: the answer that ended it. original: the request that it changes or gives back.
+        held_minor, posted_minor, currency: as in `BookLine`. approved_minor: the amount that the answer granted.
         open_changes: changes of it that are not answered yet.
         reversal: the reversal that was started because no answer came.
     """
@@ -139,7 +139,7 @@ class Request:
 
     @property
     def amount_minor(self) -> int:
-        """What was asked for; of a reduction what is to be left."""
+        """The requested amount; of a reduction the amount to be left."""
         elements = self.message.elements
         return int(elements[95][:12] if self.kind == "reduction" else elements.get(4, "0"))
 
@@ -193,7 +193,7 @@ def _undone(original: Request, done: bool) -> bool:
         hold.open_changes -= 2 if original.final and not was_final else 1
     elif done:
         original.held_minor = 0
-        if original.kind not in ("authorization", "authorization advice"):  # what was captured of a hold stays
+        if original.kind not in ("authorization", "authorization advice"):  # the captured part of a hold stays
             original.posted_minor = 0
     return original.final and not was_final
 
@@ -232,7 +232,7 @@ def _nothing(request: Request) -> None:
     pass
 
 
-# What an approval does to the book.
+# The effect of an approval on the book.
 EFFECTS: dict[str, Callable[[Request], None]] = {
     "authorization": _holds,
     "authorization advice": _holds,

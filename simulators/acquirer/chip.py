@@ -35,7 +35,7 @@ class ChipCard:
     """One card with a chip; each presentation counts its transaction counter up.
 
     Args:
-        card: as without a chip. imk: its issuer's master key for cryptograms; scheme: how it is used.
+        card: as without a chip. imk: its issuer's master key for cryptograms; scheme: its scheme.
         psn: card sequence number, 2 digits. atc: of the transaction before the first.
         seed: of unpredictable numbers.
     """

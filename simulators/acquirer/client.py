@@ -1,7 +1,7 @@
 """The acquirer's shell: keeps connections to the switch and brings each request to its end.
 
-Requests of `simulators.acquirer` go in, ended requests come out. What is not answered in time is repeated, then
-reversed until the reversal is acknowledged. Called by the demo, the load generator's end game, scenarios and tests.
+Requests of `simulators.acquirer` go in, ended requests come out. An unanswered request is repeated, then reversed until
+the reversal is acknowledged. Called by the demo, the load generator's end game, scenarios and tests.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ class AcquirerClient:
         connect: makes a connection; raises one of `lost` where it cannot.
         framing_name, max_frame, header, header_bytes: as in `messages.framing`.
         clock: the time of day, aware UTC.
-        timeout_s: how long an answer may take before the request is repeated or reversed.
+        timeout_s: longest wait for an answer before the request is repeated or reversed.
         attempts: messages sent for one request, repeats and reversals together, before `Unanswered`.
-        lost: what a wire raises where the connection is gone.
+        lost: exceptions of a wire whose connection is gone.
         seed: of the jitter between attempts to connect, and of garbage.
-        connections: how many are kept; messages take turns.
-        faults: what goes wrong on purpose with what is sent.
+        connections: number of connections; messages take turns.
+        faults: faults in sent messages.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
 """A simulated acquirer, pure: payments in, messages to the switch out, answers in, and a book of what is known.
 
 Called by the shell in `simulators.acquirer.client`, the load generator and simulations of the switch. Behaves as real
-acquirers do: what is not answered is repeated, then reversed until the reversal is acknowledged, so that every line of
-its book comes to an end. Time is an argument.
+acquirers do: an unanswered request is repeated, then reversed until the reversal is acknowledged, so that every line of
+its book gets a final state. Time is an argument.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ SIGN_ON, SIGN_OFF, CUT_OVER, ECHO = "001", "002", "201", "301"
 
 
 class Received(msgspec.Struct, frozen=True):
-    """What a message from the switch brought: answers to send back, requests that have come to an end."""
+    """The result of a message from the switch: answers to send back, requests that have their final state."""
 
     answers: tuple[Message, ...] = ()
     settled: tuple[Request, ...] = ()
@@ -50,7 +50,7 @@ class Acquirer:
     """One acquirer on one link.
 
     Args:
-        profile: who it is.
+        profile: its identity.
         pin_key: its zone PIN key, TDES (AES for format 4); with `ksn` the base derivation key of its terminals; b""
             where it sends no PINs.
         mac_key: its zone authentication key; b"" where the link has no MAC.
@@ -93,7 +93,7 @@ class Acquirer:
         self._by_number: dict[tuple[str, str, str], Request] = {}
         self._chargebacks: dict[tuple[str, str], str] = {}
 
-    # What a terminal asks for. `fields`: terminal, merchant, mcc, country, trace_id to replace the profile's.
+    # Requests of a terminal. `fields`: terminal, merchant, mcc, country, trace_id to replace the profile's.
 
     def authorization(self, card: Card, amount_minor: int, currency: str, now: datetime, **fields: str) -> Request:
         """A hold, 0100."""
@@ -114,7 +114,7 @@ class Acquirer:
         return self._change(Message("0100", elements), "increment", original, now)
 
     def inquiry(self, card: Card, currency: str, now: datetime, **fields: str) -> Request:
-        """What the account has: 0100 with processing code 31; the answer brings DE 54."""
+        """The balance of the account: 0100 with processing code 31; the answer has it in DE 54."""
         elements = self._till.payment(till.INQUIRY, card, 0, currency, now, fields)
         return self._register(Message("0100", elements), "inquiry", None, now)
 
@@ -176,13 +176,13 @@ class Acquirer:
         return self._register(Message("0520" if advice else "0500", elements), "reconciliation", None, now)
 
     def administrative(self, text: str, now: datetime, *, advice: bool = False) -> Request:
-        """A text to whoever reads it: 0600 or 0620, DE 48."""
+        """A text: 0600 or 0620, DE 48."""
         numbers = self._till.numbers(now)
         elements = {7: numbers[7], 11: numbers[11], 32: self.profile.acquirer_id, 48: text}
         return self._register(Message("0620" if advice else "0600", elements), "administrative", None, now)
 
     def cut_over(self, day: str, now: datetime) -> Request:
-        """A business day (MMDD) begins: 0800 with DE 70 = 201; what is settled from now on counts in it."""
+        """A business day (MMDD) begins: 0800 with DE 70 = 201; later requests count in it."""
         self.totals.cut_over(day)
         elements = {**self._till.management(CUT_OVER, now), 15: day}
         return self._register(Message("0800", elements), "cut-over", None, now)
@@ -219,7 +219,7 @@ class Acquirer:
         """DE 7, 11, 12, 13 and 37 of the next message."""
         return self._till.numbers(now)
 
-    # What happens then
+    # The next message
 
     def receive(self, message: Message, now: datetime) -> Received:
         """Take a message from the switch: an answer, a chargeback or a network message."""
@@ -243,7 +243,7 @@ class Acquirer:
         return Received(settled=ended)
 
     def overdue(self, request: Request, now: datetime) -> Message | None:
-        """What to send when `request` was not answered in time: its repeat, or its reversal, or that one's repeat.
+        """The message after `request` was not answered in time: its repeat, or its reversal, or a repeat of that.
 
         None: nothing more, it has been given up.
         """
@@ -365,7 +365,7 @@ class Acquirer:
 
 
 def _place_of(original: Request) -> dict[str, str]:
-    """Where the original was: an increment comes from the same till."""
+    """The place of the original: an increment comes from the same till."""
     given = original.message.elements
     return {
         "terminal": given[41].rstrip(),

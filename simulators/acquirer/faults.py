@@ -1,4 +1,4 @@
-"""What a fault does with a message that an acquirer sends; data for `simulators.acquirer.client`.
+"""Effects of a fault on an acquirer's message; data for `simulators.acquirer.client`.
 
 The rules and their table are `simulators.faults`': the same kinds as an issuer's, seen from the sending side, and two
 of an acquirer's own.
@@ -33,7 +33,7 @@ MEANINGS: dict[str, str] = {
 
 
 def acquirer_fault_problems(rule: FaultRule) -> list[str]:
-    """What is wrong with a rule for an acquirer besides `simulators.faults.fault_problems`."""
+    """The faults of an acquirer's rule besides `simulators.faults.fault_problems`."""
     if rule.kind in MEANINGS:
         return []
     return [f"a {rule.kind} is an issuer's; an acquirer has {', '.join(MEANINGS)}"]

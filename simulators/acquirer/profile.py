@@ -1,4 +1,4 @@
-"""Who the acquirer is, and the cards at its terminals: plain data for `simulators.acquirer.core` and scenarios."""
+"""Identity of an acquirer, and the cards at its terminals: data for `simulators.acquirer.core` and scenarios."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ class Card(msgspec.Struct, frozen=True):
 
 
 class AcquirerProfile(msgspec.Struct, frozen=True, kw_only=True):
-    """Who the acquirer is.
+    """The identity of an acquirer.
 
     Args:
         link: the link's name as the switch configures it; books carry it.
         acquirer_id: DE 32, up to 11 digits. terminal: DE 41. merchant: DE 42. mcc: DE 18.
         place: DE 43 without country; country: ISO 3166 alpha-2, its last two characters.
         trace_element: the element that carries the trace id; 0 for none.
-        repeats: how often an unanswered request is repeated before it is reversed.
+        repeats: repeats of an unanswered request before it is reversed.
         first_stan: where DE 11 starts.
         pin_format: ISO 9564 format of its PIN blocks. ksn_element: where the KSN goes, with DUKPT.
         mac_algorithm: of its MAC key, one of `hsm.algorithms.mac.ALGORITHMS`.

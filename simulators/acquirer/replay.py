@@ -2,9 +2,9 @@
 
 A line is a message as JSON (`{"mti": "0200", "elements": {"2": "…"}}`, as `cardswitch decode --json --unmasked` prints
 it), or as hexadecimal digits in the link's dialect; empty lines and those that start with # are left out. JSON whose
-type is one of 1987 has the numbers of 1987, on a link of whatever version. JSON may carry `"pin"`, which becomes DE 52
-under the link's key, and `"wait_s"` before it is sent. Numbers (DE 7, 11, 12, 13, 37) are given anew unless the line
-says `"as_is": true`; DE 90 then names its original by the new ones.
+type is one of 1987 has the numbers of 1987, on a link of any version. JSON may carry `"pin"`, which becomes DE 52 under
+the link's key, and `"wait_s"` before it is sent. Numbers (DE 7, 11, 12, 13, 37) are given anew unless the line says
+`"as_is": true`; DE 90 then names its original by the new ones.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What came of an acquirer's run: requests as they end go in, counts and percentiles by kind come out."""
+"""Results of an acquirer's run: requests with their final state go in, counts and percentiles by kind come out."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class KindReport(msgspec.Struct, frozen=True, kw_only=True):
     """One kind of request, or all of them.
 
     Args:
-        count: how many were sent; approved, declined, reversed, other (abandoned, unresolved, without an end): what
-            became of them. repeated: how many were sent more than once.
+        count: number of sent ones; approved, declined, reversed, other (abandoned, unresolved, without a final state):
+            their results. repeated: number sent more than once.
         p50_ms … max_ms: from sending to the end, of those that were answered without a repeat; 0 where there are none.
     """
 
@@ -40,8 +40,8 @@ class AcquirerReport(msgspec.Struct, frozen=True, kw_only=True):
 
     Args:
         seconds: from the first request to the last end; per_s: requests a second.
-        answers: how many by DE 39. unanswered: left alone after every attempt.
-        received: what the switch has started (chargebacks, echoes, keys).
+        answers: counts by DE 39. unanswered: left alone after every attempt.
+        received: counts of the switch's messages (chargebacks, echoes, keys).
         lines: of the book; unsettled: those whose end the acquirer does not know.
     """
 

@@ -36,8 +36,8 @@ class CardRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         pan: 12–19 digits. prefix: 8 digits instead, with `count` cards that are valid by Luhn.
         expiry: YYMM. pin: 4–12 digits; "" for none. icc_data, sequence, track2: as in `Card`.
         chip_key: name of the issuer's master key for cryptograms (IMK-AC) among the test keys: the card has a chip and
-            makes true ones. chip_scheme: how it is used, one of `hsm.algorithms.emv_schemes.SCHEMES`.
-        weight: how often it is used beside others.
+            makes true ones. chip_scheme: its scheme, one of `hsm.algorithms.emv_schemes.SCHEMES`.
+        weight: frequency of its use beside others.
     """
 
     pan: str = ""
@@ -61,7 +61,7 @@ class CardRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class Mix(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """[mix]: how often customers and terminals do what, as weights >= 0."""
+    """[mix]: frequency of customers' and terminals' requests, as weights >= 0."""
 
     purchase: float = 40.0
     cash_back: float = 4.0
@@ -77,7 +77,7 @@ class Mix(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 class Afterwards(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """[afterwards]: what happens to what was approved, as shares 0–1.
+    """[afterwards]: later changes of approved requests, as shares 0–1.
 
     Args:
         increment, partial_reversal, partial_completion, completion, void: of holds, in this order; a hold that is
@@ -96,7 +96,7 @@ class Afterwards(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """[run]: how much, how fast.
+    """[run]: amount and speed of the traffic.
 
     Args:
         count: requests at most; seconds: for so long at most; whichever comes first.
@@ -121,7 +121,7 @@ class AcquirerScenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         dialect, framing, max_frame, party, pin_key, pin_format, mac_key, mac_algorithm, mac_management, test_keys,
             trace_element, seed: as of an issuer's scenario. ksn, ksn_element: DUKPT, hexadecimal and the element.
         acquirer_id, terminal, merchant, mcc, place, country, repeats, first_stan: as in `AcquirerProfile`.
-        connections: how many; timeout_s: for an answer; attempts: messages for one request before it is left alone.
+        connections: number; timeout_s: for an answer; attempts: messages for one request before it is left alone.
         replay: a file of messages to send instead of what [mix] makes up; see `simulators.acquirer.replay`.
         from_minor, to_minor: amounts. currencies: alphabetic codes, at random. cashback_minor: most of it.
     """
@@ -220,7 +220,7 @@ def acquirer_scenario_from(table: Mapping[str, Any], source: str = "scenario") -
     for number, rule in faults:
         problems += [f"[[fault]] {number}: {text}" for text in fault_problems(rule) + acquirer_fault_problems(rule)]
     parts["fault"] = tuple(rule for _, rule in faults)
-    # What is wrong by itself is said already; the rest is looked at together.
+    # Faults of single keys are listed already; the rest is checked together.
     made = scenario or partial_struct(rest, AcquirerScenario, name="?")
     assert made is not None
     made = msgspec.structs.replace(made, **parts, party=made.party or made.name)
@@ -231,7 +231,7 @@ def acquirer_scenario_from(table: Mapping[str, Any], source: str = "scenario") -
 
 
 def scenario_problems(scenario: AcquirerScenario) -> list[str]:
-    """What does not go together in a scenario, one line each."""
+    """Contradictions in a scenario, one line each."""
     problems = []
     if not scenario.name or "|" in scenario.name:
         problems.append("name must not be empty or contain '|'")
@@ -366,7 +366,7 @@ def _card_problems(rule: CardRule) -> list[str]:
 
 
 def _hex_bytes(value: str) -> int:
-    """How many bytes a hexadecimal text has; 0 where it is none."""
+    """Number of bytes of a hexadecimal text; 0 where it is none."""
     try:
         return len(bytes.fromhex(value))
     except ValueError:

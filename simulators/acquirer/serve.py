@@ -167,7 +167,7 @@ def read_replay(scenario: AcquirerScenario, acquirer: Acquirer) -> list[Line]:
 
 
 def report_of(acquirer: Acquirer, tally: Tally, seconds: float) -> AcquirerReport:
-    """What came of it so far."""
+    """The results so far."""
     lines = list(acquirer.book())
     total = tally.total()
     return AcquirerReport(
@@ -186,7 +186,7 @@ def report_of(acquirer: Acquirer, tally: Tally, seconds: float) -> AcquirerRepor
 
 
 def _only(errors: BaseException) -> BaseException | None:
-    """What a nursery has wrapped, where it is one of ours."""
+    """The exception that a nursery has wrapped, where it is one of ours."""
     while isinstance(errors, BaseExceptionGroup) and len(errors.exceptions) == 1:
         errors = errors.exceptions[0]
     return errors if isinstance(errors, SimulatorError) else None

@@ -49,7 +49,7 @@ class Till:
         fields: Mapping[str, str],
         original: Message | None = None,
     ) -> dict[int, str]:
-        """What a request with a card says. `fields`: terminal, merchant, mcc, country to replace the profile's."""
+        """Elements of a request with a card. `fields`: terminal, merchant, mcc, country to replace the profile's."""
         profile = self._profile
         country = fields.get("country", profile.country)
         elements = {
@@ -72,7 +72,7 @@ class Till:
         return elements
 
     def about(self, original: Message, now: datetime) -> dict[int, str]:
-        """What a message about an earlier one says: the card, the amount and the place are the original's."""
+        """The elements of a message about an earlier one: the card, the amount and the place are the original's."""
         given = original.elements
         elements = {number: given[number] for number in KEPT if number in given}
         elements.update(self.numbers(now))
@@ -105,12 +105,12 @@ def reference(original: Message) -> str:
 
 
 def cash(currency: str, cashback_minor: int) -> str:
-    """DE 54 of a purchase with cash: how much of DE 4 the cardholder gets in notes."""
+    """DE 54 of a purchase with cash: the part of DE 4 that the cardholder gets in notes."""
     return f"00{CASH_PART}{numeric_currency(currency)}D{cashback_minor:012d}"
 
 
 def replacement(left_minor: int) -> str:
-    """DE 95: what is left of the transaction; no fees."""
+    """DE 95: the rest of the transaction; no fees."""
     return f"{left_minor:012d}{0:012d}{NO_FEES}"
 
 

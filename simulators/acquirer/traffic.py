@@ -1,4 +1,4 @@
-"""What customers and terminals do all day: a scenario's mix in, requests brought to their end, a report out.
+"""A day of customers and terminals: a scenario's mix in, requests with their final state, a report out.
 
 Each customer takes turns: one thing of the mix, then what comes after it. Draws come from a seed and the customer's
 number; pace and bounds are the scenario's. Called by `simulators.acquirer.serve`.
@@ -67,7 +67,7 @@ class Traffic:
         self._day = 0
 
     async def run(self) -> None:
-        """Until the count or the time is over, or it is told to stop, and what was begun has come to its end."""
+        """Until the count or the time is over, or it is stopped, and all begun requests have their final state."""
         run = self._scenario.run
         self._first_at = trio.current_time()
         self._until = self._first_at + run.seconds

@@ -1,4 +1,4 @@
-"""How long a fault delays: a rule and a seeded source go in, seconds come out."""
+"""The delay of a fault: a rule and a seeded source go in, seconds come out."""
 
 from __future__ import annotations
 

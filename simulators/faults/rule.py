@@ -1,4 +1,4 @@
-"""One fault rule: what it matches, what it does, and what may be wrong with it; data.
+"""One fault rule: its conditions, its effect, and its possible faults; data.
 
 Scenario files and the control socket make rules, `simulators.faults.table` counts and strikes.
 """
@@ -29,12 +29,12 @@ def _kind(
     return {"booked": booked, "answered": answered, "delayed": delayed, "optional": optional}
 
 
-# What each kind does with the answer. `booked`: whether the request takes effect unless the rule says otherwise.
+# Effect of each kind on the answer. `booked`: whether the request takes effect unless the rule says otherwise.
 # `delayed`: `delay_s` means something to it; `optional`: it has one of its own where the rule has none.
 KINDS: dict[str, dict[str, bool]] = {
     "delay": _kind(delayed=True),  # in time, but slow
     "late": _kind(delayed=True),  # after the deadline: `delay_s` says how long
-    "silence": _kind(answered=False),  # booked, but nobody is told
+    "silence": _kind(answered=False),  # booked, but without an answer
     "disconnect-before": _kind(answered=False),  # the line drops instead of an answer
     "disconnect-after": _kind(),  # … right after the answer
     "duplicate": _kind(),  # the same answer twice
@@ -46,7 +46,7 @@ KINDS: dict[str, dict[str, bool]] = {
     "half-frame": _kind(),  # the first half, and nothing more on this connection
     "byte-at-a-time": _kind(delayed=True, optional=True),  # one segment a byte, over `delay_s`
     "refuse": _kind(answered=False, delayed=True),  # the line drops, and no new one is taken for `delay_s`
-    # The answer names something else than was asked; what is booked is what was asked.
+    # The answer names something else than was asked; the booking is of the request.
     "wrong-card": _kind(),  # DE 2 of another card
     "wrong-currency": _kind(),  # DE 49
     "wrong-processing-code": _kind(),  # DE 3
@@ -56,9 +56,9 @@ KINDS: dict[str, dict[str, bool]] = {
     "repeat": _kind(delayed=True, optional=True),  # sent once more, as a repeat, `delay_s` after it was sent
     "late-reversal": _kind(delayed=True),  # reversed `delay_s` after it was sent, answered or not
 }
-# What only acquirers do.
+# Kinds for acquirers only.
 OF_ACQUIRERS = frozenset({"repeat", "late-reversal"})
-# What a kind with an optional delay takes where the rule has none, seconds.
+# The delay of a kind with an optional delay where the rule has none, seconds.
 OPTIONAL_DELAY_S = {"reorder": 1.0, "byte-at-a-time": 0.0, "repeat": 0.5}
 
 
@@ -68,7 +68,7 @@ class FaultRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     Args:
         kind: see `KINDS`.
         name: for the log; "" names it by its kind.
-        mti: canonical MTIs (0100 stands for 0101 too) that it looks at; "*" for any.
+        mti: canonical MTIs (0100 covers 0101 too) that it applies to; "*" for any.
         pan_prefix, pan_suffix: first and last digits of the PAN. amount_minor: DE 4. terminal: DE 41. currency: DE 49,
             numeric. processing_code: DE 3, or its first digits.
         nth: strikes only at the nth message that matches, counted from 1; every: at each nth; 0 for all.
@@ -113,7 +113,7 @@ class FaultRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 def answering_problems(rule: FaultRule) -> list[str]:
-    """What is wrong with a rule for who answers, an issuer or a network, besides `fault_problems`."""
+    """The faults of a rule for an issuer or a network, besides `fault_problems`."""
     if rule.kind not in OF_ACQUIRERS:
         return []
     return [
@@ -122,7 +122,7 @@ def answering_problems(rule: FaultRule) -> list[str]:
 
 
 def fault_problems(rule: FaultRule) -> list[str]:
-    """What is wrong with a rule, one line each; for scenario files and the control socket."""
+    """The faults of a rule, one line each; for scenario files and the control socket."""
     problems = []
     if not 0.0 <= rule.rate <= 1.0:
         problems.append("rate must be 0–1")

@@ -21,7 +21,7 @@ MAX_RULES = 1_000
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """What happens to one message; `delay_s` >= 0 is drawn already. `listening` as in the rule."""
+    """The effect on one message; `delay_s` >= 0 is drawn already. `listening` as in the rule."""
 
     kind: Kind
     name: str

@@ -35,7 +35,7 @@ TEST_CARDS: dict[str, str] = {
 }
 
 
-# What may be wrong with a card itself: status → DE 39.
+# Faults of a card itself: status → DE 39.
 # Source: ISO 8583:1987 response codes.
 STATUSES: dict[str, str] = {
     "open": "",
@@ -53,7 +53,7 @@ class AccountRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """[[account]]: one card by `pan`, or all cards that start with `prefix`; the longest prefix wins.
 
     Args:
-        balance_minor: what may be spent, in minor units of each currency that the card is used in.
+        balance_minor: amount that may be spent, in minor units of each currency that the card is used in.
         currency: ISO 4217 alphabetic; "" for any.
         pin: 4–12 digits; "" where the card has none.
         response_code: DE 39 that every request gets; "" for an open account.
@@ -63,7 +63,7 @@ class AccountRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             currency (61). daily_count: approved requests for money a day (65). 0 each for no limit.
         cashback_minor: most cash of one purchase (61 above it); None for no limit of its own.
         partial: approve what is left (DE 39 = 10) where more is asked.
-        verification_code: what a verification of the account is answered with: 00 or 85.
+        verification_code: answer to a verification of the account: 00 or 85.
         psn: card sequence number of the chip, 2 digits.
     """
 
@@ -88,7 +88,7 @@ class AccountRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 def account_problems(rule: AccountRule) -> list[str]:
-    """What is wrong with a rule, one line each; for scenario files and the control socket."""
+    """The faults of a rule, one line each; for scenario files and the control socket."""
     problems = []
     digits = rule.pan or rule.prefix
     if bool(rule.pan) == bool(rule.prefix) or not (digits.isascii() and digits.isdigit()):
@@ -136,8 +136,8 @@ class Account:
     """One card's account.
 
     Attributes:
-        rule: what it was made with. response_code: DE 39 of a card that is not open; "" where it is.
-        used: what is held and posted, by currency.
+        rule: the rule that it was made with. response_code: DE 39 of a card that is not open; "" where it is.
+        used: held and posted amounts, by currency.
         wrong_pins: in a row. last_atc: the highest transaction counter of its chip, -1 before the first.
     """
 
@@ -158,7 +158,7 @@ class Account:
         return self.rule.balance_minor
 
     def available_minor(self, currency: str) -> int:
-        """What may still be spent in `currency`; negative after a force-posted capture."""
+        """The amount that may still be spent in `currency`; negative after a force-posted capture."""
         return self.rule.balance_minor - self.used.get(currency, 0)
 
     def use(self, currency: str, amount_minor: int) -> None:
@@ -199,7 +199,7 @@ class Accounts:
     Args:
         prefixes: the issuer's BINs; () for any.
         rules: named accounts.
-        default: what an unnamed card of these BINs gets; None where only named cards exist.
+        default: the rule for an unnamed card of these BINs; None where only named cards exist.
     """
 
     def __init__(

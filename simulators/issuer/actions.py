@@ -1,4 +1,4 @@
-"""What a core wants done, messages to send and connections to close; the shell does it. And what faults make of it."""
+"""Actions of a core, messages to send and connections to close; the shell does them. And what faults make of it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Send(msgspec.Struct, frozen=True, gc=False):
 class Disconnect(msgspec.Struct, frozen=True):
     """Close the connection that the request came from, after what was to be sent at once.
 
-    `refuse_s`: how long no new connection is taken; `listening`: they are closed at once instead of refused.
+    `refuse_s`: time in which no new connection is taken; `listening`: they are closed at once instead of refused.
     """
 
     refuse_s: float = 0.0
@@ -35,7 +35,7 @@ OF_APPROVALS = (38, 54, 55)  # elements that a decline does not have
 
 
 def _other(kind: str, elements: dict[int, str]) -> dict[int, str]:
-    """What a fault puts in the place of what was asked; nothing where the answer does not name it."""
+    """A fault's replacement of a value of the request; nothing where the answer does not name it."""
     match kind:
         case "wrong-card" if 2 in elements:
             pan = elements[2]
@@ -50,7 +50,7 @@ def _other(kind: str, elements: dict[int, str]) -> dict[int, str]:
 
 
 def spoil(fault: Fault, answer: Message) -> list[Action]:
-    """What a fault makes of an answer."""
+    """The effect of a fault on an answer."""
     match fault.kind:
         case "silence":
             return []

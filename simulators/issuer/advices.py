@@ -1,4 +1,4 @@
-"""Advices at the issuer: what has happened already is booked, whatever this issuer would have said.
+"""Advices at the issuer: a past event is booked, without a decision of this issuer.
 
 Captures, payments decided elsewhere (0120, 0220) and reversals of the core go in, DE 39 comes out. Each advice is
 answered once and for all: a repeat gets the same.
@@ -19,7 +19,7 @@ from messages.mti import canonical_mti
 from simulators.issuer.book import Entry
 from simulators.issuer.money import REFUND, Place
 
-# DE 39 that tell of an approval of another kind: with identification, VIP, update track 3. Source: ISO 8583:1987 DE 39.
+# DE 39 of other approvals: with identification, VIP, update track 3. Source: ISO 8583:1987 DE 39.
 OTHER_APPROVALS = frozenset({"08", "11", "16"})
 VERIFIED, DECLINED = "85", "05"  # 85 approves no amount
 REPLACEMENT_DIGITS = 12  # of DE 95: the amount that is left of the transaction
@@ -74,7 +74,7 @@ class Advices:
         return {39: "00"}
 
     def capture(self, message: Message, mti: str) -> dict[int, str]:
-        """0220 with DE 90: what was held is paid, in part or for good."""
+        """0220 with DE 90: the held amount is paid, in part or finally."""
         elements = message.elements
         advice_key = network_key(self._link, mti, elements[7], elements[11])
         before = self._book.advice(advice_key)
@@ -86,8 +86,8 @@ class Advices:
         except (DecodeError, MoneyError, ValueError):
             return {39: "30"}
         if not entry.standing and not entry.reversed:
-            # A capture whose authorization is not in the book (it was lost, or stood in for) is posted all the same:
-            # an advice tells what has happened.
+            # A capture whose authorization is not in the book (it was lost, or stood in for) is posted all the same: an
+            # advice reports a past event.
             entry.currency, entry.amount_minor, entry.response_code = currency, amount, "00"
             entry.trace_id = self._trace_id(message)
         if entry.reversed or not entry.approved or entry.currency != currency:
@@ -102,7 +102,7 @@ class Advices:
         return {39: response_code}
 
     def reverse(self, message: Message, mti: str) -> dict[int, str]:
-        """Undo a request, whatever became of it; one that has not come yet will be declined. Twice is once."""
+        """Undo a request, in any state; one that has not come yet will be declined. Twice is once."""
         try:
             entry = self._original(message)
             left = _replacement(message)
@@ -115,7 +115,7 @@ class Advices:
             if entry.parent:
                 self._give_back(entry)
             elif entry.mti in ("0100", "0120"):
-                # What was captured of a hold stays: only the rest of it is given back.
+                # The captured part of a hold stays: only the rest is given back.
                 entry.move(0, entry.posted_minor)
             else:
                 self._totals.reverse(entry.acquirer_id, entry.currency, entry.posted_minor)
@@ -165,7 +165,7 @@ class Advices:
 
 
 def _left_of(entry: Entry, elements: dict[int, str], left: int) -> int:
-    """What a partial reversal leaves of a hold.
+    """The rest of a hold after a partial reversal.
 
     An increment that was approved while the reversal was on its way is not in its DE 95: the difference to DE 4 is what
     the sender has given back.
@@ -177,7 +177,7 @@ def _left_of(entry: Entry, elements: dict[int, str], left: int) -> int:
 
 
 def _replacement(message: Message) -> int | None:
-    """What DE 95 leaves of the transaction; None where it is reversed in full.
+    """The rest of the transaction after DE 95; None where it is reversed in full.
 
     Raises:
         ValueError: no amount.

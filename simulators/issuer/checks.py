@@ -1,4 +1,4 @@
-"""What an issuer looks at before it approves: card, PIN, chip, card values, limits, money; a DE 39 comes out.
+"""Checks of an issuer before it approves: card, PIN, chip, card values, limits, money; a DE 39 comes out.
 
 Called by the issuer's core for each request that it has not seen before. Wrong PINs and transaction counters are
 remembered in the account; nothing else changes here.
@@ -43,7 +43,7 @@ CHIP_SERVICE = "999"
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """What a request asks for, read already.
+    """The values of a request, read already.
 
     Args:
         amount_minor: DE 4, 0 where there is none. cashback_minor: of it in cash. sign: 1 takes money, −1 gives it.
@@ -193,6 +193,6 @@ def _month(year: int, month: int) -> str:
 
 
 def _track_2(elements: dict[int, str]) -> str:
-    """What stands behind the PAN in DE 35, "" where there is none."""
+    """The characters after the PAN in DE 35, "" where there are none."""
     track = elements.get(35, "").replace("D", "=")
     return track.partition("=")[2]

@@ -19,7 +19,8 @@ from hsm.algorithms.emv_schemes import ChipData, cryptogram_keys, scheme_named
 
 MAX_TAGS = 100
 ARQC, IAD, ATC, UNPREDICTABLE, SEQUENCE, ARPC = "9F26", "9F10", "9F36", "9F37", "5F34", "91"
-# What every scheme puts under the cryptogram, in this order, before what is its own of the issuer application data.
+# The input of the cryptogram in every scheme, in this order, before the scheme's own part of the issuer application
+# data.
 UNDER = ("9F02", "9F03", "9F1A", "95", "5F2A", "9A", "9C", UNPREDICTABLE, "82", ATC)
 # Which bytes of the issuer application data follow: all of it, or the card verification results in it.
 IAD_PART: dict[str, slice] = {
@@ -36,7 +37,7 @@ DECLINED_CSU = bytes.fromhex("00020000")
 
 
 class Judged(msgspec.Struct, frozen=True):
-    """What DE 55 says: `problem` is "" where the cryptogram is right; `atc` −1 where it cannot be read."""
+    """The content of DE 55: `problem` is "" where the cryptogram is right; `atc` −1 where it cannot be read."""
 
     problem: str
     atc: int = -1
@@ -56,7 +57,7 @@ class Chip:
         self._part = IAD_PART[scheme]
 
     def judge(self, de55: str, pan: str, psn: str) -> Judged:
-        """Whether the cryptogram in DE 55 (hexadecimal) is this card's over the data that stand beside it."""
+        """Whether the cryptogram in DE 55 (hexadecimal) is this card's over the data beside it."""
         try:
             tags = read_tags(bytes.fromhex(de55))
             chip = self._chip(tags, pan, psn)

@@ -27,9 +27,8 @@ from simulators.issuer.scenario import IssuerScenario
 from simulators.issuer.totals import SettlementLine, Totals
 from simulators.link_keys import LinkKeys
 
-# What each message needs (an answer with DE 39 = 30 where something is missing; the card may come as DE 2 or in DE 35)
-# and who answers it.
-# Source: ISO 8583:1987 table 4, reduced to what this issuer reads.
+# Mandatory elements of each message (an answer with DE 39 = 30 where one is missing; the card may come as DE 2 or in DE
+# 35) and its handler. Source: ISO 8583:1987 table 4, reduced to what this issuer reads.
 REQUESTS: dict[str, tuple[tuple[int, ...], str]] = {
     "0100": ((2, 7, 11, 49), "authorize"),
     "0120": ((2, 4, 7, 11, 49), "advised"),
@@ -137,7 +136,7 @@ class Issuer(Party):
         """Totals by business day, acquirer and currency, oldest first."""
         return self.totals.settlement(self.member or self.name)
 
-    # Who answers what
+    # Handlers by message
 
     def _completed(self, message: Message, mti: str) -> dict[int, str]:
         """0220: of a hold where DE 90 names one, else a payment that was decided offline."""

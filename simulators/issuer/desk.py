@@ -1,6 +1,6 @@
-"""What a party does on its link besides payments: network management, keys, reconciliation, texts, unknown messages.
+"""Non-financial messages of a party's link: network management, keys, reconciliation, texts, unknown messages.
 
-Messages of a core (an issuer's, a network's) go in, elements of the answer come out. One desk a link.
+Messages of a core (an issuer's, a network's) go in, elements of the answer come out. One instance a link.
 
 Source: ISO 8583:1987 0500, 0520 (DE 66, 74–77, 86–89, 97), 0600, 0620, 0800 (DE 70).
 """
@@ -27,11 +27,11 @@ MAX_RECORDS = 10_000  # texts kept; the oldest go first
 REPEATS_WITHIN = 100  # texts that a repeat is looked for among
 
 # Elements that an answer carries back unchanged where the request had them.
-# Source: ISO 8583:1987 table 4, "mandatory echo"; DE 63 by agreement (trace id); what later versions add.
+# Source: ISO 8583:1987 table 4, "mandatory echo"; DE 63 by agreement (trace id); elements that later versions add.
 ECHOED = (2, 3, 4, 7, 11, 12, 13, 15, 32, 37, 41, 42, 49, 63, 70, *LATER_ECHOED)
 CUT_OVER, SIGN_ON, SIGN_OFF = "201", "001", "002"
 
-# Needed elements and the desk's method, by MTI.
+# Needed elements and the method, by MTI.
 DESK_REQUESTS: dict[str, tuple[tuple[int, ...], str]] = {
     "0500": ((7, 11, 15, 49), "reconcile"),
     "0520": ((7, 11, 15, 49), "reconcile"),
@@ -50,7 +50,7 @@ class DayTotals(Protocol):
 
 
 class Desk:
-    """The desk of one link.
+    """The non-financial messages of one link.
 
     Args:
         noticed: called with the name of what was noticed, for the counters.
@@ -130,7 +130,7 @@ class Desk:
 
 
 def answer_to(request: Message, mti: str, told: dict[int, str]) -> Message:
-    """An answer: what is echoed, and what is told."""
+    """An answer: echoed elements, and those of the reply."""
     given = request.elements
     elements = {number: given[number] for number in ECHOED if number in given}
     elements.update(told)

@@ -24,7 +24,7 @@ class Line:
 
     Args:
         nursery: where slow bytes leave from; ends with the connection.
-        lost: what the wire raises where the connection is gone.
+        lost: exceptions of a wire whose connection is gone.
     """
 
     def __init__(self, wire: Wire, nursery: trio.Nursery, lost: tuple[type[Exception], ...]) -> None:
@@ -34,8 +34,8 @@ class Line:
         self._silent = False
         self._slow = False
         self._leaving = 0  # sends that the wire has not taken yet
-        self._behind: list[bytes] = []  # what waits until slow bytes are out
-        self._held: list[bytes] = []  # what leaves after the next frame
+        self._behind: list[bytes] = []  # bytes that wait until slow ones are out
+        self._held: list[bytes] = []  # frames that leave after the next one
 
     @property
     def holding(self) -> bool:
@@ -43,7 +43,7 @@ class Line:
         return bool(self._held)
 
     async def send(self, frames: bytes) -> None:
-        """Whole frames; what was held back leaves behind them. Errors as of `Wire.send`."""
+        """Whole frames; held frames leave behind them. Errors as of `Wire.send`."""
         if frames and not self._silent:
             await self._put(frames + self._taken())
 
@@ -61,7 +61,7 @@ class Line:
             self._start(self._release, delay_s)
 
     def send_slowly(self, frame: bytes, delay_s: float) -> None:
-        """One byte a segment, over `delay_s`; what comes meanwhile waits."""
+        """One byte a segment, over `delay_s`; later bytes wait."""
         if self._silent:
             return
         if self._slow:
@@ -94,7 +94,7 @@ class Line:
             self._behind.append(data)
 
     def _taken(self) -> bytes:
-        """What was held back; it is held no more."""
+        """The held frames; they are held no more."""
         if not self._held:
             return b""
         held, self._held = self._held, []

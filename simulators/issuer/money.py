@@ -1,7 +1,7 @@
 """Requests for money at the issuer: authorization, increment, purchase, refund, verification, inquiry.
 
-Messages of the core go in, elements of the answer come out, and the book and the account change. What was answered
-before is answered from the book.
+Messages of the core go in, elements of the answer come out, and the book and the account change. A repeat is answered
+from the book.
 
 Source: ISO 8583:1987 DE 3, 4, 39, 54, 90; increments by DE 90 as the switch's message set says.
 """
@@ -25,7 +25,7 @@ from simulators.issuer.book import Entry, IssuerBook
 from simulators.issuer.checks import Asked, Checks
 from simulators.issuer.totals import Totals
 
-# What a processing code asks for, by its first two digits. Anything else is a payment.
+# The operation of a processing code, by its first two digits. Anything else is a payment.
 REFUND, VERIFICATION, CASH_BACK = "20", "33", "09"
 INQUIRIES = ("30", "31")
 
@@ -34,7 +34,7 @@ LEDGER_BALANCE, AVAILABLE, CASH, ORIGINAL_AMOUNT = "01", "02", "40", "57"
 
 
 class Place(msgspec.Struct, frozen=True):
-    """Where an issuer books.
+    """The books of an issuer.
 
     Args:
         link: its link's name, in the keys of its book.
@@ -104,7 +104,7 @@ class Money:
         if reversed_before:
             entry.response_code = "12"
         elif increment and (parent is None or parent.reversed or not parent.approved or not parent.held_minor):
-            entry.response_code = "12"  # there is no hold that could grow, whoever says otherwise
+            entry.response_code = "12"  # there is no hold that could grow, in any case
         elif ruled:
             entry.response_code = ruled
         else:
@@ -174,7 +174,7 @@ class Money:
 
 
 def told(entry: Entry) -> dict[int, str]:
-    """What the acquirer is told about an entry; the same for each repeat."""
+    """The answer to the acquirer about an entry; the same for each repeat."""
     answer = {39: entry.response_code, **dict(entry.extra)}
     if entry.auth_code:
         answer[38] = entry.auth_code
@@ -188,7 +188,7 @@ def additional(kind: str, currency: str, amount_minor: int) -> str:
 
 
 def cashback_of(message: Message) -> int:
-    """How much of DE 4 is cash, as DE 54 says; 0 where it does not.
+    """The part of DE 4 that is cash, from DE 54; 0 without DE 54.
 
     Raises:
         ValueError: DE 54 is no list of amounts.
@@ -203,7 +203,7 @@ def cashback_of(message: Message) -> int:
 
 
 def _asked(message: Message, now: datetime, sign: int, *, verifies: bool) -> Asked | None:
-    """What a request asks for; None where its amounts make no sense."""
+    """The amounts of a request; None where they make no sense."""
     elements = message.elements
     code = elements.get(3, "")
     try:

@@ -1,6 +1,7 @@
-"""What every party behind a link of the switch has: keys, a book, a desk, things that it starts, faults, counters.
+"""The common part of parties behind a link of the switch: keys, a book, non-financial messages, requests of its own,
+faults, counters.
 
-Issuers and networks are parties; their shell (`simulators.issuer.server`) asks for no more than stands here. Time is an
+Issuers and networks are parties; their shell (`simulators.issuer.server`) needs only the members below. Time is an
 argument.
 """
 
@@ -34,12 +35,12 @@ class Party(ABC):
         zmk: the zone master key that keys are exchanged under; b"" where none are.
         keys: of its link, where it shares them with others behind one network; instead of the keys before.
         book: an earlier book to go on with.
-        totals: what reconciliation is answered from.
+        totals: the source of reconciliation.
         random_bytes: for keys; a seeded one where a run must be repeatable.
 
     Attributes:
         accounts: of all its cards.
-        last_fault: what struck the last message, None for an honest answer.
+        last_fault: the fault of the last message, None for an honest answer.
         stats: counts of messages, faults and what was noticed.
     """
 
@@ -104,7 +105,7 @@ class Party(ABC):
 
     @property
     def transactions(self) -> int:
-        """How many requests its book has."""
+        """Number of requests in its book."""
         return len(self.entries)
 
     @property
@@ -113,12 +114,12 @@ class Party(ABC):
         return self.started.key_changes
 
     def refuse(self, message: Message) -> list[Action]:
-        """What is said to a message whose MAC is missing or wrong: DE 39 = 63 to a request, nothing to an answer."""
+        """The answer to a message whose MAC is missing or wrong: DE 39 = 63 to a request, nothing to an answer."""
         self.count("mac refused")
         return self.desk.refuse(message, "63")
 
     def malformed(self, message: Message, reason: str) -> list[Action]:
-        """What is said to a message that lacks what its dialect wants: DE 39 = 30, the reason in DE 44."""
+        """The answer to a message that lacks elements of its dialect's rules: DE 39 = 30, the reason in DE 44."""
         self.count("malformed")
         return self.desk.refuse(message, "30", reason)
 
@@ -167,7 +168,7 @@ class Party(ABC):
         return self.started.answers.get((message.elements[7], message.elements[11]), "")
 
     def give_up(self, message: Message) -> None:
-        """What was started is not answered at all: it is no more repeated."""
+        """A request of ours stays without an answer: it is no more repeated."""
         self.started.give_up(message)
 
     def drain_records(self) -> bytes:

@@ -1,6 +1,6 @@
 """Scenario files of simulated issuers: TOML in, a frozen `IssuerScenario` out; called by the console and tests.
 
-A name without a path is looked up in specs/, so `cardswitch sim issuer scenario-alpha` needs no file of one's own.
+A name without a path is looked up in specs/, so `cardswitch sim issuer scenario-alpha` needs no file of your own.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MAX_ELEMENT = 128
 
 
 class LinkScenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What issuers and networks have in common: one link to the switch.
+    """The common part of issuers and networks: one link to the switch.
 
     Args:
         name: the link's name as the switch configures it; books carry it.
@@ -40,7 +40,7 @@ class LinkScenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         pin_key: name of its zone PIN key; "" refuses requests with DE 52. pin_format: ISO 9564 format of the blocks.
         mac_key: name of its zone authentication key; "" for a link without MACs. mac_algorithm: one of
             `hsm.algorithms.mac.ALGORITHMS`. mac_management: whether network management carries a MAC, too.
-        test_keys: name → hexadecimal: keys that stand here because they protect nothing; they count more than those
+        test_keys: name → hexadecimal: keys in the file, because they protect nothing; they take precedence over those
             of the exchange directory.
         seed: of the faults.
         trace_element: the element that carries the trace id; 0 for none.
@@ -92,7 +92,7 @@ class IssuerScenario(LinkScenario, frozen=True, kw_only=True, forbid_unknown_fie
     Args:
         card_value_key: name of the key of card values (CVV, CVV2); "" where it does not look at them.
         cryptogram_key: name of its master key for cryptograms (IMK-AC); "" where it does not look at DE 55.
-        chip_scheme: how its cards use it, one of `hsm.algorithms.emv_schemes.SCHEMES`.
+        chip_scheme: the scheme of its cards, one of `hsm.algorithms.emv_schemes.SCHEMES`.
         prefixes: its BINs; () for any card.
         default: the account of each card that no [[account]] names; none: such cards do not exist (14).
         pin_tries: wrong PINs in a row before 75; 0 for no limit.
@@ -131,7 +131,7 @@ def scenario_from(table: Mapping[str, Any], source: str = "scenario") -> IssuerS
     problems: list[str] = []
     parts = read_parts(table, problems)
     rest = {key: value for key, value in table.items() if key not in PARTS}
-    # What is wrong by itself is said at once; the rest is looked at together all the same.
+    # Faults of single keys are listed at once; the rest is checked together all the same.
     made = read_struct(rest, IssuerScenario, "", problems) or partial_struct(rest, IssuerScenario, name="?")
     assert made is not None
     problems += link_problems(made) + holder_problems(made)
@@ -145,7 +145,7 @@ R = TypeVar("R", bound=msgspec.Struct)
 
 
 class Holder(Protocol):
-    """What has accounts: an issuer, or one behind a network."""
+    """A holder of accounts: an issuer, or one behind a network."""
 
     @property
     def prefixes(self) -> tuple[str, ...]: ...
@@ -191,7 +191,7 @@ def read_faults(table: Mapping[str, Any], problems: list[str], within: str = "")
 
 
 def link_problems(scenario: LinkScenario) -> list[str]:
-    """What does not go together in the link of a scenario, one line each."""
+    """Contradictions in the link of a scenario, one line each."""
     problems = []
     if not scenario.name or "|" in scenario.name:
         problems.append("name: must not be empty or contain '|'")
@@ -227,7 +227,7 @@ def link_problems(scenario: LinkScenario) -> list[str]:
 
 
 def holder_problems(scenario: Holder, within: str = "") -> list[str]:
-    """What does not go together in the accounts of an issuer, one line each."""
+    """Contradictions in the accounts of an issuer, one line each."""
     problems = [
         f"{within}prefixes: {prefix!r} must be 1–{MAX_PREFIX} digits"
         for prefix in scenario.prefixes
@@ -257,7 +257,7 @@ def _rows(
 
 
 def _key_problem(value: str) -> str:
-    """What is wrong with a test key; never the key."""
+    """The fault of a test key; never the key."""
     try:
         length = len(bytes.fromhex(value))
     except ValueError:

@@ -180,7 +180,7 @@ async def _keep_dialling(server: IssuerServer, address: tuple[str, int], secured
 
 
 class BookFile:
-    """Appends records; what was written survives the process, as the operating system has it."""
+    """Appends records; written records survive the process, as the operating system has them."""
 
     def __init__(self, path: Path) -> None:
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)

@@ -1,8 +1,8 @@
 """A simulated party's shell: connections of the switch in, answers out; issuers and networks are served by it.
 
 One read of a socket is one batch: every message in it is decoded, answered by the core, and all answers leave in one
-send. Delayed and spoiled answers leave by tasks of their own. What the party starts is sent, and repeated, until it is
-acknowledged.
+send. Delayed and spoiled answers leave by tasks of their own. The party's own requests are sent, and repeated, until
+they are acknowledged.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class IssuerServer:
         issuer: the core.
         scenario: dialect, framing and limits.
         clock: the time of day, aware UTC.
-        lost: what a wire raises where the connection is gone.
+        lost: exceptions of a wire whose connection is gone.
         store: called with records of the book after each batch; None keeps it in memory only.
         heard: called with each message that was understood; for tests that look at them.
     """
@@ -245,7 +245,7 @@ class IssuerServer:
                         self.refuse(action.refuse_s, listening=action.listening)
                 else:
                     await self._answer(action, frame, line, nursery, answers)
-                    if line.holding:  # what is held back leaves behind the next answer, not behind the batch
+                    if line.holding:  # held frames leave behind the next answer, not behind the batch
                         await self._flush(line, answers)
                     if self._log_messages:
                         self._log_answer(message, action.message)
@@ -279,7 +279,7 @@ class IssuerServer:
                 await self._flush(line, answers)
                 await line.send_half(frame)
             case "reorder":
-                await self._flush(line, answers)  # what is in front of it already does not count as the next one
+                await self._flush(line, answers)  # frames in front of it already do not count as the next one
                 line.send_after_next(frame, action.delay_s)
             case "byte-at-a-time":
                 await self._flush(line, answers)
@@ -292,7 +292,7 @@ class IssuerServer:
     def _expressed(self, message: Message, spoiled: str, answered: bytes) -> tuple[bytes, bytes]:
         """An answer as message and frame, without what there is no room for in dialect or frame; b"" where none goes.
 
-        It is booked as it is: a peer that hears nothing asks again, or reverses.
+        It is booked as it is: a peer without an answer asks again, or reverses.
         """
         problem = ""
         for said in (message, Message(message.mti, {n: v for n, v in message.elements.items() if n in BARE})):

@@ -1,4 +1,4 @@
-"""What a party starts by itself: chargebacks, entries of the negative list, totals, cut-over, sign-off, new keys.
+"""A party's own requests: chargebacks, entries of the negative list, totals, cut-over, sign-off, new keys.
 
 The core asks for messages, the shell sends each until its answer has come in here, at most so often. Chargebacks live
 in the book and outlast the process; everything else is kept here.
@@ -23,7 +23,7 @@ from simulators.link_keys import LinkKeys, Offer
 MAX_OPEN = 1_000  # waiting for an answer, chargebacks and others each
 MAX_ANSWERS = 10_000  # remembered; the oldest go first
 NEGATIVE_LIST = "NEGATIVE"
-# What may be done with an entry of the negative list: name → DE 91.
+# Actions on an entry of the negative list: name → DE 91.
 FILE_ACTIONS = {"add": "1", "delete": "3", "inquire": "5"}
 # Network management that an issuer may start: name → DE 70.
 MANAGEMENT = {"sign-on": "001", "sign-off": "002", "cut-over": "201", "echo": "301"}
@@ -31,7 +31,7 @@ TRY_AGAIN = frozenset({"91", "96"})
 
 
 class Starter:
-    """What one party starts on its link.
+    """One party's own requests on its link.
 
     Args:
         name: its link's name. book: where its chargebacks are.
@@ -74,7 +74,7 @@ class Starter:
         return self._start("0302", elements, now)
 
     def manage(self, what: str, now: datetime, day: str = "") -> Message:
-        """0800: `what` one of `MANAGEMENT`; `day` MMDD: what a cut-over opens. Raises SimulatorError."""
+        """0800: `what` one of `MANAGEMENT`; `day` MMDD: the day that a cut-over opens. Raises SimulatorError."""
         if what not in MANAGEMENT:
             raise SimulatorError(f"network management knows {', '.join(MANAGEMENT)}")
         if day and (len(day) != 4 or not (day.isascii() and day.isdigit())):
@@ -97,7 +97,7 @@ class Starter:
         return message
 
     def open_messages(self) -> list[Message]:
-        """What waits for its answer, chargebacks first; the shell sends each, and repeats of it."""
+        """Requests that wait for their answer, chargebacks first; the shell sends each, and repeats of it."""
         return [*self.open_chargebacks(), *self._open.values()]
 
     def open_chargebacks(self) -> list[Message]:

@@ -1,4 +1,4 @@
-"""An issuer's totals of a business day: what it has booked for each acquirer and currency, as reconciliation counts it.
+"""An issuer's totals of a business day: bookings for each acquirer and currency, as reconciliation counts them.
 
 The issuer's requests and advices add to them; reconciliation messages are checked against them, a network settles by
 them. A request that is undone counts as itself and as its reversal.
@@ -59,7 +59,7 @@ class Sums(msgspec.Struct):
 
 
 class SettlementLine(msgspec.Struct, frozen=True, kw_only=True):
-    """What an issuer owes for a business day: `net_minor` > 0; or gets back: < 0. The other fields as in `Sums`."""
+    """Debt of an issuer for a business day: `net_minor` > 0; or its credit: < 0. The other fields as in `Sums`."""
 
     day: str
     issuer: str
@@ -109,7 +109,7 @@ class Totals:
             sums.credit_reversals_minor -= posted_minor
 
     def cut_over(self, day: str) -> None:
-        """What comes from now on belongs to `day`; a day that is opened twice is one day."""
+        """Later bookings belong to `day`; opening a day twice changes nothing."""
         self.day = day
         self._opened[day] = None
         while len(self._opened) > MAX_DAYS:

@@ -1,8 +1,8 @@
 """The load generator: authorizations at full speed or a fixed rate, counted, timed, and settled at the end.
 
 A `LoadConfig` goes in, a `LoadResult` and a book file come out. Runs as a process of its own:
-`python -m simulators.load CONFIG.json` prints the result as JSON. What was not answered is repeated and reversed at
-the end by `simulators.acquirer.client`, as a real acquirer does, so that the book can be held against the ledger.
+`python -m simulators.load CONFIG.json` prints the result as JSON. Unanswered requests are repeated and reversed at the
+end by `simulators.acquirer.client`, as by a real acquirer, so that the book can be compared with the ledger.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ MAX_TRANSACTIONS = 10_000_000
 
 
 class LoadConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What to send where.
+    """Messages and address of a load.
 
     Args:
         pos: the link for cards, with or without PIN. gateway: the link for surrogates; None: no such third.
         mix: see `simulators.load.mix`.
-        seconds: how long it sends; warmup_s: how much of that is not counted.
+        seconds: duration of sending; warmup_s: the part of it that is not counted.
         count: stop after so many; 0 for no such limit.
         connections: for each link. in_flight: requests without an answer, all connections together.
         rate: requests a second; 0 for as many as `in_flight` lets.
@@ -80,10 +80,10 @@ class LoadConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of it. Rates and latencies leave the warm-up out; counts do not.
+    """The result of a load. Rates and latencies leave the warm-up out; counts do not.
 
     Args:
-        answers: how many by DE 39. unanswered: after the time-out or a dropped connection; of these, `settled` were
+        answers: counts by DE 39. unanswered: after the time-out or a dropped connection; of these, `settled` were
             brought to an end and `unsettled` not.
         wrong_macs: of the sample that was verified.
     """
@@ -169,7 +169,7 @@ class _Load:
             nursery.start_soon(self._sweep)
             await self._send_for(config.seconds)
             if not config.count:
-                self._counted_until = time.perf_counter()  # what was counted out is measured to its last answer
+                self._counted_until = time.perf_counter()  # counted requests are measured to their last answer
             with trio.move_on_after(config.timeout_s):
                 await self._drained()
             elapsed = min(self._counted_until, time.perf_counter()) - self._counted_from

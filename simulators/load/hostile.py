@@ -37,13 +37,13 @@ READ_BYTES = 65_536
 
 
 class FloodConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What to do to whom.
+    """Kind and target of a flood.
 
     Args:
         kind: one of `KINDS`. lane: the link; its keys are used by `repeats` only.
         source: the loopback address that it comes from.
-        connections: how many at a time. rate: frames (or connections, for a storm) a second, all together.
-        begins_at: on `time.monotonic()`. turns: how many, of `turn_s` seconds each; `is_flooded` says which ones.
+        connections: number at a time. rate: frames (or connections, for a storm) a second, all together.
+        begins_at: on `time.monotonic()`. turns: number, of `turn_s` seconds each; `is_flooded` has the flooded ones.
         exchange: directory of the parties' exported keys.
     """
 
@@ -59,7 +59,7 @@ class FloodConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class FloodResult(msgspec.Struct, frozen=True):
-    """What was sent: frames (or connections) and bytes; `closed` counts connections that the switch has closed."""
+    """Sent traffic: frames (or connections) and bytes; `closed` counts connections that the switch has closed."""
 
     sent: int
     bytes: int
@@ -246,7 +246,7 @@ class _Flood:
         return owed
 
     def _send(self, owed: float) -> float:
-        """Send as much as is due, to connections that take it; what they do not take is not made up for."""
+        """Send as much as is due, to connections that take it; the part that they do not take is not made up for."""
         if not self._open:
             return 0.0
         each = int(owed / len(self._open))

@@ -157,7 +157,7 @@ class Lane:
         self._waiting.pop(waiting.key, None)
 
     def dropped(self, connection: int) -> int:
-        """The connection is gone: what waited on it will not be answered. Returns how many."""
+        """The connection is gone: requests on it will not be answered. Returns how many."""
         return self._give_up([waiting for waiting in self._waiting.values() if waiting.connection == connection])
 
     def sweep(self, sent_before: float) -> int:
@@ -189,7 +189,7 @@ class Lane:
         return len(given_up)
 
     def _mac_shape(self) -> tuple[int, bool]:
-        """How many bytes DE 64 has at the end of a message, and whether they are hexadecimal text."""
+        """Bytes of DE 64 at the end of a message, and whether they are hexadecimal text."""
         probe = self.codec.encode(Message(MTI, {11: "000001", 64: NO_MAC}))
         is_hex = probe.endswith(NO_MAC.encode())
         return (16 if is_hex else 8), is_hex

@@ -1,4 +1,4 @@
-"""What the load generator sends: which card, with or without PIN, as PAN or surrogate, for how much.
+"""Messages of the load generator: card, with or without PIN, as PAN or surrogate, amount.
 
 A fixed pattern of turns, shuffled once by a seed, so that the shares are exact at any moment; called by
 `simulators.load` for each transaction.
@@ -24,7 +24,7 @@ class MixConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     Args:
         pin_share: with a PIN. surrogate_share: over the gateway's link, by surrogate.
         decline_share: cards without money (see `simulators.load.population.POOR`), never among the surrogates.
-        cards: how many different PANs; poor_cards: those without money.
+        cards: number of different PANs; poor_cards: those without money.
         pin: the cards' PIN. country: of the shops.
     """
 

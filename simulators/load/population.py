@@ -1,6 +1,6 @@
 """Cards for load tests: many numbers in well-known test ranges, valid by Luhn, so that no velocity rule trips.
 
-Called by the load generator and by whoever makes surrogates for it.
+Called by the load generator and by the maker of its surrogates.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ def population(count: int, prefixes: tuple[str, ...] = RICH, start: int = 0) -> 
 
     Args:
         count: up to 10 million for each prefix.
-        start: how many to leave out, for a second, disjoint population.
+        start: number of cards to skip, for a second, disjoint population.
     """
     pans = []
     for number in range(start, start + count):

@@ -1,4 +1,4 @@
-"""A bare relay and an echoing end: what frames cost in trio when nobody looks into them.
+"""A bare relay and an echoing end: the cost of frames in trio without a look into them.
 
 The benchmark sends the load generator's frames through `serve_relay` to `serve_echo` and back, and holds the switch's
 rate against that. Frames are cut out of the stream and framed again, and nothing else: no parsing, no database.

@@ -27,7 +27,7 @@ from simulators.issuer.party import Party
 from simulators.issuer.totals import SettlementLine, Sums
 from simulators.network.scenario import NetworkScenario
 
-# What the network answers by itself: why → DE 39.
+# Declines of the network itself: reason → DE 39.
 # Source: ISO 8583:1987 response codes (15: no such issuer; 91: issuer or switch inoperative).
 ANSWERS: dict[str, str] = {
     "not signed on": "91",
@@ -148,7 +148,7 @@ class Network(Party):
             return self._say(message, mti, "nothing to reverse" if mti in REVERSALS else "no such issuer")
         if mti in MONEY and member.member in self._away and not self._answered(message, mti):
             return self._instead_of(member, message, mti, now)
-        # Advices tell what has happened: the network takes them for an issuer that is away, too.
+        # Advices report past events: the network takes them for an issuer that is away, too.
         actions = member.receive(message, now)
         self.last_fault = self.last_fault or member.last_fault
         return actions
@@ -190,7 +190,7 @@ class Network(Party):
 
 
 def _spoiled(fault: Fault, actions: list[Action]) -> list[Action]:
-    """What a fault of the network makes of an issuer's answer; a fault of the issuer has been there first."""
+    """The effect of a network's fault on an issuer's answer; a fault of the issuer applies first."""
     [action] = actions if len(actions) == 1 else [None]
     if not isinstance(action, Send) or action.delay_s or action.spoiled:
         return actions

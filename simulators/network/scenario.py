@@ -1,7 +1,7 @@
 """Scenario files of simulated networks: TOML in, a frozen `NetworkScenario` out; called by the console and tests.
 
-Everything about the link stands at the top, one [[issuer]] for each issuer behind it, each with its own
-[issuer.default], [[issuer.account]] and [[issuer.fault]].
+Everything about the link is at the top, one [[issuer]] for each issuer behind it, each with its own [issuer.default],
+[[issuer.account]] and [[issuer.fault]].
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ MAX_MEMBERS = 1_000
 
 
 class MemberScenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One issuer behind a network; what is not said here as of `IssuerScenario`.
+    """One issuer behind a network; other keys as of `IssuerScenario`.
 
     Args:
         name: in the network's totals and books.
         prefixes: its BINs; over all issuers of the network the longest wins.
         available: False: the network cannot reach it and answers in its place.
-        stand_in_minor: what the network approves by itself while it cannot be reached, in minor units a request; 0:
-            nothing, requests get 91.
+        stand_in_minor: amount that the network approves by itself while it cannot be reached, in minor units a request;
+            0: nothing, requests get 91.
     """
 
     name: str
@@ -73,7 +73,7 @@ class NetworkScenario(LinkScenario, frozen=True, kw_only=True, forbid_unknown_fi
 
     Args:
         needs_sign_on: payments before the switch has signed on, or after it has signed off, get 91.
-        issuer: who is behind it.
+        issuer: the issuers behind it.
     """
 
     needs_sign_on: bool = True
@@ -138,7 +138,7 @@ def _members(rows: object, problems: list[str]) -> list[MemberScenario]:
 
 
 def _set_problems(members: list[MemberScenario]) -> list[str]:
-    """What does not go together among the issuers of one network."""
+    """Contradictions among the issuers of one network."""
     if not 1 <= len(members) <= MAX_MEMBERS:
         return [f"there must be 1–{MAX_MEMBERS} [[issuer]]"]
     problems = []

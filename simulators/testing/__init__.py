@@ -1,7 +1,7 @@
 """Simulators for the tests of your own switch: started in a thread of their own, driven by plain calls.
 
 `start_issuer`, `start_network` and `start_acquirer` take a scenario (a table as in a TOML file, or the file) and are
-context managers; the fixtures of `simulators.pytest_plugin` are made of them. Where the tests run on trio themselves,
+context managers; the fixtures of `simulators.pytest_plugin` are made of them. For tests on trio themselves,
 `simulators.issuer.serve.serve_issuer` and `simulators.acquirer.serve.open_scenario` do without the thread.
 """
 

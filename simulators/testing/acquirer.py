@@ -43,7 +43,7 @@ class AcquirerSimulator:
     """A running acquirer.
 
     Attributes:
-        name: its link's name. host, port: what it dials, or where it listens.
+        name: its link's name. host, port: the address that it dials, or listens on.
         acquirer: the core: every request that it knows, by key. For reading only, while nothing is under way.
     """
 
@@ -81,7 +81,7 @@ class AcquirerSimulator:
         return self._perform("verification", _card(card), currency, **fields)
 
     def inquiry(self, card: Card | str, currency: str = "EUR", **fields: str) -> Request:
-        """What the account has: 0100, processing code 31; DE 54 of `response`."""
+        """The balance of the account: 0100, processing code 31; DE 54 of `response`."""
         return self._perform("inquiry", _card(card), currency, **fields)
 
     def purchase(
@@ -116,7 +116,7 @@ class AcquirerSimulator:
         return self._made(lambda now: self.acquirer.refund(used, amount_minor, now, original, currency))
 
     def advice(self, card: Card | str, amount_minor: int, currency: str = "EUR", *, hold: bool = False) -> Request:
-        """What the terminal has approved by itself: 0220, or 0120 for a hold."""
+        """An approval by the terminal itself: 0220, or 0120 for a hold."""
         used = _card(card)
         return self._made(lambda now: self.acquirer.advice(used, amount_minor, currency, now, hold=hold))
 
@@ -173,7 +173,7 @@ class AcquirerSimulator:
 
         return self._background.call(play)
 
-    # What goes wrong, and what is known
+    # Faults, and results
 
     def fault(self, rule: Mapping[str, Any] | None = None, /, **fields: Any) -> None:
         """Add a fault rule: a table as in a scenario, or its keys. Raises ValueError with every problem."""
@@ -198,7 +198,7 @@ class AcquirerSimulator:
         self._background.call(quiet)
 
     def book(self) -> list[BookLine]:
-        """What it believes happened, one line a payment."""
+        """Its book, one line a payment."""
         return self._background.do(lambda: list(self.acquirer.book()))
 
     def stop(self) -> None:

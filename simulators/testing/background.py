@@ -27,7 +27,7 @@ class Background:
         service: runs until cancelled; calls `task_status.started(value)` once it serves.
         name: of the thread.
     Raises:
-        Exception: what the service raised instead of becoming ready.
+        Exception: the service's exception before it was ready.
         SimulatorError: it was not ready within 10 s.
     """
 
@@ -46,7 +46,7 @@ class Background:
 
     @property
     def value(self) -> Any:
-        """What the service said when it was ready."""
+        """The service's value when it was ready."""
         return self._value
 
     def call(self, function: Callable[..., Awaitable[T]], *arguments: object) -> T:
@@ -71,7 +71,7 @@ class Background:
         """End the service; twice is once.
 
         Raises:
-            Exception: what it had broken with before.
+            Exception: its earlier exception.
         """
         if self._thread.is_alive() and self._token is not None and self._scope is not None:
             with suppress(trio.RunFinishedError):
@@ -103,7 +103,7 @@ class Background:
 
 
 def _innermost(error: BaseException) -> BaseException:
-    """What nurseries have wrapped, where it is one error only."""
+    """The exception that nurseries have wrapped, where it is one error only."""
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error

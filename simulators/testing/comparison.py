@@ -1,4 +1,4 @@
-"""Two books side by side: what an acquirer was told, and what issuers have done; pure.
+"""Two books side by side: the acquirer's results, and the issuers'; pure.
 
 For switches that are not ours. A switch that gives requests numbers of its own towards issuers has keys that differ, so
 lines are matched by what they have in common: their currency and amounts.
@@ -13,7 +13,7 @@ from simulators.book import BookLine
 
 
 def differences(acquirers: Iterable[BookLine], issuers: Iterable[BookLine]) -> list[str]:
-    """What does not agree, one line each; [] where all of it does.
+    """The differences, one line each; [] where there are none.
 
     Every line of money in an acquirer's book needs one of the same currency, hold and payment in an issuer's, and the
     other way around; lines without money need none. Lines that an acquirer does not know the end of are differences.

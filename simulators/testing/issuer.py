@@ -35,7 +35,7 @@ class IssuerSimulator(Party):
         self._background.do(self._issuer.accounts.set, rule)
 
     def available_minor(self, pan: str, currency: str = "EUR") -> int:
-        """What may still be spent with a card. Raises KeyError for one that this issuer does not have."""
+        """The amount that may still be spent with a card. Raises KeyError for one that this issuer does not have."""
         account = self._background.do(self._issuer.accounts.find, pan)
         if account is None:
             raise KeyError("there is no such card at this issuer")

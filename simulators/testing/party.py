@@ -1,4 +1,4 @@
-"""What issuers and networks under test have in common: faults, books, messages heard, what they start; blocking.
+"""The common part of issuers and networks under test: faults, books, received messages, their own requests; blocking.
 
 `simulators.testing.issuer` and `simulators.testing.network` put their servers into it.
 """
@@ -29,7 +29,7 @@ POLL_S = 0.01
 
 
 class Served(NamedTuple):
-    """A server in a thread, and what it hears."""
+    """A server in a thread, and its received messages."""
 
     background: Background
     server: IssuerServer
@@ -56,12 +56,12 @@ class Party:
 
     @property
     def connections(self) -> int:
-        """How many are open now."""
+        """Number of open connections."""
         return self._server.connections
 
     @property
     def stats(self) -> dict[str, int]:
-        """How many messages of each type it has taken, and faults it has made."""
+        """Counts of messages by type, and of injected faults."""
         return self._background.do(lambda: dict(self._server.issuer.stats))
 
     def wait_connected(self, count: int = 1, timeout_s: float = 10.0) -> None:
@@ -77,7 +77,7 @@ class Party:
             time.sleep(POLL_S)
 
     def count(self, mti: str) -> int:
-        """How many messages of a type were heard."""
+        """Count of received messages of a type."""
         return Counter(message.mti for message in self.heard)[mti]
 
     def fault(self, rule: Mapping[str, Any] | None = None, /, **fields: Any) -> None:
@@ -94,7 +94,7 @@ class Party:
         return self._background.do(self._server.issuer.faults.clear, name)
 
     def book(self) -> list[BookLine]:
-        """What it believes happened, one line a transaction."""
+        """Its book, one line a transaction."""
         return self._background.do(lambda: list(self._server.issuer.book()))
 
     def line(self, de7: str, stan: str) -> BookLine | None:
@@ -162,7 +162,7 @@ def fault_rule(rule: Mapping[str, Any] | None, fields: Mapping[str, Any]) -> Fau
 
 
 def remember(heard: list[Message], message: Message) -> None:
-    """Keep a message that was heard, within the limit."""
+    """Keep a received message, within the limit."""
     if len(heard) >= MAX_HEARD:
         del heard[0]
     heard.append(message)
