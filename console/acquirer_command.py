@@ -30,7 +30,7 @@ DEFAULT_CARDS, TEST_PIN = 1_000, "1234"
 
 
 class AcquirerRun(msgspec.Struct, frozen=True, kw_only=True):
-    """What the command line says; None for what is left to the scenario."""
+    """The values of the command line; None for those of the scenario."""
 
     name: str | None = None
     scenario: Path | None = None
@@ -119,7 +119,7 @@ def _prepared(
     from simulators.acquirer.scenario import AcquirerScenario, CardRule, load_acquirer_scenario
     from simulators.errors import ScenarioError
 
-    # Whoever else sends on the link starts somewhere else: DE 7 and DE 11 together must not come twice.
+    # Another sender on the link starts somewhere else: DE 7 and DE 11 together must not come twice.
     cards = tuple(CardRule(prefix=prefix, count=DEFAULT_CARDS, pin=TEST_PIN) for prefix in TEST_CARDS)
     scenario = AcquirerScenario(name=wanted.name or "", card=cards, first_stan=random.randrange(1, 900_000))
     if wanted.scenario is not None:

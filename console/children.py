@@ -1,7 +1,7 @@
 """Keeps child processes alive: specifications in, running processes and events about them out.
 
-One thread starts every child (a child dies with the thread that started it), hears over a pipe when it is ready,
-restarts what dies, with a growing pause, and stops all of them in the reverse order. `console.supervisor` calls it.
+One thread starts every child (a child dies with the thread that started it), learns over a pipe when it is ready,
+restarts dead ones, with a growing pause, and stops all of them in the reverse order. `console.supervisor` calls it.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from console.readiness import PARENT_PID, READY_FD, SOCKETS
 
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 10.0
-PRINTED, LOGGED = ".err", ".jsonl"  # suffixes of a child's files: what it prints, what it logs
-CUT_EVERY_S = 5.0  # how often the files of what children print are looked at
+PRINTED, LOGGED = ".err", ".jsonl"  # suffixes of a child's files: its output, its log
+CUT_EVERY_S = 5.0  # interval between looks at the children's output files
 HEALTHY_AFTER_S = 5.0  # a child that has lived this long starts again without the pauses of before
 
 
@@ -53,7 +53,7 @@ class ChildSpec(NamedTuple):
 
 
 class Status(NamedTuple):
-    """How a child is at this moment; `pid` is None while none runs."""
+    """The state of a child at this moment; `pid` is None while none runs."""
 
     name: str
     group: str
@@ -64,7 +64,7 @@ class Status(NamedTuple):
 
 
 class Event(NamedTuple):
-    """Something that the user is told: `kind` is ready, died, restarting or stopped."""
+    """A notice for the user: `kind` is ready, died, restarting or stopped."""
 
     child: str
     kind: str

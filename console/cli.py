@@ -119,7 +119,7 @@ def sim_acquirer(
     rate: Annotated[float | None, typer.Option(min=0, help="Requests a second; 0: as fast as answers come.")] = None,
     concurrency: Annotated[int | None, typer.Option(min=1, help="Customers at the same time.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of cards, amounts and faults.")] = None,
-    book: Annotated[Path | None, typer.Option(help="Where its book goes.")] = None,
+    book: Annotated[Path | None, typer.Option(help="File of its book.")] = None,
     config: ConfigOption = None,
     state: StateOption = None,
     as_json: JsonOption = False,
@@ -249,7 +249,7 @@ def prove(
 
 @bench_app.command("switch")
 def bench_switch(
-    seconds: Annotated[float, typer.Option(min=0.5, max=3600, help="How long to measure.")] = 10.0,
+    seconds: Annotated[float, typer.Option(min=0.5, max=3600, help="Duration of the measurement.")] = 10.0,
     workers: Annotated[int | None, typer.Option(min=1, max=64, help="Switch workers.")] = None,
     in_flight: Annotated[int, typer.Option("--in-flight", min=1, max=5000, help="Requests at a time.")] = 160,
     config: ConfigOption = None,
@@ -264,7 +264,7 @@ def bench_switch(
 @bench_app.command("flood")
 def bench_flood(
     seconds: Annotated[
-        float, typer.Option(min=1, max=120, help="How long to measure without and with each flood.")
+        float, typer.Option(min=1, max=120, help="Duration of the measurement without and with each flood.")
     ] = 10.0,
     rate: Annotated[float, typer.Option(min=1, max=2000, help="Innocents' requests a second.")] = 100.0,
     only: Annotated[list[str] | None, typer.Option(help="A kind of flood; repeatable. All by default.")] = None,
@@ -273,7 +273,7 @@ def bench_flood(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """How long innocents wait while strangers flood the port of their link."""
+    """Waiting time of other acquirers while strangers flood the port of their link."""
     from console.bench.flood import run_flood_bench
 
     raise typer.Exit(run_flood_bench(load(config, None, workers), seconds, rate, only or [], as_json, hold))
@@ -281,7 +281,7 @@ def bench_flood(
 
 @bench_app.command("hsm")
 def bench_hsm(
-    seconds: Annotated[float, typer.Option(min=0.2, max=600, help="How long to measure each command.")] = 2.0,
+    seconds: Annotated[float, typer.Option(min=0.2, max=600, help="Duration of each measurement.")] = 2.0,
     in_flight: Annotated[int, typer.Option("--in-flight", min=1, max=1000, help="Commands at a time.")] = 64,
     only: Annotated[list[str] | None, typer.Option("--only", help="One command of the table; repeatable.")] = None,
     config: ConfigOption = None,
@@ -303,7 +303,7 @@ def bench_codec(as_json: JsonOption = False) -> None:
 
 @app.command()
 def doctor(config: ConfigOption = None, state: StateOption = None, as_json: JsonOption = False) -> None:
-    """What is missing on this machine, and the command that mends it."""
+    """List what is missing on this machine, and the command that mends it."""
     from console.doctor_command import run_doctor
 
     raise typer.Exit(run_doctor(config, state, as_json))
@@ -330,7 +330,7 @@ def run(arguments: list[str], debug: bool = False) -> int:
         return 141
     except BaseException as error:
         if isinstance(error, BaseExceptionGroup) and error.split(KeyboardInterrupt)[1] is None:
-            print("interrupted", file=sys.stderr)  # what comes of Ctrl-C while several tasks run
+            print("interrupted", file=sys.stderr)  # the form of Ctrl-C while several tasks run
             return 130
         if not isinstance(error, Exception):
             raise

@@ -1,7 +1,7 @@
 """`cardswitch decode` and `cardswitch encode`: bytes in, JSON or a table for people out, and the way back.
 
-Card data is masked in what decode prints unless it is asked for; what decode prints with `--json --unmasked`,
-encode reads, and the bytes are the same. Both work on messages as they are on the wire: nothing is translated.
+Card data is masked in what decode prints unless it is asked for; encode reads the output of decode with `--json
+--unmasked`, and the bytes are the same. Both work on messages as they are on the wire: nothing is translated.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ _MOST_ERRORS = 200  # of one file: with the wrong dialect each line is one
 
 
 class Form(NamedTuple):
-    """How bytes are given and printed.
+    """The input and output form of bytes.
 
     Args:
         name: "hex", "base64" or "raw".
-        read: what the user gave → bytes; ValueError for something else.
+        read: the user's input → bytes; ValueError for another form.
         show: bytes → text of one line.
         looks: whether an argument is a message, not the name of a file.
         by_line: many messages in a file, one a line.
@@ -171,7 +171,7 @@ def load_codec(spec: str) -> Codec:
 
 
 class _Given(NamedTuple):
-    """What the user gave, and how errors call it: "message 1" for an argument, "line 3" in a file."""
+    """The user's input, and its name in errors: "message 1" for an argument, "line 3" in a file."""
 
     where: str
     data: bytes
@@ -189,12 +189,12 @@ def _given(source: str | None, file: Path | None, looks: Callable[[str], bool], 
 
 
 def _each(given: Iterator[_Given], show: Callable[[bytes], None], of_lines: str = "") -> int:
-    """Shows all of them; what is wrong in a file is told and passed over.
+    """Shows all of them; a fault in a file is reported and skipped.
 
     Args:
         given: the messages.
         show: raises UsageError with what comes behind "line 3" or "message 1".
-        of_lines: what else to do about one in a file.
+        of_lines: further action for one in a file.
     """
     count = failed = 0
     for where, data, alone in given:

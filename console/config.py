@@ -70,7 +70,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     Args:
         source: the file that it came from.
         origin: the file that its user wrote, where `source` is what a supervisor made of it; a reload reads it again.
-        overridden: what the command line has decided instead: state, workers, ports.
+        overridden: settings of the command line: state, workers, ports.
     """
 
     source: str = ""
@@ -116,7 +116,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def exchange_path(self) -> Path:
-        """Where keys for other parties are, under their transport keys."""
+        """Directory of the keys for other parties, under their transport keys."""
         return self.state_path / "exchange"
 
     def worker_socket(self, number: int) -> Path:
@@ -133,7 +133,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return self.state_path / "log"
 
     def hsm_config(self) -> HsmConfig:
-        """What the hsm process gets: its section with `[[key]]` and `[[caller]]`."""
+        """The settings of the hsm process: its section with `[[key]]` and `[[caller]]`."""
         return msgspec.structs.replace(self.hsm, keys=self.key, callers=self.caller)
 
     def gateway_config(self) -> GatewayConfig:
@@ -147,7 +147,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return msgspec.structs.replace(gateway, tokenizer_url=url)
 
     def switch_config(self) -> SwitchConfig:
-        """What a switch worker gets."""
+        """The settings of a switch worker."""
         return SwitchConfig(
             settings=self.switch,
             acquirers=tuple(self.placed(link) for link in self.acquirer),
@@ -286,18 +286,18 @@ def _typed_problems(table: dict[str, Any]) -> list[str]:
 
 
 def _contradictions_of_the_rest(table: dict[str, Any], path: Path, known: list[str]) -> list[str]:
-    """What else is wrong in a file where some settings are no settings at all, so that nobody mends it twice."""
+    """Further faults of a file where some settings are invalid, so that nobody mends it twice."""
     rest = fitting(Config, table)
     try:
         found = _contradictions(_resolved(rest, path), str(path))
     except msgspec.ValidationError:
-        return []  # what is needed is missing, and listed already
+        return []  # the missing setting is listed already
     places = {problem.partition(":")[0] for problem in known}
     return [problem for problem in found if problem.partition(":")[0] not in places]
 
 
 def _contradictions(table: dict[str, Any], source: str) -> list[str]:
-    """What each section allows by itself but not together with the others."""
+    """Settings that each section allows by itself but not together with the others."""
     config = msgspec.convert(table, Config)
     found: list[str] = []
     try:
@@ -333,8 +333,8 @@ def _link_contradictions(config: Config) -> list[str]:
         found.append(f"acquirer[{gateway.name}].mac_key: the gateway has no MAC key, its unix socket proves who it is")
     if gateway is not None and gateway.listen and not gateway.on_unix_socket:
         found.append(
-            f"acquirer[{gateway.name}].listen: whoever reaches {gateway.listen} could send as the gateway: use a unix "
-            f'socket, listen = "unix:gateway.sock"'
+            f"acquirer[{gateway.name}].listen: anybody who reaches {gateway.listen} could send as the gateway: use a "
+            f'unix socket, listen = "unix:gateway.sock"'
         )
     found += _socket_contradictions(config)
     for name, values in (
@@ -370,7 +370,7 @@ def _socket_contradictions(config: Config) -> list[str]:
 
 
 def _port_contradictions(config: Config) -> list[str]:
-    """Two listeners on one address; port 0 is whatever is free and never collides."""
+    """Two listeners on one address; port 0 is any free one and never collides."""
     seen: dict[tuple[str, int], str] = {}
     found = []
     for name, address in config.listeners().items():

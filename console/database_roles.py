@@ -45,7 +45,7 @@ def is_prefix(text: str) -> bool:
 
 
 def prefix_for(dsn: str) -> str:
-    """The prefix of role names for a server of one's own: the database's name, as far as a role name takes it.
+    """The prefix of role names for a server of your own: the database's name, as far as a role name takes it.
 
     Two databases on one server so have roles of their own, and neither can read the other.
     """
@@ -137,7 +137,7 @@ async def roles_problem(connection: Any, dsn: str, passwords: Mapping[str, str],
 
 
 async def _logs_in(dsn: str) -> bool:
-    """Whether the server lets this role in, by whatever means its pg_hba.conf asks for."""
+    """Whether the server lets this role in, by any means of its pg_hba.conf."""
     try:
         connection: Any = await asyncpg.connect(dsn, timeout=30)
     except _LOGIN_REFUSED:
@@ -149,7 +149,7 @@ async def _logs_in(dsn: str) -> bool:
 
 
 def refusal(names: list[str], prefix: str) -> str:
-    """What to do about roles whose passwords this machine does not have."""
+    """The remedy for roles whose passwords this machine does not have."""
     return (
         f"{', '.join(names)} on this server have other passwords than this state directory. "
         "If another machine runs this installation: copy postgresql/roles.json from its state directory into this one "

@@ -38,7 +38,7 @@ from simulators.acquirer.client import open_acquirer
 from simulators.book import write_book
 from simulators.control import ask
 
-# Public test numbers of card processors; 4242… goes to issuer alpha, 5555… to issuer beta, which speaks packed BCD.
+# Public test numbers of card processors; 4242… goes to issuer alpha, 5555… to issuer beta, which uses packed BCD.
 VISA = Card("4242424242424242", pin="1234")
 MASTERCARD = Card("5555555555554444", pin="1234")
 SHOWN = ("id", "object", "status", "amount", "amount_received", "amount_capturable", "currency", "type", "reason")
@@ -46,7 +46,8 @@ PATIENCE_S = 15.0
 
 
 class Day:
-    """What the steps share: the till's acquirer, the merchant's HTTP client, the auditor's eyes, what went wrong.
+    """The common objects of the steps: the till's acquirer, the merchant's HTTP client, the auditor's view, the
+    failures.
 
     Args:
         key: the merchant's secret API key.
@@ -98,7 +99,7 @@ class Day:
         self.console.print(text)
 
     def expect(self, what: str, right: bool) -> None:
-        """Show whether a step ended as it should; what did not decides the exit status."""
+        """Show whether a step ended as it should; a failure decides the exit status."""
         self.console.print(f"[green]✓[/] {escape(what)}" if right else f"[bold red]✗ {escape(what)}[/]")
         if not right:
             self.failures.append(what)
@@ -293,7 +294,7 @@ def chargeback(day: Day) -> None:
             f"{dispute['amount']} {dispute['currency']}  {dispute.get('status', '')}"
         )
     day.expect("booked, with the dispute fee", any(entry.decision == "approved" for entry in entries))
-    day.expect("the merchant was told by a signed webhook: charge.dispute.created", event is not None)
+    day.expect("the merchant got a signed webhook: charge.dispute.created", event is not None)
 
 
 STEPS: tuple[Callable[[Day], None], ...] = (

@@ -1,4 +1,4 @@
-"""What the demo shows: JSON calls, ISO 8583 exchanges side by side, journal entries, advices, as rich renderables."""
+"""The demo's output: JSON calls, ISO 8583 exchanges side by side, journal entries, advices, as rich renderables."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LONGEST_VALUE = 44
 
 
 def json_call(method: str, url: str, body: dict[str, Any], status: int, answer: dict[str, Any]) -> RenderableType:
-    """A call of the merchants' API: what was sent and the members of the answer that matter; card numbers masked."""
+    """A call of the merchants' API: the request and the important members of the answer; card numbers masked."""
     style = "green" if status < 300 else "yellow"
     lines = [Text.assemble((f"{method} ", "bold"), url)]
     lines += [Text(f"  {name}={_shown(name, value)}", style="dim") for name, value in body.items()]
@@ -58,7 +58,7 @@ def exchange(
 
 
 def journal(entries: Sequence[Entry]) -> RenderableType:
-    """The entries of a step: what was decided, the lines that were booked, the advices that were stored."""
+    """The entries of a step: the decision, the booked lines, the stored advices."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for title in ("entry", "decision", "layer", "account"):
         table.add_column(title)

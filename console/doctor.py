@@ -1,4 +1,4 @@
-"""What this machine lacks: checks in, a table out with the command that mends each; called by `cardswitch doctor`.
+"""The needs of this machine: checks in, a table out with the command that mends each; called by `cardswitch doctor`.
 
 A check is a function without arguments; it returns a `Finding` and never raises.
 """

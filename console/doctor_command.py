@@ -67,7 +67,7 @@ def _print(found: list[Finding]) -> None:
     from rich.table import Table
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for title in ("", "check", "found", "what mends it"):
+    for title in ("", "check", "found", "the remedy"):
         table.add_column(title, overflow="fold")
     for finding in found:
         style = _STYLES[finding.state]

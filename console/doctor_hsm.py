@@ -1,4 +1,4 @@
-"""What the HSM finds on this machine: module, token, PIN, permissions of its files, copies of them.
+"""The HSM's checks of this machine: module, token, PIN, permissions of its files, copies of them.
 
 `[hsm]` and the state directory go in; findings as in `console.doctor` come out. Called by `cardswitch doctor`; nothing
 is written, and no PIN is tried: some tokens lock after a few wrong ones.

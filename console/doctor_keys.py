@@ -89,7 +89,7 @@ def _command(fault: KeyFault, control: Control, config: HsmConfig) -> str:
 
 
 def _waits(proposal: Proposal, control: Control) -> str:
-    """What a proposal waits for, and whom."""
+    """The awaited step of a proposal, and the officers who may take it."""
     from hsm.dual_control import command_of
     from hsm.key_commands import ImportComponents
 

@@ -25,6 +25,6 @@ def link_finding(config: Config) -> Finding:
     return Finding(
         "links",
         WARNING,
-        f"whoever reaches them is taken for their peer: {', '.join(unproved)}",
+        f"anybody who reaches them counts as their peer: {', '.join(unproved)}",
         "give them a mac_key, tls with certificates of both ends, or a unix socket",
     )

@@ -1,4 +1,4 @@
-"""What else would stop `cardswitch up`, process by process: each check makes the same refusal as the start, beforehand.
+"""Further obstacles to `cardswitch up`, process by process: each check makes the same refusal as the start, beforehand.
 
 The configuration goes in; findings as in `console.doctor` come out. Called by `cardswitch doctor`; nothing is written.
 `missing` is what no option of `up` goes round; with the right option (`--free-ports`, `--no-issuers`) a `warning` is

@@ -1,4 +1,4 @@
-"""What the console reports to the user: every error says what is wrong and what to do about it."""
+"""Errors of the console for the user: every error has the fault and the remedy."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ class ConsoleError(Exception):
     """A known error, printed as one line and without a traceback; exit status 1.
 
     Args:
-        what: what is wrong, without card data.
-        fix: what to do, imperative, or "" where nothing can be said.
+        what: the fault, without card data.
+        fix: the remedy, imperative, or "" where there is none.
     """
 
     exit_code = 1

@@ -66,7 +66,7 @@ def run_trial_balance(config: Config, as_json: bool) -> int:
 
 
 def trial_balance_of(config: Config) -> TrialBalance:
-    """What stands on each account. Raises ConsoleError where the database is away."""
+    """The balance of each account. Raises ConsoleError where the database is away."""
     from ledger.trial_balance import trial_balance
 
     return in_ledger(config, AUDITOR, trial_balance)

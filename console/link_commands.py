@@ -25,7 +25,7 @@ link_app = typer.Typer(
 )
 LinkName = Annotated[str, typer.Argument(help=r"An [\[acquirer]] or [\[issuer]].")]
 
-# What a worker says that another worker may do better: the connection is at that one, or it is busy starting.
+# Answers of a worker that another worker may improve on: the connection is at that one, or it is busy starting.
 ELSEWHERE = frozenset({"link_down", "away"})
 
 
@@ -39,7 +39,7 @@ def link_list(config: ConfigOption = None, state: StateOption = None, as_json: J
 def link_show(
     name: LinkName, config: ConfigOption = None, state: StateOption = None, as_json: JsonOption = False
 ) -> None:
-    """One link as the switch runs it: what proves who its peer is, and what the peer may send."""
+    """One link as the switch runs it: the peer's proof of identity, and the messages that the peer may send."""
     running = load_running(config, state)
     _require(running, name)
     row = next(row for row in links(running) if row["link"] == name)
@@ -114,7 +114,7 @@ def link_exchange_key(
 
 
 def links(config: Config) -> list[dict[str, Any]]:
-    """What all workers say, in the order of worker and configuration. Raises ConsoleError where none answers."""
+    """The answers of all workers, in the order of worker and configuration. Raises ConsoleError where none answers."""
     return _asked(config, "links")
 
 
@@ -222,7 +222,7 @@ def _permission_lines(permissions: dict[str, Any] | None) -> list[str]:
 
 
 def _show_told(rows: list[dict[str, Any]], name: str, as_json: bool) -> None:
-    """What the peer has answered, a row a connection; no answer, or another than 00, is an error."""
+    """The peer's answers, a row a connection; no answer, or another than 00, is an error."""
     import msgspec
 
     if as_json:

@@ -19,7 +19,7 @@ KSN_BYTES = {"TDES": 10, "AES": 12}  # Source: ANSI X9.24-1:2009 and X9.24-3:201
 
 
 def key_contradictions(config: Config) -> list[str]:
-    """What is wrong with `pin_key`, `mac_key`, `pin_format` and `ksn_element` of all links."""
+    """The faults of `pin_key`, `mac_key`, `pin_format` and `ksn_element` of all links."""
     found: list[str] = []
     keys = {key.name: key for key in config.key}
     acquirers: list[tuple[str, AcquirerLink | IssuerLink]] = [("acquirer", link) for link in config.acquirer]

@@ -1,7 +1,7 @@
 """Log files that do not grow for ever: lines in, a file of bounded size and a few older ones beside it.
 
 `console.logging` and the payment events of a switch worker write through a `LogFile`; the supervisor has `cut` look
-after files that children write to by themselves. Files have mode 0600 and their directory 0700, whatever the umask.
+after files that children write to by themselves. Files have mode 0600 and their directory 0700, under any umask.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from console.private_files import open_private, private_directory
 
 MAX_BYTES = 256 * 1024 * 1024  # of one file, from which on another is begun
 KEEP = 4  # older files: NAME.1 is the youngest
-LOOK_S = 1.0  # how often a writer looks whether its file is still the one of that name
+LOOK_S = 1.0  # interval at which a writer checks that its file is still the one of that name
 MAX_PRINTED = 16 * 1024 * 1024  # of what a process prints, from which on
 KEPT_PRINTED = 1024 * 1024  # only so much of it is kept
 
@@ -44,8 +44,8 @@ def end_of(path: Path) -> LogEnd:
 class LogFile(io.TextIOBase):
     """A file that is appended to, in whole lines.
 
-    Where it has been renamed or removed by somebody else, a new one is made within a second: programs that rotate logs
-    may move it or copy and truncate it.
+    If another program has renamed or removed it, a new one is made within a second: programs that rotate logs may move
+        it or copy and truncate it.
 
     Args:
         max_bytes: when it would be larger, it is renamed to NAME.1 and a new one begun; 0: it grows for ever.
@@ -117,7 +117,7 @@ def turn(path: Path, keep: int) -> None:
 def cut(path: Path, max_bytes: int = MAX_PRINTED, kept: int = KEPT_PRINTED) -> bool:
     """Have a file that others append to begin again once it is too large; its end is kept as NAME.1.
 
-    Returns: whether it was cut. What is written in this very moment may be lost.
+    Returns: whether it was cut. A line that is being written at this moment may be lost.
     """
     try:
         if path.stat().st_size <= max_bytes:

@@ -1,8 +1,8 @@
 """Limits on the log of a process: lines a second by kind and in all, and how long a line may be.
 
 `console.logging` puts `LineLimit` first among its processors, so that a line that is left out costs next to nothing.
-A kind is the event, the link or party that it is about, and how it ended. Whatever a stranger sends, a process writes
-`TOTAL` lines a second at most; ordinary traffic has room for a line each.
+A kind is the event, the link or party that it is about, and how it ended. For any traffic of strangers, a process
+writes `TOTAL` lines a second at most; ordinary traffic has room for a line each.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ SAMPLED = Rate(10, 50)  # lines a second of what strangers can cause, and after 
 TRAFFIC_RATE = Rate(1_000, 2_000)  # of one line for each payment or request that was served
 TOTAL = Rate(2_000, 4_000)  # of all lines of a process
 REPORT = "log_lines_left_out"
-REPORT_S = 10.0  # how long lines may be left out before that is said, where no further line of their kind says it
+REPORT_S = 10.0  # longest time without a notice of omitted lines, where no further line of their kind has it
 MAX_TEXT = 4_096  # characters of one value
 MAX_TRACEBACK = 16_384
 MAX_NAME = 128
 MAX_ITEMS = 200  # of one list or table
 MAX_DEPTH = 6
 _END_OF_NUMBER = re.compile(r"[0-9a-fA-F :.\-]{1,80}$")
-# One for each payment or request of somebody who is known. Where they were refused they are sampled.
+# One for each payment or request of somebody who is known. Refused ones are sampled.
 TRAFFIC = frozenset(
     {"answered", "ended", "fault", "hsm_command", "request", "sent", "stood_in", "tokenizer_request", "webhook"}
 )
@@ -47,7 +47,7 @@ def kind_of(line: Line) -> LineKind:
 
 
 def rate_of(line: Line) -> Rate:
-    """How many lines like this one are written a second."""
+    """Number of lines like this one that are written a second."""
     if line.get("event") not in TRAFFIC:
         return SAMPLED
     return SAMPLED if line.get("status") in _REFUSED or line.get("outcome", "ok") != "ok" else TRAFFIC_RATE
@@ -59,7 +59,7 @@ class LineLimit:
     Args:
         report: writes one event about lines that were left out.
         clock: seconds.
-        report_s: how long after lines were left out that is said; 0: only by the next line of their kind.
+        report_s: time after which omitted lines are reported; 0: only by the next line of their kind.
     """
 
     def __init__(
@@ -109,9 +109,9 @@ class LineLimit:
 
 
 def shorten(_logger: Any, _method: str, line: Line) -> Line:
-    """The structlog processor that bounds a line: what is beyond the limits is counted instead of written.
+    """The structlog processor that bounds a line: further lines are counted instead of written.
 
-    It stands before the masking, which would take long for a long text.
+    It comes before the masking, which would take long for a long text.
     """
     return {
         name: _shortened(value, MAX_TRACEBACK if name == "exception" else MAX_TEXT, 0) for name, value in line.items()

@@ -2,8 +2,8 @@
 
 `configure()` is called once at the start of each process. Both structlog and the standard library's logging
 end in the same pipeline, whose last step but one masks every value: card numbers in any writing and all rows of 12
-digits or more (`messages.card_numbers`), fields with a sensitive name, bytes. What cannot be masked is not written.
-Trace ids need no exception: `messages.trace` makes none that looks like a number.
+digits or more (`messages.card_numbers`), fields with a sensitive name, bytes. A value that cannot be masked is not
+written. Trace ids need no exception: `messages.trace` makes none that looks like a number.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where messages come from: an argument, a file or standard input; one message a line, or one in all.
+"""Sources of messages: an argument, a file or standard input; one message a line, or one in all.
 
 Called by `decode`, `encode` and `send`. A file may be of any size: it is read line by line, with a bar on standard
 error while the output goes elsewhere. A line has a limit, and so has a message over several lines.
@@ -39,7 +39,7 @@ def is_base64(text: str) -> bool:
 
 
 def is_raw(text: str) -> bool:
-    """The same for the bytes themselves: whatever is no file."""
+    """The same for the bytes themselves: any object that is no file."""
     return not _is_file(text)
 
 
@@ -69,7 +69,7 @@ def lines(source: str | None, file: Path | None, *, by_line: bool) -> Iterator[t
     """
     try:
         yield from _messages(source, file, by_line)
-    except OSError as error:  # a disk or a device; whoever prints has errors of his own, and they do not come here
+    except OSError as error:  # a disk or a device; errors of the code that prints are its own, and do not come here
         name = "standard input" if file is None and source in (None, "-") else str(file or source)
         raise UsageError(f"{name} cannot be read ({error.strerror or error})", "give another file") from None
 
@@ -139,7 +139,7 @@ def _opened(source: str | None, file: Path | None) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def _bar(stream: IO[bytes]) -> Iterator[Callable[[IO[bytes]], None]]:
-    """How far the file is read, on standard error; nothing where the messages themselves scroll by, or nobody looks."""
+    """The position in the file, on standard error, unless the messages are printed there or nobody looks."""
     size = _size(stream)
     if not sys.stderr.isatty() or sys.stdout.isatty() or size < _BAR_FROM:
         yield lambda stream: None

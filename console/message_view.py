@@ -1,7 +1,7 @@
 """A message as JSON and as a table, masked unless asked otherwise, and the way back from JSON; as it is on the wire.
 
-Called by `decode`, `encode`, `send` and the demo. What stands inside of an element is shown where the dialect has parts
-for it and the bytes can be made from them again; everything else stays the flat value.
+Called by `decode`, `encode`, `send` and the demo. The parts of an element are shown where the dialect has parts for it
+and the bytes can be made from them again; everything else stays the flat value.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def message_table(
     """A table for people: number, name, value and what a coded value means; parts below their element.
 
     Args:
-        carried: whose elements stand under 1000 and their number, where the message was translated.
+        carried: elements under 1000 and their number are its own, where the message was translated.
     """
     from rich.box import SIMPLE_HEAD
     from rich.markup import escape
@@ -149,7 +149,7 @@ def message_table(
 
 
 def _tree(message: Message, number: int, dialect: Dialect | None, unmasked: bool, version: str) -> Tree | None:
-    """What is inside of an element, as it may be shown; None where that is nothing, or nothing that may be."""
+    """The parts of an element in their masked form; None where there are none, or none that may be shown."""
     from messages.composites.tree import build, parse
 
     element = dialect.elements.get(number) if dialect is not None else None
@@ -161,7 +161,7 @@ def _tree(message: Message, number: int, dialect: Dialect | None, unmasked: bool
         if build(element, tree) != value:
             return None
     except MessagesError:
-        return None  # what is inside is out of shape: the value says all
+        return None  # malformed parts: the value says all
     if unmasked or elements_of(message, False, version)[number] == value:
         return tree
     return _masked_tags(message, tree) if element.parts.kind == "ber-tlv" else None

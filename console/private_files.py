@@ -1,4 +1,4 @@
-"""Files and directories of the state directory that only their owner may read, whatever the umask.
+"""Files and directories of the state directory that only their owner may read, under any umask.
 
 Everything that is written there goes through these: the mode is that of the first moment, and a file or directory that
 is there already with a wider one is narrowed.
@@ -11,7 +11,7 @@ import stat
 from pathlib import Path
 
 FILE_MODE, DIRECTORY_MODE = 0o600, 0o700
-OTHERS = 0o077  # what group and all others may
+OTHERS = 0o077  # permissions of group and all others
 PRIVATE_UMASK = OTHERS  # of every process that writes into a state directory
 
 

@@ -1,4 +1,4 @@
-"""The processes of a system: a kind and a configuration in, that process runs until it is told to stop.
+"""The processes of a system: a kind and a configuration in, that process runs until it is stopped.
 
 `cardswitch switch|hsm|tokenizer|gateway|sim issuer` end here. Each function puts the parts of one process together;
 all of them log to a file where a supervisor runs them, to standard error otherwise, and say when they are ready.
@@ -33,10 +33,10 @@ def run_process(kind: str, config: Config, options: dict[str, Any]) -> None:
 
     Args:
         kind: one of `PROCESSES`.
-        options: worker number, issuer's name and scenario: what the command line gave.
+        options: worker number, issuer's name and scenario: the arguments of the command line.
     """
     follow_parent()
-    os.umask(PRIVATE_UMASK)  # whatever a library writes is for this user only
+    os.umask(PRIVATE_UMASK)  # files of any library are for this user only
     name = process_name(kind, options)
     configure_logs(config, name)
     log = structlog.get_logger("console")
@@ -45,11 +45,11 @@ def run_process(kind: str, config: Config, options: dict[str, Any]) -> None:
         PROCESSES[kind](config, options)
     except KeyboardInterrupt:
         log.info("stopped", reason="interrupted")
-    except ConsoleError as error:  # says itself what to do: a traceback tells nobody more
+    except ConsoleError as error:  # has the remedy itself: a traceback would add nothing
         log.error("failed", error=str(error))
         raise
     except Exception as error:
-        # The file is for whoever looks later; the line on standard error is for whoever started it.
+        # The file is for a later look; the line on standard error is for the person who started it.
         log.exception("failed", error=f"{type(error).__name__}: {error}")
         raise
     else:
@@ -292,7 +292,7 @@ async def _hangups(task_status: trio.TaskStatus[trio.MemoryReceiveChannel[int]])
 
 
 def _event_writer(config: Config, name: str) -> Callable[[bytes], object] | None:
-    """Where a worker's payment events go: behind its log, whole lines at a time."""
+    """The path of a worker's payment events: behind its log, whole lines at a time."""
     if not config.switch.payment_log or not is_supervised():
         return None
     return LogFile(config.log_path / f"{name}.jsonl", config.log.max_bytes, config.log.keep).write_bytes

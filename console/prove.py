@@ -1,4 +1,4 @@
-"""The three-way comparison: what the ledger, the acquirers' books and the issuers' books say of each payment.
+"""The three-way comparison: each payment in the ledger, in the acquirers' books and in the issuers' books.
 
 Lines of the three go in, a `Proof` comes out that lists every difference in words. `prove` is pure; `prove_system`
 fetches the lines from a running system. Called by `cardswitch prove`, the demo, the benchmark and the tests.
@@ -23,7 +23,7 @@ from simulators.errors import ControlError
 
 K = TypeVar("K")
 
-MAX_DIFFERENCES = 1_000  # listed; the first thousand tell enough
+MAX_DIFFERENCES = 1_000  # listed; the first thousand suffice
 
 # Every way in which two books can differ: kind → when.
 KINDS: dict[str, str] = {
@@ -45,7 +45,7 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         kind: one of `KINDS`.
         key: the acquirer's key, or the other book's own where the ledger has no line.
-        ledger, other: what each says, in words; "" where it says nothing.
+        ledger, other: the entry of each in words; "" where it has none.
         book: whose the other book is: "acquirer pos", "issuer alpha", "ledger".
         text: one line for people.
     """
@@ -64,7 +64,7 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         differences: empty where all agree; at most 1,000 are listed.
         transactions: authorizations, purchases and refunds in the ledger.
-        amounts: by ISO 4217 code: what the ledger has on hold and posted, net, in minor units.
+        amounts: by ISO 4217 code: the ledger's held and posted amounts, net, in minor units.
         unwitnessed: ledger lines of acquirers that gave no book; they were held against the issuers only.
     """
 
@@ -93,9 +93,9 @@ def prove(
 
     Args:
         ledger: all lines.
-        acquirers: books, several for one link if need be; each line names its link. A book speaks for the acquirers
-            (DE 32, or DE 41 where there is none) that it has lines of; somebody else's payments on the same link, sent
-            by hand for instance, are held against the issuers only.
+        acquirers: books, several for one link if need be; each line names its link. A book counts for the acquirers (DE
+            32, or DE 41 where there is none) that it has lines of; another sender's payments on the same link, sent by
+            hand for instance, are compared with the issuers' books only.
         issuers: books by issuer link. An issuer with booked payments and no book is a difference.
     """
     found: list[Difference] = []
@@ -235,7 +235,7 @@ class _Witness:
 
 
 def _kind(ledger: LedgerLine, line: BookLine | None) -> str:
-    """How a ledger line and another book's line differ; "" where they agree. The first row that holds decides."""
+    """Difference of a ledger line and another book's line; "" where they agree. The first row that holds decides."""
     amount = (ledger.held_minor, ledger.posted_minor)
     if line is None:
         return "missing" if any(amount) else ""
@@ -249,7 +249,7 @@ def _kind(ledger: LedgerLine, line: BookLine | None) -> str:
 
 
 def _party(key: str) -> str:
-    """Who sent it: the last part of an acquirer's key, see `messages.exchange.acquirer_key`."""
+    """Its sender: the last part of an acquirer's key, see `messages.exchange.acquirer_key`."""
     return key.rpartition("|")[2]
 
 

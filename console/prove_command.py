@@ -94,7 +94,7 @@ def books_directory(config: Config) -> Path:
 
 
 def print_proof(console: Console, proof: Proof) -> None:
-    """The proof for people: what was compared, and each difference."""
+    """The proof for people: the compared books, and each difference."""
     from rich.markup import escape
 
     from messages.money import Money

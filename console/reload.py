@@ -1,7 +1,7 @@
 """Reload: the configuration of a running system read again, and its workers asked to take what can be taken.
 
 `cardswitch reload`, SIGHUP to `cardswitch up` and SIGHUP to a worker end here. All or nothing: a file with an error
-changes nothing. What workers take is also what they start with from then on.
+changes nothing. Workers also start with the settings that they have taken from then on.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ TAKEN = ("route", "breaker", "stand_in", "fraud", "rates", "saf")
 
 
 def reread(running: Config) -> Reread:
-    """What a worker asks for: its file as it is now. Raises `switch.errors.ConfigError` with every error."""
+    """The present file of a worker. Raises `switch.errors.ConfigError` with every error."""
     from switch.errors import ConfigError as SwitchConfigError
     from switch.reload import Reread
 
@@ -79,7 +79,7 @@ def run_reload(running: Config, as_json: bool) -> int:
 
 
 def reload_workers(running: Config) -> tuple[list[dict[str, Any]], list[str]]:
-    """What each worker has taken and what needs a restart; and why others were not asked."""
+    """Sections that each worker has taken and those that need a restart; and why others were not asked."""
     from console.supervisor import config_file, is_running
     from switch.control import ask
     from switch.errors import ControlError

@@ -81,7 +81,7 @@ def explain(config: Config, number: str, known: Known) -> dict[str, Any]:
 
 
 def _check(config: Config, number: str, known: Known) -> None:
-    """What is wrong with the question. The number itself is not told: it may be a card's."""
+    """The fault of the question. The number itself is never shown: it may be a card's."""
     if not (number.isascii() and number.isdecimal() and len(number) <= LONGEST_PAN):
         raise UsageError(
             f"that is no card number: it must be up to {LONGEST_PAN} digits", "give a PAN or its first digits"

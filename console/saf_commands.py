@@ -1,6 +1,6 @@
 """`cardswitch saf list|retry|drop`: advices that their link has not answered, and what an operator does about them.
 
-The database must run; the switch need not. What is done is on record for ever with who did it and why, and senders see
+The database must run; the switch need not. Each action is on record for ever with its actor and reason, and senders see
 it within a second.
 """
 
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 
 
 saf_app = typer.Typer(
-    help="Stored advices: what waits, what was put aside, and what to do with it.", no_args_is_help=True
+    help="Stored advices: list waiting and parked ones, send them again, give them up.", no_args_is_help=True
 )
 
 LinkOption = Annotated[str | None, typer.Option("--link", help="Of this link only.")]
 IdsArgument = Annotated[list[int] | None, typer.Argument(metavar="ID…", help="Numbers of advices, from the list.")]
 ReasonOption = Annotated[str, typer.Option("--reason", help="Why; it stays on record.")]
-ActorOption = Annotated[str | None, typer.Option("--actor", help="Who; by default the user of this machine.")]
+ActorOption = Annotated[str | None, typer.Option("--actor", help="Your name; by default the user of this machine.")]
 
 STYLES = {"waiting": "", "parked": "bold red", "retried": "yellow", "dropped": "dim"}
-# What `ledger.saf.act_on_advice` says where there was nothing to do, and what follows from it.
+# Answers of `ledger.saf.act_on_advice` without an action, and their consequence.
 REFUSALS = {
     "unknown": "there is no such advice",
     "acknowledged": "its link has answered it already",
@@ -96,7 +96,7 @@ def saf_drop(
     state: StateOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Give advices up for ever: the other end will not hear of them from us, and the books differ until it does."""
+    """Give advices up for ever: the other end never gets them, and the books differ until they are corrected."""
     raise typer.Exit(_acted(load_running(config, state), ids, "dropped", actor, reason, as_json))
 
 
@@ -117,7 +117,7 @@ def listed(config: Config, link: str, dropped: bool, limit: int) -> tuple[list[W
 
 
 def act(config: Config, ids: Sequence[int], action: Action, actor: str, reason: str) -> dict[int, str]:
-    """What `ledger.saf.act_on_advice` says of each, in the order given; a bar where there are many."""
+    """Answers of `ledger.saf.act_on_advice` for each, in the order given; a bar where there are many."""
     from console.database_roles import LEDGER
     from console.ledger_access import in_ledger
     from ledger.saf import act_on_advice
@@ -134,7 +134,7 @@ def act(config: Config, ids: Sequence[int], action: Action, actor: str, reason: 
 
 
 def _acted(config: Config, ids: Sequence[int], action: Action, actor: str | None, reason: str, as_json: bool) -> int:
-    """Act and tell. Returns the exit status: 1 where something could not be done."""
+    """Act and report. Returns the exit status: 1 where something could not be done."""
     import msgspec
 
     who, why = (actor or getpass.getuser()).strip(), reason.strip()

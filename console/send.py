@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from simulators.acquirer import Acquirer
 
 _OF_1987 = "iso87-ascii"
-_LONGEST_PIN = 64  # characters of a line; what is longer than a PIN is refused later
+_LONGEST_PIN = 64  # characters of a line; a longer one is no PIN and is refused later
 _NUMBERED = ("0100", "0200", "0220", "0400", "0420", "0101", "0201", "0221", "0401", "0421")
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """What the user wants to send, and where: `to` is an [[acquirer]]'s name or host:port."""
+    """The message that the user wants to send, and its destination: `to` is an [[acquirer]]'s name or host:port."""
 
     to: str
     message: str | None = None
@@ -42,7 +42,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Target(msgspec.Struct, frozen=True):
-    """Where a message goes, and how the link speaks."""
+    """The destination of a message, and the settings of its link."""
 
     name: str
     address: tuple[str, int]
@@ -168,7 +168,7 @@ def padded(message: Message, dialect: str) -> Message:
     from messages.message import Message
 
     spoken = load_dialect(dialect)
-    # What is given here has the numbers of 1987; in later versions other elements stand under them (DE 12: n 12).
+    # Given elements have the numbers of 1987; in later versions other elements have them (DE 12: n 12).
     known = (spoken if spoken.version == "1987" else load_dialect(_OF_1987)).elements
     elements = dict(message.elements)
     for number, value in elements.items():

@@ -24,7 +24,7 @@ LinkName = Annotated[str | None, typer.Argument(help=r"Name of an [\[issuer]] of
 ScenarioOption = Annotated[Path | None, typer.Option(help="Scenario file: accounts, balances, faults.")]
 ListenOption = Annotated[str | None, typer.Option(help="host:port, instead of the scenario's.")]
 DialOption = Annotated[str | None, typer.Option(help="host:port of a switch that accepts.")]
-ControlOption = Annotated[Path | None, typer.Option(help="Where its control socket goes.")]
+ControlOption = Annotated[Path | None, typer.Option(help="Path of its control socket.")]
 BookOption = Annotated[Path | None, typer.Option(help="A file that keeps its book over a restart.")]
 SocketOption = Annotated[Path | None, typer.Option(help="Control socket of a simulator that has no name here.")]
 
@@ -63,18 +63,19 @@ def sim_network(
 def sim_check(
     files: Annotated[list[str], typer.Argument(help="Scenario files, or names of specs/.")],
     kind: Annotated[
-        Literal["issuer", "network", "acquirer"] | None, typer.Option("--as", help="Instead of what the keys tell.")
+        Literal["issuer", "network", "acquirer"] | None,
+        typer.Option("--as", help="Kind of scenario; default: by their keys."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say everything that is wrong with scenario files; status 2 where something is."""
+    """List all faults of scenario files; status 2 if there are any."""
     raise typer.Exit(check(files, kind or "", as_json))
 
 
 @sim_app.command("book")
 def sim_book(
     name: Annotated[str | None, typer.Argument(help=r"Name of a simulated [\[issuer]]; all of them without.")] = None,
-    format_: Annotated[Literal["jsonl", "csv"], typer.Option("--format", help="How lines are written.")] = "jsonl",
+    format_: Annotated[Literal["jsonl", "csv"], typer.Option("--format", help="Form of the lines.")] = "jsonl",
     totals: Annotated[bool, typer.Option("--totals", help="Settlement totals instead of transactions.")] = False,
     file: Annotated[Path | None, typer.Option(help="A book file, of an issuer, a network or an acquirer.")] = None,
     socket: SocketOption = None,

@@ -40,7 +40,7 @@ class Standalone(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def serve_on_link(config: Config, name: str, file: Path | None, ready: Callable[[], None]) -> Callable[[], Any]:
-    """What serves the [[issuer]] `name`: an issuer, or a network where the scenario says so.
+    """The server of the [[issuer]] `name`: an issuer, or a network by its scenario.
 
     Args:
         ready: called once it listens.
@@ -138,7 +138,7 @@ def link_scenario(config: Config, name: str, file: Path | None = None) -> Scenar
 
 
 def book_path(config: Config, name: str) -> Path:
-    """Where a simulated issuer or network of the configuration keeps its book over restarts."""
+    """File in which a simulated issuer or network of the configuration keeps its book over restarts."""
     return config.state_path / "issuers" / f"{name}.book"
 
 

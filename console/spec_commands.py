@@ -1,7 +1,6 @@
 """`cardswitch spec check|import|export`: dialects of our own and of others in, problems, files and specifications out.
 
-What is printed on standard output is the thing that was asked for, so that it can go to a file; warnings go to
-standard error.
+Standard output has only the requested thing, so that it can go to a file; warnings go to standard error.
 """
 
 from __future__ import annotations
@@ -54,7 +53,7 @@ def spec_import(
     file: Annotated[str, typer.Argument(help="jPOS packager (XML), moov-io/iso8583 or pyiso8583 spec (JSON).")],
     origin: Annotated[
         Literal["jpos", "moov", "pyiso8583"] | None,
-        typer.Option("--from", help="What the file is, if it does not show."),
+        typer.Option("--from", help="Origin of the file, if its content does not show it."),
     ] = None,
     output: OutputOption = None,
     as_json: JsonOption = False,
@@ -86,14 +85,14 @@ def spec_import(
 @spec_app.command("export")
 def spec_export(
     name: Annotated[str, typer.Argument(help="A dialect: a name in specs/ or a file.")],
-    to: Annotated[Literal["pyiso8583", "moov"], typer.Option("--to", help="Whose specification.")],
+    to: Annotated[Literal["pyiso8583", "moov"], typer.Option("--to", help="The other product.")],
     leave_out: Annotated[
         bool, typer.Option("--leave-out", help="Leave out elements that it cannot express, instead of an error.")
     ] = False,
     output: OutputOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Print a dialect as another product's specification (JSON); what that cannot express is an error with a list."""
+    """Print a dialect as another product's specification (JSON); features that it cannot express are an error."""
     import msgspec
 
     from messages.dialect import load_dialect
@@ -124,7 +123,7 @@ def spec_export(
 
 
 def checked(name: str) -> dict[str, Any]:
-    """What there is to say of one dialect, by its name or file."""
+    """The report on one dialect, by its name or file."""
     from messages.dialect import is_foreign, load_dialect
     from messages.errors import SpecError
     from messages.importers import Imported

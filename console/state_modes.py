@@ -14,7 +14,7 @@ SKIPPED = ("postgresql/server", "postgresql/socket")  # the server's own: it ref
 PRIVATE, PASSED = {0o600, 0o400}, {0o700, 0o711}
 # pattern of the path below the state directory → modes; the first that fits counts.
 DIRECTORIES = {
-    ".": {*PASSED, 0o755},  # 0755 of earlier versions: what is in it is private by itself
+    ".": {*PASSED, 0o755},  # 0755 of earlier versions: its content is private by itself
     "postgresql": {*PASSED, 0o755},
     "*": {0o700},
 }
@@ -30,7 +30,7 @@ class Wrong(NamedTuple):
 
 
 def wrong_modes(state: Path, limit: int = 100) -> list[Wrong]:
-    """What in a state directory has another mode than it should, at most `limit` of it; [] where there is none."""
+    """Paths in a state directory with another mode than theirs, at most `limit` of them; [] where there are none."""
     found: list[Wrong] = []
     for path in [state, *sorted(state.rglob("*"))] if state.is_dir() else []:
         name = str(path.relative_to(state))

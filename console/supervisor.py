@@ -29,7 +29,7 @@ from console.ports import busy_ports, listening_sockets, on_free_ports, require_
 from console.private_files import open_private, passed_mode, private_directory
 from messages.address import address_of
 
-# What the switch holds in memory has to be over before the HSM and the database go; SIGKILL after this.
+# Payments in the switch's memory have to end before the HSM and the database go; SIGKILL after this.
 STOP_GRACE_S = 20.0
 _LONGEST_SOCKET_PATH = 107
 
@@ -77,7 +77,7 @@ class System:
             state: state directory, instead of the configuration's.
             ports: "free" takes free ports for all listeners; "free-if-busy" only if one of them is in use.
             issuers: whether the issuers of the configuration are simulated here.
-            on_event: told about each process that becomes ready, dies or is started again (from another thread).
+            on_event: called for each process that becomes ready, dies or is started again (from another thread).
             longest_pause_s: the cap of the back-off before a dead process is started again.
 
         Raises: StartError; nothing is left running then.
@@ -147,7 +147,7 @@ class System:
         return pids[name]
 
     def wait_child(self, name: str, timeout_s: float = 20.0, other_than: int | None = None) -> int:
-        """The pid of `name` once it is ready and is not `other_than`, for whoever has killed that one."""
+        """The pid of `name` once it is ready and is not `other_than`, for a caller that has killed that one."""
         if name != "postgresql":
             return self._children.wait_child(name, timeout_s, other_than)
         # Its child only watches the server, which is what callers mean.
@@ -175,7 +175,7 @@ class System:
                 time.sleep(0.02)
 
     def addresses(self) -> dict[str, str]:
-        """What users connect to: name → URL or host:port."""
+        """Addresses for users: name → URL or host:port."""
         found = {
             "gateway": f"http://{self.config.gateway.listen}",
             "tokenizer": self.config.tokenizer.public_url(),

@@ -49,7 +49,7 @@ def run_up(config: Config, issuers: bool = True, ports: Ports = "configured") ->
             System.start(config, ports=ports, issuers=issuers, on_event=tell) as system,
             reloading(system.config),
         ):
-            with suppress(KeyboardInterrupt):  # it runs: to be told to stop now is no interruption
+            with suppress(KeyboardInterrupt):  # it runs: a stop now is no interruption
                 print_addresses(console, system)
                 watch(console, system, stopping)
             console.print("stopping …")
@@ -162,7 +162,7 @@ def status_table(statuses: list[Status]) -> Table:
 
 
 def _log_configuration(config: Config) -> None:
-    """What this start ran with, masked, as the first event of the supervisor's log."""
+    """The configuration of this start, masked, as the first event of the supervisor's log."""
     import structlog
 
     from console.logging import configure

@@ -17,7 +17,7 @@ import msgspec
 def problems(struct: type[msgspec.Struct], data: object, path: str = "") -> list[str]:
     """Everything that keeps `data` from being a `struct`, as lines "path: what is wrong"; [] if it fits.
 
-    Unknown names count as problems whatever the struct itself allows.
+    Unknown names count as problems for every struct.
     """
     if not isinstance(data, Mapping):
         return [f"{path or 'file'}: expected a table, found {_found(data)}"]
@@ -36,8 +36,7 @@ def problems(struct: type[msgspec.Struct], data: object, path: str = "") -> list
 
 
 def fitting(struct: type[msgspec.Struct], data: Mapping[str, Any]) -> dict[str, Any]:
-    """`data` without the settings that are no settings of a `struct`, or not of their type: what is left of each
-    table and of each entry of a list."""
+    """`data` without settings that a `struct` lacks, or that have another type, in each table and entry of a list."""
     kept: dict[str, Any] = {}
     for field in msgspec.structs.fields(struct):
         name = field.encode_name
@@ -55,7 +54,7 @@ def fitting(struct: type[msgspec.Struct], data: Mapping[str, Any]) -> dict[str, 
 
 
 def _struct_problems(struct: type[msgspec.Struct], data: object, path: str) -> list[str]:
-    """What only the struct as a whole can say: its own `__post_init__`."""
+    """Faults of the struct as a whole: its own `__post_init__`."""
     try:
         msgspec.convert(data, struct)
     except msgspec.ValidationError as error:

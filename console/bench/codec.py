@@ -1,4 +1,4 @@
-"""How long a message takes the codec, beside pyiso8583 in the same run: `cardswitch bench codec`.
+"""Time of the codec for a message, beside pyiso8583 in the same run: `cardswitch bench codec`.
 
 Three messages in each shipped dialect: an echo test, an authorization with 19 elements, and a large one. Ours and
 theirs take turns in rounds of about half a millisecond of CPU time, which does not pass while others have the core; the

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from messages.message import Message
 
-# In the order in which they are measured; which version each speaks says its file.
+# In the order in which they are measured; the file of each has its version.
 DIALECTS = ("iso87-ascii", "iso87-bcd", "iso87-ebcdic", "iso93-ascii", "iso93-binary", "iso2003-ascii")
 
 _CHIP = (
@@ -119,5 +119,5 @@ CASES: dict[str, dict[str, Message]] = {
         ),
     },
 }
-# What a message that nobody has seen has besides, or lacks: numbers and text that each version has in the same format.
+# Elements that a new message has besides, or lacks: numbers and text that each version has in the same format.
 SPARE = {2: "4242424242424242", 14: "3012", 23: "001", 32: "400100", 33: "400200", 37: "632615123456", 38: "A1B2C3"}

@@ -1,4 +1,4 @@
-"""`cardswitch bench flood`: how long innocent acquirers wait while strangers flood the port of their link.
+"""`cardswitch bench flood`: waiting time of other acquirers while strangers flood the port of their link.
 
 A system of its own starts in a temporary state directory, as for `bench switch`. Innocents pay at a fixed rate, whether
 answers come or not, on the link that is flooded. Each kind of flood comes and goes in turns of 2.5 s meanwhile, so that
@@ -39,7 +39,7 @@ from simulators.load.lane import LaneConfig
 from simulators.load.mix import MixConfig
 from simulators.load.population import population
 
-BOUND = 1.5  # what a flood may make of the innocents' p99
+BOUND = 1.5  # limit of a flood's effect on the acquirers' p99
 CARDS = 500
 WARM_UP_S = 2.0
 WARM_AT_ONCE = 64

@@ -73,7 +73,7 @@ class CommandFigures(msgspec.Struct, frozen=True):
 
 
 class BenchFigures(msgspec.Struct, frozen=True):
-    """What `--json` prints."""
+    """The output of `--json`."""
 
     commands: list[CommandFigures]
     in_flight: int

@@ -1,4 +1,4 @@
-"""What `cardswitch bench hsm` sends: the keys it configures, and requests for each command, over cards of the vault.
+"""Commands of `cardswitch bench hsm`: the keys it configures, and requests for each command, over cards of the vault.
 
 Clear keys, as the party at their other end holds them, and cards go in; requests come out, right ones: blocks open,
 values and cryptograms verify. Called by `console.bench.hsm`.

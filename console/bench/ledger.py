@@ -1,4 +1,4 @@
-"""How many begin + decide pairs a second the journal makes durable: `python -m console.bench.ledger`.
+"""Begin + decide pairs a second that the journal makes durable: `python -m console.bench.ledger`.
 
 Callers each loop begin → decide on one `PostgresJournal`, as the switch does, on an embedded server of its own with
 fsync on. Prints pairs/s, p50 and p99 of a pair, the sizes of the sets and the CPU seconds.

@@ -1,4 +1,4 @@
-"""What the PKCS#11 library does by itself, for `cardswitch bench hsm`: a process of its own, one thread, no socket.
+"""Speed of the PKCS#11 library by itself, for `cardswitch bench hsm`: a process of its own, one thread, no socket.
 
 A copy of the HSM's token and a command's requests go in. Each request is answered once, as the HSM answers it, while
 its calls of the library are taken down; then exactly these calls are made again and again, and nothing else. Started by

@@ -222,7 +222,7 @@ def _cpu(system: System) -> dict[str, float]:
 
 
 def _drained(system: System, progress: Progress) -> int:
-    """How many differences are left once the queues are empty."""
+    """Number of differences once the queues are empty."""
     task = progress.add_task("books", total=None)
     proof = proof_of(system.config, DRAIN_S)
     progress.remove_task(task)

@@ -1,4 +1,4 @@
-"""How long `ledger verify` takes: `python -m console.bench.verification --outcomes 1000000`.
+"""Duration of `ledger verify`: `python -m console.bench.verification --outcomes 1000000`.
 
 An embedded server of its own is filled by SQL with purchases of three lines, four in five approved, and sealed. The
 walk is timed from the first outcome, and once more after one outcome in a hundred was added. The token is a key in

@@ -1,1 +1,1 @@
-"""What officers do at the command line: `cardswitch hsm`."""
+"""Commands of officers: `cardswitch hsm`."""

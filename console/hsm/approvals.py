@@ -1,7 +1,7 @@
 """`cardswitch hsm officer …`, `pending`, `approve` and `reject`: dual control at the command line.
 
-The command line goes in; tables or JSON come out. What an officer approves is shown from the proposal itself, which is
-what the signature covers. The work is in `hsm.dual_control`.
+The command line goes in; tables or JSON come out. The officer sees the proposal itself, which is what the signature
+covers. The work is in `hsm.dual_control`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ IdArgument = Annotated[str, typer.Argument(metavar="ID", help="Number of the pro
 @officer_app.command("create")
 def create(
     name: Annotated[str, typer.Argument(help="Name of the officer.")],
-    directory: Annotated[Path, typer.Option(help="Where the two files go.")] = Path(),
+    directory: Annotated[Path, typer.Option(help="Directory of the two files.")] = Path(),
     as_json: JsonOption = False,
 ) -> None:
     """Make an officer's key pair: NAME.key stays with the officer, NAME.card is registered. No HSM is asked."""

@@ -65,7 +65,7 @@ def run_restore(config: Config, number: int, as_json: bool, signer: Path | None)
         print_json(restored)
     else:
         print(
-            f"copy {restored['number']} of {restored['made']} is back; what was there lies in {directory} as damaged-…"
+            f"copy {restored['number']} of {restored['made']} is back; the former files are in {directory} as damaged-…"
         )
         print("cardswitch hsm key list shows its keys; compare their check values")
 

@@ -1,8 +1,8 @@
 """Key components in front of their custodians: asked for one at a time, hidden, each with its own check value.
 
 Key strokes, files or random bytes go in; components come out, or are shown. Called by `cardswitch hsm key import` and
-`cardswitch hsm component generate`. No component is an argument of a command or stays on the screen; that two
-custodians do not stand behind each other is theirs.
+`cardswitch hsm component generate`. No component is an argument of a command or stays on the screen; two custodians
+must see to it that neither watches the other.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ def _ask_component(number: int, count: int, algorithm: str) -> bytes:
 
 
 def _clear_lines(count: int, instead: str) -> None:
-    """Take the last lines off a terminal: how many digits were typed, and what was confirmed."""
+    """Take the last lines off a terminal: the number of typed digits, and the confirmation."""
     if sys.stdout.isatty():
         print("\x1b[1A\x1b[2K" * count, end="")
         print(instead, flush=True)

@@ -20,7 +20,7 @@ from console.options import ConfigOption, JsonOption, StateOption, load_running,
 hsm_app = typer.Typer(help="The HSM: PKCS#11 token, keys, vault. Without a command: run the process.")
 key_app = typer.Typer(help="Keys: generate, import, export, list, rotate, retire.", no_args_is_help=True)
 component_app = typer.Typer(help="Key components for custodians.", no_args_is_help=True)
-audit_app = typer.Typer(help="The audit trail: who used which key with which command.", no_args_is_help=True)
+audit_app = typer.Typer(help="The audit trail: each use of a key, with user and command.", no_args_is_help=True)
 backup_app = typer.Typer(help="Copies of keys and token in the state directory.", no_args_is_help=True)
 hsm_app.add_typer(key_app, name="key")
 hsm_app.add_typer(component_app, name="component")
@@ -29,8 +29,8 @@ hsm_app.add_typer(backup_app, name="backup")
 add_commands(hsm_app)
 
 NameArgument = Annotated[str, typer.Argument(help="Name of the key; the configuration names those of links.")]
-RoleOption = Annotated[str, typer.Option("--role", help="What it is for: pin, mac, bdk, cvk, pvk, zmk, imk-ac, …")]
-PartyOption = Annotated[str, typer.Option("--party", help="Who holds the other end.")]
+RoleOption = Annotated[str, typer.Option("--role", help="Its role: pin, mac, bdk, cvk, pvk, zmk, imk-ac, …")]
+PartyOption = Annotated[str, typer.Option("--party", help="The holder of the other end.")]
 AlgorithmOption = Annotated[str, typer.Option("--algorithm", help="One of the role's; default: its first.")]
 VersionOption = Annotated[int, typer.Option("--version", min=1, help="Version of the key.")]
 YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
@@ -46,7 +46,7 @@ def hsm(context: typer.Context, config: ConfigOption = None, state: StateOption 
         source = context.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
             raise UsageError(
-                f"--{name} stands behind the command", f"cardswitch hsm {context.invoked_subcommand} … --{name}"
+                f"--{name} goes behind the command", f"cardswitch hsm {context.invoked_subcommand} … --{name}"
             )
 
 
@@ -174,7 +174,7 @@ def key_import(
 def key_export(
     name: NameArgument,
     under: Annotated[str, typer.Option(help="Zone master key to put it under.")],
-    version: Annotated[str, typer.Option("--version", help="Of the key block: B (TDES) or D (AES).")] = "",
+    version: Annotated[str, typer.Option("--version", help="Version of the key block: B (TDES) or D (AES).")] = "",
     signer: AsOption = None,
     config: ConfigOption = None,
     state: StateOption = None,
@@ -282,7 +282,7 @@ def audit_show(
     state: StateOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show records of the audit trail, as they stand there; nothing is checked."""
+    """Show records of the audit trail, in their stored form; nothing is checked."""
     from console.hsm.audit import run_show
 
     run_show(load_running(config, state), last, key, as_json)
@@ -306,14 +306,14 @@ def backup_list(config: ConfigOption = None, state: StateOption = None, as_json:
 
 @hsm_app.command("restore")
 def restore(
-    number: Annotated[int, typer.Option("--number", min=0, help="Of the copy; default: the last good one.")] = 0,
+    number: Annotated[int, typer.Option("--number", min=0, help="Number of the copy; default: the last good one.")] = 0,
     yes: YesOption = False,
     signer: AsOption = None,
     config: ConfigOption = None,
     state: StateOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Put a copy back; what is there now is set aside, never deleted. The HSM must not run. It takes two officers: the
+    """Put a copy back; the present files are set aside, never deleted. The HSM must not run. It takes two officers: the
     first --as proposes it, the second does it."""
     from console.hsm.backups import run_restore
 

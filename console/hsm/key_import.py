@@ -1,6 +1,6 @@
 """`cardswitch hsm key import`: a key block or components in, a command for the HSM out.
 
-What the command line says about the source goes in as `Source`; the imported key comes out. Called by
+The source of the command line goes in as `Source`; the imported key comes out. Called by
 `console.hsm.commands`.
 """
 
@@ -21,8 +21,7 @@ _LARGEST_FILE = 16_384
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the key comes from: a block (text or file, `-` for standard input) `under` a key, or components (asked for,
-    or in files)."""
+    """Source of a key: a block (text, file or standard input) `under` a key, or components (prompted or in files)."""
 
     block: str = ""
     block_file: Path | None = None
@@ -42,7 +41,7 @@ def import_key(
     Args:
         common: name, role, party and adjust_parity.
         algorithm: one of the role's, or empty; of components only: a block says it itself.
-        kcv: what the check value must be, or empty.
+        kcv: the expected check value, or empty.
         pending: only after `hsm key activate` in force; of blocks only.
     Raises:
         UsageError: the sources contradict each other, or what they hold is no key.

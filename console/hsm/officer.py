@@ -1,7 +1,7 @@
-"""How officers reach the HSM: through its officer socket while it runs, else by holding the token themselves.
+"""Officers' way to the HSM: through its officer socket while it runs, else by holding the token themselves.
 
 The configuration goes in; `open_officer` gives an `Officer`, whose `ask` takes the commands of `hsm.key_commands`
-either way. What goes wrong comes out as one line with what to do. Called by the commands of `cardswitch hsm`.
+either way. A failure comes out as one line with its remedy. Called by the commands of `cardswitch hsm`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Expected = TypeVar("Expected")
 # An export or an import is some hundred PKCS#11 calls; behind a busy queue it waits.
 _PATIENCE_S = 30.0
 
-# What to do about a refusal, by its code.
+# The remedy of a refusal, by its code.
 _FIXES = {
     "key_unknown": "cardswitch hsm key list shows the names",
     "key_usage": "cardswitch hsm key list shows what each key may do",

@@ -139,7 +139,7 @@ def component_check_value(request: Any, component: bytes) -> str:
 
 
 def algorithm_of(request: Any) -> str:
-    """Return T, A or H: what the components of an import are checked as.
+    """Return T, A or H: the kind of key that the components of an import are checked as.
 
     Raises:
         UsageError: there is no such role or algorithm.

@@ -1,1 +1,1 @@
-"""What is done to stored cards at the command line: `cardswitch vault`."""
+"""Actions on stored cards: `cardswitch vault`."""

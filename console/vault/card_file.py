@@ -1,6 +1,6 @@
 """Card files for `cardswitch vault import`: lines of CSV or JSON go in, checked cards or what is wrong with a line out.
 
-Bounded: a line at a time, and no line longer than MAX_LINE_BYTES is held. What is wrong is said without a digit of the
+Bounded: a line at a time, and no line longer than MAX_LINE_BYTES is held. A fault is reported without a digit of the
 line. Called by `console.vault.card_import`.
 """
 
@@ -117,7 +117,7 @@ def _numbered(stream: BinaryIO) -> Iterator[tuple[int, int, bytes | None]]:
             end += len(line)
             whole = None
         if number == 1 and whole is not None:
-            whole = whole.removeprefix(b"\xef\xbb\xbf")  # what some programs put before CSV
+            whole = whole.removeprefix(b"\xef\xbb\xbf")  # mark that some programs put before CSV
         yield number, end, whole
 
 

@@ -1,4 +1,5 @@
-"""`cardswitch vault import`: a file of cards in, a token for each out; what was interrupted goes on where it stopped.
+"""`cardswitch vault import`: a file of cards in, a token for each out; an interrupted import continues where it
+stopped.
 
 After each batch the output is on the disk, then the mark beside it (`FILE.resume`) says how far it is. A batch that was
 done and not yet marked is done again, which gives the same tokens.
@@ -29,7 +30,7 @@ _REFUSALS = {"pan_invalid": "pan is not a card number", "malformed": "the expiry
 
 
 class Mark(msgspec.Struct, kw_only=True):
-    """How far an import is: whole lines of the source, bytes of the output; `size` and `changed` tell the source."""
+    """Progress of an import: lines of the source, bytes of the output; `size` and `changed` identify the source."""
 
     size: int = 0
     changed: int = 0
@@ -108,7 +109,7 @@ class Import:
         elif output.exists():
             raise UsageError(f"{output} exists", "choose another --output")
         try:
-            # Tokens are no card numbers; who may see them is still for the owner to say.
+            # Tokens are no card numbers; the owner still decides who may see them.
             descriptor = os.open(output, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise UsageError(f"{output}: {error.strerror}", "choose another --output") from None
@@ -126,7 +127,7 @@ class Import:
         self._output.close()
 
     def run(self, stream: BinaryIO, report: Callable[[BadLine], None]) -> Iterator[int]:
-        """Import batch by batch; yields how many bytes of the source are done, and tells bad lines to `report`."""
+        """Import batch by batch; yields the number of source bytes that are done, and passes bad lines to `report`."""
         if not self.mark.output_bytes:
             self._output.write(_csv([COLUMNS]))
             self.mark.output_bytes = self._output.tell()

@@ -23,7 +23,7 @@ NameArgument = Annotated[
 @vault_app.command("import")
 def vault_import(
     source: Annotated[str, typer.Argument(metavar="FILE", help="CSV or JSON lines, or - for standard input.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where the tokens go, as CSV.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File for the tokens, as CSV.")],
     max_bad: Annotated[int, typer.Option("--max-bad", min=0, help="Stop after more bad lines than that.")] = 1000,
     config: ConfigOption = None,
     state: StateOption = None,
@@ -43,7 +43,7 @@ def vault_import(
 def vault_delete(
     name: NameArgument,
     reason: Annotated[str, typer.Option("--reason", help="E.g. data_subject_request; a wrong one lists them.")],
-    by: Annotated[str, typer.Option("--by", help="Who asked for it; default: your user name.")] = "",
+    by: Annotated[str, typer.Option("--by", help="The requester; default: your user name.")] = "",
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     config: ConfigOption = None,
     state: StateOption = None,
