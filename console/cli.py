@@ -91,7 +91,7 @@ def switch(
 
 @app.command()
 def reload(config: ConfigOption = None, state: StateOption = None, as_json: JsonOption = False) -> None:
-    """Have running workers take routes, breakers, stand-ins, fraud rules and limits from their file again."""
+    """Have running workers take their file again: routes, limits, rules of links; name what needs a restart."""
     from console.reload import run_reload
 
     raise typer.Exit(run_reload(load_running(config, state), as_json))

@@ -25,6 +25,9 @@ link_app = typer.Typer(
 )
 LinkName = Annotated[str, typer.Argument(help=r"An [\[acquirer]] or [\[issuer]].")]
 
+# The fields of `link show`; workers differ only where a reload has not reached all of them.
+SHOWN = ("link", "side", "identity", "permissions", "max_age_s", "advice_max_age_s", "max_ahead_s")
+
 # Answers of a worker that another worker may improve on: the connection is at that one, or it is busy starting.
 ELSEWHERE = frozenset({"link_down", "away"})
 
@@ -39,20 +42,26 @@ def link_list(config: ConfigOption = None, state: StateOption = None, as_json: J
 def link_show(
     name: LinkName, config: ConfigOption = None, state: StateOption = None, as_json: JsonOption = False
 ) -> None:
-    """One link as the switch runs it: the peer's proof of identity, and the messages that the peer may send."""
+    """One link as the switch runs it: the peer's proof of identity, the messages that it may send, and their age."""
     running = load_running(config, state)
     _require(running, name)
-    row = next(row for row in links(running) if row["link"] == name)
-    shown = {field: row[field] for field in ("link", "side", "identity", "permissions")}
+    rows = [row for row in links(running) if row["link"] == name]
+    shown, *others = ({field: row[field] for field in SHOWN} for row in rows)
     if as_json:
         import msgspec
 
         print(msgspec.json.encode(shown).decode())
-        return
-    print(f"{shown['link']} ({shown['side']})")
-    print(f"  peer known by      {', '.join(shown['identity']) or 'nothing'}")
-    for line in _permission_lines(shown["permissions"]):
-        print(f"  {line}")
+    else:
+        print(f"{shown['link']} ({shown['side']})")
+        print(f"  peer known by      {', '.join(shown['identity']) or 'nothing'}")
+        for line in (*_permission_lines(shown["permissions"]), *_freshness_lines(shown)):
+            print(f"  {line}")
+    differing = [str(row["worker"]) for row, other in zip(rows[1:], others, strict=True) if other != shown]
+    if differing:
+        raise ConsoleError(
+            f"this is worker {rows[0]['worker']}; other rules are in force in worker {', '.join(differing)}",
+            "run cardswitch reload",
+        )
 
 
 @link_app.command("suspend")
@@ -219,6 +228,14 @@ def _permission_lines(permissions: dict[str, Any] | None) -> list[str]:
             text = "any" if value is None else ", ".join(value) or "none"
         lines.append(f"{setting:18} {text}")
     return lines
+
+
+def _freshness_lines(shown: dict[str, Any]) -> list[str]:
+    """How old DE 7 may be, and how far ahead."""
+    return [
+        f"{'DE 7 at most':18} {shown['max_age_s']:.10g} s old, of advices, reversals and chargebacks "
+        f"{shown['advice_max_age_s']:.10g} s; {shown['max_ahead_s']:g} s ahead"
+    ]
 
 
 def _show_told(rows: list[dict[str, Any]], name: str, as_json: bool) -> None:

@@ -6,42 +6,56 @@ changes nothing. Workers also start with the settings that they have taken from 
 
 from __future__ import annotations
 
+import hashlib
 import signal
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 import structlog
 
 from console.config import Config, load_config, write_effective
 from console.errors import ConfigError, ConsoleError, UsageError
+from console.reload_table import needs_restart
+from switch.errors import ConfigError as SwitchConfigError
+from switch.errors import ControlError
+from switch.links.rules import with_rules_of
+from switch.reload import LINKS, TAKEN, NeedsRestart, Reloaded, Reread
 
-if TYPE_CHECKING:
-    from switch.reload import Reread
 
-# Sections outside the switch; workers name their own.
-RESTART = ("state", "log", "postgresql", "hsm", "tokenizer", "gateway", "key", "caller")
-# Sections that a running system takes, as `switch.reload.TAKEN` has them.
-TAKEN = ("route", "breaker", "stand_in", "fraud", "rates", "saf")
+class Done(msgspec.Struct, frozen=True):
+    """A reload of all workers.
+
+    Args:
+        workers: the replies.
+        restart: all settings that have changed and are not in force, in the order of the file.
+        away: reasons of workers that have not taken the file, or not all of it.
+    """
+
+    workers: tuple[Reloaded, ...]
+    restart: tuple[NeedsRestart, ...] = ()
+    away: tuple[str, ...] = ()
 
 
 def reread(running: Config) -> Reread:
     """The present file of a worker. Raises `switch.errors.ConfigError` with every error."""
-    from switch.errors import ConfigError as SwitchConfigError
-    from switch.reload import Reread
-
     try:
         wanted = wanted_config(running)
     except ConfigError as error:
         raise SwitchConfigError(error.source, error.problems) from None
     except UsageError as error:
         raise SwitchConfigError(running.origin, (str(error),)) from None
-    restart = tuple(name for name in RESTART if getattr(wanted, name) != getattr(running, name))
-    return Reread(wanted.switch_config(), restart)
+    return Reread(wanted.switch_config(), needs_restart(running, wanted), digest_of(wanted))
+
+
+def digest_of(wanted: Config) -> str:
+    """SHA-256 of everything that a configuration says, hexadecimal; not of where it was read from."""
+    said = msgspec.structs.replace(wanted, source="", origin="", overridden=())
+    return hashlib.sha256(msgspec.json.encode(said)).hexdigest()
 
 
 def wanted_config(running: Config) -> Config:
@@ -59,48 +73,76 @@ def wanted_config(running: Config) -> Config:
 
 
 def run_reload(running: Config, as_json: bool) -> int:
-    """Have every worker read its file again, and say what each has done. Returns the exit status: 1 where one is away.
+    """Have every worker read its file again; print the settings that each has taken, and those that need a restart.
 
+    Returns: the exit status, 1 where a worker has not taken everything.
     Raises: ConfigError with every error, and nothing has changed; ConsoleError where no worker answers.
     """
-    done, failed = reload_workers(running)
+    done = reload_workers(running)
     if as_json:
-        print(msgspec.json.encode({"workers": done, "away": failed}).decode())
-        return 1 if failed else 0
-    for row in done:
-        taken = ", ".join(row["taken"]) or "nothing new"
-        print(f"worker {row['worker']}: {taken}")
-    restart = sorted({section for row in done for section in row["restart"]})
-    if restart:
-        print(f"changed too, but needs a restart: {', '.join(restart)}")
-    for reason in failed:
+        print(msgspec.json.encode(done).decode())
+        return 1 if done.away else 0
+    for row in done.workers:
+        print(f"worker {row.worker}: {', '.join(row.taken) or 'nothing new'}")
+    if done.restart:
+        print(f"changed in {running.origin}, not in force until these start again (all of them with cardswitch up):")
+        width = max(len(_shown(entry)) for entry in done.restart)
+        for entry in done.restart:
+            print(f"  {_shown(entry):{width}}  {', '.join(entry.processes)}")
+    for reason in done.away:
         print(f"cardswitch: {reason}", file=sys.stderr)
-    return 1 if failed else 0
+    return 1 if done.away else 0
 
 
-def reload_workers(running: Config) -> tuple[list[dict[str, Any]], list[str]]:
-    """Sections that each worker has taken and those that need a restart; and why others were not asked."""
+def _shown(entry: NeedsRestart) -> str:
+    return entry.setting if entry.change == "changed" else f"{entry.setting} ({entry.change})"
+
+
+def reload_workers(running: Config) -> Done:
+    """Ask each worker in turn.
+
+    Raises: ConfigError with every error of the file, and nothing has changed; ConsoleError where no worker answers.
+    """
     from console.supervisor import config_file, is_running
     from switch.control import ask
-    from switch.errors import ControlError
 
     wanted = wanted_config(running)
-    done: list[dict[str, Any]] = []
+    digest = digest_of(wanted)
+    done: list[Reloaded] = []
     failed: list[str] = []
     for number in range(running.switch.workers):
         try:
-            done += ask(running.worker_socket(number), "reload")
+            [answer] = ask(running.worker_socket(number), "reload", digest=digest)
         except ControlError as error:
-            if error.code == "invalid":
+            if error.code == "invalid" and not done:
                 raise ConfigError(running.origin, tuple(str(error).splitlines())) from None
-            failed.append(str(error))
+            refused = f"worker {number} refuses, and goes on as before: " if error.code == "invalid" else ""
+            failed.append(refused + "; ".join(str(error).splitlines()))
+            continue
+        done.append(msgspec.convert(answer, Reloaded))
+        if len(done) == 1 and is_running(running.state_path):
+            # A restarted worker reads this file.
+            write_effective(with_taken(running, wanted), config_file(running.state_path))
     if not done:
         raise ConsoleError(f"no worker of the switch answers: {', '.join(failed[-1:])}", "start cardswitch up first")
-    if is_running(running.state_path):
-        # A worker that is started again reads this file.
-        kept = {name: getattr(wanted, name) for name in TAKEN}
-        write_effective(msgspec.structs.replace(running, **kept), config_file(running.state_path))
-    return done, failed
+    failed += [
+        f"worker {row.worker}: the TLS files of {name} cannot be used, those before stay in force; the reason is "
+        "certificate_refused in its log"
+        for row in done
+        for name in row.certificates
+    ]
+    restart = {entry.setting: entry for row in done for entry in row.restart}
+    return Done(tuple(done), tuple(restart.values()), tuple(failed))
+
+
+def with_taken(running: Config, wanted: Config) -> Config:
+    """The configuration that runs after a reload: `running` with all settings of `wanted` that workers take."""
+    sections: dict[str, Any] = {name: getattr(wanted, name) for name in TAKEN.values()}
+    for section in LINKS.values():
+        named = {link.name: link for link in getattr(wanted, section)}
+        links = getattr(running, section)
+        sections[section] = tuple(with_rules_of(link, named.get(link.name, link)) for link in links)
+    return msgspec.structs.replace(running, **sections)
 
 
 @contextmanager
@@ -113,8 +155,8 @@ def reloading(running: Config) -> Iterator[None]:
 
     def work() -> None:
         try:
-            done, failed = reload_workers(running)
-            log.info("reloaded", workers=done, away=failed)
+            done = reload_workers(running)
+            log.info("reloaded", **msgspec.to_builtins(done))
         except ConsoleError as error:
             log.error("reload_refused", error=str(error))
         except Exception:

@@ -138,6 +138,23 @@ def _contradictions(config: SwitchConfig) -> list[str]:
     return problems
 
 
+def running_contradictions(present: SwitchConfig, taken: SwitchConfig) -> list[str]:
+    """Contradictions between settings that a reload replaces and settings that need a restart.
+
+    Args:
+        present: what runs. taken: the same with everything that a reload replaces.
+    """
+    routing = (
+        *routing_contradictions(taken.routes, present.issuers, present.acquirers),
+        *breaker_contradictions(taken.breakers, present.issuers),
+        *stand_in_contradictions(taken.stand_ins, present.issuers),
+    )
+    fees = fee_problems(present.fees, present.merchants, _accepted(taken))
+    return [f"{problem} (of the links that run)" for problem in routing] + [
+        f"{problem} (of the fees that run; other fees need a restart)" for problem in fees
+    ]
+
+
 def _accepted(config: SwitchConfig) -> dict[str, tuple[str, ...]]:
     """The currencies in which each acquirer link may ask for new payments; all of them where it is not restricted."""
     given = {acquirer.name: acquirer.permissions for acquirer in config.acquirers}
@@ -152,14 +169,14 @@ def _permission_contradictions(config: SwitchConfig) -> list[str]:
     problems: list[str] = []
     for acquirer in config.acquirers:
         if acquirer.permissions is not None:
-            label = f"acquirer {acquirer.name}"
+            label = f"acquirer[{acquirer.name}].permissions"
             problems += permission_problems(label, acquirer.permissions, FROM_ACQUIRERS, CURRENCIES)
     for issuer in config.issuers:
         if issuer.permissions is not None:
-            label = f"issuer {issuer.name}"
+            label = f"issuer[{issuer.name}].permissions"
             problems += permission_problems(label, issuer.permissions, FROM_ISSUERS, CURRENCIES)
             if issuer.permissions != Permissions(messages=issuer.permissions.messages):
-                problems.append(f"{label}: permissions: of an issuer there are messages only")
+                problems.append(f"{label}: of an issuer there are messages only: leave the others out")
     return problems
 
 

@@ -6,7 +6,8 @@
     {"cmd": "echo", "link": "alpha"}                                → a line for each connection, `ManagementStatus`;
                                                                       sign-on and sign-off likewise
     {"cmd": "circuits"}                                             → a line for each issuer link, see `CircuitStatus`
-    {"cmd": "reload"}                                               → {"ok": true, "taken": […], "restart": […], …}
+    {"cmd": "reload", "digest": "5f1c…"}                            → {"ok": true, …}, see `Reloaded`; the digest of the
+                                                                      file that is meant may be left out
 
 Served inside the worker on a unix socket that only its user may open; `ask` is the blocking other end, for the command
 line. Nothing on it is secret: keys appear by name and check value.
@@ -76,7 +77,11 @@ class LinkStatus(msgspec.Struct, frozen=True, kw_only=True):
     keys: tuple[KeyStatus, ...] | None
     circuit: str = ""  # of an issuer link: closed, open or half_open
     identity: tuple[str, ...] = ()  # the peer's proof of identity; () for none
+    # The rules in force, as the last reload left them; times in seconds.
     permissions: Permissions | None = None  # None: all that its side may send
+    max_age_s: float
+    advice_max_age_s: float
+    max_ahead_s: float
 
 
 class ManagementStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -179,7 +184,8 @@ class ControlServer:
                         yield status
                     yield {"ok": True}
                 case "reload" if self._reloader is not None:
-                    yield {"ok": True, **msgspec.to_builtins(await self._reloader.reload())}
+                    reloaded = await self._reloader.reload(str(command.get("digest", "")))
+                    yield {"ok": True, **msgspec.to_builtins(reloaded)}
                 case other:
                     yield {"ok": False, "code": "unknown", "error": f"unknown command {other!r}"}
         except ControlError as error:
@@ -240,6 +246,9 @@ class ControlServer:
             circuit=self._circuit(name),
             identity=part.link.identity,
             permissions=part.link.permissions,
+            max_age_s=part.link.max_age_s,
+            advice_max_age_s=part.link.advice_max_age_s,
+            max_ahead_s=part.link.max_ahead_s,
         )
 
     def _circuit(self, name: str) -> str:

@@ -28,6 +28,7 @@ from switch.links.freshness import STALE, is_local, staleness
 from switch.links.issuer_line import IssuerLine
 from switch.links.permissions import MESSAGE
 from switch.links.session import Session
+from switch.links.settings import Link
 from switch.message_set import FROM_ISSUERS, OF_A_DAY, SERVED_FROM_ISSUERS, Form, Way, form_of, missing_element
 from switch.meters import Meters
 from switch.salvage import reason_element
@@ -115,6 +116,7 @@ class IssuerRequests:
         if mti is None:
             self._meters.count("unexpected", line.name)
             return {39: "12"}, "unknown_mti"
+        link = line.link  # with `permitted`: a reload may come while the hsm is asked
         if not line.permitted.message(mti):
             return _refused(line, Decline(MESSAGE.response_code, MESSAGE.reason, MESSAGE.detail))
         form = form_of(mti, message.elements, FROM_ISSUERS)
@@ -128,7 +130,7 @@ class IssuerRequests:
         card = await self._card(form, message, trace_id)
         if isinstance(card, Decline):
             return _refused(line, card)
-        intent = self._intent(line, mti, form, message, card, trace_id)
+        intent = self._intent(line, link, mti, form, message, card, trace_id)
         if isinstance(intent, Decline):
             return _refused(line, intent)
         begun = await self._journal.begin(intent)
@@ -156,7 +158,7 @@ class IssuerRequests:
             return Decline("96", "hsm_unavailable")
 
     def _intent(
-        self, line: IssuerLine, mti: str, form: Form, message: Message, card: Screened, trace_id: str
+        self, line: IssuerLine, link: Link, mti: str, form: Form, message: Message, card: Screened, trace_id: str
     ) -> Intent | Decline:
         elements = message.elements
         now = self._clock.now()
@@ -170,7 +172,7 @@ class IssuerRequests:
         except DecodeError as error:
             return Decline("30", "element_invalid", str(error))
         local = is_local(line.dialect.identification)
-        if why := staleness(line.link, mti, elements, sent_at, now, local=local):
+        if why := staleness(link, mti, elements, sent_at, now, local=local):
             return Decline("30", STALE, why)
         acquirer_id, terminal = elements.get(32, ""), elements.get(41, "").rstrip()
         return Intent(

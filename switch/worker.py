@@ -115,7 +115,10 @@ class Worker:
         }  # fmt: skip
         self._make_senders(rng)
         self.exchanges = self._key_exchanges(clock, rng)
-        self.reloader = Reloader(number, config, self.online, self.senders, self.meters, read, self._certificates)
+        links = {**self.lines, **self.ports}
+        self.reloader = Reloader(
+            number, config, self.online, self.senders, links, self.meters, read, self._certificates
+        )
         self._gauges()
 
     def _make_senders(self, rng: random.Random) -> None:

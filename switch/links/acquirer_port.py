@@ -36,6 +36,8 @@ class AcquirerPort(LinkEnd):
         places: the link's share of the worker's places; None for as many as it may have by itself.
     """
 
+    link: AcquirerLink
+
     def __init__(
         self,
         link: AcquirerLink,
@@ -50,7 +52,6 @@ class AcquirerPort(LinkEnd):
         places: int | None = None,
     ) -> None:
         super().__init__(link, network, clock, rng, hsm, meters, on_up, takes=True, places=places)
-        self.link = link
         self._serve = serve
         self._refuse = refuse
 

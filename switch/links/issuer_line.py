@@ -34,6 +34,8 @@ class IssuerLine(LinkEnd):
         on_up: called each time a connection has signed on.
     """
 
+    link: IssuerLink
+
     def __init__(
         self,
         link: IssuerLink,
@@ -46,7 +48,6 @@ class IssuerLine(LinkEnd):
         on_up: Callable[[], None],
     ) -> None:
         super().__init__(link, network, clock, rng, hsm, meters, on_up, takes=False)
-        self.link = link
         self.pin_key = link.pin_key
         self.trace_element = link.trace_element
         self._serve = serve

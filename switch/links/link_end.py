@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import structlog
 import trio
@@ -30,6 +29,7 @@ from switch.links.mac import LinkMac
 from switch.links.network import Network
 from switch.links.permissions import Permitted
 from switch.links.reception import Reception
+from switch.links.rules import with_rules_of
 from switch.links.session import Session
 from switch.links.settings import AcquirerLink, IssuerLink, Link
 from switch.meters import Meters
@@ -42,6 +42,10 @@ DUMPS = Rate(5, 20)  # of frames that are no message, a second and link: each co
 
 class LinkEnd:
     """One link of one worker.
+
+    Attributes:
+        link: its settings. `use` replaces them, so code that judges a message reads them once for it.
+        permitted: the permissions among them, compiled.
 
     Args:
         on_up: called each time a connection begins to carry traffic.
@@ -62,6 +66,7 @@ class LinkEnd:
         takes: bool,
         places: int | None = None,
     ) -> None:
+        self.link = link
         self.name = link.name
         self.dialect = load_dialect(link.dialect)
         self.codec = canonical_codec(self.dialect, clock.now)
@@ -72,7 +77,7 @@ class LinkEnd:
             self.mac, meters, serve=self._served, late=self._late, undecodable=self.undecodable,
             managed=on_up, verify_requests=not takes,
             echoes=any(rule.echo for rule in self.dialect.rules.values()),
-            stale=partial(_stale, link, is_local(self.dialect.identification), clock),
+            stale=self._stale,
         )  # fmt: skip
         self.connections = Connections(
             link, network, clock, rng, meters,
@@ -81,6 +86,7 @@ class LinkEnd:
         )  # fmt: skip
         self.permitted = Permitted(link.permissions)
         self._meters = meters
+        self._clock = clock
         self._takes = takes
         self._dumps: LogRate[str] = LogRate(DUMPS)
 
@@ -103,6 +109,16 @@ class LinkEnd:
     def in_flight(self) -> int:
         """Requests without an answer, those of ours and those of the peer's that the link's limits have let in."""
         return self.pending + (self.gate.in_flight + self.gate.waiting if self._takes else 0)
+
+    def use(self, link: Link, permitted: Permitted) -> None:
+        """Judge each message that arrives from now on by other rules; its other settings and connections stay.
+
+        Args:
+            link: the settings of the file, of which `switch.links.rules.RULES` are taken.
+            permitted: its permissions, compiled.
+        """
+        self.link = with_rules_of(self.link, link)
+        self.permitted = permitted
 
     async def listen(self) -> None:
         """Take the address, where the peer dials. Raises WireError."""
@@ -153,15 +169,15 @@ class LinkEnd:
         """An answer that nobody waits for."""
         raise NotImplementedError
 
-
-def _stale(link: Link, local: bool, clock: Clock, message: Message) -> str:
-    """Why network management is not taken. Without DE 7 it cannot be distinguished from a recorded one."""
-    now = clock.now()
-    try:
-        sent_at = transmission_time(message.elements.get(7, ""), now)
-    except DecodeError as error:
-        return str(error)
-    return staleness(link, message.mti, message.elements, sent_at, now, local=local)
+    def _stale(self, message: Message) -> str:
+        """Why network management is not taken. Without DE 7 it cannot be distinguished from a recorded one."""
+        now = self._clock.now()
+        try:
+            sent_at = transmission_time(message.elements.get(7, ""), now)
+        except DecodeError as error:
+            return str(error)
+        local = is_local(self.dialect.identification)
+        return staleness(self.link, message.mti, message.elements, sent_at, now, local=local)
 
 
 def _is_request(mti: str) -> bool:

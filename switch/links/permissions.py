@@ -174,7 +174,7 @@ def permission_problems(label: str, given: Permissions, served: Iterable[str], c
     """Everything wrong with the permissions of one link, one line each.
 
     Args:
-        label: the link, as other problems name it.
+        label: the path of the table, as `acquirer[north].permissions`.
         served: types that its side may send at all, without repeats.
         currencies: alphabetic codes of all currencies.
     """
@@ -199,7 +199,11 @@ def permission_problems(label: str, given: Permissions, served: Iterable[str], c
         for v in given.acquirer_ids or ()
         if not _is_id_or_range(v)
     ]
-    wrong += [f"currencies: {v!r} is no currency" for v in given.currencies or () if v not in known]
+    wrong += [
+        f"currencies: {v!r} is no currency of ISO 4217, name it as EUR"
+        for v in given.currencies or ()
+        if v not in known
+    ]
     wrong += table_problems("amounts_minor", given.amounts_minor)
     unlimited = set(known if given.currencies is None else given.currencies) - given.amounts_minor.keys()
     if given.amounts_minor and unlimited:
@@ -207,7 +211,7 @@ def permission_problems(label: str, given: Permissions, served: Iterable[str], c
             f"amounts_minor has no limit for {named(unlimited)}, which the link may send: name it there, or list "
             "others in currencies"
         )
-    return [f"{label}: permissions: {problem}" for problem in wrong]
+    return [f"{label}.{problem}" for problem in wrong]
 
 
 def _is_id_or_range(value: str) -> bool:

@@ -117,19 +117,21 @@ def test_what_is_not_answered_is_an_error_after_it_was_shown(
 
 
 LEAST = {"messages": ["0100", "04*"], "merchants": None, "amounts_minor": {"EUR": 500}, "forced": False}
+WINDOWS = {"max_age_s": 86_400.0, "advice_max_age_s": 2_592_000.0, "max_ahead_s": 300.0}
 
 
 def test_show_says_what_proves_a_peer_and_what_it_may_send(
     config: Config, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    row = {"link": "gateway", "side": "acquirer", "identity": ["peer user"], "permissions": LEAST}
-    other = {"link": "pos", "side": "acquirer", "identity": [], "permissions": None}
+    row = {"link": "gateway", "side": "acquirer", "identity": ["peer user"], "permissions": LEAST, **WINDOWS}
+    other = {"link": "pos", "side": "acquirer", "identity": [], "permissions": None, **WINDOWS}
     workers(monkeypatch, config, {0, 1}, [other, row])
     link_show("gateway")
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     assert lines == [
         "gateway (acquirer)", "peer known by peer user", "messages 0100, 04*", "merchants any",
         "amounts_minor EUR 500", "forced no",
+        "DE 7 at most 86400 s old, of advices, reversals and chargebacks 2592000 s; 300 s ahead",
     ]  # fmt: skip
     link_show("gateway", as_json=True)
     assert msgspec.json.decode(capsys.readouterr().out) == row
@@ -137,3 +139,22 @@ def test_show_says_what_proves_a_peer_and_what_it_may_send(
     assert "nothing" in (out := capsys.readouterr().out) and "everything that its side may" in out
     with pytest.raises(UsageError):
         link_show("nowhere")
+
+
+def test_show_says_where_a_reload_has_not_reached_all_workers(
+    config: Config, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = {"link": "pos", "side": "acquirer", "identity": [], "permissions": None, **WINDOWS}
+    changes: dict[int, dict[str, Any]] = {0: {}, 1: {"max_age_s": 60.0}, 2: {"permissions": LEAST}}
+
+    def ask(path: Path, command: str, timeout_s: float = 1.0, **arguments: str) -> Answers:
+        number = next(number for number in changes if config.worker_socket(number) == path)
+        return [{"worker": number, **row, **changes[number]}]
+
+    monkeypatch.setattr("switch.control.ask", ask)
+    with pytest.raises(ConsoleError, match="this is worker 0; other rules are in force in worker 1, 2; run cardswitch"):
+        link_show("pos")
+    assert "86400 s old" in capsys.readouterr().out
+    changes[1] = changes[2] = {}
+    link_show("pos", as_json=True)
+    assert msgspec.json.decode(capsys.readouterr().out) == row

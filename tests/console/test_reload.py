@@ -13,11 +13,12 @@ import pytest
 from console.config import Config, load_config, write_effective
 from console.errors import ConfigError, ConsoleError, UsageError
 from console.ports import on_free_ports
-from console.reload import RESTART, TAKEN, reload_workers, reloading, reread, run_reload, wanted_config
+from console.reload import reload_workers, reloading, reread, run_reload, wanted_config
+from console.reload_table import EVERY, NO_TABLES
 from switch.errors import ConfigError as SwitchConfigError
 from switch.errors import ControlError
-from switch.reload import LEFT
-from switch.reload import TAKEN as OF_THE_SWITCH
+from switch.links.permissions import Permissions
+from switch.reload import NeedsRestart
 from tests.console.test_config import GOOD, write
 
 
@@ -39,10 +40,12 @@ class Workers:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, answers: dict[str, Any]) -> None:
         self.answers = answers
         self.asked: list[str] = []
+        self.digests: set[str] = set()
         monkeypatch.setattr("switch.control.ask", self.ask)
 
     def ask(self, path: Path, command: str, timeout_s: float = 1.0, **arguments: str) -> list[dict[str, Any]]:
         assert command == "reload"
+        self.digests.add(arguments["digest"])
         self.asked.append(path.name)
         answer = self.answers.get(path.name, ControlError("away", f"{path.name} is away"))
         if isinstance(answer, Exception):
@@ -50,14 +53,11 @@ class Workers:
         return [answer]
 
 
-def taken(worker: int, *sections: str, restart: tuple[str, ...] = ()) -> dict[str, Any]:
-    return {"worker": worker, "taken": list(sections), "restart": list(restart)}
+def taken(worker: int, *sections: str, restart: tuple[NeedsRestart, ...] = ()) -> dict[str, Any]:
+    return {"worker": worker, "taken": list(sections), "restart": msgspec.to_builtins(restart)}
 
 
-def test_every_section_is_either_taken_or_needs_a_restart() -> None:
-    sections = {field.encode_name for field in msgspec.structs.fields(Config)} - {"source", "origin", "overridden"}
-    assert sections == {*RESTART, *TAKEN, *LEFT.values()}
-    assert set(TAKEN) == set(OF_THE_SWITCH.values())
+LEVEL = NeedsRestart("log.level", EVERY)
 
 
 def test_a_process_of_a_running_system_knows_the_file_of_its_user(tmp_path: Path) -> None:
@@ -79,15 +79,16 @@ def test_what_has_changed_is_read_and_what_needs_a_restart_is_named(tmp_path: Pa
     found = reread(config)
     assert [route.prefix for route in found.config.routes] == ["4", "5"]
     assert found.config.saf.limit == 7
-    assert found.restart == ("log",)
+    assert found.restart == (LEVEL,)
 
 
 def test_what_the_command_line_has_decided_stays(tmp_path: Path) -> None:
     config = on_free_ports(running(tmp_path, workers=5), issuers=True)
     assert config.overridden == ("ports", "state", "workers")
     wanted = wanted_config(config)
-    for name in (*RESTART, *TAKEN, *LEFT.values()):
-        assert getattr(wanted, name) == getattr(config, name), name
+    for field in msgspec.structs.fields(Config):
+        if field.name not in NO_TABLES:
+            assert getattr(wanted, field.name) == getattr(config, field.name), field.name
 
 
 def test_other_ports_and_workers_in_the_file_need_a_restart(tmp_path: Path) -> None:
@@ -95,6 +96,9 @@ def test_other_ports_and_workers_in_the_file_need_a_restart(tmp_path: Path) -> N
     change(tmp_path, GOOD.replace("127.0.0.1:6001", "127.0.0.1:6009") + "[switch]\nworkers = 4\n")
     wanted = wanted_config(config)
     assert wanted.issuer != config.issuer and wanted.switch.workers == 4
+    assert [(entry.setting, entry.processes) for entry in reread(config).restart] == [
+        ("switch.workers", ("up",)), ("issuer[alpha].address", ("switch", "issuers")),
+    ]  # fmt: skip
 
 
 def test_a_file_with_errors_is_refused_with_all_of_them(tmp_path: Path) -> None:
@@ -116,15 +120,27 @@ def test_all_workers_are_asked(
     config = running(tmp_path, workers=2)
     workers = Workers(
         monkeypatch,
-        {"switch-0.sock": taken(0, "route", "saf", restart=("log",)), "switch-1.sock": taken(1)},
+        {
+            "switch-0.sock": taken(0, "route", "acquirer[pos].permissions", restart=(LEVEL,)),
+            "switch-1.sock": taken(1, restart=(LEVEL, NeedsRestart("key[zak]", ("hsm",), "new"))),
+        },
     )
     assert run_reload(config, as_json=False) == 0
     assert workers.asked == ["switch-0.sock", "switch-1.sock"]
     assert capsys.readouterr().out.splitlines() == [
-        "worker 0: route, saf", "worker 1: nothing new", "changed too, but needs a restart: log",
+        "worker 0: route, acquirer[pos].permissions",
+        "worker 1: nothing new",
+        f"changed in {config.origin}, not in force until these start again (all of them with cardswitch up):",
+        "  log.level       postgresql, hsm, switch, tokenizer, gateway, issuers",
+        "  key[zak] (new)  hsm",
     ]  # fmt: skip
     assert run_reload(config, as_json=True) == 0
-    assert json.loads(capsys.readouterr().out)["workers"][0]["taken"] == ["route", "saf"]
+    said = json.loads(capsys.readouterr().out)
+    assert said["workers"][0]["taken"] == ["route", "acquirer[pos].permissions"] and said["away"] == []
+    assert [(row["setting"], row["processes"], row["change"]) for row in said["restart"]] == [
+        ("log.level", list(EVERY), "changed"), ("key[zak]", ["hsm"], "new"),
+    ]  # fmt: skip
+    assert workers.digests == {reread(config).digest}, "each is to take the file that this command has read"
 
 
 def test_a_worker_that_is_away_is_told_and_counts(
@@ -164,18 +180,53 @@ def test_what_a_worker_refuses_is_listed_and_kept_out_of_the_next_start(
     assert not (config.state_path / "run" / "config.json").exists()
 
 
+def test_what_only_some_workers_take_is_said_and_kept_for_their_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The file was edited while they were asked: a right that is taken away is away in as many as possible."""
+    config = running(tmp_path, workers=3)
+    monkeypatch.setattr("console.supervisor.is_running", lambda state: True)
+    other = ControlError("invalid", "the file is not the one that the command has read")
+    workers = Workers(
+        monkeypatch,
+        {"switch-0.sock": taken(0, "acquirer[pos].max_age_s"), "switch-1.sock": other, "switch-2.sock": taken(2)},
+    )
+    change(tmp_path, GOOD.replace('name = "pos"', 'name = "pos"\nmax_age_s = 60.0'))
+    assert run_reload(config, as_json=False) == 1
+    out, err = capsys.readouterr()
+    assert out.splitlines() == ["worker 0: acquirer[pos].max_age_s", "worker 2: nothing new"]
+    assert err.startswith("cardswitch: worker 1 refuses, and goes on as before: the file is not the one")
+    assert len(workers.asked) == 3
+    assert load_config(config.state_path / "run" / "config.json").acquirer[0].max_age_s == 60.0
+
+
+def test_certificates_that_cannot_be_used_are_an_error_of_their_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = running(tmp_path, workers=1)
+    Workers(monkeypatch, {"switch-0.sock": {**taken(0), "certificates": ["pos"]}})
+    assert run_reload(config, as_json=False) == 1
+    assert "worker 0: the TLS files of pos cannot be used, those before stay in force" in capsys.readouterr().err
+
+
 def test_a_worker_that_is_started_again_starts_with_what_was_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = on_free_ports(running(tmp_path), issuers=True)
     monkeypatch.setattr("console.supervisor.is_running", lambda state: True)
     Workers(monkeypatch, {"switch-0.sock": taken(0, "route")})
-    change(tmp_path, GOOD + '[[route]]\nprefix = "5"\nissuer = "alpha"\n[log]\nlevel = "debug"\n')
+    rules = 'name = "pos"\nmax_in_flight = 3\nmax_age_s = 60.0\npermissions = { messages = ["0100"] }'
+    text = GOOD.replace('name = "pos"', rules) + '[[route]]\nprefix = "5"\nissuer = "alpha"\n[log]\nlevel = "debug"\n'
+    change(tmp_path, text)
     reload_workers(config)
     again = load_config(config.state_path / "run" / "config.json")
     assert [route.prefix for route in again.route] == ["4", "5"]
     assert again.log.level == "info", "what needs a restart of all waits for it"
-    assert again.acquirer == config.acquirer
+    assert again.issuer == config.issuer
+    [pos, gateway] = again.acquirer
+    assert (pos.permissions, pos.max_age_s) == (Permissions(messages=("0100",)), 60.0), "rules of links"
+    assert pos.max_in_flight == 2000 and pos.listen == config.acquirer[0].listen, "nothing else of them"
+    assert gateway == config.acquirer[1]
     assert again.origin == config.origin and again.overridden == config.overridden
 
 

@@ -215,4 +215,4 @@ def test_wrong_permissions_are_named(side: str, permissions: dict[str, Any], pro
 def test_all_wrong_permissions_are_listed_at_once() -> None:
     with pytest.raises(ConfigError) as raised:
         switch_config(table(messages=["x"], processing_codes=["x"], currencies=["x"], acquirer_ids=["x"]))
-    assert len([line for line in raised.value.problems if "pos: permissions" in line]) == 4
+    assert len([line for line in raised.value.problems if line.startswith("acquirer[pos].permissions.")]) == 4

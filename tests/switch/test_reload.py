@@ -14,7 +14,7 @@ from simulators.acquirer.book import Request
 from simulators.faults import FaultRule
 from switch.config import SwitchConfig
 from switch.errors import ConfigError
-from switch.reload import Reloaded, Reloader, ReloadRefused, Reread
+from switch.reload import NeedsRestart, Reloaded, Reloader, ReloadRefused, Reread
 from switch.routing.breaker import Circuit
 from switch.routing.table import RoutingTable
 from tests.simulation.agreement import differences
@@ -32,16 +32,18 @@ class File:
 
     def __init__(self) -> None:
         self.config: SwitchConfig | Exception = configured()
-        self.restart: tuple[str, ...] = ()
+        self.restart: tuple[NeedsRestart, ...] = ()
+        self.digest = ""
 
     def read(self) -> Reread:
         if isinstance(self.config, Exception):
             raise self.config
-        return Reread(self.config, self.restart)
+        return Reread(self.config, self.restart, self.digest)
 
     def reloader(self, world: World, certificates: Callable[[], tuple[str, ...]] = tuple) -> Reloader:
         worker = world.workers[0][0]
-        return Reloader(0, world.config, worker.online, worker.senders, worker.meters, self.read, certificates)
+        links = {**worker.lines, **worker.ports}
+        return Reloader(0, world.config, worker.online, worker.senders, links, worker.meters, self.read, certificates)
 
 
 async def pay(world: World, amount_minor: int = 2500) -> Request:
@@ -53,7 +55,7 @@ async def pay(world: World, amount_minor: int = 2500) -> Request:
 def test_nothing_new_changes_nothing() -> None:
     async def script(world: World) -> None:
         file = File()
-        assert await file.reloader(world).reload() == Reloaded(0, (), ())
+        assert await file.reloader(world).reload() == Reloaded(0, ())
 
     in_world(script)
 
@@ -136,22 +138,27 @@ def test_a_finer_route_has_the_hsm_tell_more_digits() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sections", "restart"),
+    "sections",
     [
-        ({"switch": {**TABLE["switch"], "max_in_flight": 7}}, ("switch",)),
-        ({"fees": {"rate": "0.01", "fixed_minor": {"EUR": 1}, "other_currencies": "rate-only"}}, ("fees",)),
-        ({"merchant": []}, ("merchant",)),
-        ({"issuer": [{**TABLE["issuer"][0], "deadline_s": 9.0}, TABLE["issuer"][1]]}, ("issuer",)),
+        {"switch": {**TABLE["switch"], "max_in_flight": 7}},
+        {"fees": {"rate": "0.01", "fixed_minor": {"EUR": 1}, "other_currencies": "rate-only"}},
+        {"merchant": []},
+        {"issuer": [{**TABLE["issuer"][0], "deadline_s": 9.0}, TABLE["issuer"][1]]},
+        {"acquirer": [{**TABLE["acquirer"][0], "must_sign_on": True}, TABLE["acquirer"][1]]},
     ],
 )
-def test_what_needs_a_restart_is_named_and_left(sections: dict[str, Any], restart: tuple[str, ...]) -> None:
+def test_what_needs_a_restart_is_named_and_left(sections: dict[str, Any]) -> None:
     async def script(world: World) -> None:
+        worker = world.workers[0][0]
         file = File()
         reloader = file.reloader(world)
-        file.config, file.restart = configured(saf={"limit": 9}, **sections), ("hsm",)
-        assert await reloader.reload() == Reloaded(0, ("saf",), tuple(sorted((*restart, "hsm"))))
-        assert (await reloader.reload()).restart == tuple(sorted((*restart, "hsm"))), "as long as it is so"
+        restart = (NeedsRestart("fees.rate", ("switch",)), NeedsRestart("hsm.slot", ("hsm",)))
+        file.config, file.restart = configured(saf={"limit": 9}, **sections), restart
+        assert await reloader.reload() == Reloaded(0, ("saf",), restart)
+        assert await reloader.reload() == Reloaded(0, (), restart), "as long as it is so"
         assert (await pay(world)).response_code == "00"
+        assert [line.link for line in worker.lines.values()] == list(world.config.issuers)
+        assert [port.link for port in worker.ports.values()] == list(world.config.acquirers)
 
     in_world(script)
 
@@ -232,7 +239,7 @@ def test_certificates_that_cannot_be_used_are_named() -> None:
             return ("pos",)
 
         done = await File().reloader(world, certificates).reload()
-        assert (done.restart, asked) == (("tls of pos",), [1])
+        assert (done.certificates, done.restart, asked) == (("pos",), (), [1])
 
     in_world(script)
 

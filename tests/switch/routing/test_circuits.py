@@ -11,7 +11,7 @@ import trio
 
 from switch.control import ControlServer, ask
 from switch.errors import ControlError
-from switch.reload import Reloaded, ReloadRefused
+from switch.reload import NeedsRestart, Reloaded, ReloadRefused
 from switch.routing.choice import Taken
 from switch.routing.settings import Route
 from tests.switch.routing.test_choice import Desk
@@ -21,10 +21,11 @@ class FakeReloader:
     def __init__(self) -> None:
         self.refused: tuple[str, ...] = ()
 
-    async def reload(self) -> Reloaded:
+    async def reload(self, digest: str = "") -> Reloaded:
+        self.digest = digest
         if self.refused:
             raise ReloadRefused(self.refused)
-        return Reloaded(3, ("route",), ("log",))
+        return Reloaded(3, ("route",), (NeedsRestart("log.level", ("hsm", "switch")),))
 
 
 def on_socket(tmp_path: Path, work: Callable[[Path], Any], desk: Desk | None, reloader: FakeReloader | None) -> Any:
@@ -67,14 +68,16 @@ def test_a_reload_and_its_refusal(tmp_path: Path) -> None:
     reloader = FakeReloader()
 
     def work(path: Path) -> Any:
-        done = ask(path, "reload")
+        done = ask(path, "reload", digest="5f1c")
         reloader.refused = ("route 4: no issuer", "saf: no limit")
         with pytest.raises(ControlError) as caught:
             ask(path, "reload")
         return done, caught.value
 
     done, error = on_socket(tmp_path, work, None, reloader)
-    assert done == [{"worker": 3, "taken": ["route"], "restart": ["log"]}]
+    restart = [{"setting": "log.level", "processes": ["hsm", "switch"], "change": "changed"}]
+    assert done == [{"worker": 3, "taken": ["route"], "restart": restart, "certificates": []}]
+    assert reloader.digest == ""  # of the second, which named none
     assert (error.code, str(error).splitlines()) == ("invalid", ["route 4: no issuer", "saf: no limit"])
 
 
