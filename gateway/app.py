@@ -18,24 +18,28 @@ import msgspec
 import structlog
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from gateway import endpoints, execution, payments, refunds, shapes
-from gateway.errors import ApiError, invalid, refused_by_server, unavailable
+from gateway.errors import ApiError, invalid, refused_by_server, too_many, unavailable
 from gateway.execution import Answer
-from gateway.keys import Caller, Kind, authenticate
-from gateway.limits import RateLimit
+from gateway.keys import Caller, Kind
 from gateway.operations import Begin, Context, Services
 from gateway.parameters import Params, card_data_refused, convert, decode_body, decode_form, merged, refuse_card_data
 from gateway.reading import RESOURCES, page, retrieve
 from messages.trace import trace_id as new_trace_id
 from web.addresses import Clients, Proxies
-from web.places import identify
+from web.buckets import Buckets
+from web.keyless import KeylessLimit, valid_key
+from web.readiness import Kept
 from web.refusals import Refused
 
 _ID = re.compile(r"[A-Za-z0-9_]{1,100}")
+_BURST_S = 2.0  # so many seconds' requests may come at once
+_METRICS_KEEP_S = 0.2  # rendering takes milliseconds, and the page is open to all
 _TRACE_DIGITS = 16  # after "req_", of the length that merchants know
 
 log = structlog.get_logger("gateway.api")
@@ -111,7 +115,14 @@ def build_app(services: Services) -> Starlette:
         Route("/readyz", api.readyz, methods=["GET"]),
         Route("/metrics", api.metrics, methods=["GET"]),
     ]
-    app = Starlette(routes=routes, exception_handlers={HTTPException: api.no_such_route})
+    keyless = Middleware(
+        KeylessLimit,
+        config=services.config.http,
+        clients=api.clients,
+        known_holder=services.keys.known_holder,
+        metrics=services.metrics.http,
+    )
+    app = Starlette(routes=routes, middleware=[keyless], exception_handlers={HTTPException: api.no_such_route})
     # A redirect would be an absolute address made of the request's Host.
     app.router.redirect_slashes = False
     return app
@@ -121,10 +132,13 @@ class Api:
     """The way of a request from the socket to a handler and back."""
 
     def __init__(self, services: Services) -> None:
+        self.clients = Clients(Proxies(services.config.http.trusted_proxies))
         self._services = services
-        self._rate = RateLimit(services.config.requests_per_s)
-        self._page_rate = RateLimit(services.config.requests_per_s)
-        self._clients = Clients(Proxies(services.config.http.trusted_proxies))
+        rate_per_s = services.config.requests_per_s
+        self._rate = Buckets(rate_per_s, rate_per_s * _BURST_S)
+        self._page_rate = Buckets(rate_per_s, rate_per_s * _BURST_S)
+        self._readiness = Kept(self._ready_parts)
+        self._rendered = Kept(self._render_metrics, _METRICS_KEEP_S)
         self._in_flight = 0
 
     def endpoint(self, call: Call) -> Callable[[Request], Awaitable[Response]]:
@@ -158,8 +172,6 @@ class Api:
 
     async def _answer(self, call: Call, request: Request, trace_id: str) -> Answer:
         caller = await self._caller(call, request)
-        if caller.kind == "secret":
-            identify(request.scope, caller.account.id)
         self._take_rate(caller, request)
         key = request.headers.get("idempotency-key") if call.begin is not None else None
         context = Context(self._services, caller, trace_id, key or "")
@@ -181,9 +193,11 @@ class Api:
         """Count a request. Raises ApiError 429. A publishable key is everybody's: a visitor must not use up the
         requests of the merchant's server, nor those of other visitors."""
         if caller.kind == "secret":
-            self._rate.take(caller.account.id)
+            wait_s = self._rate.take(caller.account.id)
         else:
-            self._page_rate.take(f"{caller.account.id} {self._clients.name(request)}")
+            wait_s = self._page_rate.take(f"{caller.account.id} {self.clients.name(request)}")
+        if wait_s:
+            raise too_many("Too many requests hit the API too quickly. Slow down.", wait_s)
 
     @contextlib.contextmanager
     def _busy(self) -> Iterator[None]:
@@ -214,8 +228,8 @@ class Api:
         return await execution.execute_once(work, key, call.method, path, raw)
 
     async def _caller(self, call: Call, request: Request) -> Caller:
-        async with self._services.pool.acquire() as connection:
-            caller = await authenticate(connection, request.headers.get("authorization", ""))
+        caller = await self._services.keys.caller(request.headers.get("authorization", ""))
+        valid_key(request.scope, caller.account.id, caller.kind)
         if caller.kind not in call.keys:
             raise ApiError(
                 403,
@@ -246,11 +260,17 @@ class Api:
         return JSONResponse({"status": "ok"})
 
     async def readyz(self, request: Request) -> Response:
-        """200 where payments can be made: database, a link that is signed on, the tokenizer."""
-        database, tokenizer = await asyncio.gather(self._database_alive(), self._services.tokenizer.alive())
-        parts = {"database": database, "link": self._services.link.signed_on, "tokenizer": tokenizer}
+        """200 where payments can be made: database, a link that is signed on, the tokenizer.
+
+        However many ask, database and tokenizer are asked once a second at most.
+        """
+        parts = await self._readiness.get()
         ready = all(parts.values())
         return JSONResponse({"ready": ready, **parts}, status_code=200 if ready else 503)
+
+    async def _ready_parts(self) -> dict[str, bool]:
+        database, tokenizer = await asyncio.gather(self._database_alive(), self._services.tokenizer.alive())
+        return {"database": database, "link": self._services.link.signed_on, "tokenizer": tokenizer}
 
     async def _database_alive(self) -> bool:
         try:
@@ -261,7 +281,10 @@ class Api:
             return False
 
     async def metrics(self, request: Request) -> Response:
-        return Response(self._services.metrics.render(), media_type="text/plain; version=0.0.4")
+        return Response(await self._rendered.get(), media_type="text/plain; version=0.0.4")
+
+    async def _render_metrics(self) -> bytes:
+        return self._services.metrics.render()
 
 
 async def _body(request: Request, limit: int) -> bytes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from web.refusals import Refused
+from web.refusals import Refused, retry_after
 
 
 class GatewayError(Exception):
@@ -110,6 +110,7 @@ def unexpected_state(message: str, payment_intent: dict[str, Any]) -> ApiError:
     )
 
 
-def too_many(message: str) -> ApiError:
-    """429: a limit of this gateway is reached; nothing was done."""
-    return ApiError(429, "invalid_request_error", message, code="rate_limit", headers={"Retry-After": "1"})
+def too_many(message: str, wait_s: float = 1.0) -> ApiError:
+    """429: a limit of this gateway is reached; nothing was done. `wait_s` goes into Retry-After."""
+    headers = {"Retry-After": retry_after(wait_s)}
+    return ApiError(429, "invalid_request_error", message, code="rate_limit", headers=headers)

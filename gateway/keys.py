@@ -1,4 +1,4 @@
-"""Merchants' accounts and API keys: made by the command line, checked at each request.
+"""Merchants' accounts and API keys: made by the command line, checked at each request by `gateway.key_check`.
 
 A key is 32 random base-62 characters (190 bits), so its SHA-256 is stored and looked up by an index: a slow hash
 protects secrets that people choose, and would cost each request what the payment itself costs.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import re
 from datetime import timedelta
 from typing import Any, Literal
 
@@ -19,7 +20,7 @@ from gateway.ids import new_id, random_chars
 
 Kind = Literal["secret", "publishable"]
 PREFIXES: dict[Kind, str] = {"secret": "sk_test_", "publishable": "pk_test_"}
-_MAX_KEY = 200
+_SHAPE = re.compile(r"(?:sk|pk)_test_[A-Za-z0-9_]{1,120}")
 
 
 class Account(msgspec.Struct, frozen=True):
@@ -108,24 +109,29 @@ async def list_keys(connection: Any) -> list[dict[str, Any]]:
     return [dict(row) for row in rows]
 
 
-async def authenticate(connection: Any, authorization: str) -> Caller:
-    """The account of that Authorization header. Raises ApiError 401.
-
-    Args:
-        authorization: `Bearer sk_…`, or `Basic` with the key as user name and no password.
-    """
-    key = _key_of(authorization)
+async def caller_of(connection: Any, digest: bytes) -> Caller | None:
+    """The caller whose key has that digest; None where there is no such key, or it has ended."""
     row = await connection.fetchrow(
         """SELECT k.kind, a.id, a.merchant, a.name, a.city, a.country, a.mcc
            FROM gateway.api_keys k JOIN gateway.accounts a ON a.id = k.account_id
            WHERE k.digest = $1 AND (k.ends_at IS NULL OR k.ends_at > now())""",
-        key_digest(key),
+        digest,
     )
     if row is None:
-        raise _unauthorized("Invalid API Key provided")
+        return None
     fields = dict(row)
     kind: Kind = fields.pop("kind")
     return Caller(Account(**fields), kind)
+
+
+async def newest_digests(connection: Any, count: int) -> list[tuple[bytes, str, Kind]]:
+    """Digest, account and kind of the `count` keys made last that have not ended, the newest first."""
+    rows = await connection.fetch(
+        """SELECT digest, account_id, kind FROM gateway.api_keys
+           WHERE ends_at IS NULL OR ends_at > now() ORDER BY id DESC LIMIT $1""",
+        count,
+    )
+    return [(row["digest"], row["account_id"], row["kind"]) for row in rows]
 
 
 def key_digest(key: str) -> bytes:
@@ -133,24 +139,29 @@ def key_digest(key: str) -> bytes:
     return hashlib.sha256(key.encode()).digest()
 
 
-def _key_of(authorization: str) -> str:
+def key_of(authorization: str) -> str:
+    """The key in an Authorization header: `Bearer sk_…`, or `Basic` with the key as user name and no password.
+
+    Raises: ApiError 401 where there is none, or nothing that could be one.
+    """
     scheme, _, credentials = authorization.partition(" ")
     credentials = credentials.strip()
     if scheme.lower() == "basic":
         try:
             decoded = base64.b64decode(credentials, validate=True).decode("ascii")
         except (binascii.Error, UnicodeDecodeError, ValueError):
-            raise _unauthorized("The Basic credentials are not base64") from None
+            raise unauthorized("The Basic credentials are not base64") from None
         credentials = decoded.partition(":")[0]
     elif scheme.lower() != "bearer":
-        raise _unauthorized(
+        raise unauthorized(
             "You did not provide an API key. Provide it as 'Authorization: Bearer sk_test_…' "
             "or as the user name of HTTP Basic authentication"
         )
-    if not credentials or len(credentials) > _MAX_KEY:
-        raise _unauthorized("Invalid API Key provided")
+    if not _SHAPE.fullmatch(credentials):
+        raise unauthorized("Invalid API Key provided")
     return credentials
 
 
-def _unauthorized(message: str) -> ApiError:
+def unauthorized(message: str) -> ApiError:
+    """401, with a challenge."""
     return ApiError(401, "invalid_request_error", message, headers={"WWW-Authenticate": 'Basic realm="cardswitch"'})

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from web.metrics import HttpMetrics
+
 
 class Metrics:
     """All metrics; labels have few values: routes and not paths, kinds and codes and never ids."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.http = HttpMetrics("gateway", self.registry)
         self.requests = Counter(
             "gateway_requests_total", "API requests", ["route", "method", "status"], registry=self.registry
         )

@@ -18,6 +18,7 @@ from gateway.attempts import Attempt, Sender
 from gateway.config import GatewayConfig
 from gateway.courier import Courier
 from gateway.errors import too_many, unavailable
+from gateway.key_check import KeyCheck
 from gateway.keys import Account, Caller
 from gateway.metrics import Metrics
 from gateway.sealing import Sealer
@@ -36,6 +37,7 @@ class Services(msgspec.Struct, frozen=True):
     metrics: Metrics
     webhooks_waiting: asyncio.Event
     sealer: Sealer
+    keys: KeyCheck
 
 
 class Context(msgspec.Struct, frozen=True):

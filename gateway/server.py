@@ -27,6 +27,7 @@ from gateway.courier import Courier
 from gateway.delivery import Deliverer
 from gateway.disputes import chargeback_handler
 from gateway.errors import ConfigurationError
+from gateway.key_check import KeyCheck
 from gateway.metrics import Metrics
 from gateway.operations import Services
 from gateway.presence import Presence
@@ -35,7 +36,6 @@ from gateway.tokenizer import Tokenizer
 from messages.address import address_of
 from messages.codec import Codec
 from messages.dialect import load_dialect
-from web.metrics import HttpMetrics
 from web.server import HttpServer
 
 _GRACE_S = 5
@@ -81,7 +81,8 @@ async def serve_gateway(
         )
         try:
             await presence.take()
-            living = (services.link.run, services.courier.run, deliverer.run, presence.run)
+            await services.keys.load()
+            living = (services.link.run, services.courier.run, deliverer.run, presence.run, services.keys.run)
             with _bound(config.listen) as listener, _signals(stopping):
                 await _run(services, living, listener, stopping, ready)
         finally:
@@ -140,6 +141,7 @@ def _services(
         metrics=metrics,
         webhooks_waiting=wake,
         sealer=sealer,
+        keys=KeyCheck(pool, max(1, config.pool // 2)),
     )
     return services, Deliverer(pool, config, metrics, wake, sealer)
 
@@ -156,7 +158,7 @@ async def _run(
         build_app(services),
         services.config.http,
         max_body_bytes=services.config.max_body_bytes,
-        metrics=HttpMetrics("gateway", services.metrics.registry),
+        metrics=services.metrics.http,
         ready=listening.set,
         drain_s=_GRACE_S,
     )

@@ -23,6 +23,7 @@ class HttpConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         connections_per_address: of one address (IPv6: /64), as long as they have shown no valid key.
         connections_per_account: of one account, by the key in their latest request.
         requests_per_account: requests of one account at once, those whose body is still arriving included.
+        keyless_per_s, keyless_burst: requests without a valid key of one address (IPv6: /64), a second and at once.
         max_request_line_bytes, max_header_line_bytes, max_headers, max_head_bytes: of one request.
         header_timeout_s: from the connection, or the first byte of a later request, to the end of the headers.
         body_timeout_s: from the end of the headers to the end of the body.
@@ -37,6 +38,8 @@ class HttpConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     connections_per_address: Count = 200
     connections_per_account: Count = 500
     requests_per_account: Count = 200
+    keyless_per_s: Seconds = 50.0
+    keyless_burst: Count = 200
     max_request_line_bytes: Bytes = 8_192
     max_header_line_bytes: Bytes = 16_384
     max_headers: Count = 100

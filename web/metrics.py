@@ -38,11 +38,12 @@ class HttpMetrics:
         )
         self._refused = Counter(
             f"{prefix}_http_refused_total",
-            "HTTP requests and connections refused before the application saw them, by reason",
+            "HTTP requests and connections refused by the limits of the server, by reason",
             ["reason"],
             registry=registry,
         )
         self._summary: Counts[str] = Counts()
+        self._address = ""
         for reason in REFUSALS:
             self._refused.labels(reason)
 
@@ -53,9 +54,10 @@ class HttpMetrics:
         self._open.labels("known").set(known)
         self._open.labels("none").set(total - known)
 
-    def refused(self, reason: str) -> None:
-        """Count an answer of `web.refusals`."""
+    def refused(self, reason: str, address: str = "") -> None:
+        """Count an answer of `web.refusals`; the log line has the latest `address`."""
         self._refused.labels(reason).inc()
+        self._address = address or self._address
         self._note(reason)
 
     def closed(self, reason: str) -> None:
@@ -74,4 +76,6 @@ class HttpMetrics:
 
     def _log_summary(self) -> None:
         counts, self._summary = dict(self._summary), Counts()
-        log.warning("http_refused", **counts)
+        latest = {"address": self._address} if self._address else {}
+        self._address = ""
+        log.warning("http_refused", **counts, **latest)

@@ -128,6 +128,13 @@ class Places:
     def identify(self, request: PlacedRequest, account: str) -> None:
         if request.account == account:
             return
+        try:
+            self._identify(request, account)
+        except Refused as refused:
+            self._metrics.refused(refused.reason)
+            raise
+
+    def _identify(self, request: PlacedRequest, account: str) -> None:
         if self._requests[account] >= self._config.requests_per_account:
             raise Refused("account_requests")
         self._move(request.place, account)

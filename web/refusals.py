@@ -1,11 +1,12 @@
 """Refusals of the HTTP server itself, one table: a reason goes in, status and body in the API's error shape come out.
 
-Raised by `web.request_reader` and `web.places`, answered by `web.protocol` and `web.server`. The reason is the label of
-the metric, so the table bounds the labels.
+Raised by `web.request_reader`, `web.places` and `web.keyless`, answered by `web.protocol`, `web.server`, `web.keyless`
+and the fronts. The reason is the label of the metric, so the table bounds the labels.
 """
 
 from __future__ import annotations
 
+import math
 from http import HTTPStatus
 from typing import NamedTuple
 
@@ -49,6 +50,9 @@ REFUSALS = {
     "address_connections": Refusal(
         429, _INVALID, "Too many connections of one address without a valid key.", "rate_limit", _LATER
     ),
+    "address_requests": Refusal(
+        429, _INVALID, "Too many requests without a valid key from this address. Slow down.", "rate_limit", _LATER
+    ),
     "account_connections": Refusal(429, _INVALID, "Too many connections of one account.", "rate_limit", _LATER),
     "account_requests": Refusal(429, _INVALID, "Too many requests at once. Try again.", "rate_limit", _LATER),
     "overloaded": Refusal(503, _OURS, "The service is overloaded. Try again.", "", _LATER),
@@ -56,22 +60,41 @@ REFUSALS = {
 
 
 class Refused(Exception):
-    """A request or connection that is not served; `reason` is a name of `REFUSALS`."""
+    """A request or connection that is not served.
 
-    def __init__(self, reason: str) -> None:
+    Args:
+        reason: a name of `REFUSALS`.
+        wait_s: for `Retry-After`, in whole seconds and at least one; 0.0 where the table says what it is.
+    """
+
+    def __init__(self, reason: str, wait_s: float = 0.0) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.wait_s = wait_s
 
     @property
     def refusal(self) -> Refusal:
-        return REFUSALS[self.reason]
+        refusal = REFUSALS[self.reason]
+        if self.wait_s:
+            return refusal._replace(headers=(("Retry-After", retry_after(self.wait_s)),))
+        return refusal
+
+
+def retry_after(wait_s: float) -> str:
+    """Return the value of `Retry-After`: whole seconds, at least one."""
+    return str(max(1, math.ceil(wait_s)))
+
+
+def error_body(refusal: Refusal) -> str:
+    """Return the JSON body of a refusal."""
+    code = f', "code": "{refusal.code}"' if refusal.code else ""
+    return f'{{"error": {{"type": "{refusal.kind}", "message": "{refusal.message}"{code}}}}}'
 
 
 def response(reason: str) -> bytes:
     """Return the whole HTTP response; the connection ends after it."""
     refusal = REFUSALS[reason]
-    code = f', "code": "{refusal.code}"' if refusal.code else ""
-    body = f'{{"error": {{"type": "{refusal.kind}", "message": "{refusal.message}"{code}}}}}'
+    body = error_body(refusal)
     headers = {
         "Content-Type": "application/json",
         "Content-Length": str(len(body)),

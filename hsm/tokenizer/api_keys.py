@@ -23,6 +23,7 @@ import structlog
 from hsm.errors import VaultError
 from hsm.tokenizer.errors import ApiError, unauthorized, unavailable
 from hsm.vault.database import Database
+from web.keyless import holder
 
 log = structlog.get_logger(__name__)
 
@@ -126,6 +127,14 @@ class KeyCheck:
         if record.ends_at is not None and record.ends_at <= self._now():
             raise unauthorized("Expired API Key provided.", "api_key_expired")
         return ApiKey(record.account, record.kind, digest.hex())
+
+    def known_holder(self, authorization: str) -> str:
+        """Return whose key that was when it was last valid, "" where it is not known. Asks nobody."""
+        try:
+            known = self._known.get(hashlib.sha256(_key_of(authorization).encode()).digest())
+        except ApiError:
+            return ""
+        return holder(known.record.account, known.record.kind) if known is not None else ""
 
     async def _record(self, digest: bytes) -> KeyRecord | None:
         # Looked up by the digest, never by the key: its duration reveals nothing about a usable key.

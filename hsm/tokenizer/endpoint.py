@@ -22,14 +22,16 @@ from hsm.tokenizer.api_keys import ApiKey, KeyCheck
 from hsm.tokenizer.card_form import CardForm, checked_card, missing, parse_body, refuse_unknown
 from hsm.tokenizer.card_objects import card_object, payment_method_object, token_object
 from hsm.tokenizer.config import TokenizerConfig
-from hsm.tokenizer.errors import ApiError, no_such_token, refused_by_server, unauthorized, unavailable
-from hsm.tokenizer.limits import Buckets, RefusedCards
+from hsm.tokenizer.errors import ApiError, no_such_token, refused_by_server, too_many, unauthorized, unavailable
+from hsm.tokenizer.limits import RefusedCards
 from hsm.tokenizer.named_cards import named_card
 from hsm.vault_commands import ResolveToken, Tokenize, VaultHsm
 from messages.card_numbers import holds
 from messages.trace import is_trace_id, trace_id
 from web.addresses import Clients, Proxies
-from web.places import identify
+from web.buckets import Buckets
+from web.keyless import SECRET, holder, valid_key
+from web.readiness import Kept
 from web.refusals import Refused
 
 log = structlog.get_logger(__name__)
@@ -69,10 +71,11 @@ class TokenEndpoint:
         self._max_body_bytes = config.max_body_bytes
         self._now = now
         proxies = Proxies(config.http.trusted_proxies, everybody=config.behind_proxy)
-        self._clients = Clients(proxies, config.internal_networks)
+        self.clients = Clients(proxies, config.internal_networks)
         self._addresses = Buckets(config.rate_per_s, config.burst)
         self._callers = Buckets(config.key_rate_per_s, config.key_burst)
         self._refused = RefusedCards(config.refused_cards)
+        self._readiness = Kept(self._ready_parts)
         self._registry = registry or CollectorRegistry()
         self._requests = Counter(
             "cardswitch_tokenizer_requests", "Requests by kind and status", ["kind", "status"], registry=self._registry
@@ -171,20 +174,22 @@ class TokenEndpoint:
         return PlainTextResponse("ok\n")
 
     async def readyz(self, request: Request) -> Response:
-        if not self._clients.internal(request):
+        if not self.clients.internal(request):
             return _unknown_address()
+        parts = await self._readiness.get()
+        ready = all(parts.values())
+        return JSONResponse({"ready": ready, **parts}, 200 if ready else 503)
+
+    async def _ready_parts(self) -> dict[str, bool]:
         try:
             status = await self._hsm.status()
         except (HsmUnavailable, HsmRefused):
-            return JSONResponse({"ready": False, "hsm": False}, 503)
-        ready = status.token and status.vault
-        return JSONResponse(
-            {"ready": ready, "hsm": True, "token": status.token, "vault": status.vault}, 200 if ready else 503
-        )
+            return {"hsm": False}
+        return {"hsm": True, "token": status.token, "vault": status.vault}
 
     async def metrics(self, request: Request) -> Response:
         """The counters of this process and, where it answers, of the HSM behind it."""
-        if not self._clients.internal(request):
+        if not self.clients.internal(request):
             return _unknown_address()
         text = generate_latest(self._registry).decode()
         try:
@@ -193,29 +198,37 @@ class TokenEndpoint:
             text += 'cardswitch_hsm_up{part="token"} 0\ncardswitch_hsm_up{part="vault"} 0\n'
         return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
 
+    def known_holder(self, authorization: str) -> str:
+        """Return who is known by that header without asking anybody, "" for nobody: see `web.keyless`."""
+        if self._is_internal_secret(authorization):
+            return holder(_GATEWAY, SECRET)
+        return self._keys.known_holder(authorization)
+
     async def _key(self, request: Request) -> ApiKey:
-        """The caller's key, within the limits of its address and of its own; the cheap checks come first."""
-        self._addresses.take(self._clients.name(request))
+        """The caller's key, within its limits. A publishable key is everybody's, so each address has a share, too."""
         key = await self._keys.check(request.headers.get("authorization", ""))
-        self._callers.take(key.name)
-        if key.kind == "secret":
-            identify(request.scope, key.account)
+        valid_key(request.scope, key.account, key.kind)
+        wait_s = self._addresses.take(self.clients.name(request)) if key.kind != SECRET else 0.0
+        if wait_s := wait_s or self._callers.take(key.name):
+            raise too_many("Too many requests hit the API too quickly. Slow down.", wait_s)
         return key
 
     def _require_internal(self, request: Request) -> None:
-        if not self._clients.internal(request):
+        if not self.clients.internal(request):
             raise ApiError(404, "invalid_request_error", _NO_SUCH_ADDRESS)
-        given = request.headers.get("authorization", "").removeprefix("Bearer ")
-        if not hmac.compare_digest(given.encode(), self._secret):
-            self._addresses.take(self._clients.name(request))
+        if not self._is_internal_secret(request.headers.get("authorization", "")):
             raise unauthorized("The internal secret is wrong.")
-        identify(request.scope, _GATEWAY)
+        valid_key(request.scope, _GATEWAY, SECRET)
+
+    def _is_internal_secret(self, authorization: str) -> bool:
+        given = authorization.removeprefix("Bearer ")
+        return hmac.compare_digest(given.encode(), self._secret)
 
     def _card(self, request: Request, key: ApiKey, fields: Any) -> CardForm:
         """The card of a request. The holder of a publishable key may send a limited count of wrong numbers only."""
         if key.kind == "secret":
             return checked_card(fields, self._now().date())
-        client = self._clients.name(request)
+        client = self.clients.name(request)
         self._refused.check(client)
         try:
             return checked_card(fields, self._now().date())

@@ -5,9 +5,7 @@ Raised by the code that checks a request; `hsm.tokenizer.endpoint` turns it into
 
 from __future__ import annotations
 
-import math
-
-from web.refusals import Refused
+from web.refusals import Refused, retry_after
 
 
 class ApiError(Exception):
@@ -49,7 +47,7 @@ def unauthorized(message: str, code: str = "") -> ApiError:
 
 def too_many(message: str, wait_s: float) -> ApiError:
     """429; `wait_s` goes into Retry-After, in whole seconds and at least one."""
-    headers = {"Retry-After": str(max(1, math.ceil(wait_s)))}
+    headers = {"Retry-After": retry_after(wait_s)}
     return ApiError(429, "invalid_request_error", message, "rate_limit", headers=headers)
 
 

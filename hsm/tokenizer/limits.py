@@ -1,4 +1,4 @@
-"""Limits of one client: token buckets, and a count of its wrong cards. Bounded tables, in memory.
+"""How many cards one client may get wrong: a bounded table, in memory. Requests are counted by `web.buckets`.
 
 `hsm.tokenizer.endpoint` asks before it works; an ApiError 429 comes out. Each process counts for itself.
 """
@@ -13,35 +13,8 @@ from collections.abc import Callable
 
 from hsm.tokenizer.errors import too_many
 
-_MAX_BUCKETS = 50_000
 _MAX_SUSPECTS = 10_000
 WINDOW_S = 600.0
-
-
-class Buckets:
-    """`rate` requests a second for each name, `burst` at once; the names idle longest are forgotten first.
-
-    A client that makes the table forget its own entry begins with a full bucket: it takes 50,000 other addresses, each
-        of which may send a burst of its own anyway.
-    """
-
-    def __init__(self, rate: float, burst: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._rate = rate
-        self._burst = float(burst)
-        self._clock = clock
-        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
-
-    def take(self, name: str) -> None:
-        """Count one request. Raises ApiError 429 where none is left; a refused request costs nothing."""
-        now = self._clock()
-        left, filled_at = self._buckets.pop(name, (self._burst, now))
-        left = min(self._burst, left + (now - filled_at) * self._rate)
-        allowed = left >= 1
-        self._buckets[name] = (left - 1 if allowed else left, now)
-        if len(self._buckets) > _MAX_BUCKETS:
-            self._buckets.popitem(last=False)
-        if not allowed:
-            raise too_many("Too many requests hit the API too quickly. Slow down.", (1 - left) / self._rate)
 
 
 class RefusedCards:

@@ -40,6 +40,7 @@ from hsm.tokenizer.headers import BrowserHeaders
 from hsm.vault.database import Database
 from hsm.vault_commands import VaultHsm
 from messages.address import address_of
+from web.keyless import KeylessLimit
 from web.metrics import HttpMetrics
 from web.server import HttpServer
 
@@ -57,6 +58,7 @@ def create_app(
     config: TokenizerConfig,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
     registry: CollectorRegistry | None = None,
+    http_metrics: HttpMetrics | None = None,
 ) -> Starlette:
     """Return the ASGI application.
 
@@ -67,6 +69,7 @@ def create_app(
         config: `[tokenizer]`.
         now: the time that expiry dates and the ends of keys are held against.
         registry: the registry of /metrics; None: one of its own.
+        http_metrics: the metrics of the HTTP server; None: some of its own.
     """
     endpoint = TokenEndpoint(hsm, KeyCheck(keys, now), internal_secret, config, now, registry)
     pages = FieldPages(config.origins)
@@ -83,7 +86,17 @@ def create_app(
             Route("/readyz", endpoint.readyz),
             Route("/metrics", endpoint.metrics),
         ],
-        middleware=[Middleware(BrowserHeaders, origins=config.origins, behind_proxy=config.behind_proxy)],
+        middleware=[
+            # The first is the outermost: a refusal of the second is readable for pages, and a preflight costs nothing.
+            Middleware(BrowserHeaders, origins=config.origins, behind_proxy=config.behind_proxy),
+            Middleware(
+                KeylessLimit,
+                config=config.http,
+                clients=endpoint.clients,
+                known_holder=endpoint.known_holder,
+                metrics=http_metrics or HttpMetrics("cardswitch_tokenizer", CollectorRegistry()),
+            ),
+        ],
         exception_handlers={HTTPException: _http_error},
     )
     # A redirect would be an absolute address made of the request's Host.
@@ -121,11 +134,12 @@ async def serve_tokenizer(
         log.warning("origins_open", hint="any web page may use this endpoint: set [tokenizer] origins")
     async with open_hsm(state_directory / hsm_socket) as hsm, _open_keys(dsn) as keys:
         registry = CollectorRegistry()
+        http_metrics = HttpMetrics("cardswitch_tokenizer", registry)
         server = HttpServer(
-            create_app(hsm, keys, secret, config, registry=registry),
+            create_app(hsm, keys, secret, config, registry=registry, http_metrics=http_metrics),
             config.http,
             max_body_bytes=config.max_body_bytes,
-            metrics=HttpMetrics("cardswitch_tokenizer", registry),
+            metrics=http_metrics,
             ready=ready,
             tls=certificate.context if certificate else None,
             every_peer_is_proxy=config.behind_proxy,

@@ -19,7 +19,7 @@ from gateway import keys
 from gateway.app import CALLS
 from gateway.errors import GatewayError
 from tests.gateway.conftest import Gateway
-from tests.gateway.fake_switch import FakeSwitch
+from tests.gateway.fake_switch import FakeSwitch, eventually
 
 PAN = "4242424242424242"
 PAY = {"amount": 1099, "currency": "eur", "payment_method": "pm_card_visa", "confirm": "true"}
@@ -281,7 +281,7 @@ def test_without_the_tokenizer_known_methods_still_work(gateway: Gateway) -> Non
     client = gateway.stripe()
     intent = client.v1.payment_intents.create({"amount": 100, "currency": "eur", "payment_method": "pm_stored0001"})
     gateway.tokens.close()
-    assert gateway.get("/readyz").json()["tokenizer"] is False
+    eventually(lambda: gateway.get("/readyz").json()["tokenizer"] is False)
     with pytest.raises(stripe.APIError) as refused:
         client.v1.payment_intents.create({"amount": 100, "currency": "eur", "payment_method": "pm_card_visa"})
     assert refused.value.http_status == 503

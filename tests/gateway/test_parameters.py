@@ -24,7 +24,6 @@ from gateway.delivery import signature
 from gateway.errors import ApiError
 from gateway.ids import new_id
 from gateway.keys import Account
-from gateway.limits import RateLimit
 from gateway.parameters import convert, decode_body, decode_form, refuse_card_data
 from messages.card import luhn_digit
 from messages.card_numbers import holds
@@ -236,21 +235,6 @@ def test_signatures_verify_with_the_official_package() -> None:
     for header in (signature(body, "whsec_y", now), signature(body, "whsec_x", now - 400)):
         with pytest.raises(stripe.SignatureVerificationError):
             stripe.WebhookSignature.verify_header(body, header, "whsec_x", 300)
-
-
-def test_rate_limit_fills_again() -> None:
-    now = [0.0]
-    limit = RateLimit(2.0, clock=lambda: now[0])
-    for _ in range(4):
-        limit.take("a")
-    with pytest.raises(ApiError) as refused:
-        limit.take("a")
-    assert refused.value.status == 429
-    limit.take("b")
-    now[0] = 0.5
-    limit.take("a")
-    with pytest.raises(ApiError):
-        limit.take("a")
 
 
 @given(st.text(max_size=60), st.text(max_size=30))

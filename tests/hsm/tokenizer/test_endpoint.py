@@ -235,7 +235,9 @@ def test_resolving_needs_the_secret() -> None:
         )
 
 
-def test_an_hsm_that_is_away_is_said() -> None:
+def test_an_hsm_that_is_away_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("web.readiness.KEEP_S", 0.0)
+
     async def test(client: httpx.AsyncClient, hsm: SoftwareHsm) -> None:
         assert (await client.get("/readyz")).status_code == 200
         hsm.available = False
@@ -248,6 +250,25 @@ def test_an_hsm_that_is_away_is_said() -> None:
         assert 'cardswitch_hsm_up{part="token"} 0' in metrics
 
     run(test)
+
+
+def test_however_many_ask_whether_it_is_ready_the_hsm_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = 0
+    status = SoftwareHsm.status
+
+    async def counted(hsm: SoftwareHsm) -> Any:
+        nonlocal asked
+        asked += 1
+        return await status(hsm)
+
+    monkeypatch.setattr(SoftwareHsm, "status", counted)
+    monkeypatch.setattr("web.readiness.KEEP_S", 3600.0)
+
+    async def test(client: httpx.AsyncClient, _: SoftwareHsm) -> None:
+        assert {(await client.get("/readyz")).status_code for _ in range(50)} == {200}
+
+    run(test)
+    assert asked == 1
 
 
 def test_tokens_are_of_one_account_and_test_names_of_all() -> None:

@@ -60,7 +60,7 @@ def test_errors_can_be_read_by_the_page_too() -> None:
             assert answer.headers["access-control-allow-origin"] == SHOP
         assert statuses == [400, 401, 400, 429]
 
-    run(test, origins=(SHOP,), rate_per_s=0.1, burst=3)
+    run(test, origins=(SHOP,), rate_per_s=0.1, burst=2)
 
 
 @pytest.mark.parametrize("path", ["/internal/resolve", "/metrics", "/readyz", "/healthz", "/fields"])

@@ -8,9 +8,10 @@ import pytest
 from hsm.software import SoftwareHsm
 from hsm.tokenizer import limits
 from hsm.tokenizer.errors import ApiError
-from hsm.tokenizer.limits import WINDOW_S, Buckets, RefusedCards
+from hsm.tokenizer.limits import WINDOW_S, RefusedCards
 from messages.card import luhn_digit
-from tests.hsm.tokenizer.endpoint_calls import CARD, FORM, INTERNAL, KEY, OTHER_KEY, SECRET_KEY, run
+from tests.hsm.tokenizer.endpoint_calls import CARD, FORM, INTERNAL, KEY, OTHER_KEY, SECRET_KEY, Keys, run
+from web.config import HttpConfig
 
 PROXY = {"behind_proxy": True, "url": "https://tokens.example"}
 
@@ -23,39 +24,12 @@ class Clock:
         return self.now
 
 
-def taken(buckets: Buckets, name: str) -> str:
-    """ "" where a request is allowed, else what Retry-After says."""
-    try:
-        buckets.take(name)
-    except ApiError as error:
-        assert (error.status, error.code) == (429, "rate_limit")
-        return error.headers["Retry-After"]
-    return ""
-
-
-def test_a_bucket_empties_and_fills() -> None:
-    clock = Clock()
-    buckets = Buckets(0.5, 3, clock)
-    assert [taken(buckets, "a") for _ in range(5)] == ["", "", "", "2", "2"]
-    assert taken(buckets, "b") == ""
-    clock.now += 1.0
-    assert taken(buckets, "a") == "1"
-    clock.now += 1.0
-    assert [taken(buckets, "a") for _ in range(2)] == ["", "2"]
-    clock.now += 1000.0
-    assert [taken(buckets, "a") for _ in range(4)] == ["", "", "", "2"]
-
-
-def test_tables_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "_MAX_BUCKETS", 10)
+def test_the_table_of_refused_cards_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "_MAX_SUSPECTS", 10)
-    buckets, refused = Buckets(1.0, 1, Clock()), RefusedCards(5, Clock())
+    refused = RefusedCards(5, Clock())
     for number in range(50):
-        buckets.take(str(number))
         refused.count(str(number), "4242424242424241")
-    assert len(buckets._buckets) == len(refused._seen) == 10
-    with pytest.raises(ApiError):
-        buckets.take("49")  # the last ones are still known
+    assert len(refused._seen) == 10
 
 
 def test_wrong_numbers_count_once_each_and_are_forgotten() -> None:
@@ -81,35 +55,58 @@ def test_what_is_remembered_is_no_number() -> None:
     assert "4242" not in repr(vars(refused))
 
 
-def test_an_address_has_its_limit_whatever_its_keys_and_answers_say_how_long() -> None:
+def test_an_address_has_its_limit_whatever_its_publishable_keys_and_answers_say_how_long() -> None:
     async def test(client: httpx.AsyncClient, _: SoftwareHsm) -> None:
         unknown = {"Authorization": "Bearer pk_test_unknown"}
         answers = [
             (await client.post("/v1/tokens", data=FORM, headers=headers)).status_code
-            for headers in (KEY, SECRET_KEY, unknown, OTHER_KEY)
+            for headers in (KEY, SECRET_KEY, unknown, KEY, OTHER_KEY, KEY)
         ]
-        assert answers == [200, 200, 401, 429]
+        # Strangers and servers behind the address cost its pages nothing, and pages cost servers nothing.
+        assert answers == [200, 200, 401, 200, 200, 429]
         refused = await client.post("/v1/payment_methods", data={"type": "card"} | FORM, headers=KEY)
         assert (refused.status_code, refused.headers["retry-after"]) == (429, "10")
         error = refused.json()["error"]
         assert (error["type"], error["code"]) == ("invalid_request_error", "rate_limit")
+        assert (await client.post("/v1/tokens", data=FORM, headers=SECRET_KEY)).status_code == 200
         # What is ours alone goes on: payments do not wait for browsers.
         named = {"id": "pm_card_visa", "domain": "acct_1"}
         for _ in range(5):
             assert (await client.post("/internal/resolve", json=named, headers=INTERNAL)).status_code == 200
 
-    run(test, rate_per_s=0.1, burst=3)
+    run(test, rate_per_s=0.1, burst=2)
 
 
-def test_guesses_at_the_internal_secret_are_limited() -> None:
+def test_guesses_at_the_internal_secret_are_limited_and_the_gateway_beside_them_is_served() -> None:
     async def test(client: httpx.AsyncClient, _: SoftwareHsm) -> None:
         statuses = [
             (await client.post("/internal/resolve", json={}, headers={"Authorization": f"Bearer {guess}"})).status_code
             for guess in range(4)
         ]
         assert statuses == [401, 401, 429, 429]
+        named = {"id": "pm_card_visa", "domain": "acct_1"}
+        assert (await client.post("/internal/resolve", json=named, headers=INTERNAL)).status_code == 200
+        assert (await client.get("/readyz", headers=INTERNAL)).status_code == 200
 
-    run(test, rate_per_s=0.1, burst=2)
+    run(test, http=HttpConfig(keyless_per_s=0.1, keyless_burst=2))
+
+
+def test_guesses_at_keys_are_limited_and_a_page_can_read_the_refusal() -> None:
+    keys = Keys()
+
+    async def test(client: httpx.AsyncClient, _: SoftwareHsm) -> None:
+        assert (await client.post("/v1/tokens", data=FORM, headers=KEY)).status_code == 200
+        for number in range(10):
+            guess = {"Authorization": f"Bearer sk_test_{number}", "Origin": "https://shop.example"}
+            answer = await client.post("/v1/tokens", data=FORM, headers=guess)
+            assert answer.status_code == (401 if number < 3 else 429)
+            assert answer.headers["access-control-allow-origin"] == "*"
+        assert keys.questions == 4, "a refused guess asks nobody"
+        preflight = {"Origin": "https://shop.example", "Access-Control-Request-Method": "POST"}
+        assert (await client.options("/v1/tokens", headers=preflight)).status_code == 204
+        assert (await client.post("/v1/tokens", data=FORM, headers=KEY)).status_code == 200
+
+    run(test, keys=keys, http=HttpConfig(keyless_per_s=0.1, keyless_burst=3))
 
 
 def test_addresses_behind_a_proxy_and_networks_of_ipv6() -> None:
