@@ -181,6 +181,7 @@ def test_limits_hold_and_counts_end_at_zero_whatever_happens(steps: list[tuple[i
         except Refused:
             pass
         assert len(hall.places) <= 4
+        assert all(count <= 3 for count in hall.places._of_address.values())
         assert all(count <= 2 for count in hall.places._of_account.values())
         assert all(count <= 2 for count in hall.places._requests.values())
     for request in requests:
