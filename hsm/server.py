@@ -1,4 +1,4 @@
-"""The HSM process: token, vault and socket put together, and the token opened again when it was lost.
+"""The HSM process: the token opened, its parts served on their sockets, and the token opened again when it was lost.
 
 The configuration goes in; the process serves until SIGTERM or SIGINT. Called by `cardswitch hsm` under `uvloop.run`.
 """
@@ -9,7 +9,6 @@ import asyncio
 import os
 import signal
 import socket
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -17,29 +16,16 @@ from pathlib import Path
 
 import structlog
 
-from hsm.audit_commands import audit_handlers
+from hsm.assembly import Assembly, KeyChanges
 from hsm.audit_writer import AuditWriter
 from hsm.callers import Caller, Peer, callers
 from hsm.config import HsmConfig
-from hsm.dual_control import DualControl
-from hsm.engine import Engine
 from hsm.errors import AuditError, ConfigurationError, HsmError
-from hsm.key_desk import KeyDesk, key_handlers
-from hsm.key_watch import KeyWatch
 from hsm.keys.holder import Keyholder, hold_lock
-from hsm.keys.keyring import Keyring
-from hsm.keys.token import DATA_KEY
-from hsm.ledger_seals import LedgerWitness
 from hsm.listener import CommandQueue, Connection
-from hsm.metrics import Metrics
 from hsm.process import forbid_dumps
 from hsm.service import Service
-from hsm.vault.cards import CardCache, Numbers
 from hsm.vault.database import Database
-from hsm.vault.desk import vault_handlers
-from hsm.vault.network_token_table import StoredNetworkTokens
-from hsm.vault.network_tokens import NetworkTokens
-from hsm.vault.vault import Vault
 
 log = structlog.get_logger(__name__)
 
@@ -67,68 +53,26 @@ async def serve_hsm(config: HsmConfig, *, state_directory: Path, dsn: str, ready
         raise ConfigurationError("; ".join(problems))
     forbid_dumps()
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     lock = hold_lock(state_directory / "hsm")
-    numbers, cards = Numbers(), CardCache(config.cached_cards)
     keyholder = Keyholder(config, state_directory)
     keyring, check_values = keyholder.open()
     database = Database(dsn, config.database_timeout_s)
     await database.open()
-
-    def seal(data: bytes) -> bytes:
-        return keyholder.token.seal_audit(data)  # of the token that is open then
-
-    audit = AuditWriter(state_directory / AUDIT, seal)
+    audit = AuditWriter(state_directory / AUDIT, keyholder.seal_audit)
     with suppress(AuditError):  # a full disk: said, and tried again while serving
         audit.end_block()  # from here on a trail without head.json was cut off
-    tokens = (config.network_token_bin, config.network_token_key)
-    vault = Vault(database, cards, numbers, NetworkTokens(StoredNetworkTokens(database), numbers, *tokens))
-    desk = KeyDesk(
-        keyholder.store,
-        on_change=lambda keyring: keys.changed(keyring),
-        cards_under=lambda version: vault.cards_under(f"{DATA_KEY}-{version}"),
-    )
-    control = DualControl(
-        desk,
-        key_handlers(desk),
-        LedgerWitness(state_directory / "hsm", seal),
-        wanted=config.dual_control,
-        peer=lambda: service.asking,
-        expiry_s=config.approval_hours * 3600,
-        audit=lambda about: audit.record(
-            service.asking, about.command, service.labelled(about.names), about.outcome, "", about.officers
-        ),
-    )
-    handlers = {
-        **control.handlers(),
-        **vault_handlers(vault, lambda: service.engine, seal),
-        **audit_handlers(seal),
-    }
-    engine = Engine(
-        keyring,
-        cards,
-        numbers,
-        network_token_bin=tokens[0],
-        network_token_key=tokens[1],
-        decimalization_tables=config.decimalization_tables,
-    )
-    metrics = Metrics()
-    service = Service(engine, vault, metrics, audit, handlers, log_commands=config.log_commands)
-    service.dual_control = lambda: control.state
-    keys = KeyChanges(service, keyholder, desk)
-    keys.use(engine)
-    say_dual_control(control.state, config.dual_control, audit)
-    watch = KeyWatch(lambda: keyholder.store.infos(), metrics, config.key_warning_days, time.time, keys.expired)
+    parts = Assembly(config, state_directory / "hsm", keyholder, keyring, database, audit)
+    say_dual_control(parts.control.state, config.dual_control, audit)
     connections: set[Connection] = set()
-    queue = CommandQueue(service, config.max_queued, config.budget_s)
+    queue = CommandQueue(parts.service, config.max_queued, config.budget_s)
     sockets = Sockets(state_directory, callers(config.callers, config.socket))
     await sockets.open(lambda caller: Connection(queue, connections, config.max_connections, caller))
     background = [
-        asyncio.create_task(_reopen_token(service, keys)),
+        asyncio.create_task(_reopen_token(parts.service, parts.keys)),
         asyncio.create_task(audit.keep()),
-        asyncio.create_task(watch.keep()),
+        asyncio.create_task(parts.watch.keep()),
     ]
     log.info("hsm_ready", keys=check_values, callers=[caller.name for caller in sockets.callers])
     try:
@@ -137,7 +81,7 @@ async def serve_hsm(config: HsmConfig, *, state_directory: Path, dsn: str, ready
     finally:
         log.info("hsm_stopping")
         sockets.stop()
-        await _finish(service, background, connections)
+        await _finish(parts.service, background, connections)
         sockets.remove()
         await database.close()
         audit.close()
@@ -171,37 +115,6 @@ async def _finish(service: Service, background: list[asyncio.Task[None]], connec
     for connection in list(connections):
         connection.close()
     await asyncio.sleep(0)
-
-
-class KeyChanges:
-    """Brings other keys to the service: after a change of keys, and when the token was opened again."""
-
-    def __init__(self, service: Service, keyholder: Keyholder, desk: KeyDesk) -> None:
-        self._service = service
-        self._keyholder = keyholder
-        self._desk = desk
-
-    def use(self, engine: Engine) -> None:
-        self._service.use(engine, self._keyholder.store.infos())
-
-    def changed(self, keyring: Keyring) -> None:
-        """Go on with the new keys, and hand them to their parties where that is done here."""
-        self.use(self._service.engine.with_keys(keyring))
-        self._keyholder.write_party_files()
-
-    def expired(self) -> None:
-        """Make the keyring anew after the period of a key has ended: where that is wanted, it refuses the key."""
-        self.use(self._service.engine.with_keys(self._keyholder.store.keyring()))
-
-    def reopen(self) -> None:
-        """Open the token again.
-
-        Raises:
-            TokenError, KeyStoreError: it is still away.
-        """
-        keyring, _ = self._keyholder.open()
-        self._desk.store = self._keyholder.store
-        self.use(self._service.engine.with_keys(keyring))
 
 
 class Sockets:

@@ -64,6 +64,10 @@ class Keyholder:
             raise
         return self.store.keyring(), self.store.check_values()
 
+    def seal_audit(self, data: bytes) -> bytes:
+        """Return the seal of data under the audit key of the token that is open now."""
+        return self.token.seal_audit(data)
+
     def write_party_files(self) -> None:
         """Bring `state/exchange` up to date after a key was changed, where keys are provisioned."""
         if self.provisions:
