@@ -19,8 +19,8 @@ from hsm.ledger_commands import AcceptLedgerHead
 from hsm.officer_commands import ListProposals, Propose, RegisterOfficers
 from hsm.server import AUDIT
 from tests.hsm.conftest import HsmProcess, new_database
+from tests.hsm.dual_control.room import IMPORT, KCV, PARTS
 from tests.hsm.officers import ALICE, BOB, CAROL, approve, propose, reject
-from tests.hsm.test_dual_control import IMPORT, KCV, PARTS
 
 
 @pytest.fixture
