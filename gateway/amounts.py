@@ -3,8 +3,8 @@
 Amounts enter through `charged` or `to_minor` and leave through `from_minor`. The two differ for ISK and UGX (two
 decimals at the API, which must be 00) and MGA (none at the API, two in ISO 4217).
 
-Source: Stripe's published page "Supported currencies" (special cases, minimum and maximum charge amounts), API version
-2026; ISO 4217 for the exponents; ISO 8583:1987 DE 4, n 12.
+Source: Stripe's published page "Supported currencies" (special cases, minimum and maximum charge amounts), as of
+September 2026, and its API reference of PaymentIntents; ISO 4217 for the exponents; ISO 8583:1987 DE 4, n 12.
 """
 
 from __future__ import annotations
@@ -19,14 +19,17 @@ from messages.money import currency_exponent, not_in_use
 _DIGITS_OF_DE_4 = 12
 _DECIMALS = {"ISK": 2, "UGX": 2, "MGA": 0}  # at the API, where they are not ISO 4217's
 _STEPS = {"ISK": 100, "UGX": 100, "BHD": 10, "JOD": 10, "KWD": 10, "OMR": 10, "TND": 10}  # amounts are multiples
+# Stripe's sources differ: its reference of PaymentIntents has eight digits, its page eight with these exceptions for
+# methods other than cards, and twelve for cards (nine for American Express), as far as the network allows. Eight are
+# kept where they reach usual prices, since they stop an amount that was multiplied by a hundred twice.
 _USUAL_DIGITS = 8
-# More digits than eight: as Stripe has them (COP, INR, IDR), and twelve where a hundred units are worth less than a US
-# dollar, so that eight digits would not reach the price of a car.
+_STRIPE_S_DIGITS = {"INR": 9, "COP": 10, "IDR": 12}
+# Twelve where a hundred units are worth less than a US dollar, so that eight would not reach the price of a car.
 _CHEAP = """
 AMD AOA ARS BIF CDF CLP CRC DJF DZD ETB GNF GYD HTG HUF IDR IQD IRR ISK JMD JPY KES KHR KMF KPW KRW KZT LAK LBP LKR LRD
 MGA MMK MNT MWK NGN NPR PKR PYG RSD RWF SDG SOS SSD SYP TZS UGX UZS VES VND VUV XAF XOF XPF YER
 """
-_DIGITS = {"COP": 10, "INR": 9} | dict.fromkeys(_CHEAP.split(), _DIGITS_OF_DE_4)
+_DIGITS = dict.fromkeys(_CHEAP.split(), _DIGITS_OF_DE_4) | _STRIPE_S_DIGITS
 _MINIMA = {
     "USD": "0.50", "AED": "2.00", "ARS": "0.50", "AUD": "0.50", "BRL": "0.50", "CAD": "0.50", "CHF": "0.50",
     "COP": "0.50", "CZK": "15.00", "DKK": "2.50", "EUR": "0.50", "GBP": "0.30", "HKD": "4.00", "HUF": "175.00",

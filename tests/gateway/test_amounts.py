@@ -228,6 +228,17 @@ def test_the_largest_amount_of_every_currency_fits_de_4() -> None:
         assert len(str(to_minor(maximum(currency), currency))) <= 12
 
 
+def test_no_limit_is_below_stripe_s_or_above_its_twelve_digits_for_cards() -> None:
+    """Source: Stripe's page "Supported currencies", maximum charge amounts, editions of 2024 and 2026."""
+    published = {"IDR": 12, "COP": 10, "INR": 9, "HUF": 10, "JPY": 10, "LBP": 11}
+    for currency in USED:
+        digits = len(str(maximum(currency)))
+        assert published.get(currency, 8) <= digits <= 12, currency
+    assert {currency: len(str(maximum(currency))) for currency in ("USD", "EUR", "COP", "INR", "IDR")} == {
+        "USD": 8, "EUR": 8, "COP": 10, "INR": 9, "IDR": 12,
+    }  # fmt: skip
+
+
 # Withdrawn currencies
 
 
