@@ -41,7 +41,7 @@ TAKEN = {
 LINKS = {"acquirers": "acquirer", "issuers": "issuer"}
 
 
-class NeedsRestart(msgspec.Struct, frozen=True, order=True):
+class NeedsRestart(msgspec.Struct, frozen=True):
     """A setting that is not in force as the file has it.
 
     Args:
@@ -175,7 +175,7 @@ class Reloader:
             self._links[entry.link.name].use(entry.wanted, entry.permitted)
             entry.record()
         taken = (*(TAKEN[name] for name in changed), *(setting for entry in ruled for setting in entry.settings))
-        return Reloaded(self._worker, taken, tuple(sorted(reread.restart)), tuple(self._certificates()))
+        return Reloaded(self._worker, taken, reread.restart, tuple(self._certificates()))
 
     async def on_signal(self) -> None:
         """Reload; errors are in the log, and the worker goes on with its former settings."""

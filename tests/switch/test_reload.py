@@ -152,7 +152,7 @@ def test_what_needs_a_restart_is_named_and_left(sections: dict[str, Any]) -> Non
         worker = world.workers[0][0]
         file = File()
         reloader = file.reloader(world)
-        restart = (NeedsRestart("fees.rate", ("switch",)), NeedsRestart("hsm.slot", ("hsm",)))
+        restart = (NeedsRestart("hsm.slot", ("hsm",)), NeedsRestart("fees.rate", ("switch",)))
         file.config, file.restart = configured(saf={"limit": 9}, **sections), restart
         assert await reloader.reload() == Reloaded(0, ("saf",), restart)
         assert await reloader.reload() == Reloaded(0, (), restart), "as long as it is so"
