@@ -331,13 +331,15 @@ class Journal(Protocol):
     async def blocked(self, fingerprint: bytes, issuer: str) -> bool:
         """Whether a card is on the negative list of an issuer: its last file update put it there."""
 
-    async def totals(self, link: str, business_day: datetime) -> dict[str, Totals]:
+    async def totals(self, link: str, business_day: datetime, acquirer_id: str | None = None) -> dict[str, Totals]:
         """Amounts booked for a link in a business day, by currency.
 
         Args:
             link: an acquirer's or an issuer's.
             business_day: its midnight, UTC. The day goes from the link's last cut-over to it, or to a day before it,
                 up to the next cut-over; from the first outcome where there was none.
+            acquirer_id: only payments with this DE 32 and their changes; leading zeros do not count, "" is payments
+                without one. None: all of the link.
         """
 
 

@@ -179,7 +179,7 @@ class MemoryJournal:
                 return outcome.reason == CARD_BLOCKED
         return False
 
-    async def totals(self, link: str, business_day: datetime) -> dict[str, Totals]:
+    async def totals(self, link: str, business_day: datetime, acquirer_id: str | None = None) -> dict[str, Totals]:
         """See `Journal.totals`."""
         await self._enter()
         days = {
@@ -194,7 +194,7 @@ class MemoryJournal:
             open_day = days.get(number, open_day)
             if open_day != wanted:
                 continue
-            counted = self._counted(link, number)
+            counted = self._counted(link, number, acquirer_id)
             if counted is not None:
                 currency, what, amount = counted
                 now = found.get(currency, Totals())
@@ -202,13 +202,15 @@ class MemoryJournal:
                 found[currency] = msgspec.structs.replace(now, **more)
         return found
 
-    def _counted(self, link: str, intent_id: int) -> tuple[str, str, int] | None:
-        """(currency, what, amount) of an outcome that counts in the totals of a link."""
+    def _counted(self, link: str, intent_id: int, acquirer_id: str | None) -> tuple[str, str, int] | None:
+        """(currency, what, amount) of an outcome that counts in the totals of a link, or of one acquirer on it."""
         intent, outcome = self._intents[intent_id], self._outcomes[intent_id]
         original = self._original(outcome.original_id)
         paid = original.stored.intent if original is not None else intent
         approved = outcome.decision is Decision.APPROVED and outcome.reason != DECLINED_ELSEWHERE
         if not approved or link not in (intent.link, intent.issuer or paid.issuer):
+            return None
+        if acquirer_id is not None and paid.acquirer_id.lstrip("0") != acquirer_id.lstrip("0"):
             return None
         if intent.kind is Kind.REVERSAL and original is not None:
             what = {Kind.PURCHASE: "debit_reversals", Kind.REFUND: "credit_reversals"}.get(paid.kind)

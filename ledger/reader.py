@@ -117,7 +117,7 @@ SELECT days.seq, days.until FROM days JOIN opened ON opened.day = days.business_
 SELECT 0, COALESCE((SELECT min(seq) FROM days), 9223372036854775807) FROM opened WHERE opened.day IS NULL
 """
 
-TOTALS = "SELECT * FROM ledger.totals($1, $2, $3)"
+TOTALS = "SELECT * FROM ledger.totals($1, $2, $3, $4)"
 
 _ANSWER = msgspec.json.Decoder(dict[int, str])
 _POSTINGS = msgspec.json.Decoder(list[tuple[Layer, str, int, str]])
@@ -173,13 +173,15 @@ def advice_of(row: Any) -> Advice:
     return Advice(row["id"], row["intent_id"], row["trace_id"], draft)
 
 
-async def read_totals(connection: Any, link: str, business_day: datetime) -> dict[str, Totals]:
-    """Amounts booked for a link in a business day, by currency; see `Journal.totals`."""
+async def read_totals(
+    connection: Any, link: str, business_day: datetime, acquirer_id: str | None = None
+) -> dict[str, Totals]:
+    """Amounts booked for a link, or one acquirer on it, in a business day, by currency; see `Journal.totals`."""
     async with connection.transaction():
         await connection.execute(HORIZON)
     found: dict[str, Totals] = {}
     for after, before in await connection.fetch(DAY, link, business_day):
-        for row in await connection.fetch(TOTALS, link, after, before):
+        for row in await connection.fetch(TOTALS, link, after, before, acquirer_id):
             part = Totals(**{name: row[name] for name in Totals.__struct_fields__})
             found[row["currency"]] = found.get(row["currency"], Totals()).plus(part)
     return found

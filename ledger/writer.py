@@ -154,9 +154,9 @@ class PostgresJournal:
         found: bool = await self._reads.submit(("blocked", fingerprint, issuer))
         return found
 
-    async def totals(self, link: str, business_day: datetime) -> dict[str, Totals]:
+    async def totals(self, link: str, business_day: datetime, acquirer_id: str | None = None) -> dict[str, Totals]:
         """See `Journal.totals`; at most 60 s."""
-        found: dict[str, Totals] = await self._sums.submit((link, business_day))
+        found: dict[str, Totals] = await self._sums.submit((link, business_day, acquirer_id))
         return found
 
     async def run(self, token: trio.lowlevel.TrioToken, ready: trio.Event, stop: asyncio.Event) -> None:
@@ -230,8 +230,8 @@ class PostgresJournal:
                     results.append(await connection.fetchval(reader.LEASE, *row[1:]) is True)
         return results
 
-    async def _sum(self, connection: Any, rows: Sequence[tuple[str, datetime]]) -> list[Any]:
-        return [await reader.read_totals(connection, link, business_day) for link, business_day in rows]
+    async def _sum(self, connection: Any, rows: Sequence[tuple[str, datetime, str | None]]) -> list[Any]:
+        return [await reader.read_totals(connection, *row) for row in rows]
 
     async def _read_undecided(self, connection: Any, overdue_at: datetime, limit: int) -> list[StoredIntent]:
         floor = await self._undecided.value(connection)

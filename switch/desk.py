@@ -81,7 +81,8 @@ class Desk:
     async def _reconciled(self, intent: Intent, stated: Mapping[int, str]) -> Ruled:
         """Whether their totals of a business day are ours; where not, ours."""
         day = original_time(f"{stated[15]}000000", intent.created_at, DAYS_AHEAD)
-        ours = (await self._journal.totals(intent.link, day)).get(intent.currency, Totals())
+        acquirer_id = _reconciled_acquirer(intent)
+        ours = (await self._journal.totals(intent.link, day, acquirer_id)).get(intent.currency, Totals())
         try:
             agrees = agree(totals_elements(ours), stated)
         except ValueError:
@@ -89,7 +90,14 @@ class Desk:
         if agrees:
             return DONE, "in_balance", {66: IN_BALANCE}
         self._meters.count("out_of_balance", intent.link)
-        log.warning("out_of_balance", link=intent.link, day=stated[15], currency=intent.currency, ours=ours)
+        log.warning(
+            "out_of_balance",
+            link=intent.link,
+            acquirer_id=acquirer_id,
+            day=stated[15],
+            currency=intent.currency,
+            ours=ours,
+        )
         return DONE, "out_of_balance", {66: OUT_OF_BALANCE, **corrections(totals_elements(ours), stated)}
 
     async def _noted(self, intent: Intent, stated: Mapping[int, str]) -> Ruled:
@@ -112,6 +120,14 @@ class Desk:
             return DONE, CARD_UNBLOCKED, {}
         listed = await self._journal.blocked(intent.fingerprint, intent.issuer)
         return (DONE, "card_on_list", {}) if listed else (NOT_ON_LIST, "card_not_on_list", {})
+
+
+def _reconciled_acquirer(intent: Intent) -> str | None:
+    """The acquirer id (DE 32) of whose payments the totals are asked; None: of all payments of the link.
+
+    An acquirer that names itself gets its own. An issuer settles with the switch, so its totals are always its link's.
+    """
+    return intent.acquirer_id if intent.acquirer_id and intent.link != intent.issuer else None
 
 
 def totals_elements(totals: Totals) -> dict[int, str]:

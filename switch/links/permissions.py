@@ -54,7 +54,7 @@ MERCHANT = Refusal(NOT_TO_TERMINAL, "merchant_not_permitted", "DE 42 not permitt
 CODE = Refusal(NOT_TO_CARDHOLDER, "processing_code_not_permitted", "DE 3 not permitted")
 CURRENCY = Refusal(NOT_TO_CARDHOLDER, "currency_not_permitted", "DE 49 not permitted")
 AMOUNT = Refusal(NOT_TO_CARDHOLDER, "amount_not_permitted", "DE 4 above the limit")
-TOTALS = Refusal(NOT_TO_TERMINAL, "totals_not_permitted", "totals of several DE 32")
+TOTALS = Refusal(NOT_TO_TERMINAL, "totals_not_permitted", "totals need DE 32")
 REFUSALS = (MESSAGE, FORCED, ACQUIRER, MERCHANT, CODE, CURRENCY, AMOUNT, TOTALS)
 
 
@@ -90,10 +90,6 @@ class _Numbers:
                 if first <= number <= last:
                     return True
         return False
-
-    @property
-    def several(self) -> bool:
-        return len(self._exact) + 2 * len(self._ranges) > 1
 
 
 class Permitted:
@@ -138,7 +134,7 @@ class Permitted:
             refers: of these, it changes the payment that it names in DE 90, if it names one.
             forced: it is an advice of a decision made elsewhere.
             money: it is about a payment at all, and has a sender.
-            totals: it asks for the totals of the link.
+            totals: it asks for totals: where acquirer ids are listed, those of the one that it names, never the link's.
             currency: alphabetic; "" where there is none.
         """
         if self._everything:
@@ -147,10 +143,10 @@ class Permitted:
             return MESSAGE
         if self._acquirers is not None:
             sender = elements.get(32, "")
-            if (sender or money or totals) and sender not in self._acquirers:
-                return ACQUIRER
-            if totals and self._acquirers.several:
+            if totals and not sender:
                 return TOTALS
+            if (sender or money) and sender not in self._acquirers:
+                return ACQUIRER
         if forced and not self._forced:
             return FORCED
         return self._of_payment(elements, amount_minor, currency, refers and 90 in elements) if starts else None

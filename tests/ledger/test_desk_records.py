@@ -142,7 +142,7 @@ def test_totals_count_money_and_its_reversals_by_side(run: Run) -> None:
 
 
 def test_both_journals_come_to_the_same_totals(database: Database) -> None:
-    """A hundred seeded messages, the same for both."""
+    """A hundred seeded messages, the same for both; the totals of all acquirers add up to those of their link."""
 
     async def day(journal: Journal, seed: int) -> list[dict[str, Totals]]:
         rng = random.Random(seed)
@@ -150,6 +150,7 @@ def test_both_journals_come_to_the_same_totals(database: Database) -> None:
         for number in range(100):
             kind = rng.choice([Kind.PURCHASE, Kind.REFUND, Kind.AUTHORIZATION, Kind.REVERSAL, Kind.CUT_OVER])
             link, currency = rng.choice(["pos", "till"]), rng.choice(["EUR", "USD"])
+            acquirer = rng.choice(["", "1", "22", "00022", "333"])
             amount, approved = rng.randrange(1, 10_000), rng.random() < 0.8
             key = f"{link}|0200|20260301120000|{seed:02d}{number:04d}|1"
             if kind is Kind.CUT_OVER:
@@ -159,14 +160,28 @@ def test_both_journals_come_to_the_same_totals(database: Database) -> None:
             of = rng.choice(keys)[0] if kind is Kind.REVERSAL and keys else None
             if kind is Kind.REVERSAL and of is None:
                 continue
-            made = intent(key=key, kind=kind, link=link, currency=currency, amount_minor=amount, original_key=of)
+            made = intent(
+                key=key, kind=kind, link=link, currency=currency, amount_minor=amount, original_key=of,
+                acquirer_id=acquirer,
+            )  # fmt: skip
             less = rng.randrange(1, amount + 1) if rng.random() < 0.2 and kind is not Kind.REVERSAL else None
             end = Decision.APPROVED if approved else Decision.DECLINED
             await decided(journal, made, decision=end, amount_minor=less if approved else None)
             if kind in (Kind.PURCHASE, Kind.REFUND) and approved:
                 keys.append((key, kind))
         days = [DAY + timedelta(days=n) for n in (-1, 0, 20, 60, 120)]
-        return [await journal.totals(link, at) for link in ("pos", "till", "alpha") for at in days]
+        found = []
+        for link in ("pos", "till", "alpha"):
+            for at in days:
+                parts = [await journal.totals(link, at, acquirer) for acquirer in ("", "1", "022", "333", "4444")]
+                whole: dict[str, Totals] = {}
+                for part in parts:
+                    for currency, sums in part.items():
+                        whole[currency] = whole.get(currency, Totals()).plus(sums)
+                assert await journal.totals(link, at) == whole
+                found += parts
+        assert sum(bool(part) for part in found) > 20
+        return found
 
     async def main() -> None:
         memory = await day(MemoryJournal(), 7)

@@ -138,22 +138,6 @@ def test_what_changes_a_payment_is_held_to_that_payment() -> None:
     in_world(script)
 
 
-@pytest.mark.parametrize(
-    ("ids", "code"), [(["10001"], "00"), (["10001", "10002"], "58"), (["10000-10099"], "58"), (None, "00")]
-)
-def test_totals_of_a_link_are_not_for_one_of_its_acquirers(ids: list[str] | None, code: str) -> None:
-    async def script(world: World) -> None:
-        till = Till(world)
-        await till.paid()
-        totals = purchase("000009", mti="0500", de15="0314", de2="", de3="", de4="", de14="", de41="", de42="")
-        answer = await told(world, totals, "pos")
-        assert answer is not None and answer.elements[39] == code
-        assert (97 in answer.elements) is (code == "00")
-
-    config = switch_config(TABLE if ids is None else table(acquirer_ids=ids))
-    in_world(script, config=config)
-
-
 def test_without_its_mac_nobody_learns_what_is_permitted() -> None:
     async def script(world: World) -> None:
         client = world.clients["pos"]
