@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+import selectors
 import shutil
 import socket
 import tempfile
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from itertools import count, cycle, product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,8 +41,10 @@ LIMITS = HttpConfig(
     header_timeout_s=3.0,
     body_timeout_s=8.0,
     send_timeout_s=2.0,
+    keyless_per_s=50.0,
+    keyless_burst=100,
 )
-ATTACK_S = 3.0
+ATTACK_S = 2.0
 PATIENCE_S = 3.0  # for one answer; they take milliseconds, but other tests run on this machine
 CARD = {"number": "4242424242424242", "exp_month": "12", "exp_year": "2031"}
 
@@ -108,9 +114,9 @@ class Attack:
     def goes_on(self) -> bool:
         return time.monotonic() < self.ends_at
 
-    async def connect(self, number: int = 0) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """A connection; each 50 numbers have an address of their own."""
-        source = (f"127.0.1.{1 + number // 50}", 0)
+    async def connect(self, number: int = 0, address: str = "") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection from `address`; without one each 50 numbers have an address of their own."""
+        source = (address or f"127.0.1.{1 + number // 50}", 0)
         connection = await asyncio.open_connection("127.0.0.1", self.front.port, local_addr=source)
         self._writers.append(connection[1])
         return connection
@@ -153,7 +159,7 @@ async def silent_connections(attack: Attack) -> None:
 
 
 async def silent_connections_of_one_address(attack: Attack) -> None:
-    for _ in range(400):
+    for _ in range(LIMITS.connections_per_address + 50):  # and fewer than all places
         with suppress(OSError):
             await attack.connect()
     await asyncio.sleep(max(0.0, attack.ends_at - time.monotonic()))
@@ -161,7 +167,7 @@ async def silent_connections_of_one_address(attack: Attack) -> None:
 
 async def connections_again_and_again(attack: Attack) -> None:
     number = 0
-    while attack.goes_on():
+    while attack.goes_on() or number < 2 * LIMITS.max_connections:
         number += 1
         with suppress(OSError):
             await attack.connect(number % 700)
@@ -211,19 +217,52 @@ async def pipelines(attack: Attack) -> None:
     await attack.hold(60, request * 200, request * 20)
 
 
-# The attack, and one line of the metrics that has grown after it, where one must.
-ATTACKS: tuple[tuple[Callable[[Attack], Awaitable[None]], str], ...] = (
-    (endless_header, '_refused_total{reason="header_too_long"}'),
-    (silent_connections, '_connections_closed_total{reason="made_room"}'),
-    (silent_connections_of_one_address, '_connections_closed_total{reason="made_room"}'),
-    (connections_again_and_again, '_connections_closed_total{reason="made_room"}'),
-    (slow_headers, '_connections_closed_total{reason="made_room"}'),
-    (slow_bodies, '_connections_closed_total{reason="made_room"}'),
-    (slow_bodies_of_a_merchant, ""),
-    (slow_chunks, ""),
-    (unread_answers, ""),
-    (pipelines, ""),
+async def _ask_again_and_again(attack: Attack, address: str, requests: Iterator[bytes]) -> None:
+    """Requests on twenty connections of one address, each as soon as the one before is answered."""
+
+    async def one() -> None:
+        with suppress(OSError, asyncio.IncompleteReadError):
+            reader, writer = await attack.connect(address=address)
+            while attack.goes_on():
+                writer.write(next(requests))
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = re.search(rb"content-length: ([0-9]+)", head.lower())
+                assert length is not None, head
+                await reader.readexactly(int(length[1]))
+
+    await asyncio.gather(*(one() for _ in range(20)))
+
+
+async def guessed_keys(attack: Attack) -> None:
+    """From the merchant's own address: a stranger behind the same router."""
+    path = "/v1/payment_intents" if attack.front.method == "GET" else attack.front.path
+    head = f"{attack.front.method} {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nAuthorization: Bearer sk_test_"
+    await _ask_again_and_again(attack, "127.0.0.1", (f"{head}{n}\r\n\r\n".encode() for n in count()))
+
+
+async def pages_without_a_key(attack: Attack) -> None:
+    """Health pages and addresses that are not there."""
+    paths = cycle(("/healthz", "/readyz", "/metrics", "/v1/nothing", "/.env"))
+    await _ask_again_and_again(
+        attack, "127.0.1.1", (f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode() for path in paths)
+    )
+
+
+Kind = Callable[[Attack], Awaitable[None]]
+# Kinds of attack, some of them at once, and one line of the metrics that has grown after them, where one must.
+ATTACKS: tuple[tuple[tuple[Kind, ...], str], ...] = (
+    ((endless_header, unread_answers), '_refused_total{reason="header_too_long"}'),
+    ((silent_connections,), '_connections_closed_total{reason="made_room"}'),
+    ((silent_connections_of_one_address,), '_connections_closed_total{reason="made_room"}'),
+    ((connections_again_and_again,), '_connections_closed_total{reason="made_room"}'),
+    ((slow_headers,), '_connections_closed_total{reason="made_room"}'),
+    ((slow_bodies,), '_connections_closed_total{reason="made_room"}'),
+    ((slow_bodies_of_a_merchant,), '_refused_total{reason="account_requests"}'),
+    ((slow_chunks, pipelines), ""),
+    ((guessed_keys,), '_refused_total{reason="address_requests"}'),
+    ((pages_without_a_key,), '_refused_total{reason="address_requests"}'),
 )
+NAMES = ["+".join(kind.__name__ for kind in kinds) for kinds, _ in ATTACKS]
 
 
 @contextmanager
@@ -249,59 +288,67 @@ def under(attack: Callable[[Attack], Awaitable[None]], front: Front, world: Worl
 
 
 async def _begin(attack: Attack) -> None:
-    await asyncio.sleep(0.5)
+    await asyncio.sleep(0.3)
     attack.began.set()
 
 
-def served(front: Front, key: str) -> tuple[int, float]:
-    """Status and seconds of one request over a new connection."""
+def request(client: httpx.Client, front: Front) -> tuple[int, float]:
+    """Status and seconds of one request that a merchant makes."""
     started = time.monotonic()
-    with httpx.Client(trust_env=False, timeout=PATIENCE_S * 2) as client:
-        answer = client.request(
-            front.method,
-            f"http://127.0.0.1:{front.port}{front.path}",
-            headers={"Authorization": f"Bearer {key}"},
-            data=front.form or None,
-        )
-    return answer.status_code, time.monotonic() - started
+    url = f"http://127.0.0.1:{front.port}{front.path}"
+    status = client.request(front.method, url, data=front.form or None).status_code
+    return status, time.monotonic() - started
 
 
-def counted(front: Front, line: str) -> float:
-    text = httpx.get(f"http://127.0.0.1:{front.port}/metrics", trust_env=False, timeout=5).text
-    name = f"{front.metrics}{line} "
-    return sum(float(found.removeprefix(name)) for found in text.splitlines() if found.startswith(name))
+def served(front: Front, key: str) -> tuple[int, float]:
+    """The same over a new connection."""
+    headers = {"Authorization": f"Bearer {key}"}
+    with httpx.Client(trust_env=False, timeout=PATIENCE_S * 2, headers=headers) as client:
+        return request(client, front)
 
 
-@pytest.mark.parametrize("name", ["gateway", "tokenizer"])
-@pytest.mark.parametrize(("attack", "metric"), ATTACKS, ids=[attack.__name__ for attack, _ in ATTACKS])
-def test_a_merchant_is_served_during(
-    attack: Callable[[Attack], Awaitable[None]], metric: str, name: str, world: World
-) -> None:
-    front = world.fronts[name]
-    before = counted(front, metric) if metric else 0.0
-    answers = []
-    with (
-        under(attack, front, world) as one,
-        httpx.Client(trust_env=False, headers={"Authorization": f"Bearer {world.key}"}, timeout=10) as kept,
-    ):
-        while one.goes_on() or len(answers) < 10:
-            answers.append(served(front, world.key))
-            started = time.monotonic()
-            url = f"http://127.0.0.1:{front.port}{front.path}"
-            status = kept.request(front.method, url, data=front.form or None).status_code
-            answers.append((status, time.monotonic() - started))
+def counted(world: World, line: str) -> dict[str, float]:
+    """A line of the metrics by front."""
+    time.sleep(0.3)  # the page may be a moment old
+    found = {}
+    for name, front in world.fronts.items():
+        headers = {"Authorization": f"Bearer {world.key}"}
+        page = httpx.get(f"http://127.0.0.1:{front.port}/metrics", headers=headers, trust_env=False, timeout=5).text
+        begins = f"{front.metrics}{line} "
+        found[name] = sum(float(text.removeprefix(begins)) for text in page.splitlines() if text.startswith(begins))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("kinds", "metric"), ATTACKS, ids=["+".join(k.__name__ for k in kinds) for kinds, _ in ATTACKS]
+)
+def test_a_merchant_is_served_during(kinds: tuple[Kind, ...], metric: str, world: World) -> None:
+    """Both fronts are attacked at once."""
+    before = counted(world, metric) if metric else {}
+    answers: dict[str, list[tuple[int, float]]] = {name: [] for name in world.fronts}
+    with ExitStack() as stack:
+        headers = {"Authorization": f"Bearer {world.key}"}
+        kept = stack.enter_context(httpx.Client(trust_env=False, headers=headers, timeout=10))
+        attacks = [stack.enter_context(under(kind, front, world)) for kind in kinds for front in world.fronts.values()]
+        while any(one.goes_on() for one in attacks) or len(answers["gateway"]) < 10:
+            for name, front in world.fronts.items():
+                answers[name] += [served(front, world.key), request(kept, front)]
             time.sleep(0.02)
-    assert {status for status, _ in answers} == {200}
-    slowest = sorted(seconds for _, seconds in answers)[int(len(answers) * 0.99) - 1]
-    assert slowest < PATIENCE_S, f"{len(answers)} answers, p99 {slowest:.3f} s"
+    for name, given in answers.items():
+        assert {status for status, _ in given} == {200}, name
+        slowest = sorted(seconds for _, seconds in given)[int(len(given) * 0.99) - 1]
+        assert slowest < PATIENCE_S, f"{name}: {len(given)} answers, p99 {slowest:.3f} s"
     if metric:
-        assert counted(front, metric) > before
+        after = counted(world, metric)
+        assert all(after[name] > before[name] for name in world.fronts), (before, after)
 
 
 def raw(front: Front, data: bytes, seconds: float = 8.0) -> bytes:
     """What comes back until the other end closes."""
     received = b""
-    with socket.create_connection(("127.0.0.1", front.port), timeout=seconds) as connection:
+    # From an address that no attack had: requests without a key are counted by it.
+    source = ("127.0.2.1", 0)
+    with socket.create_connection(("127.0.0.1", front.port), timeout=seconds, source_address=source) as connection:
         connection.sendall(data)
         with suppress(ConnectionError):
             while piece := connection.recv(65_536):
@@ -329,13 +376,16 @@ SHAPES = (
 )
 
 
-@pytest.mark.parametrize("name", ["gateway", "tokenizer"])
-@pytest.mark.parametrize(("data", "status"), SHAPES, ids=[str(n) for n in range(len(SHAPES))])
-def test_each_refusal_is_one_answer_in_the_shape_of_the_api(data: bytes, status: int, name: str, world: World) -> None:
-    answer = raw(world.fronts[name], data)
-    head, _, body = answer.partition(b"\r\n\r\n")
-    assert head.startswith(f"HTTP/1.1 {status} ".encode()) and answer.count(b"HTTP/1.1 ") == 1, answer
-    assert json.loads(body)["error"]["type"] == "invalid_request_error"
+def test_each_refusal_is_one_answer_in_the_shape_of_the_api(world: World) -> None:
+    """All at once, at both fronts: one of them takes its time. `tests/web/test_request_reader.py` has more of them."""
+    cases = [(front, data, status) for front in world.fronts.values() for data, status in SHAPES]
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(lambda case: raw(case[0], case[1]), cases))
+    for (front, data, status), answer in zip(cases, answers, strict=True):
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert head.startswith(f"HTTP/1.1 {status} ".encode()), (front.metrics, data[:100], answer)
+        assert answer.count(b"HTTP/1.1 ") == 1, (front.metrics, data[:100], answer)
+        assert json.loads(body)["error"]["type"] == "invalid_request_error", (front.metrics, data[:100])
 
 
 PATHS = (b"/v1/charges/", b"/v1/tokens/", b"/healthz/", b"//evil.example/", b"/fields/", b"/v1/charges?limit=1")
@@ -343,19 +393,13 @@ HOSTS = (b"evil.example", b"evil.example:99", b"[::1]", b"a%0d%0ax", b"")
 
 
 @pytest.mark.parametrize("name", ["gateway", "tokenizer"])
-@pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("host", HOSTS, ids=[host.decode() or "none" for host in HOSTS])
-def test_no_answer_redirects_or_repeats_the_host(host: bytes, path: bytes, name: str, world: World) -> None:
-    key = world.key.encode()
-    request = b"GET %b HTTP/1.1\r\nHost: %b\r\nAuthorization: Bearer %b\r\nConnection: close\r\n\r\n" % (
-        path,
-        host,
-        key,
-    )
-    answer = raw(world.fronts[name], request)
-    head = answer.partition(b"\r\n\r\n")[0].lower()
-    assert b"location:" not in head and not head.startswith(b"http/1.1 3"), answer
-    assert b"evil.example" not in answer and not head.startswith(b"http/1.1 5"), answer
+def test_no_answer_redirects_or_repeats_the_host(name: str, world: World) -> None:
+    lines = b"GET %b HTTP/1.1\r\nHost: %b\r\nAuthorization: Bearer %b\r\nConnection: close\r\n\r\n"
+    for path, host in product(PATHS, HOSTS):
+        answer = raw(world.fronts[name], lines % (path, host, world.key.encode()))
+        head = answer.partition(b"\r\n\r\n")[0].lower()
+        assert b"location:" not in head and not head.startswith(b"http/1.1 3"), (path, host, answer)
+        assert b"evil.example" not in answer and not head.startswith(b"http/1.1 5"), (path, host, answer)
 
 
 BODIES = (
@@ -375,13 +419,14 @@ BODIES = (
 
 
 @pytest.mark.parametrize("name", ["gateway", "tokenizer"])
-@pytest.mark.parametrize(("kind", "body"), BODIES, ids=[str(number) for number in range(len(BODIES))])
-def test_a_body_that_is_deep_or_ambiguous_is_400(kind: str, body: bytes, name: str, world: World) -> None:
-    front = world.fronts[name]
+def test_a_body_that_is_deep_or_ambiguous_is_400(name: str, world: World) -> None:
+    """`tests/web/test_bodies.py` has more of them."""
     path = "/v1/payment_intents" if name == "gateway" else "/v1/tokens"
-    headers = {"Authorization": f"Bearer {world.key}", "Content-Type": kind}
-    answer = httpx.post(f"http://127.0.0.1:{front.port}{path}", content=body, headers=headers, trust_env=False)
-    assert (answer.status_code, answer.json()["error"]["type"]) == (400, "invalid_request_error")
+    url = f"http://127.0.0.1:{world.fronts[name].port}{path}"
+    with httpx.Client(headers={"Authorization": f"Bearer {world.key}"}, trust_env=False) as client:
+        for kind, body in BODIES:
+            answer = client.post(url, content=body, headers={"Content-Type": kind})
+            assert (answer.status_code, answer.json()["error"]["type"]) == (400, "invalid_request_error"), body[:100]
 
 
 @pytest.mark.parametrize("name", ["gateway", "tokenizer"])
@@ -418,20 +463,15 @@ def test_an_expectation_is_met_for_a_valid_key(name: str, world: World) -> None:
 @pytest.mark.parametrize("name", ["gateway", "tokenizer"])
 def test_an_account_gets_429_where_it_has_too_many_requests(name: str, world: World) -> None:
     front = world.fronts[name]
-    request = _post(Attack(front, world), world.hostile_key)
-    statuses: list[bytes] = []
-    held: list[socket.socket] = []
-    try:
-        for _ in range(LIMITS.requests_per_account + 5):
-            connection = socket.create_connection(("127.0.0.1", front.port), timeout=0.1)
-            held.append(connection)
-            connection.sendall(request)
-            with suppress(TimeoutError):
-                statuses.append(connection.recv(4096))
-                break
-        assert statuses and statuses[0].startswith(b"HTTP/1.1 429 ") and b"retry-after: 1" in statuses[0].lower()
-        assert len(held) == LIMITS.requests_per_account + 1
+    with ExitStack() as stack:
+        selector = stack.enter_context(selectors.DefaultSelector())
+        for _ in range(LIMITS.requests_per_account + 1):
+            connection = stack.enter_context(socket.create_connection(("127.0.0.1", front.port), timeout=5))
+            connection.sendall(_post(Attack(front, world), world.hostile_key))
+            selector.register(connection, selectors.EVENT_READ)
+        # All but one wait for their body.
+        answered = [key.fileobj for key, _ in selector.select(5)]
+        assert len(answered) == 1
+        answer = answered[0].recv(4096)  # type: ignore[union-attr]
+        assert answer.startswith(b"HTTP/1.1 429 ") and b"retry-after: 1" in answer.lower()
         assert served(front, world.key)[0] == 200
-    finally:
-        for connection in held:
-            connection.close()
