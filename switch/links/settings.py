@@ -17,6 +17,7 @@ from switch.links.unix_socket import user_id
 
 MAX_KEY_HOURS = 24 * 366
 MAX_AGE_S = 180 * 86_400.0  # DE 7 has no year: half a year on it would be taken for another one's
+ADVICE_MAX_AGE_S = 30 * 86_400.0  # by default
 MAX_AHEAD_S = 14 * 3_600.0  # no clock on earth is further ahead of UTC
 MAX_CONNECTIONS = 10_000  # of a link in a worker
 CRYPTOGRAM_BASE64 = 28  # characters of the 20 bytes that come with a network token
@@ -61,7 +62,9 @@ class Link(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     trace_element: int | None = None
     # Greatest age of DE 7 in the peer's requests, and the greatest time in the future.
     max_age_s: float = 86_400.0  # of requests
-    advice_max_age_s: float = 30 * 86_400.0  # of advices, reversals and chargebacks, which are kept until they arrive
+    advice_max_age_s: float = (
+        ADVICE_MAX_AGE_S  # of advices, reversals and chargebacks, which are kept until they arrive
+    )
     max_ahead_s: float = 300.0
     permissions: Permissions | None = None  # messages that the other end may send; None: all that its side may
 

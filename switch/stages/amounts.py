@@ -6,15 +6,17 @@ A message's form and elements go in, `Amounts` or a `Decline` come out. Called b
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 
 import msgspec
 
 from ledger.journal import Kind
 from messages.errors import DecodeError, MoneyError
-from messages.exchange import transmission_time
+from messages.exchange import LOCAL_BEHIND, transmission_time
 from messages.mask import masked_text
 from messages.money import alpha_currency, not_in_use
+from switch.links.freshness import CARRIED_TIME, MOMENT_DIGITS
+from switch.links.settings import ADVICE_MAX_AGE_S
 from switch.message_set import REPLACEMENT_DIGITS, VERIFY, WITH_CASH, Form, Way
 from switch.stages.request import Decline
 
@@ -27,6 +29,7 @@ _TEXTS = (48, 101)
 MAX_TEXT = 500
 # Elements with a currency. Source: ISO 8583:1987 DE 49 transaction, DE 50 settlement, DE 51 cardholder billing.
 _CURRENCIES = (49, 50, 51)
+_DAY_THERE_S = (timedelta(days=1) + LOCAL_BEHIND).total_seconds()  # DE 13 is a whole day, where the terminal is
 _NEW_MONEY = frozenset({Kind.AUTHORIZATION, Kind.INCREMENT, Kind.PURCHASE})
 
 
@@ -62,11 +65,19 @@ def amounts_of(form: Form, elements: Mapping[int, str]) -> Amounts | Decline:
     return Amounts(amount, currency)
 
 
-def withdrawn(form: Form, elements: Mapping[int, str], now: datetime) -> Decline | None:
+def withdrawn(
+    form: Form, elements: Mapping[int, str], now: datetime, oldest_s: float = ADVICE_MAX_AGE_S
+) -> Decline | None:
     """30 where a new payment is in a currency that is not in use on its day.
 
     A message that names an earlier payment (capture, refund, reversal, chargeback) is accepted in any currency that ISO
-    4217 has or has had. A request is of the day on which it arrives; one that was decided elsewhere is of its DE 13.
+    4217 has or has had. A request is of the day on which it arrives. An advice of what was decided elsewhere is of the
+    day of the sale, since that money has moved: its DE 13, or DE 7 where it has none. A sale that is said to be older
+    than `oldest_s` is of the day on which the advice arrives, so that a date of last year opens no withdrawn currency.
+
+    Args:
+        now: when it arrived; aware.
+        oldest_s: `advice_max_age_s` of the link.
     """
     if form.kind not in _NEW_MONEY and not (form.kind is Kind.REFUND and 90 not in elements):
         return None
@@ -76,18 +87,23 @@ def withdrawn(form: Form, elements: Mapping[int, str], now: datetime) -> Decline
                 currency = alpha_currency(elements[number])
             except MoneyError:
                 return Decline("30", "currency", f"DE {number}: no currency of ISO 4217")
-            if not_in_use(currency, _day(form, elements, now)):
+            if not_in_use(currency, _day(form, elements, now, oldest_s)):
                 return Decline("30", "currency", f"DE {number}: {currency} is not in use")
     return None
 
 
-def _day(form: Form, elements: Mapping[int, str], now: datetime) -> date:
-    if form.way is not Way.NOTE or 13 not in elements:
+def _day(form: Form, elements: Mapping[int, str], now: datetime, oldest_s: float) -> date:
+    if form.way is not Way.NOTE:
         return now.date()
+    stated = f"{elements[13]}000000" if 13 in elements else elements.get(7, "")
     try:
-        return transmission_time(f"{elements[13]}000000", now).date()
+        sold = transmission_time(stated, now)
     except DecodeError:
         return now.date()
+    year = elements.get(CARRIED_TIME, "")[:-MOMENT_DIGITS]  # of 1993 and 2003, which have one
+    of_another_year = bool(year) and not f"{sold.year:04d}".endswith(year)
+    too_old = (now - sold).total_seconds() > oldest_s + _DAY_THERE_S
+    return now.date() if of_another_year or too_old else sold.date()
 
 
 def _with_cash(amount_minor: int, currency: str, elements: Mapping[int, str]) -> Amounts | Decline:

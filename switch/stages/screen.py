@@ -144,7 +144,8 @@ def _read(request: Request, form: Form) -> Decline | None:
     amounts = amounts_of(form, elements)
     if isinstance(amounts, Decline):
         return amounts
-    if (refused := withdrawn(form, elements, request.arrived_at)) is not None:
+    refused = withdrawn(form, elements, request.arrived_at, request.link.advice_max_age_s)
+    if refused is not None:
         return refused
     request.amount_minor, request.currency = amounts.amount_minor, amounts.currency
     request.cashback_minor = amounts.cashback_minor

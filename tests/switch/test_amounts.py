@@ -73,6 +73,17 @@ WITHDRAWALS: list[tuple[str, dict[int, str], datetime, bool]] = [
     ("0200", {13: "1231"}, NEXT, False),  # a request is of the day on which it arrives
     ("0220", {13: "9999"}, NEXT, False),
     ("0120", {13: "1231"}, NEXT, True),
+    ("0220", {13: "1231"}, datetime(2026, 1, 30, tzinfo=UTC), True),  # kept by its terminal for a month
+    ("0220", {13: "1231"}, datetime(2026, 2, 15, tzinfo=UTC), False),  # no sale of which anybody hears that late
+    ("0120", {13: "1230"}, datetime(2026, 12, 1, tzinfo=UTC), False),
+    ("0220", {7: "1231235500"}, NEXT, True),  # without DE 13, of the day on which it was sent first
+    ("0220", {7: "0101000100", 13: "1231"}, NEXT, True),
+    ("0220", {7: "1231235500", 13: "0101"}, NEXT, False),
+    ("0200", {7: "1231235500"}, NEXT, False),
+    ("0220", {13: "1231", 1012: "20251231120000"}, NEXT, True),  # 2003, with a year
+    ("0220", {13: "1231", 1012: "251231120000"}, NEXT, True),  # 1993
+    ("0220", {13: "1231", 1012: "20241231120000"}, NEXT, False),
+    ("0220", {3: "200000", 13: "1231"}, NEXT, True),  # a refund of nothing here, given on the last day
     ("0220", OLD, NEXT, True),
     ("0400", OLD, NEXT, True),
     ("0420", {95: "000000001000" + "0" * 30, **OLD}, NEXT, True),
@@ -82,6 +93,15 @@ WITHDRAWALS: list[tuple[str, dict[int, str], datetime, bool]] = [
     ("0200", {49: "978", 51: "975"}, LAST, True),
     ("0200", {49: "532"}, NEXT, True),  # XCG took the numeric code of ANG over
 ]
+
+
+@pytest.mark.parametrize(("days", "taken"), [(10, False), (40, True)])
+def test_how_old_a_sale_may_be_is_the_link_s(days: int, taken: bool) -> None:
+    elements = {3: "000000", 4: "000000002500", 13: "1220", 49: "975"}
+    form = form_of("0220", elements, FROM_ACQUIRERS)
+    assert isinstance(form, Form)
+    at = datetime(2026, 1, 15, tzinfo=UTC)
+    assert (withdrawn(form, elements, at, days * 86_400.0) is None) is taken
 
 
 @pytest.mark.parametrize(("mti", "changes", "at", "taken"), WITHDRAWALS)

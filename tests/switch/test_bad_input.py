@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import date
 
 import msgspec
 import pytest
@@ -10,6 +11,7 @@ import structlog
 import trio
 
 from messages.codec import Codec
+from messages.currencies import WITHDRAWN
 from messages.dialect import Dialect, load_dialect
 from messages.errors import DecodeError, RuleViolation
 from messages.framing import framing
@@ -75,6 +77,27 @@ def test_the_answer_to_a_withdrawn_currency_says_so_in_de_44() -> None:
         assert answer is not None
         assert (answer.elements[39], answer.elements[44]) == ("30", "DE 49: BGN is not in use")
         assert len(world.issuers["alpha"].issuer.entries) == 0
+
+    in_world(script)
+
+
+def test_a_forced_advice_in_a_currency_withdrawn_since_its_sale_is_booked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The money has moved; a new sale, a sale of a later day and one of last year are refused."""
+    monkeypatch.setitem(WITHDRAWN, "PLN", (date(2026, 3, 12), "EUR"))  # it is 2026-03-14
+
+    async def script(world: World) -> None:
+        sale = {"mti": "0220", "de2": surrogate(world), "de49": "985", "de39": "00"}
+        for stan, changes, code in (
+            ("000001", {"de13": "0312"}, "00"),
+            ("000002", {"de13": "0313"}, "30"),
+            ("000003", {"de13": "0401"}, "30"),
+            ("000004", {"mti": "0200", "de13": "0312", "de39": ""}, "30"),
+        ):
+            answer = await told(world, purchase(stan, **{**sale, **changes}))
+            assert answer is not None and answer.elements[39] == code, stan
+        await trio.sleep(5)  # the issuer gets it as a stored advice
+        entries = world.issuers["alpha"].issuer.entries.entries()
+        assert [(entry.currency, entry.posted_minor) for entry in entries] == [("PLN", 2_500)]
 
     in_world(script)
 
