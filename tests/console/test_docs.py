@@ -14,6 +14,7 @@ from typer.main import get_command
 
 from console.cli import app
 from console.config import Config
+from switch.meters import COUNTERS
 from tests.console.test_configuration_page import struct_of
 
 ROOT = Path(__file__).parents[2]
@@ -71,3 +72,14 @@ def test_commands_and_their_options_exist(page: str) -> None:
         known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
         used = {word.split("=")[0] for word in words if re.match(r"--\w", word)}
         assert used <= known | {"--help"}, " ".join(words)
+
+
+def test_each_counter_of_a_worker_is_described_with_its_labels() -> None:
+    described = {}
+    for row in PAGES["docs/operations.md"].splitlines():
+        if row.startswith("| `cardswitch_"):
+            names, labels = row.split("|")[1:3]
+            found = [tuple(re.findall(r"`(\w+)`", part)) for part in labels.split(";")]
+            names = re.findall(r"`cardswitch_(\w+)_total`", names)
+            described |= dict(zip(names, found if len(found) == len(names) else found * len(names), strict=True))
+    assert described == {name: labels for name, (_, labels) in COUNTERS.items()}
