@@ -55,7 +55,7 @@ ROWS = (
     Row("tokenizer.http", ("tokenizer",), "requests_per_account max_request_line_bytes max_header_line_bytes"),
     Row("tokenizer.http", ("tokenizer",), "max_headers max_head_bytes header_timeout_s body_timeout_s"),
     Row("tokenizer.http", ("tokenizer",), "min_body_bytes_per_s idle_timeout_s tls_handshake_timeout_s send_timeout_s"),
-    Row("tokenizer.http", ("tokenizer",), "trusted_proxies"),
+    Row("tokenizer.http", ("tokenizer",), "trusted_proxies keyless_per_s keyless_burst"),
     Row(
         "gateway", ("gateway",), "listen link tokenizer_url tokenizer_ca sealing_keys connections acquirer_id terminal"
     ),
@@ -67,7 +67,7 @@ ROWS = (
     Row("gateway.http", ("gateway",), "requests_per_account max_request_line_bytes max_header_line_bytes"),
     Row("gateway.http", ("gateway",), "max_headers max_head_bytes header_timeout_s body_timeout_s"),
     Row("gateway.http", ("gateway",), "min_body_bytes_per_s idle_timeout_s tls_handshake_timeout_s send_timeout_s"),
-    Row("gateway.http", ("gateway",), "trusted_proxies"),
+    Row("gateway.http", ("gateway",), "trusted_proxies keyless_per_s keyless_burst"),
     Row("switch", ("up",), "workers"),
     Row("switch", ("switch",), "metrics recovery_grace_s max_in_flight unreferenced_refunds drain_s"),
     Row("switch", ISSUER, "payment_log"),
