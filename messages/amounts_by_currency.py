@@ -1,7 +1,8 @@
 """Amounts of the configuration that hold by currency, `{ EUR = 30, JPY = 50 }`, and what is wrong with one; pure.
 
 `ledger.config` (fees), `switch.fraud_settings`, `switch.links.permissions` and `switch.routing.settings` (limits) have
-such amounts. A number alone would be that many cents in one currency and that many yen or fils in another.
+such amounts, and the scenarios of the simulators. A number alone would be that many cents in one currency and that many
+yen or fils in another.
 """
 
 from __future__ import annotations
@@ -24,6 +25,11 @@ def is_currency(code: str) -> bool:
     except MoneyError:
         return False
     return True
+
+
+def amount_in(amounts: AmountsByCurrency, currency: str) -> int | None:
+    """The amount of a currency: of a table its own, None where it has none; a number alone is that of each currency."""
+    return amounts if isinstance(amounts, int) else amounts.get(currency)
 
 
 def table_problems(name: str, amounts: Mapping[str, int], most: int = MAX_AMOUNT_MINOR) -> list[str]:

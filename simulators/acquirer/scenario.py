@@ -12,10 +12,10 @@ from hsm.algorithms.emv_schemes import SCHEMES
 from hsm.algorithms.mac import AES_CMAC, ALGORITHMS
 from hsm.algorithms.pinblock import FORMATS
 from messages.address import address_of
+from messages.amounts_by_currency import MAX_AMOUNT_MINOR, AmountsByCurrency, amount_in, is_currency, table_problems
 from messages.dialect import load_dialect
-from messages.errors import MessagesError, MoneyError
+from messages.errors import MessagesError
 from messages.framing import framing
-from messages.money import numeric_currency
 from simulators.acquirer.faults import acquirer_fault_problems
 from simulators.acquirer.profile import AcquirerProfile, Card
 from simulators.errors import ScenarioError
@@ -123,7 +123,9 @@ class AcquirerScenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         acquirer_id, terminal, merchant, mcc, place, country, repeats, first_stan: as in `AcquirerProfile`.
         connections: number; timeout_s: for an answer; attempts: messages for one request before it is left alone.
         replay: a file of messages to send instead of what [mix] makes up; see `simulators.acquirer.replay`.
-        from_minor, to_minor: amounts. currencies: alphabetic codes, at random. cashback_minor: most of it.
+        currencies: alphabetic codes, at random.
+        from_minor, to_minor: least and greatest amount; cashback_minor: most cash. Tables by currency, with each
+            of `currencies`, or numbers of minor units in each.
     """
 
     name: str
@@ -158,10 +160,10 @@ class AcquirerScenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     attempts: int = 20
     seed: int = 0
     replay: str = ""
-    from_minor: int = 100
-    to_minor: int = 10_000
+    from_minor: AmountsByCurrency = 100
+    to_minor: AmountsByCurrency = 10_000
     currencies: tuple[str, ...] = ("EUR",)
-    cashback_minor: int = 5_000
+    cashback_minor: AmountsByCurrency = 5_000
     card: tuple[CardRule, ...] = (CardRule(pan="4242424242424242"),)
     mix: Mix = Mix()
     afterwards: Afterwards = Afterwards()
@@ -283,15 +285,18 @@ _PARTS = ("mix", "afterwards", "run", "card", "fault")
 
 def _money_problems(scenario: AcquirerScenario) -> list[str]:
     problems = []
-    if not 0 < scenario.from_minor <= scenario.to_minor < 10**12:
-        problems.append("from_minor and to_minor must be 1–999999999999, in this order")
     if not scenario.currencies:
         problems.append("currencies must not be empty")
+    problems += [f"currencies: unknown currency {code!r}" for code in scenario.currencies if not is_currency(code)]
+    for name in ("from_minor", "to_minor", "cashback_minor"):
+        amounts: AmountsByCurrency = getattr(scenario, name)
+        if isinstance(amounts, dict):
+            problems += table_problems(name, amounts)
+            problems += [f"{name} has no amount for {code}" for code in scenario.currencies if code not in amounts]
     for code in scenario.currencies:
-        try:
-            numeric_currency(code)
-        except MoneyError as error:
-            problems.append(f"currencies: {error}")
+        least, most = (amount_in(amounts, code) for amounts in (scenario.from_minor, scenario.to_minor))
+        if least is not None and most is not None and not 0 < least <= most <= MAX_AMOUNT_MINOR:
+            problems.append(f"from_minor and to_minor must be 1–{MAX_AMOUNT_MINOR}, in this order ({code})")
     if sum(msgspec.structs.astuple(scenario.mix)) <= 0 or min(msgspec.structs.astuple(scenario.mix)) < 0:
         problems.append("[mix]: weights must be >= 0, and one of them above")
     return problems

@@ -12,6 +12,7 @@ from datetime import timedelta
 
 import trio
 
+from messages.amounts_by_currency import amount_in
 from simulators.acquirer.book import Request, State
 from simulators.acquirer.chip import ChipCard
 from simulators.acquirer.client import AcquirerClient
@@ -160,7 +161,9 @@ class Traffic:
     def _draw(self, dice: random.Random) -> tuple[Card, int, str]:
         scenario = self._scenario
         [card] = dice.choices(self._cards, self._card_weights)
-        return card, dice.randint(scenario.from_minor, scenario.to_minor), dice.choice(scenario.currencies)
+        currency = dice.choice(scenario.currencies)
+        least, most = (amount_in(amounts, currency) for amounts in (scenario.from_minor, scenario.to_minor))
+        return card, dice.randint(least or 1, most or 1), currency
 
     def _chipped(self, card: Card, amount: int, currency: str, cash: int = 0) -> Card:
         """The card as it is read for a payment: with a new cryptogram where it has a chip."""
@@ -174,7 +177,8 @@ class Traffic:
 
     def _cash_back(self, dice: random.Random) -> Request:
         card, amount, currency = self._draw(dice)
-        cash = min(amount, max(1, dice.randint(1, max(1, self._scenario.cashback_minor))))
+        most = max(1, amount_in(self._scenario.cashback_minor, currency) or 1)
+        cash = min(amount, dice.randint(1, most))
         card = self._chipped(card, amount, currency, cash)
         return self._client.acquirer.purchase(card, amount, currency, self._client.clock(), cashback_minor=cash)
 

@@ -12,9 +12,8 @@ from typing import Protocol
 
 import msgspec
 
+from messages.amounts_by_currency import AmountsByCurrency, amount_in, is_currency, table_problems
 from messages.card import luhn_valid
-from messages.errors import MoneyError
-from messages.money import numeric_currency
 
 MAX_ACCOUNTS = 1_000_000
 
@@ -52,16 +51,20 @@ STATUSES: dict[str, str] = {
 class AccountRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """[[account]]: one card by `pan`, or all cards that start with `prefix`; the longest prefix wins.
 
+    Amounts are tables by currency, `{ EUR = 5_000, JPY = 9_000 }`, or a number of minor units in each currency.
+
     Args:
-        balance_minor: amount that may be spent, in minor units of each currency that the card is used in.
+        balance_minor: amount that may be spent; nothing in a currency that its table does not name.
         currency: ISO 4217 alphabetic; "" for any.
         pin: 4–12 digits; "" where the card has none.
         response_code: DE 39 that every request gets; "" for an open account.
         status: one of `STATUSES`; `response_code` counts more.
         expiry: YYMM; a request with another DE 14 gets 54; "" for any.
         max_amount_minor: of one transaction (61 above it). daily_amount_minor: of a calendar day, UTC, in each
-            currency (61). daily_count: approved requests for money a day (65). 0 each for no limit.
-        cashback_minor: most cash of one purchase (61 above it); None for no limit of its own.
+            currency (61). daily_count: approved requests for money a day (65). 0 each for no limit, as in a currency
+            that a table does not name.
+        cashback_minor: most cash of one purchase (61 above it); None for no limit of its own, as in a currency that
+            its table does not name.
         partial: approve what is left (DE 39 = 10) where more is asked.
         verification_code: answer to a verification of the account: 00 or 85.
         psn: card sequence number of the chip, 2 digits.
@@ -69,16 +72,16 @@ class AccountRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     pan: str = ""
     prefix: str = ""
-    balance_minor: int = 500_000
+    balance_minor: AmountsByCurrency = 500_000
     currency: str = ""
     pin: str = "1234"
     response_code: str = ""
     status: str = "open"
     expiry: str = ""
-    max_amount_minor: int = 0
-    daily_amount_minor: int = 0
+    max_amount_minor: AmountsByCurrency = 0
+    daily_amount_minor: AmountsByCurrency = 0
     daily_count: int = 0
-    cashback_minor: int | None = None
+    cashback_minor: AmountsByCurrency | None = None
     partial: bool = False
     verification_code: str = "00"
     psn: str = "00"
@@ -108,23 +111,19 @@ def _field_problems(rule: AccountRule) -> list[str]:
         problems.append("verification_code must be 00 or 85")
     if rule.expiry and (len(rule.expiry) != 4 or not rule.expiry.isdecimal()):
         problems.append("expiry must be YYMM")
-    if min(rule.max_amount_minor, rule.daily_amount_minor, rule.daily_count, rule.cashback_minor or 0) < 0:
+    limits = (rule.max_amount_minor, rule.daily_amount_minor, rule.cashback_minor or 0, rule.daily_count)
+    if any(limit < 0 for limit in limits if isinstance(limit, int)):
         problems.append("limits must be >= 0")
+    for name in ("balance_minor", "max_amount_minor", "daily_amount_minor", "cashback_minor"):
+        amounts: AmountsByCurrency | None = getattr(rule, name)
+        problems += table_problems(name, amounts) if isinstance(amounts, dict) else []
     if len(rule.psn) != 2 or not rule.psn.isdecimal():
         problems.append("psn must have 2 digits")
     if rule.pin and not (4 <= len(rule.pin) <= 12 and rule.pin.isascii() and rule.pin.isdigit()):
         problems.append("pin must be 4–12 digits")
-    if rule.currency and not _is_currency(rule.currency):
+    if rule.currency and not is_currency(rule.currency):
         problems.append("currency must be of ISO 4217, three letters")
     return problems
-
-
-def _is_currency(code: str) -> bool:
-    try:
-        numeric_currency(code)
-    except MoneyError:
-        return False
-    return True
 
 
 def default_problems(rule: AccountRule | None) -> list[str]:
@@ -154,12 +153,16 @@ class Account:
         self._days_count = 0
 
     @property
-    def balance_minor(self) -> int:
+    def balance_minor(self) -> AmountsByCurrency:
         return self.rule.balance_minor
+
+    def ledger_minor(self, currency: str) -> int:
+        """The amount that may be spent in `currency` in all."""
+        return amount_in(self.rule.balance_minor, currency) or 0
 
     def available_minor(self, currency: str) -> int:
         """The amount that may still be spent in `currency`; negative after a force-posted capture."""
-        return self.rule.balance_minor - self.used.get(currency, 0)
+        return self.ledger_minor(currency) - self.used.get(currency, 0)
 
     def use(self, currency: str, amount_minor: int) -> None:
         """Add to what is held and posted; negative gives back."""
@@ -168,13 +171,21 @@ class Account:
     def over_limit(self, currency: str, amount_minor: int, today: date) -> str:
         """DE 39 of the limit that an approval of this amount would break: 61 or 65; "" for none."""
         rule = self.rule
-        if rule.max_amount_minor and amount_minor > rule.max_amount_minor:
+        most_minor, day_minor = (
+            amount_in(amounts, currency) or 0 for amounts in (rule.max_amount_minor, rule.daily_amount_minor)
+        )
+        if most_minor and amount_minor > most_minor:
             return "61"
         if today != self._day:
-            return "61" if rule.daily_amount_minor and amount_minor > rule.daily_amount_minor else ""
-        if rule.daily_amount_minor and self._days_amount.get(currency, 0) + amount_minor > rule.daily_amount_minor:
+            return "61" if day_minor and amount_minor > day_minor else ""
+        if day_minor and self._days_amount.get(currency, 0) + amount_minor > day_minor:
             return "61"
         return "65" if rule.daily_count and self._days_count >= rule.daily_count else ""
+
+    def over_cash(self, currency: str, cash_minor: int) -> bool:
+        """Whether this is more cash than one purchase may have."""
+        most_minor = None if self.rule.cashback_minor is None else amount_in(self.rule.cashback_minor, currency)
+        return most_minor is not None and cash_minor > most_minor
 
     def count(self, currency: str, amount_minor: int, today: date) -> None:
         """An approval, for the daily limits; reversals do not give it back."""

@@ -117,7 +117,7 @@ class Checks:
             return "13" if asked.sign < 0 and not asked.amount_minor else ""
         if not asked.amount_minor:
             return "13"
-        if rule.cashback_minor is not None and asked.cashback_minor > rule.cashback_minor:
+        if account.over_cash(asked.currency, asked.cashback_minor):
             return "61"
         if limit := account.over_limit(asked.currency, asked.amount_minor, asked.now.date()):
             return limit

@@ -130,7 +130,7 @@ class Money:
             entry.auth_code = f"{zlib.crc32(entry.key.encode()) % 1_000_000:06d}"
             if asked.message.elements.get(3, "").startswith(INQUIRIES):
                 available = account.available_minor(asked.currency)
-                extra[54] = additional(LEDGER_BALANCE, asked.currency, account.balance_minor)
+                extra[54] = additional(LEDGER_BALANCE, asked.currency, account.ledger_minor(asked.currency))
                 extra[54] += additional(AVAILABLE, asked.currency, available)
             else:
                 entry.response_code = account.rule.verification_code

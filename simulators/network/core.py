@@ -11,10 +11,12 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 
+from messages.amounts_by_currency import amount_in
 from messages.card import pan_of
-from messages.errors import DecodeError
+from messages.errors import DecodeError, MoneyError
 from messages.exchange import network_key, parse_original_data
 from messages.message import Message
+from messages.money import alpha_currency
 from messages.mti import canonical_mti, repeat_mti, response_mti
 from simulators.errors import SimulatorError
 from simulators.faults import Fault
@@ -158,10 +160,19 @@ class Network(Party):
         needed, _ = REQUESTS[mti]
         amount = message.elements.get(4, "")
         whole = all(number in message.elements for number in needed if number != 2)
-        if not (whole and amount.isdecimal() and 0 < int(amount) <= self._stand_in[member.member]):
+        most_minor = self._stand_in_limit(member, message)
+        if not (whole and amount.isdecimal() and 0 < int(amount) <= most_minor):
             return self._say(message, mti, "issuer away")
         self.count("stand-in approves")
         return member.stand_in(message, now, ANSWERS["stand-in approves"])
+
+    def _stand_in_limit(self, member: Issuer, message: Message) -> int:
+        """The amount up to which the network approves for that issuer, in the currency of the message; 0: none."""
+        try:
+            currency = alpha_currency(message.elements.get(49, ""))
+        except MoneyError:
+            return 0
+        return amount_in(self._stand_in[member.member], currency) or 0
 
     def _answered(self, message: Message, mti: str) -> bool:
         """Whether this is a repeat of what the book has an answer to."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from messages.amounts_by_currency import AmountsByCurrency, table_problems
 from simulators.errors import ScenarioError
 from simulators.faults import FaultRule
 from simulators.issuer.accounts import AccountRule
@@ -35,14 +36,14 @@ class MemberScenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         name: in the network's totals and books.
         prefixes: its BINs; over all issuers of the network the longest wins.
         available: False: the network cannot reach it and answers in its place.
-        stand_in_minor: amount that the network approves by itself while it cannot be reached, in minor units a request;
-            0: nothing, requests get 91.
+        stand_in_minor: amount of a request that the network approves by itself while it cannot be reached, by currency
+            or a number of minor units in each; 0, as in a currency that its table does not name: nothing, it gets 91.
     """
 
     name: str
     prefixes: tuple[str, ...]
     available: bool = True
-    stand_in_minor: int = 0
+    stand_in_minor: AmountsByCurrency = 0
     card_value_key: str = ""
     cryptogram_key: str = ""
     chip_scheme: str = "emv-csk"
@@ -131,7 +132,9 @@ def _members(rows: object, problems: list[str]) -> list[MemberScenario]:
         made = made or partial_struct(rest, MemberScenario, name="?", prefixes=())
         assert made is not None
         problems += holder_problems(made, within)
-        if made.stand_in_minor < 0:
+        if isinstance(made.stand_in_minor, dict):
+            problems += [within + problem for problem in table_problems("stand_in_minor", made.stand_in_minor)]
+        elif made.stand_in_minor < 0:
             problems.append(f"{within}stand_in_minor: must be >= 0")
         members.append(msgspec.structs.replace(made, **parts))
     return members

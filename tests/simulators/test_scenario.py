@@ -124,7 +124,7 @@ def test_every_problem_of_an_issuer_is_listed_with_its_path() -> None:
         "max_connections: Expected `int`",
         "trace_element: must be 0–128",
         "test_keys.zpk: must be 32, 48 or 64",
-        "[default] balance_minor: Expected `int`",
+        "[default] balance_minor: Expected `int | object`, got `str`",
         "[default] status must be one of open",
         "[[account]] 1: expected either pan or prefix",
         "[[account]] 2: balance: unknown",
