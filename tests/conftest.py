@@ -21,7 +21,7 @@ from console.database_roles import OWNER
 from console.migration import migrate
 from console.postgresql import EmbeddedPostgres, role_passwords
 
-# How fast examples are made and run says something about the machine, which other tests share, not about the code.
+# The speed of examples depends on the machine, which other tests share, not on the code.
 settings.register_profile("cardswitch", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("cardswitch")
 
@@ -33,8 +33,10 @@ _UNCONFIGURED = structlog.get_config()
 
 @pytest.fixture(autouse=True)
 def logging_as_it_was() -> Iterator[None]:
-    """What a test, or a fixture of many tests, configures ends with the test: its streams are closed when the next
-    one logs, and its level hides what the next one looks for."""
+    """The logging configuration of a test, or a fixture of many tests, ends with it.
+
+    Its streams are closed when the next one logs, and its level would hide the next one's events.
+    """
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     structlog.configure(**_UNCONFIGURED)

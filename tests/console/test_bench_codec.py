@@ -30,7 +30,7 @@ def test_every_case_of_every_dialect_is_measured_and_ours_is_the_faster() -> Non
         # 5 and more on an idle machine; a busy one must not fail the test, an interpreted message must
         assert case["decode_ratio"] > 3
         assert case["encode_ratio"] > 3
-        # 2.5 and more on an idle machine; what pyiso8583 interprets must fail the test
+        # 2.5 and more on an idle machine; the interpretation of pyiso8583 must fail the test
         assert case["unseen_decode_ratio"] > 1
         assert case["unseen_encode_ratio"] > 1
 

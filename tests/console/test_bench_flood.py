@@ -1,4 +1,4 @@
-"""What `bench flood` sends is bounded, goes to loopback, and is what its name says."""
+"""The traffic of `bench flood` is bounded, goes to loopback, and is what its name says."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`cardswitch bench hsm`: what it prints, on commands that take little time."""
+"""`cardswitch bench hsm`: its output, on commands that take little time."""
 
 from __future__ import annotations
 

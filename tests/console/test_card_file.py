@@ -1,4 +1,4 @@
-"""Card files: what is a card, what is wrong with a line, and that no line is repeated in what is said of it."""
+"""Card files: recognition of cards, faults of a line, and that no message repeats a line."""
 
 from __future__ import annotations
 

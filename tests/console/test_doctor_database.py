@@ -1,4 +1,4 @@
-"""Doctor says beforehand whether a server of one's own would be taken: the refusals of a migration, nothing changed."""
+"""Doctor says beforehand whether a server of your own would be accepted: a migration's refusals, nothing changed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What doctor finds about the HSM: each fault of its files is named, with the command that mends it."""
+"""Doctor's findings about the HSM: each fault of its files is named, with the command that mends it."""
 
 from __future__ import annotations
 

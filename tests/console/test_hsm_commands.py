@@ -1,4 +1,4 @@
-"""What officers do at the command line, over a real SoftHSM token that no process holds; and the ways it is refused."""
+"""Officers' commands, over a real SoftHSM token that no process holds; and the ways it is refused."""
 
 from __future__ import annotations
 
@@ -221,7 +221,7 @@ def test_two_custodians_bring_a_zone_master_key(desk: Officer) -> None:
     assert kcv in said and key.hex() not in said.lower()
     (listed,) = desk.json("key", "list", "zmk-north")["keys"]
     assert (listed["kcv"], listed["origin"], listed["party"]) == (kcv, "components", "north")
-    # It is the key: what it wraps, its holder reads.
+    # It is the key: its holder reads the keys under it.
     desk.json("key", "generate", "zpk-north", "--role", "pin", "--party", "north")
     block = desk.json("key", "export", "zpk-north", "--under", "zmk-north")
     assert clear_check_value("T", unwrap_block(ClearAesKey(key), block["block"]).key) == block["kcv"]
@@ -397,7 +397,7 @@ def test_what_holds_keys_forbids_dumps(desk: Officer, dumps_forbidden: list[bool
 
 
 def test_a_component_is_shown_with_its_check_value(desk: Officer) -> None:
-    """One for each custodian: whoever saw all of them would have the key."""
+    """One for each custodian: a person who saw all of them would have the key."""
     status, out, _ = desk.run("component", "generate", "--length", "16")
     assert status == 0
     assert out.count("component: ") == 1 and out.count("check value: ") == 1

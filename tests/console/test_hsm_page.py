@@ -19,7 +19,7 @@ from hsm.keys.backup import KEPT
 from hsm.keys.lifetimes import LIFETIME_DAYS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "hsm.md").read_text("utf-8")
-# What custodians have on paper: the page shows the first component, whose check value and the key's are on it.
+# Custodians' components on paper: the page shows the first component, whose check value and the key's are on it.
 COMPONENTS = (
     "E7F4 B42D 4FF8 FB11 88F3 FA51 4EB6 1888 6C9E 8378 1E23 7EDC 90ED 2588 48D8 AC9D",
     "106E CCFA 6FFC C15C FEBF E639 6D11 E45B FA9B 7236 DC60 3DF5 E029 13A0 5E61 804C",

@@ -27,7 +27,7 @@ def config(monkeypatch: pytest.MonkeyPatch) -> Config:
 def workers(
     monkeypatch: pytest.MonkeyPatch, config: Config, alive: set[int], answers: Answers | None = None
 ) -> list[tuple[int, str, dict[str, str]]]:
-    """Workers that answer each command with `answers`; what they were asked is returned."""
+    """Workers that answer each command with `answers`; their received commands are returned."""
     numbers = {config.worker_socket(number): number for number in range(config.switch.workers)}
     asked: list[tuple[int, str, dict[str, str]]] = []
 

@@ -1,4 +1,4 @@
-"""The lines that a process writes are bounded a second, in length and on disk, whatever a stranger sends."""
+"""The lines that a process writes are bounded a second, in length and on disk, for any traffic of strangers."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _lines(stream: io.StringIO) -> list[dict[str, Any]]:
     return [json.loads(line) for line in stream.getvalue().splitlines()]
 
 
-# What strangers can cause in each process: event, fields.
+# Events that strangers can cause in each process: event, fields.
 FLOODS = {
     "switch: no message": ("undecodable", {"link": "pos", "error": "DE 4 expected 12 digits"}),
     "switch: wrong MAC": ("mac_refused", {"link": "pos", "reason": "mac_invalid"}),

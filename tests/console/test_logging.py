@@ -1,4 +1,4 @@
-"""Logs hold no card data, whatever is thrown at them."""
+"""Logs hold no card data, for any input."""
 
 from __future__ import annotations
 

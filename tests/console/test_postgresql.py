@@ -105,7 +105,7 @@ def test_only_who_started_the_server_stops_it(state: Path) -> None:
     try:
         server.start()
         supervisor = state / "postgresql" / "supervisor.json"
-        # Another living process started it: pid 1 stands for that one.
+        # Another living process started it: pid 1 is in its place.
         started = Path("/proc/1/stat").read_text().rpartition(")")[2].split()[19]
         own = supervisor.read_text()
         supervisor.write_text(f'{{"pid": 1, "started": {started}}}')

@@ -1,4 +1,4 @@
-"""The configuration of a running system read again: what is taken, what needs a restart, and errors change nothing."""
+"""The configuration of a running system read again: taken changes, changes for a restart, errors without effect."""
 
 from __future__ import annotations
 
@@ -221,7 +221,7 @@ def test_a_worker_that_is_started_again_starts_with_what_was_taken(
     reload_workers(config)
     again = load_config(config.state_path / "run" / "config.json")
     assert [route.prefix for route in again.route] == ["4", "5"]
-    assert again.log.level == "info", "what needs a restart of all waits for it"
+    assert again.log.level == "info", "changes that need a restart of all wait for it"
     assert again.issuer == config.issuer
     [pos, gateway] = again.acquirer
     assert (pos.permissions, pos.max_age_s) == (Permissions(messages=("0100",)), 60.0), "rules of links"

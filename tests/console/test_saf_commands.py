@@ -1,4 +1,4 @@
-"""`cardswitch saf list|retry|drop` on a real database: what is shown, what is on record, what is refused."""
+"""`cardswitch saf list|retry|drop` on a real database: its output, its records, its refusals."""
 
 from __future__ import annotations
 

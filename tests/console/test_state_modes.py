@@ -1,4 +1,4 @@
-"""What is written into a state directory is for its owner alone, whatever the umask; what is not is found."""
+"""Files of a state directory are for its owner alone, under any umask; others are found."""
 
 from __future__ import annotations
 

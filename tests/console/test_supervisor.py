@@ -1,4 +1,4 @@
-"""What a system checks before it starts: ports, the state directory's owner, socket paths, processes to start."""
+"""Checks of a system before it starts: ports, the state directory's owner, socket paths, processes to start."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The controls of SECURITY.md: what each is in the code, and the test that fails once it is taken out."""
+"""The controls of SECURITY.md: their code, and the test that fails once it is taken out."""

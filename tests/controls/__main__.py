@@ -1,6 +1,6 @@
 """Takes out one control after the other and runs the tests that must notice: `python -m tests.controls [WORD …]`.
 
-It works on a copy of the checkout. A control stands where its tests pass with it and each fails without it. The exit
+It works on a copy of the checkout. A control holds if its tests pass with it and each fails without it. The exit
 status is 1 where one does not. Words select controls, by requirement (`3.4.1`), file or text. A control that needs the
 token or a database takes up to a minute, the others some seconds; `make controls` runs all.
 """

@@ -16,8 +16,8 @@ class Control(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One control.
 
     Args:
-        requirement: how a row of SECURITY.md begins: `3.3.1`, or `records a request`.
-        says: what holds because of it.
+        requirement: the beginning of a row of SECURITY.md: `3.3.1`, or `records a request`.
+        says: the promise of the control.
         file: where it is.
         remove: text that is in the file once.
         put: text in its place: the same code without the control.

@@ -68,7 +68,7 @@ def shop(system: System, acquirers: list[Acquirer]) -> Iterator[Shop]:
 
 
 def create_key(system: System, *options: str) -> dict[str, Any]:
-    """What `cardswitch gateway key create DEMOSHOP` prints for programs."""
+    """The output of `cardswitch gateway key create DEMOSHOP` for programs."""
     config = config_file(system.config.state_path)
     done = cardswitch("gateway", "key", "create", "DEMOSHOP", "--json", *options, config=config)
     assert done.returncode == 0, done.stderr

@@ -25,7 +25,7 @@ _OVERLAP = 256
 
 
 class Secrets:
-    """What must be nowhere; `found_in` gives the names of what is there after all."""
+    """Values that must be nowhere; `found_in` gives the names of those that are found after all."""
 
     def __init__(self) -> None:
         self._exact: dict[bytes, str] = {}
@@ -59,7 +59,7 @@ class Secrets:
     def found_in_text(self, data: bytes) -> set[str]:
         """Those of `found_in`, and card numbers in every spelling that `messages.card_numbers` knows.
 
-        For texts: logs, rows, pages, answers. Of a database's own files only what `found_in` finds.
+        For texts: logs, rows, pages, answers. A database's own files are only searched by `found_in`.
         """
         written = {found.number for found in find(data.decode("utf-8", "replace"), anywhere=True)}
         return self.found_in(data) | {self._numbers[number] for number in written & self._numbers.keys()}

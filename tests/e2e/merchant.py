@@ -16,7 +16,7 @@ from console.supervisor import System
 
 
 class Merchant:
-    """What a shop's programmer has: the two addresses and two keys.
+    """A shop's programmer: the two addresses and two keys.
 
     Args:
         key, publishable_key: as `cardswitch gateway key create` gave them.
@@ -40,7 +40,7 @@ class Merchant:
         self._http.close()  # type: ignore[no-untyped-call]
 
     def token(self, pan: str, kind: str = "tokens") -> str:
-        """What the browser does with the customer's card: tok_…, or pm_… for `payment_methods`."""
+        """The browser's part with the customer's card: tok_…, or pm_… for `payment_methods`."""
         fields = {"card[number]": pan, "card[exp_month]": "12", "card[exp_year]": "2031", "card[cvc]": "123"}
         if kind == "payment_methods":
             fields["type"] = "card"

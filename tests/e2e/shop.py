@@ -1,4 +1,4 @@
-"""A shop on a running system: a terminal, the issuers' controls, the auditor's eyes. What the end-to-end tests use."""
+"""A shop on a running system: a terminal, the issuers' controls, the auditor's eyes. Helpers of e2e tests."""
 
 from __future__ import annotations
 
@@ -229,7 +229,7 @@ class Shop:
 
 
 class Buyer(threading.Thread):
-    """Buys without a pause until told to stop; repeats and reverses over new connections, as a real acquirer does."""
+    """Buys without a pause until it is stopped; repeats and reverses over new connections, as a real acquirer does."""
 
     def __init__(
         self, acquirer: Acquirer, address: tuple[str, int], stop: threading.Event, cards: Sequence[Card], seed: int

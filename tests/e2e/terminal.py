@@ -41,8 +41,8 @@ class Terminal:
         self.acquirer = acquirer
         self.address = address
         self.timeout_s = timeout_s
-        self.unasked: list[Message] = []  # what the switch started
-        self.unsealed: list[Message] = []  # what came without a MAC, though the link has a key
+        self.unasked: list[Message] = []  # messages that the switch started
+        self.unsealed: list[Message] = []  # messages without a MAC, though the link has a key
         self._connect()
 
     def _connect(self) -> None:
@@ -78,7 +78,7 @@ class Terminal:
         return self._frames.pop(0)
 
     def receive(self, timeout_s: float | None = None) -> Message:
-        """The next message, told to the core; what the switch started is answered on the way."""
+        """The next message, told to the core; messages that the switch started are answered on the way."""
         data = self.receive_raw(timeout_s)
         if not data:
             raise ConnectionError("the switch closed the connection")
@@ -121,7 +121,7 @@ class Terminal:
                     return message
             self.receive(max(0.001, deadline - time.monotonic()))
 
-    # What a cashier does
+    # Actions of a cashier
 
     def authorize(self, card: Card, amount_minor: int, currency: str = "EUR", **fields: str) -> tuple[Request, Message]:
         request = self.acquirer.authorization(card, amount_minor, currency, utcnow(), **fields)

@@ -52,7 +52,7 @@ def test_a_repeat_on_another_connection_and_worker_waits_for_the_outcome(shop: S
 
 
 def answer_bytes(shop: Shop, request: Request, *, repeated: bool = False) -> bytes:
-    """What the switch sends for a request, as bytes; told to the acquirer, too."""
+    """The switch's message for a request, as bytes; the acquirer gets it, too."""
     mti = repeat_mti(request.message.mti) if repeated else request.message.mti
     shop.pos.send(Message(mti, request.message.elements))
     data = shop.pos.receive_raw()
@@ -93,7 +93,7 @@ def test_the_stored_answer_outlives_all_workers_and_each_of_them_gives_it(shop: 
 
 
 def sent(shop: Shop, mti: str) -> int:
-    """How many stored advices of this type all workers have sent to alpha."""
+    """Number of stored advices of this type that all workers have sent to alpha."""
     total = 0
     for name, url in shop.system.addresses().items():
         if name.startswith("metrics"):
@@ -139,7 +139,7 @@ def test_a_late_approval_is_reversed_once(shop: Shop) -> None:
     request, answer = shop.pos.buy(MASTERCARD, 2_300)
     assert answer.elements[39] == "91"
     time.sleep(1.0)  # the approval comes in here
-    assert shop.pos.repeat(request).elements[39] == "91", "what the acquirer was told stays"
+    assert shop.pos.repeat(request).elements[39] == "91", "the acquirer's answer stays"
     shop.agree(timeout_s=20)
     assert shop.acknowledgements(request) == ["00"]
 
@@ -224,7 +224,7 @@ def test_bytes_that_are_no_message_are_told_without_a_card_number_and_answered_w
     before = len(undecodable(shop))
     request = shop.stranger().purchase(VISA, 2_710, "EUR", utcnow())
     whole = shop.pos.acquirer.encode(request.message)
-    spoiled = whole.replace(request.message.elements[49].encode(), b"9\xff9", 1)  # what comes after DE 7 and DE 11
+    spoiled = whole.replace(request.message.elements[49].encode(), b"9\xff9", 1)  # the bytes after DE 7 and DE 11
     assert spoiled != whole
     shop.pos.send_raw(spoiled)
     answer = shop.pos.acquirer.codec.decode(shop.pos.receive_raw())

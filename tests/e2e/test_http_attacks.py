@@ -1,4 +1,4 @@
-"""Attacks on both HTTP fronts, real processes over real sockets: whoever has a key is served meanwhile.
+"""Attacks on both HTTP fronts, real processes over real sockets: clients with a key are served meanwhile.
 
 One table of attacks, each bounded in number and time, against gateway and tokenizer alike. During each of them a
 merchant makes requests over new connections, all of which must be answered with 200, none late.
@@ -102,7 +102,7 @@ def _fronts(system: System) -> dict[str, Front]:
 
 
 class Attack:
-    """What an attacker has: connections from addresses of its choice, and an end in time."""
+    """An attacker: connections from addresses of its choice, and an end in time."""
 
     def __init__(self, front: Front, world: World) -> None:
         self.front = front
@@ -344,7 +344,7 @@ def test_a_merchant_is_served_during(kinds: tuple[Kind, ...], metric: str, world
 
 
 def raw(front: Front, data: bytes, seconds: float = 8.0) -> bytes:
-    """What comes back until the other end closes."""
+    """The bytes until the other end closes."""
     received = b""
     # From an address that no attack had: requests without a key are counted by it.
     source = ("127.0.2.1", 0)

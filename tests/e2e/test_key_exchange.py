@@ -166,7 +166,7 @@ def test_payments_pass_while_issuers_keys_are_exchanged_from_both_ends(exchange_
 def test_an_acquirers_old_keys_are_taken_for_the_grace_time_and_not_longer(exchange_shop: Shop) -> None:
     shop = exchange_shop
     stale = party(shop.system, 30, "STALE001")
-    shop.pos.close()  # who reads is the only one there
+    shop.pos.close()  # the reader is the only one there
     with terminal(party(shop.system, 31, "FRESH001"), shop.pos.address) as new:
         counter = Counter(new)
         counter.start()
@@ -190,7 +190,7 @@ def test_an_acquirers_old_keys_are_taken_for_the_grace_time_and_not_longer(excha
         _, answer = new.buy(CARDS[0], 1_200)
         assert answer.elements[39] == "00"
         assert pays_with(stale, shop) == "63"
-    # What the party's file has is what it needs after a restart.
+    # The party's file has all that it needs after a restart.
     with terminal(party(shop.system, 32, "FRESH002"), shop.pos.address) as again:
         _, answer = again.buy(CARDS[0], 1_400)
         assert answer.elements[39] == "00"
@@ -237,7 +237,7 @@ def _now() -> Any:
 
 
 def pays_with(acquirer: Acquirer, shop: Shop) -> str:
-    """DE 39 of a purchase on a connection of its own, whatever key the answer's MAC is under."""
+    """DE 39 of a purchase on a connection of its own, with the answer's MAC under any key."""
     with terminal(acquirer, shop.pos.address) as shell:
         shell.send(acquirer.purchase(CARDS[0], 1_100, "EUR", _now()).message)
         return acquirer.codec.decode(shell.receive_raw()).elements[39]

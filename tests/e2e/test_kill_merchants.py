@@ -21,12 +21,12 @@ VICTIMS = ("gateway", "hsm", "gateway", "hsm", "gateway", "hsm")
 SEED = 20261123
 METHODS = ("pm_card_visa", "pm_card_mastercard", "pm_card_visa_debit", "pm_card_chargeDeclinedInsufficientFunds")
 PATIENCE_S = 40.0
-# What a merchant's code tries again with the same idempotency key, as Stripe tells it to.
+# Errors that a merchant's code tries again with the same idempotency key, as Stripe recommends.
 PASSING = (stripe.APIConnectionError, stripe.APIError, stripe.RateLimitError, stripe.IdempotencyError)
 
 
 class Seller(threading.Thread):
-    """Sells without a pause until told to stop, and asks about each sale until it knows the end."""
+    """Sells without a pause until it is stopped, and asks about each sale until it knows the end."""
 
     def __init__(self, merchant: Merchant, stop: threading.Event, seed: int) -> None:
         super().__init__(daemon=True)
@@ -100,5 +100,5 @@ def test_deaths_of_gateway_and_hsm_cost_no_cent(shop: Shop, merchant: Merchant) 
 
 
 def posted_by_the_gateway(shop: Shop) -> int:
-    """What the ledger has posted of merchants' payments, minor units."""
+    """Amounts of merchants' payments that the ledger has posted, minor units."""
     return sum(line.posted_minor for line in shop.book() if line.link == "gateway")

@@ -216,7 +216,7 @@ def test_the_search_sees_every_log_table_and_page(shop: Shop) -> None:
     assert len(pages_of(shop.system)) == shop.system.config.switch.workers + 2
 
 
-# Then a day on which everybody does what he should not; what is said to them is collected.
+# Then a day on which everybody does what he should not; their answers are collected.
 
 
 def test_nothing_leaks(shop: Shop, merchant: Merchant, secrets: Secrets, tmp_path: Path) -> None:
@@ -253,7 +253,7 @@ def test_nothing_leaks(shop: Shop, merchant: Merchant, secrets: Secrets, tmp_pat
 
 
 def shown(answer: Message) -> bytes:
-    """An answer as the terminal gets it, but for DE 2: the standard has it echoed to whoever sent it."""
+    """An answer as the terminal gets it, but for DE 2: the standard has it echoed to the sender."""
     return json.dumps([answer.mti, {number: text for number, text in answer.elements.items() if number != 2}]).encode()
 
 
@@ -456,7 +456,7 @@ def mistakes(merchant: Merchant) -> Iterator[bytes]:
 
 
 def commands(shop: Shop) -> Iterator[bytes]:
-    """What the command line shows of a card, with and without success."""
+    """The command line's output about a card, with and without success."""
     card = (
         "--mti",
         "0200",
@@ -509,7 +509,7 @@ def officers(shop: Shop, folder: Path) -> Iterator[bytes]:
 
 
 def card_commands(shop: Shop) -> Iterator[bytes]:
-    """Whoever stands in for an issuer asks the HSM, rightly and wrongly."""
+    """An issuer's process asks the HSM, rightly and wrongly."""
     zpk = load_party_keys(shop.system.config.exchange_path, "pos")["zpk-pos"]
     right = PinBlock(block=encrypt_pin_block(PIN, TILL, zpk), key="zpk-pos")
     wrong = PinBlock(block=encrypt_pin_block(WRONG_PIN, OFFICE, zpk), key="zpk-pos")

@@ -76,7 +76,7 @@ def test_the_database_files_and_the_write_ahead_log_hold_no_card(shop: Shop) -> 
 
 
 def test_the_database_files_and_the_write_ahead_log_hold_no_webhook_secret(shop: Shop, merchant: Merchant) -> None:
-    """Nor any table; what merchants were shown once is known to the gateway's file of keys alone."""
+    """Nor any table; values that merchants were shown once are known to the gateway's file of keys alone."""
     create: Any = {"url": "http://127.0.0.1:65001/none", "enabled_events": ["charge.dispute.created"]}
     endpoint = merchant.stripe.v1.webhook_endpoints.create(create, {"idempotency_key": "leak"})
     try:

@@ -154,7 +154,7 @@ def test_a_client_without_the_pinned_certificate_gets_nothing(place: Place) -> N
         socket.create_connection((host, port), 10) as plain,
         context.wrap_socket(plain, server_hostname="127.0.0.1") as sock,
     ):
-        if not sock.recv(1):  # TLS 1.3 tells a client that it is refused once the handshake is over for it
+        if not sock.recv(1):  # TLS 1.3 notifies a client of a refusal once the handshake is over for it
             raise ConnectionError
     with place.connection() as line:
         assert line.buy() == "00"

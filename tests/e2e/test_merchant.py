@@ -45,7 +45,7 @@ def line_of(shop: Shop, answer: stripe.StripeObject) -> LedgerLine:
 
 
 def network_key_of(shop: Shop, answer: stripe.StripeObject) -> str:
-    """What the issuer knows the payment by."""
+    """The issuer's name of the payment."""
     return line_of(shop, answer).network_key
 
 

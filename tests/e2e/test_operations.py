@@ -1,4 +1,4 @@
-"""What operators use: health pages, metrics, the proof and the command line, on the running system."""
+"""Operators' tools: health pages, metrics, the proof and the command line, on the running system."""
 
 from __future__ import annotations
 

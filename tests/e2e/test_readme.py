@@ -1,4 +1,4 @@
-"""The commands and the code of the README and docs/, run as they stand there but for addresses; so they cannot rot."""
+"""The commands and the code of the README and docs/, run as written but for addresses; so they cannot rot."""
 
 from __future__ import annotations
 

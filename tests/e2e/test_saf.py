@@ -99,7 +99,7 @@ def clear_faults(shop: Shop, issuer: str = "alpha") -> None:
 
 
 def lost(shop: Shop, amount_minor: int, *, booked: bool = True) -> Request:
-    """A payment above the floor that alpha does not answer, and whose reversal it does not hear."""
+    """A payment above the floor that alpha does not answer, and whose reversal it does not receive."""
     shop.fault("alpha", kind="silence", amount_minor=amount_minor, count=1, booked=booked)
     shop.fault("alpha", kind="silence", mti=["0420"], amount_minor=amount_minor, booked=False)
     request, answer = shop.pos.buy(VISA, amount_minor)

@@ -111,7 +111,7 @@ def test_payments_of_two_issuers_behind_one_link_agree_to_the_cent(system: Syste
         finally:
             network.send_signal(signal.SIGTERM)
             network.wait(10)
-    assert told(system, "sim", "book", "alpha") == lines  # what it has left
+    assert told(system, "sim", "book", "alpha") == lines  # amount left
 
 
 def signed_on(system: System) -> bool:

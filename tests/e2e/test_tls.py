@@ -1,4 +1,4 @@
-"""A whole system whose tokenizer speaks TLS under a certificate of the test's own authority."""
+"""A whole system whose tokenizer uses TLS under a certificate of the test's own authority."""
 
 from __future__ import annotations
 

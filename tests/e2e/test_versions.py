@@ -1,6 +1,6 @@
-"""Acquirers and issuers of different versions on one system: what is translated on the way, and the whole message set.
+"""Acquirers and issuers of different versions on one system: translation on the way, and the whole message set.
 
-`pos` speaks iso87-ascii and `west` iso93-ascii; alpha speaks iso93-binary and checks the chip, beta speaks iso87-bcd.
+`pos` is iso87-ascii and `west` iso93-ascii; alpha is iso93-binary and checks the chip, beta is iso87-bcd.
 """
 
 from __future__ import annotations
@@ -369,7 +369,7 @@ def test_stand_in_answers_for_an_issuer_that_is_signed_off_within_its_limits_and
         shop.command("link", "sign-on", "alpha", "--json")
     shop.agree(timeout_s=20)
     assert shop.acknowledgements(held) == ["00"]
-    assert links_of_advices(shop, over.key) == [("alpha", "0120")], "it is told of declines in its name, too"
+    assert links_of_advices(shop, over.key) == [("alpha", "0120")], "it gets advices of declines in its name, too"
     assert shop.acknowledgements(over) == ["00"]
 
 

@@ -1,1 +1,1 @@
-"""Fuzz targets: whatever bytes come, only documented errors; `python -m tests.fuzz NAME --seconds N`."""
+"""Fuzz targets: for any bytes, only documented errors; `python -m tests.fuzz NAME --seconds N`."""

@@ -1,6 +1,6 @@
-"""Messages in every dialect of ours and some of others: what is read is written again and read as the same.
+"""Messages in every dialect of ours and some of others: a read message is written again and read as the same.
 
-What can be shown of a message is shown, and says nothing of its card number.
+The shown form of a message reveals nothing of its card number.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def run(data: bytes) -> str:
     except DecodeError as error:
         return f"{codec.dialect.name}: {decode_word(error, raw)}"
     again = codec.encode(message)
-    assert codec.decode(again) == message, "what was written is not what was read"
+    assert codec.decode(again) == message, "the written message differs from the read one"
     insides = [_inside(codec, message, number) for number in message.elements]
     text = json.dumps(as_plain(message, True, codec.dialect))
     assert codec.encode(message_from_json(text, codec.dialect)) == again, "JSON gives other bytes"

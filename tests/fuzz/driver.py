@@ -1,9 +1,9 @@
 """Mutates kept inputs and runs a target on them: the loop that all fuzz targets share.
 
 A target is a function from bytes to a word for what became of them. It catches the errors that are documented and
-raises whatever else comes. An input whose word is new joins the pool that is mutated further, so the search goes where
-the target does something new. What raises is put into the corpus when run from the command line, and from there every
-later run starts with it.
+raises any other. An input whose word is new joins the pool that is mutated further, so the search goes where the target
+does something new. Raising inputs are put into the corpus when run from the command line, and from there every later
+run starts with them.
 
     TARGET = Target("codec", run)
 """
@@ -31,7 +31,7 @@ _LENGTHS = (b"0", b"00", b"99", b"999", b"-1", b"+1", b" 1", b"\x00\x00", b"\xff
 
 
 class Target(NamedTuple):
-    """What is fuzzed.
+    """The fuzz targets.
 
     Args:
         name: of its corpus directory.
@@ -71,12 +71,12 @@ def fuzz(target: Target, seconds: float, seed: int = 0) -> Counter[str]:
     """Runs the corpus, the seeds and then mutations of them.
 
     Args:
-        target: what to run.
-        seconds: how long; corpus and seeds are run however long they take.
+        target: the targets.
+        seconds: duration; corpus and seeds are run in any case.
         seed: of the mutations.
 
     Returns:
-        How often the target ended with each word.
+        Number of runs of the target that ended with each word.
 
     Raises:
         Found: the target raised.
@@ -150,7 +150,7 @@ def main(targets: Sequence[Target]) -> None:
         prog="python -m tests.fuzz", description="Runs fuzz targets, all or the named ones."
     )
     parser.add_argument("target", nargs="*", help=", ".join(names), metavar="NAME")
-    parser.add_argument("--seconds", type=float, default=60.0, help="how long each of them runs; 60")
+    parser.add_argument("--seconds", type=float, default=60.0, help="duration of each of them; 60")
     parser.add_argument("--seed", type=int, default=None, help="of the mutations; else a new one")
     options = parser.parse_args()
     unknown = [name for name in options.target if name not in names]

@@ -1,4 +1,4 @@
-"""Specifications of others, and our own files: whatever is in them, a dialect that works or a list of problems.
+"""Specifications of others, and our own files: for any content, a dialect that works or a list of problems.
 
 One target for each kind of file: a dialect that comes out can be compiled, written as a file, read again, exported,
 and imported again.

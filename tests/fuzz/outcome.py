@@ -1,4 +1,4 @@
-"""What became of an input in one word, for all targets; and what an error may never say."""
+"""The result of an input in one word, for all targets; and the values that an error may never contain."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from messages.errors import DecodeError, EncodeError, MessagesError
 _NUMBER = re.compile(r"\d+")
 _NAMED = re.compile(r"'[^']*'|\"[^\"]*\"")
 _LONG_NUMBER = re.compile(r"\d{12,}")
-_LONGEST = 60  # characters of a word: the head of a reason is enough to tell it from others
+_LONGEST = 60  # characters of a word: the head of a reason is enough to identify it
 
 
 def word(error: MessagesError) -> str:

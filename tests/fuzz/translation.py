@@ -1,7 +1,7 @@
 """Translation between versions: bytes of any dialect of ours become a canonical message and bytes again.
 
-What is read is written again for every dialect, or refused with a documented error; what a dialect's own message became
-and is written in the same dialect can be read by it.
+A read message is written again for every dialect, or refused with a documented error; a dialect's own message,
+translated and written in the same dialect, can be read by it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A switch on a loopback socket that does what a test tells it: answers, keeps silent, hangs up, charges back."""
+"""A switch on a loopback socket under a test's control: answers, keeps silent, hangs up, charges back."""
 
 from __future__ import annotations
 

@@ -229,7 +229,7 @@ def test_a_refused_address_looks_like_any_other_failure(gateway: Gateway) -> Non
         client.v1.payment_intents.create({"amount": 100, "currency": "eur"})
         eventually(lambda: gateway.rows("SELECT 1 FROM gateway.deliveries WHERE state = 'failed'"))
         [event] = gateway.get("/v1/events").json()["data"]
-        assert event["pending_webhooks"] == 1  # not delivered, whatever the reason, and given up or not
+        assert event["pending_webhooks"] == 1  # not delivered, for any reason, and given up or not
         shown = msgspec.json.encode([event, gateway.get("/v1/webhook_endpoints").json()])
         assert b"refused" not in shown and b"Connect" not in shown
         assert receiver.calls == []

@@ -166,7 +166,7 @@ def test_idempotency_keys_of_clients_are_no_card_numbers() -> None:
     assert not any(map(holds, made))
     inside = "42424242-4242-4242-0000-00000000000a"
     assert not holds(f"order {inside}, again")
-    assert holds(f"{inside} 4242424242424242"), "what stands beside it is looked at"
+    assert holds(f"{inside} 4242424242424242"), "adjacent values are checked"
     assert holds("4242-4242-4242-4242"), "groups of a card are no UUID"
     assert holds("42424242-4242-4242-0000-000000000000"), "nor are digits alone"
 

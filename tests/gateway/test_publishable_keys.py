@@ -1,4 +1,4 @@
-"""What each kind of key may call, and what a page sees with a publishable key."""
+"""Calls of each kind of key, and the members that a page sees with a publishable key."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from web.config import HttpConfig
 INTENTS = "/v1/payment_intents"
 SERVER, PAGE, ANYBODY = {"secret"}, {"secret", "publishable"}, {"secret", "publishable", "none"}
 
-# Every call of the API and the kinds of keys that may make it. A new route fails until it stands here, too.
+# Every call of the API and the kinds of keys that may make it. A new route fails until it is listed here, too.
 ALLOWED: dict[tuple[str, str], set[str]] = {
     ("POST", INTENTS): SERVER,
     ("POST", f"{INTENTS}/{{id}}"): SERVER,
@@ -45,7 +45,7 @@ ALLOWED: dict[tuple[str, str], set[str]] = {
     ("GET", "/readyz"): ANYBODY,
     ("GET", "/metrics"): ANYBODY,
 }
-# What Stripe's reference marks as retrievable with a publishable key, of what this gateway has.
+# Members that Stripe's reference marks as retrievable with a publishable key, as far as this gateway has them.
 SHOWN = {
     "id", "object", "amount", "automatic_payment_methods", "canceled_at", "cancellation_reason", "capture_method",
     "client_secret", "confirmation_method", "created", "currency", "description", "last_payment_error", "livemode",

@@ -111,7 +111,7 @@ def test_an_answer_that_leaves_doubt_is_reversed(gateway: Gateway, switch: FakeS
     with pytest.raises(stripe.CardError) as declined:
         client.v1.payment_intents.create(PAY)
     assert declined.value.error.decline_code == "issuer_not_available"
-    assert switch.mtis() == ["0200", "0420", "0200"]  # nothing was sent before, so nothing can stand
+    assert switch.mtis() == ["0200", "0420", "0200"]  # nothing was sent before, so nothing can be in force
     answers |= {"0200": SILENCE, "0201": "91"}
     with pytest.raises(stripe.CardError):
         client.v1.payment_intents.create(PAY)
@@ -248,7 +248,7 @@ def kill(process: subprocess.Popen[str]) -> None:
     process.communicate(timeout=5)
 
 
-@pytest.mark.parametrize("answered", [True, False], ids=["switch had approved", "switch had heard nothing of it"])
+@pytest.mark.parametrize("answered", [True, False], ids=["switch had approved", "switch had received nothing of it"])
 def test_a_killed_process_goes_on_after_its_restart_and_charges_once(
     idle_gateway: Gateway, switch: FakeSwitch, answered: bool
 ) -> None:

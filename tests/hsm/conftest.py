@@ -26,7 +26,7 @@ KEYS = (
     KeyConfig("zpk-alpha", "pin", "alpha"),
     KeyConfig("zak-pos", "mac", "pos"),
 )
-# Who may send everything, so that a test of commands needs one connection; callers have tests of their own.
+# A caller that may send everything, so that a test of commands needs one connection; callers have tests of their own.
 EVERYTHING = CallerConfig(name="test", socket="hsm-test.sock", commands=tuple(COMMANDS))
 _numbers = itertools.count(1)
 

@@ -14,7 +14,7 @@ from hsm.server import serve_hsm
 
 
 class Settings(msgspec.Struct):
-    """What the process gets."""
+    """The settings of the process."""
 
     config: HsmConfig
     state: str

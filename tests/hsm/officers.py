@@ -1,4 +1,4 @@
-"""What the tests of dual control use: officers with their keys, and the commands as they sign them."""
+"""Helpers of the tests of dual control: officers with their keys, and the commands as they sign them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The audit trail: what it says, and that nothing in it can be changed, removed, reordered or cut off unnoticed."""
+"""The audit trail: its records, and that nothing in it can be changed, removed, reordered or cut off unnoticed."""
 
 from __future__ import annotations
 
@@ -217,7 +217,7 @@ def test_tampering_is_found_and_placed(
     assert not report.ok
     first = report.problems[0]
     assert first.file == "000001.jsonl" and first.first_line <= at + 1 and at - 1 <= first.last_line, told(report)
-    # It is told where it is, and not for all that follows.
+    # It is reported at its place, and not for all that follows.
     assert len(report.problems) <= 4, told(report)
 
 
@@ -323,7 +323,7 @@ def test_a_segment_ends_when_it_is_long_enough(tmp_path: Path) -> None:
 
 @pytest.fixture
 def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What was synced and renamed, in order: names of files."""
+    """Synced and renamed files, in order: their names."""
     done: list[str] = []
     fdatasync, fsync, replace = os.fdatasync, os.fsync, Path.replace
 

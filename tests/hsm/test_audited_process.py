@@ -94,7 +94,7 @@ def test_status_says_how_it_is(process: HsmProcess) -> None:
 
 
 def test_a_command_past_its_budget_is_not_done(process: HsmProcess) -> None:
-    """A hundred dispatches come at once; who waits one millisecond is told, and counted."""
+    """A hundred dispatches come at once; one that waits one millisecond is refused, and counted."""
 
     async def test() -> None:
         reader, writer = await asyncio.open_unix_connection(str(process.socket))

@@ -1,4 +1,4 @@
-"""What every HSM answers, held against the one in memory and against the real process over its socket."""
+"""Answers of every HSM, compared for the one in memory and the real process over its socket."""
 
 from __future__ import annotations
 

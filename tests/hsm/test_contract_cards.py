@@ -1,4 +1,4 @@
-"""What every HSM answers to commands on PINs, card values and chips, in memory and in the process alike."""
+"""Answers of every HSM to commands on PINs, card values and chips, in memory and in the process alike."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ IMK_SMC = bytes.fromhex("0F1E2D3C4B5A69788796A5B4C3D2E1F0")
 ZPK = bytes.fromhex("404142434445464748494A4B4C4D4E4F5051525354555657")
 PAN, LONG_PAN = "4242424242424242", "4242424242424242426"
 ATC, ARQC = bytes.fromhex("001C"), bytes.fromhex("1234567890ABCDEF")
-# What pyemv takes by name: the data elements of the recommendation in EMV Book 2, table 26, and the answer's.
+# Arguments that pyemv takes by name: the data elements of the recommendation in EMV Book 2, table 26, and the answer's.
 ELEMENTS = {
     "tag_9f02": "000000010000",
     "tag_9f03": "000000001000",

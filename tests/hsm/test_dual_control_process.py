@@ -1,4 +1,4 @@
-"""Dual control by the running process: what officers and others send over its sockets, and what the audit says."""
+"""Dual control by the running process: commands of officers and others over its sockets, and their audit."""
 
 from __future__ import annotations
 

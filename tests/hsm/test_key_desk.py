@@ -1,4 +1,4 @@
-"""The commands on keys, over a token: what officers and links may do with keys, and every refusal."""
+"""The commands on keys, over a token: officers' and links' rights to keys, and every refusal."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*TripleDES")
 
 
 class Desk:
-    """A desk with what its callers would see of it."""
+    """The key commands with their effects for callers."""
 
     def __init__(self, holder: Keyholder, clock: Clock) -> None:
         self.holder = holder
@@ -240,7 +240,7 @@ ZMKS = {"AES-256": bytes(range(32)), "TDES-192": tdes_key(24), "TDES-128": tdes_
 @pytest.mark.parametrize("zmk", ZMKS)
 @pytest.mark.parametrize("role", ["pin", "cvk", "pvk", "bdk", "imk-ac", "imk-smi", "mac"])
 def test_export_and_import_again(desk: Desk, role: str, zmk: str) -> None:
-    """What goes out under a zone master key comes in under it as the same key, in this HSM and in another's."""
+    """A key exported under a zone master key is imported under it as the same key, in this HSM and in another's."""
     desk.bring_zmk("zmk-gamma", ZMKS[zmk], "gamma")
     algorithm = "ISO9797-1-ALG3" if role == "mac" else ""
     attributes = attributes_for(role, algorithm)
@@ -511,7 +511,7 @@ def test_rotate(desk: Desk) -> None:
     data = desk.one(RotateKey(name="pan"))
     assert (data.version, data.status) == (2, "active")
     assert desk.keyrings[-1].seal(b"", bytes(12), b"").key_version == "pan-2"
-    assert desk.one(RotateKey(name="zpk")).status == "pending"  # the other party has to hear of it first
+    assert desk.one(RotateKey(name="zpk")).status == "pending"  # the other party must learn of it first
     assert desk.one(RotateKey(name="cvk")).status == "active"
     desk.ask(GenerateKey(name="mine", role="mac"))
     assert desk.one(RotateKey(name="mine")).status == "active"

@@ -1,5 +1,7 @@
-"""Who may send what, and which key may do what, through the service: every caller by every command, and every usage and
-mode of a key by every place in a command that names one. Both are walked from tables, so that nothing is forgotten."""
+"""Rights of callers and keys, through the service.
+
+Every caller by every command, and every usage and mode of a key by every place in a command that names one.
+ Both are walked from tables, so that nothing is forgotten."""
 
 from __future__ import annotations
 

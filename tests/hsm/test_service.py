@@ -1,4 +1,4 @@
-"""The service without a socket: who may ask, deadlines, the audit, a token that is lost and comes back, and bugs."""
+"""The service without a socket: callers' rights, deadlines, the audit, a token that goes and comes back, bugs."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class NoVault:
 
 
 class Caller:
-    """Whoever asks, with what he was answered."""
+    """A caller, with its answers."""
 
     def __init__(self, name: str = "switch", commands: frozenset[Any] = frozenset(REQUESTS)) -> None:
         self.peer = Peer(callers.Caller(name, "", frozenset(), commands), 1000, 1000, 4711)

@@ -40,7 +40,7 @@ class Counting:
 
 
 class FixedNumbers(Numbers):
-    """Makes the surrogates it is told to."""
+    """Makes the given surrogates."""
 
     def __init__(self, surrogates: list[str]) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The two journals behind one fixture: what one does, the other does."""
+"""The two journals behind one fixture: both behave in the same way."""
 
 from __future__ import annotations
 

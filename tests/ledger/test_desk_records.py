@@ -1,4 +1,4 @@
-"""What the desk writes and reads back: negative lists, business days and their totals, held by both journals."""
+"""Non-financial records written and read back: negative lists, business days and their totals, in both journals."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_the_last_entry_of_a_negative_list_counts(run: Run) -> None:
         assert not await journal.blocked(CARD, "beta")
         made, why = listed(CARD_BLOCKED, OTHER)
         await decided(journal, made, decision=Decision.DECLINED, response_code="12", **why)
-        assert not await journal.blocked(OTHER, "alpha"), "what was refused lists nobody"
+        assert not await journal.blocked(OTHER, "alpha"), "a refused entry lists nobody"
         made, why = listed(CARD_UNBLOCKED)
         await decided(journal, made, **why)
         assert not await journal.blocked(CARD, "alpha")

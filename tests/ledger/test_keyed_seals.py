@@ -263,7 +263,7 @@ def test_a_lost_answer_is_asked_for_again_and_gives_the_same_mac(database: Datab
 
 @pytest.mark.parametrize("after", [1, 3])
 def test_a_token_that_goes_away_among_many_seals_goes_on_later(database: Database, tmp_path: Path, after: int) -> None:
-    """A backlog: what was signed before the token went, or before its answer was lost, is stored."""
+    """A backlog: seals signed before the token went, or before its answer was lost, are stored."""
 
     async def script(books: Books) -> None:
         await make_seals(books.owner, max_rows=2)

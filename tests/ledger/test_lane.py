@@ -1,4 +1,4 @@
-"""The lane when it is closed: every call that waits is answered, whatever order its tasks end in."""
+"""The lane when it is closed: every call that waits is answered, in any order of its tasks' ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ledger.posting, ledger.fees, ledger.accounts: what is booked sums to zero and means what the table says."""
+"""ledger.posting, ledger.fees, ledger.accounts: bookings sum to zero and mean what the table says."""
 
 from __future__ import annotations
 
@@ -248,7 +248,7 @@ def test_a_reversed_refund_leaves_the_fee_that_is_still_out_to_the_next_one() ->
 
 
 def test_a_fee_that_fills_the_rest_goes_back_before_it_would_exceed_the_last_refund() -> None:
-    # 999 of 1,000 went back without a fee; then 3 were captured at a fee of 3. Of the 4 that are left 3 are fee.
+    # 999 of 1,000 went back without a fee; then 3 were captured at a fee of 3. 3 of the 4 that are left are fee.
     assert [returned(3, 0, 1_003, 999, 2), returned(3, 2, 1_003, 1_001, 2)] == [2, 1]
 
 

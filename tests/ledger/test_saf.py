@@ -22,7 +22,7 @@ from tests.ledger.store import connected
 
 
 def in_database(database: Database, work: Callable[[Any], Awaitable[Any]], role: str = LEDGER) -> Any:
-    """What `cardswitch saf` does: a connection of its own."""
+    """The `cardswitch saf` command: a connection of its own."""
 
     async def run() -> Any:
         async with connected(database.dsn(role)) as connection:
@@ -223,7 +223,7 @@ def test_where_a_message_went_to(at_desk: Run) -> None:
     at_desk(test)
 
 
-# What operators see and do in PostgreSQL
+# Operators' views and actions in PostgreSQL
 
 
 def stored(database: Database, *links: str) -> list[int]:
@@ -359,7 +359,7 @@ def test_a_new_process_sends_what_an_old_one_left(database: Database) -> None:
 
 
 async def rows_read(connection: Any) -> int:
-    """Of advices and what belongs to them, ever; complete once the reading connection has closed."""
+    """Rows of advices and their actions, ever; complete once the reading connection has closed."""
     return int(
         await connection.fetchval(
             """SELECT sum(seq_tup_read) + (SELECT sum(idx_tup_read) FROM pg_stat_user_indexes i
@@ -403,7 +403,7 @@ def test_what_waits_is_found_without_reading_what_was_acknowledged_in_years(data
 
 @pytest.mark.parametrize("acted", [False, True])
 def test_a_process_that_counts_and_looks_on_reads_once_what_has_ended(database: Database, acted: bool) -> None:
-    """Whoever holds no lease counts all the same, every few seconds, for as long as it runs."""
+    """A process without a lease counts all the same, every few seconds, for as long as it runs."""
     old = 5_000  # too few for a floor to be stored
 
     async def fill(connection: Any) -> None:

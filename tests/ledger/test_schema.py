@@ -1,4 +1,4 @@
-"""What the database itself refuses: changes by the switch's role, unbalanced lines, lines without their outcome."""
+"""Refusals of the database itself: changes by the switch's role, unbalanced lines, lines without their outcome."""
 
 from __future__ import annotations
 

@@ -237,7 +237,7 @@ def test_sealers_beside_each_other_make_one_chain(database: Database) -> None:
     after_a_day(database, check)
 
 
-# What the owner of the database could do → the checks that see it.
+# Attacks by the owner of the database → the checks that see them.
 TAMPERING: list[tuple[str, set[str]]] = [
     ("UPDATE ledger.postings SET amount_minor = amount_minor * 2 WHERE intent_id = 1", {"approved", "seals"}),
     (
@@ -284,7 +284,7 @@ TAMPERING: list[tuple[str, set[str]]] = [
         {"holds", "seals"},
     ),
     ("UPDATE ledger.postings SET amount_minor = amount_minor * 20 WHERE intent_id = 5", {"returns", "fees", "seals"}),
-    # Of the purchase of 50.00 the refund of 20.00, and then all of it; the rest of the fee stays with the merchant.
+    # The purchase of 50.00 gets a refund of 20.00, and then of the rest; the rest of the fee stays with the merchant.
     (
         "UPDATE ledger.postings SET amount_minor = amount_minor + CASE WHEN account_id IN"
         " (SELECT id FROM ledger.accounts WHERE name = 'platform:revenue') THEN 88 ELSE -88 END WHERE intent_id = 5"
@@ -303,7 +303,7 @@ TAMPERING: list[tuple[str, set[str]]] = [
         " (SELECT id FROM ledger.accounts WHERE name LIKE 'platform:%') THEN 144 ELSE 4856 END WHERE intent_id = 5",
         {"fees", "seals"},
     ),
-    # A reversal of the purchase under its refund: what came back was never captured.
+    # A reversal of the purchase under its refund: the returned amount was never captured.
     (
         "UPDATE ledger.outcomes SET original_id = 4, original_seq = 3 WHERE intent_id = 13;"
         " UPDATE ledger.postings SET amount_minor = -q.amount_minor FROM ledger.postings q WHERE q.intent_id = 4"

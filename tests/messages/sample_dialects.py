@@ -70,7 +70,7 @@ b = "ebcdic-hex", pad_n = "left 0", pad_z = "right F" }
 70 = { format = "n 3" }
 128 = { format = "b 64" }
 """
-# What pyiso8583 has no words for: BCD counted in bytes, amounts in BCD, hexadecimal counted in octets.
+# Features that pyiso8583 cannot express: BCD counted in bytes, amounts in BCD, hexadecimal counted in octets.
 BEYOND = """
 name = "beyond"
 encoding = { mti = "bcd", bitmap = "binary", length = "binary", n = "bcd", z = "bcd", text = "ascii", b = "binary", \

@@ -1,4 +1,4 @@
-"""What an answer may say of what was asked, and what contradicts it."""
+"""Answers that match their request, and those that contradict it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from messages.message import Message
 ASKED = {2: "4242424242424242", 3: "000000", 4: "000000002500", 7: "0314092653", 11: "000001", 49: "978"}
 LEFT = "000000000900" + "0" * 12 + "C00000000" * 2
 
-# What changes in the answer, and the element that contradicts; "" for none.
+# A change in the answer, and the element that contradicts; "" for none.
 CASES: list[tuple[dict[int, str], str]] = [
     ({}, ""),
     ({2: "4242424242424241"}, "DE 2"),
@@ -39,7 +39,7 @@ CASES: list[tuple[dict[int, str], str]] = [
     ({39: "10", 4: "000000001000", 49: "840"}, "DE 49"),
     ({39: "10", 4: "000000001000", 2: "4000056655665556"}, "DE 2"),
     ({39: "10", 4: "000000001000", 3: "200000"}, "DE 3"),
-    # billed in another currency: whatever the rate gives; in the same one it is the amount
+    # billed in another currency: any result of the rate; in the same one it is the amount
     ({6: "000000002750", 51: "840", 10: "61100000"}, ""),
     ({6: "000000002500", 51: "978"}, ""),
     ({6: "000000002600", 51: "978"}, "DE 6"),

@@ -1,4 +1,4 @@
-"""Codecs of links: canonical inside whatever the peer speaks, rules looked after, bytes as the plain codec has them."""
+"""Codecs of links: canonical inside for any dialect of the peer, rules checked, bytes as in the plain codec."""
 
 from __future__ import annotations
 

@@ -201,7 +201,7 @@ def grouped(text: str, size: int = 4) -> str:
 
 
 def others(rng: random.Random) -> Iterator[str]:
-    """What merchants write that has many digits, one of each kind."""
+    """Texts of merchants with many digits, one of each kind."""
     yield from phones(rng)
     imei = rng.choice(["35", "86", "01", "99"]) + digits(rng, 12)
     yield imei + luhn_digit(imei)

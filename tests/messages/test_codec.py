@@ -268,7 +268,7 @@ def test_no_mac_where_there_is_none(name: str) -> None:
 @pytest.mark.parametrize("pan", ["4" * 12, "4" * 13, PAN, "4" * 19])
 @pytest.mark.parametrize("last", [52, 64, 70, 128])
 def test_the_offset_of_a_value_is_where_it_stands(dialect: str, pan: str, last: int) -> None:
-    """Whichever bitmaps there are, and whatever has been compiled by then."""
+    """For any bitmaps, and any state of compilation."""
     known = load_dialect(dialect)
     codec = Codec(known)
     values = {2: pan, 4: "000000001000", 43: "x" * 40, 52: "FEDCBA9876543210", 64: "0" * 16, 70: "301", 128: "0" * 16}

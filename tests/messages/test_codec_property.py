@@ -38,7 +38,7 @@ def decoder(name: str, numbers: tuple[int, ...], start: int):  # type: ignore[no
 
 
 def decode_compiled(name: str, data: bytes) -> Message | None:
-    """What compiled code says to any bytes; None is a refusal."""
+    """The result of compiled code for any bytes; None is a refusal."""
     try:
         header = read_header(DIALECTS[name], data)
     except DecodeError:

@@ -1,4 +1,4 @@
-"""Dialect files: what the shipped ones say, and that every problem of a bad one is listed."""
+"""Dialect files: the shipped ones, and that every problem of a bad one is listed."""
 
 from __future__ import annotations
 

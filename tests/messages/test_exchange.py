@@ -88,7 +88,7 @@ def test_de_7_finds_its_moment_again(at: datetime, hours: int) -> None:
     [
         ("0501120000", datetime(2026, 11, 30, tzinfo=UTC), datetime(2026, 5, 1, 12, tzinfo=UTC)),
         ("1129120000", datetime(2026, 11, 28, tzinfo=UTC), datetime(2025, 11, 29, 12, tzinfo=UTC)),
-        # five minutes of the clock of whoever sent it
+        # five minutes of the sender's clock
         ("1130120500", datetime(2026, 11, 30, 12, tzinfo=UTC), datetime(2026, 11, 30, 12, 5, tzinfo=UTC)),
         ("1130120501", datetime(2026, 11, 30, 12, tzinfo=UTC), datetime(2025, 11, 30, 12, 5, 1, tzinfo=UTC)),
         ("0101000200", datetime(2026, 12, 31, 23, 58, tzinfo=UTC), datetime(2027, 1, 1, 0, 2, tzinfo=UTC)),

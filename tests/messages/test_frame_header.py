@@ -41,7 +41,7 @@ def test_a_vap_header_tells_its_own_length_and_that_of_the_whole() -> None:
 
 
 def test_a_longer_vap_header_is_cut_off_whole_and_answered_with_a_short_one() -> None:
-    """As a reject has it: the reason stands behind the usual 22 bytes."""
+    """As in a reject: the reason is behind the usual 22 bytes."""
     header = header_of("vap")
     came = header.cut(bytes([26]) + bytes(21) + b"why?" + b"0100")
     assert came is not None and (bytes(came), came.header[-4:]) == (b"0100", b"why?")

@@ -14,7 +14,7 @@ from messages.framing import FRAMINGS, PREFIXES, TERMINATED, Framing, framing
 
 SIZES: dict[str | int, int] = {"": 0, "tpdu": 5, "vap": 22, 3: 3}  # bytes of each kind of header
 ALL = [(name, header) for name in PREFIXES for header in SIZES] + [(name, "") for name in TERMINATED]
-# What one message of four bytes looks like.
+# The bytes of one message of four bytes.
 ON_THE_WIRE = {
     "2-byte-be": b"\x00\x040800",
     "2-byte-be-inclusive": b"\x00\x060800",
@@ -27,7 +27,7 @@ ON_THE_WIRE = {
     "etx": b"0800\x03",
     "stx-etx": b"\x020800\x03",
 }
-# A longer one tells decimal from binary.
+# A longer one distinguishes decimal from binary.
 OF_258_BYTES = {
     "2-byte-be": b"\x01\x02",
     "2-byte-be-inclusive": b"\x01\x04",
@@ -101,7 +101,7 @@ def test_any_bytes_give_the_same_frames_in_any_chunking(
                 frames += [(bytes(frame), getattr(frame, "header", b"")) for frame in decoder.receive(piece)]
                 assert decoder.buffered <= 60 + 4
         except FrameError as error:
-            # How much of a frame without an end was there when it became too long depends on the pieces.
+            # The part of a frame without an end that was there when it became too long depends on the pieces.
             return frames, str(error).partition("at least")[0]
         return frames, ""
 
@@ -235,7 +235,7 @@ def test_an_answer_goes_back_with_the_header_of_what_it_answers() -> None:
 
 
 def test_a_message_without_room_for_its_header_is_left_to_the_codec() -> None:
-    """The framing is intact, so the link stays; what it cannot be is for whoever decodes to say."""
+    """The framing is intact, so the link stays; the decoder decides whether it is a message."""
     assert framing(header="tpdu").decoder().receive(b"\x00\x03abc\x00\x09\x60\x00\x01\x00\x020800") == [b"", b"0800"]
 
 

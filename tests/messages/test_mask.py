@@ -90,7 +90,7 @@ def test_card_data_is_never_among_what_is_shown() -> None:
     assert set(masked(Message("0100", elements)).values()) == {"*" * 8}
 
 
-# What is harmless in one version, and in another a card verification value, customer data or anybody's own.
+# Elements that are harmless in one version, and in another a card verification value, customer data or private data.
 @pytest.mark.parametrize(
     ("mti", "number", "value", "shown"),
     [
@@ -100,9 +100,9 @@ def test_card_data_is_never_among_what_is_shown() -> None:
         ("2100", 43, "710003DF0101", False),
         ("0100", 49, "7100060102313233", False),  # and if a peer says 1987
         ("0100", 31, "C00000010", True),
-        ("1100", 31, "what acquirers like", False),
+        ("1100", 31, "acquirers' own content", False),
         ("0100", 95, "000000000500".ljust(42, "0"), True),
-        ("1100", 95, "what issuers like", False),
+        ("1100", 95, "issuers' own content", False),
         ("0100", 12, "164500", True),
         ("1100", 12, "261122164500", True),
         ("2100", 12, "20261122164500", True),
@@ -115,7 +115,7 @@ def test_card_data_is_never_among_what_is_shown() -> None:
         ("0100", 1012, "261122164500", True),  # carried along by a message of 1987
         ("0100", 1012, "20261122164500", True),
         ("0100", 1024, "100", True),
-        ("0100", 1031, "what acquirers like", False),
+        ("0100", 1031, "acquirers' own content", False),
         ("0100", 1049, "7100060102313233", False),
         ("1100", 1012, "261122164500", False),
         ("0100", 130, "1", False),

@@ -27,7 +27,7 @@ def chip(pan: str, date: str = "3012") -> str:
     return tlv("57", track + "F" * (len(track) % 2))
 
 
-# What is in the message besides DE 2 = PAN and DE 14 = 3012, and which element is wrong; "" for none.
+# Content of the message besides DE 2 = PAN and DE 14 = 3012, and the wrong element; "" for none.
 CASES: dict[str, tuple[dict[int, str], str]] = {
     "track 2": ({35: f"{PAN}=30122011234567890"}, ""),
     "track 2 of another card": ({35: f"{OTHER}=30122011234567890"}, "DE 35"),

@@ -34,7 +34,7 @@ BITS = {
     ("800", "00", False): "10280000" + "01000000" + "02000000" + "01000000",
     ("810", "59", False): "02000000" + "01000000" + "10000000" + "01000000",
 }
-# What 2003 has no room for: first two digits of DE 22 → those that come back.
+# Codes that 2003 has no room for: first two digits of DE 22 → those that come back.
 LESS_2003 = {"04": "00", "07": "05", "90": "02", "91": "02", "95": "05"}
 
 

@@ -1,4 +1,4 @@
-"""What a dialect is in pyiso8583's words, and what that has no words for."""
+"""A dialect in pyiso8583's words, and the features that those cannot express."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What messages must have and what answers must carry back."""
+"""Mandatory elements of messages and echoed elements of answers."""
 
 from __future__ import annotations
 

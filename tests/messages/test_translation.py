@@ -1,4 +1,4 @@
-"""What goes from one version to another and comes back, what is lost, and what cannot be said."""
+"""Values that survive a round trip between versions, values that are lost, and values that cannot be expressed."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_an_action_code_goes_back_to_its_own_version_as_it_came(code: str, told:
     assert came.elements[39] == told
     assert there(came).elements[39] == code
     other = Message(came.mti, {**came.elements, 39: "51"})
-    assert there(other).elements[39] == "116", "what is not what it said is translated"
+    assert there(other).elements[39] == "116", "an invalid value is translated"
 
 
 @pytest.mark.parametrize(("code", "balance"), [("500", "1"), ("501", "2"), ("502", "2"), ("503", "3"), ("504", "2")])

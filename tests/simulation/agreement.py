@@ -1,4 +1,4 @@
-"""Three books side by side: what issuers, the ledger and acquirers believe about each payment."""
+"""Three books side by side: the view of issuers, the ledger and acquirers of each payment."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The last hour of a random scenario: a new business day, some calm payments, and totals that must be the same.
 
-A world in which nothing is under way goes in; what does not balance comes out.
+A world in which nothing is under way goes in; differences come out.
 """
 
 from __future__ import annotations

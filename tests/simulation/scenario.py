@@ -1,6 +1,6 @@
 """One random scenario: shop days with everything going wrong, then calm weather, then the three books.
 
-A seed goes in; what does not agree at the end comes out. The same seed plays the same scenario.
+A seed goes in; differences at the end come out. The same seed plays the same scenario.
 """
 
 from __future__ import annotations
@@ -25,8 +25,11 @@ DRAIN_S = 900.0
 
 @dataclass
 class Result:
-    """What a scenario ended with; `events` is the number of payments and changes that were tried, `counted` what the
-    workers counted, those that crashed included."""
+    """The result of a scenario.
+
+    `events` is the number of payments and changes that were tried, `counted` the counters of the workers, those that
+    crashed included.
+    """
 
     differences: list[str]
     events: int
@@ -88,7 +91,7 @@ def run_scenario(seed: int) -> Result:
 
 
 async def _drained(world: World) -> list[str]:
-    """Wait until nothing is under way, within a limit; seen twice, as looking takes time, too. What is wrong."""
+    """Wait until nothing is under way, within a limit; seen twice, as looking takes time, too. The faults."""
     deadline = trio.current_time() + DRAIN_S
     seen = 0
     for client in world.clients.values():

@@ -1,6 +1,6 @@
-"""Customers of a random scenario: what they buy, hold, complete, take back, and what terminals send besides.
+"""Customers of a random scenario: purchases, holds, completions, reversals, and terminals' other messages.
 
-Each customer plays with dice of the scenario; what an acquirer cannot bring to its end is a problem.
+Each customer plays with dice of the scenario; a request without a final state is a problem.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ class Shop:
                 return client.acquirer.requests[key]
         return None
 
-    # What is asked for
+    # First requests
 
     def _now(self) -> tuple[random.Random, object]:
         return self._dice, self._world.clock.now()
@@ -139,7 +139,7 @@ class Shop:
         return client.acquirer.inquiry(card, self._dice.choice(CURRENCIES), self._world.clock.now())
 
     def advice(self, client: AcquirerClient, card: Card) -> Request:
-        """What a terminal has approved by itself."""
+        """An approval by a terminal itself."""
         dice, now, bare = self._dice, self._world.clock.now(), Card(card.pan)
         return client.acquirer.advice(
             bare, dice.choice(AMOUNTS), dice.choice(CURRENCIES), now, hold=dice.random() < 0.4
@@ -159,7 +159,7 @@ class Shop:
         self._days += 1
         return client.acquirer.cut_over(f"{now + timedelta(days=self._days):%m%d}", now)
 
-    # What becomes of it
+    # Later requests
 
     def capture(self, client: AcquirerClient, paid: Request, card: Card) -> Request:
         return client.acquirer.capture(paid, self._part(paid), self._world.clock.now(), final=self._dice.random() < 0.6)
@@ -185,7 +185,7 @@ Start = Callable[[Shop, AcquirerClient, Card], Request]
 Change = Callable[[Shop, AcquirerClient, Request, Card], Request]
 HOLDS, PAYMENTS = frozenset({"authorization", "authorization advice"}), frozenset({"purchase", "purchase advice"})
 
-# How a customer or a terminal begins: weight, and the request.
+# First request of a customer or a terminal: weight, and the request.
 STARTS: dict[str, tuple[float, Start]] = {
     "purchase": (10, Shop.purchase),
     "authorization": (10, Shop.authorization),
@@ -197,7 +197,7 @@ STARTS: dict[str, tuple[float, Start]] = {
     "reconciliation": (0.5, Shop.reconciliation),
     "cut-over": (0.3, Shop.cut_over),
 }
-# What may follow: of which kinds, and the request. What comes twice is drawn twice as often.
+# Later requests: kinds of the original, and the request. An entry that comes twice is drawn twice as often.
 CHANGES: dict[str, tuple[frozenset[str], Change]] = {
     "capture": (HOLDS, Shop.capture),
     "capture again": (HOLDS, Shop.capture),

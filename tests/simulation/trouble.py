@@ -1,4 +1,4 @@
-"""What breaks in a random scenario besides single messages: workers, the journal, the HSM, links, keys, issuers."""
+"""Faults in a random scenario besides those of single messages: workers, the journal, the HSM, links, keys, issuers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from switch.errors import KeyExchangeFailed, WireError
 from tests.simulation.wide import CARDS, KEYED
 from tests.simulation.world import World
 
-# What happens how often. The last two lose what a worker remembers of declines, and are left out where the same request
+# Weights of the events. The last two lose what a worker remembers of declines, and are left out where the same request
 # may arrive twice at once: that one is the acquirer's to reverse.
 TROUBLES = ("crash", "crash", "hsm", "slow journal", "cut", "key", "key", "sign-off", "refuse", "member away")
 TROUBLES += ("echo", "negative list", "issuer's day")
@@ -100,7 +100,7 @@ class Trouble:
                     network.set_available(member, True)
 
     async def _new_key(self, link: str, kind: str) -> None:
-        """A key is changed over its link, by us or by the other end, in whatever weather."""
+        """A key is changed over its link, by us or by the other end, during any faults."""
         world = self._world
         try:
             if self._dice.random() < 0.5:

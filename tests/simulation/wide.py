@@ -53,7 +53,7 @@ NETWORKS = {
 }
 PREFIXES = {"beta": ("5",)}  # alternates have cards of others
 
-# What gamma and the acquirer abroad speak, at random.
+# Dialects of gamma and the acquirer abroad, at random.
 GAMMA = ("iso93-binary", "iso93-ascii", "iso87-ascii")
 ABROAD = ("iso93-ascii", "iso93-binary", "iso2003-ascii", "iso87-ebcdic")
 
@@ -70,9 +70,9 @@ LINE_ENDS = frozenset(
 )
 ISSUER_KINDS = tuple(kind for kind in KINDS if kind not in OF_ACQUIRERS and kind != SECOND_ANSWERS)
 STEADY_KINDS = (*(kind for kind in ISSUER_KINDS if kind not in LINE_ENDS), SECOND_ANSWERS)
-# What brings the same request to the switch twice at once, or late.
+# Faults that bring the same request to the switch twice at once, or late.
 TWICE = ("duplicate", "repeat", "delay", "late", "reorder", "byte-at-a-time")
-# What an acquirer does wrong otherwise. "late-reversal" is no fault of the line.
+# Other faults of an acquirer. "late-reversal" is no fault of the line.
 ONCE = ("silence", "disconnect-before", "disconnect-after", "garbage", "half-frame", "refuse", "late-reversal")
 ONCE += ("wrong-mac", "missing-mac")
 

@@ -176,7 +176,7 @@ class World:
         return worker
 
     def crash_worker(self, number: int) -> None:
-        """End a worker in the middle of whatever it does."""
+        """End a worker at any point of its work."""
         self.workers.pop(number)[1].cancel()
 
     async def send_aside(self, client: AcquirerClient, message: Message, wait_s: float = 30.0) -> list[bytes]:

@@ -17,7 +17,7 @@ PAN = "4242424242424242"
 ZPK = bytes.fromhex("0123456789ABCDEFFEDCBA9876543210")
 CVK = bytes.fromhex("00112233445566778899AABBCCDDEEFF")
 IMK = bytes.fromhex("A1B2C3D4E5F60718293A4B5C6D7E8F90")
-# What a terminal puts into DE 55 besides the cryptogram, and a transaction counter of 28.
+# A terminal's part of DE 55 besides the cryptogram, and a transaction counter of 28.
 CHIP_TAGS = {
     "9F02": "000000001000", "9F03": "000000000000", "9F1A": "0276", "95": "8000048000", "5F2A": "0978",
     "9A": "260304", "9C": "00", "9F37": "52BF4585", "82": "1800", "9F36": "001C", "9F10": "06011203A0B8010203",

@@ -1,4 +1,4 @@
-"""The acquirer's whole message set: what each message says, and what each answer does to the book and the totals."""
+"""The acquirer's whole message set: the content of each message, and each answer's effect on book and totals."""
 
 from __future__ import annotations
 

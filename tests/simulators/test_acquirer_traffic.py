@@ -52,7 +52,7 @@ def quiet() -> Any:
 def play(
     tmp_path: Path, table: dict[str, Any], dialect: str = "iso87-ascii", **run: Any
 ) -> tuple[AcquirerReport, dict[str, Any]]:
-    """Run an acquirer against an issuer that stands for a switch; the report, and both books by DE 7 and DE 11."""
+    """Run an acquirer against an issuer in the place of a switch; the report, and both books by DE 7 and DE 11."""
     issuer = IssuerScenario(
         name="alpha",
         dialect=dialect,

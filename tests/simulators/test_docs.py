@@ -1,4 +1,4 @@
-"""What the documents of acquirer and plugin show is run: the scenario, the file of messages, the tests, the tables."""
+"""Examples of the pages of acquirer and plugin are run: the scenario, the file of messages, the tests, the tables."""
 
 from __future__ import annotations
 

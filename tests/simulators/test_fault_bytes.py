@@ -1,4 +1,4 @@
-"""What the peer of a simulated issuer sees of each fault: bytes and when they came, on a clock that jumps.
+"""Effects of each fault at the peer of a simulated issuer: bytes and their times, on a clock that jumps.
 
 Refused connections and broken ones are looked at on real sockets below.
 """
@@ -46,7 +46,7 @@ class Peer:
         self.ended = False
         self._feed, self._inbox = trio.open_memory_channel[bytes](100)
 
-    # What the simulator sees
+    # The simulator's view
 
     async def receive(self) -> bytes:
         try:
@@ -65,7 +65,7 @@ class Peer:
             self.closed_at = trio.current_time()
         self._inbox.close()
 
-    # What the test does
+    # The test's actions
 
     def say(self, *messages: Message, encode: Callable[[Message], bytes] = CODEC.encode) -> None:
         """Several messages in one segment; nothing where the connection is closed."""

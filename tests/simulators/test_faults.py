@@ -1,4 +1,4 @@
-"""Fault rules: what they match, how often they strike, and that a seed repeats them."""
+"""Fault rules: their conditions, their frequency, and that a seed repeats them."""
 
 from __future__ import annotations
 

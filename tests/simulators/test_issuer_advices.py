@@ -1,4 +1,4 @@
-"""Advices, reconciliation, management and what the issuer starts: what has happened is booked, and told once."""
+"""Advices, reconciliation, management and what the issuer starts: past events are booked, and reported once."""
 
 from __future__ import annotations
 
@@ -292,7 +292,7 @@ def test_keys_are_exchanged_from_either_side() -> None:
     assert told(issuer(), Message("0800", {**refused, **key_request("pin", offer.block)})) == "63"
 
 
-# What the issuer starts
+# Messages that the issuer starts
 
 
 def settle(core: Issuer, message: Message, code: str) -> None:

@@ -1,4 +1,4 @@
-"""The issuer's book on file: what it knew before, it knows again."""
+"""The issuer's book on file: its content survives a restart."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The whole message set through every dialect: what an issuer answers does not depend on what its peer speaks."""
+"""The whole message set through every dialect: an issuer's answers do not depend on the dialect of its peer."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MAC_KEY = bytes(range(32))
 SCENARIO = {"name": "alpha", "pin_key": "zpk", "mac_key": "mac", "cryptogram_key": "imk", "log_messages": False}
 KEYS = {"zpk": ZPK, "mac": MAC_KEY, "imk": IMK}
 PIN_BLOCK = LinkKeys(ZPK).pin_block("1234", PAN)[0].hex().upper()
-# What a peer of later versions must say, too: where, how, what it sells.
+# Further mandatory elements for a peer of later versions: place, capability, goods.
 PLACE = {"e12": "050607", "e13": "0304", "e18": "5411", "e22": "051", "e43": "Demo Shop".ljust(38) + "DE"}
 
 

@@ -70,7 +70,7 @@ def test_what_is_left_is_approved_in_part() -> None:
     assert told(core, request(1, 400)) == "00"
     given = answer(core, request(2, 700, "0200"))
     assert (given[39], given[4]) == ("10", f"{600:012d}")
-    assert given[54] == "0057978D000000000700"  # what was asked for
+    assert given[54] == "0057978D000000000700"  # the requested amount
     assert answer(core, request(2, 700, "0201")) == given
     assert standing(core) == [(400, 0), (0, 600)]
     assert told(core, request(3, 1)) == "51"

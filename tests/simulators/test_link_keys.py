@@ -45,7 +45,7 @@ def test_an_exchange_and_what_is_under_way(kind: str, algorithm: str) -> None:
     under_old, block = there.mac(b"old"), there.pin_block("1234", PAN)[0]
     kcv = there.accept(kind, offer.block)
     assert kcv == offer.kcv == there.check_value(kind) != old == here.check_value(kind)
-    # Not yet in force here, and taken all the same; what was made before is taken there.
+    # Not yet in force here, and taken all the same; older messages are accepted there.
     assert here.mac_is_right(b"new", there.mac(b"new")) and there.mac_is_right(b"old", under_old)
     assert here.pin(there.pin_block("4321", PAN)[0], PAN) == "4321" and there.pin(block, PAN) == "1234"
     assert here.settle(offer, "00", kcv)

@@ -82,7 +82,7 @@ def issuer(control: Path | None = None, **changes: Any) -> Any:
 
 
 def amounts(lines: list[BookLine]) -> dict[tuple[str, str], int]:
-    """What is held, by DE 7 and DE 11: an acquirer's key and an issuer's have these two in common."""
+    """Held amounts, by DE 7 and DE 11: an acquirer's key and an issuer's have these two in common."""
     held = {}
     for line in lines:
         _, _, moment, stan = line.key.split("|")[:4]

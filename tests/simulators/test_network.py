@@ -1,4 +1,4 @@
-"""The network's rules: who answers for which card, signed on or not, away or not, and what it settles."""
+"""The network's rules: the issuer of each card, signed on or not, away or not, and the settlement."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_an_issuer_that_is_away_is_answered_for() -> None:
     assert told(core, request(4, 1_000, e2=MASTER)) == "00"
     assert told(core, request(5, 800, "0200", e2=MASTER)) == "00"
     assert told(core, request(1, 100, "0201", e2=VISA)) == "00"  # a repeat has its answer already
-    assert told(core, about(before, 6, "0420")) == "00"  # what has happened is taken for it
+    assert told(core, about(before, 6, "0420")) == "00"  # a past event is taken for it
     assert [(line.member, line.held_minor, line.posted_minor) for line in core.book()] == [
         ("north", 0, 0), ("south", 1_000, 0), ("south", 0, 800),
     ]  # fmt: skip

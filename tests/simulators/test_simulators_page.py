@@ -28,7 +28,7 @@ def section(title: str) -> str:
 
 
 def names(title: str, column: str) -> set[str]:
-    """What stands in backticks in the first cells of the section's table with this heading."""
+    """Code in the first cells of the section's table with this heading."""
     table = section(title).split(f"\n| {column} |")[1].split("\n\n")[0]
     return {name for row in table.splitlines()[2:] for name in re.findall(r"`([^`]+)`", row.split(" | ")[0])}
 

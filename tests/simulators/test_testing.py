@@ -1,4 +1,4 @@
-"""The simulators as a Python interface: threads, blocking calls, what is heard, faults, books; and their clean end."""
+"""The simulators as a Python interface: threads, blocking calls, received messages, faults, books, clean end."""
 
 from __future__ import annotations
 

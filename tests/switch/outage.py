@@ -1,4 +1,4 @@
-"""Issuers that go away and come back, and what they hear, for tests of routing, stand-in and stored advices."""
+"""Issuers that go away and come back, and their messages, for tests of routing, stand-in and stored advices."""
 
 from __future__ import annotations
 

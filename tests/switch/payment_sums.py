@@ -1,4 +1,4 @@
-"""A payment as simple sums, beside the real rules: what a bookkeeper would note on paper.
+"""A payment as simple sums, beside the real rules: the sums of a bookkeeper on paper.
 
 `Shop` sends messages to the real decisions and a real journal; `Payment` says what must have come of each. Nothing here
 uses the posting, fee or lifecycle rules. Amounts are minor units of the payment's currency.
@@ -94,7 +94,7 @@ class Payment:
     issuer: str
     abroad: bool
     purchase: bool
-    authorized: int  # with the increments that stand
+    authorized: int  # with the increments in force
     cash: int  # of it, not paid out yet
     held: int = 0
     released: int = 0
@@ -103,9 +103,9 @@ class Payment:
     fees_taken: int = 0
     dispute_fees: int = 0
     reversed: bool = False
-    refunds: list[Refund] = field(default_factory=list)  # that stand
+    refunds: list[Refund] = field(default_factory=list)  # in force
     undone_refunds: list[Refund] = field(default_factory=list)
-    increments: list[Increment] = field(default_factory=list)  # that stand
+    increments: list[Increment] = field(default_factory=list)  # in force
     undone_increments: list[Increment] = field(default_factory=list)
 
     @property
@@ -148,7 +148,7 @@ class Payment:
         return Counter({(layer, account, self.currency): amount for (layer, account), amount in amounts.items()})
 
     def check(self) -> None:
-        """What holds at every moment, whatever came before."""
+        """Invariants at every moment, after any history."""
         sums = (self.held, self.released, self.captured, self.left, self.fees_taken, self.fees_returned, self.cash)
         assert min(sums) >= 0, self
         assert self.refunded + self.charged_back <= self.captured, self
@@ -167,7 +167,7 @@ class Shop:
     booked: Balances = field(default_factory=Counter)
     last: int = 0
 
-    # What the shop does. Each says whether it was booked; `check` must hold after it.
+    # Steps of the shop. Each says whether it was booked; `check` must hold after it.
 
     async def authorize(self, merchant: str, amount: int, **of: object) -> Payment:
         return await self._start(Kind.AUTHORIZATION, merchant, amount, **of)
@@ -217,7 +217,7 @@ class Shop:
         return fits
 
     async def reverse(self, of: Payment) -> bool:
-        """All of it: what is on hold, or a purchase of which nothing went back."""
+        """All of it: the amount on hold, or a purchase of which nothing went back."""
         untouched = of.captured > 0 and of.left == of.captured
         fits = untouched if of.purchase else of.held > 0
         _, lines = await self._send(Kind.REVERSAL, of, 0, of.key)

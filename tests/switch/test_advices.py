@@ -135,7 +135,7 @@ def test_after_its_repeats_it_is_parked_and_the_others_go_on(repeats: int) -> No
         assert world.counted("advices_parked", "alpha") == 1
         (alarm,) = [entry for entry in logs if entry["event"] == "advice_parked"]
         assert (alarm["log_level"], alarm["link"], alarm["sent"]) == ("critical", "alpha", repeats + 1)
-        assert len(differences(world)) == 1, "the books tell until somebody acts"
+        assert len(differences(world)) == 1, "the books show it until somebody acts"
 
         world.issuers["alpha"].issuer.faults.clear()
         world.journal.retry(parked.advice_id)
@@ -182,7 +182,7 @@ def test_one_that_the_dialect_cannot_carry_is_put_aside_and_the_others_go_on() -
         await timed_out(world, 100)
         await trio.sleep(10.0)
         (parked,) = world.journal._parked.values()
-        assert parked.draft == spoiled, "what it says about money is not lost"
+        assert parked.draft == spoiled, "its amount is not lost"
         assert world.counted("failures", "advice_encoding") == 1
         assert await waiting(world) == 0
 

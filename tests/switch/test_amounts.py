@@ -1,4 +1,4 @@
-"""What messages say about money: DE 4, 49, 54 and 95 of each form."""
+"""The money in messages: DE 4, 49, 54 and 95 of each form."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CASES: list[tuple[str, dict[int, str], tuple[int, int] | tuple[str, str]]] = [
     ("0100", {4: "000000000000"}, (0, 0)),
     ("0100", {3: "330000"}, ("13", "amount")),
     ("0100", {3: "330000", 4: "000000000000"}, (0, 0)),
-    ("0100", {3: "310000"}, (0, 0)),  # an inquiry is about no amount, whatever DE 4 says
+    ("0100", {3: "310000"}, (0, 0)),  # an inquiry is about no amount, with any DE 4
     ("0200", {3: "310000"}, (0, 0)),
     ("0200", {49: "000"}, ("30", "currency")),
     ("0220", {90: "0" * 42, 4: "000000000000"}, ("13", "amount")),

@@ -1,4 +1,4 @@
-"""Answers of issuers that are about something else, and two answers to one request: what each side has at the end."""
+"""Issuers' answers about something else, and two answers to one request: the books of each side at the end."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_an_approval_of_something_else_is_none(kind: str, hold: bool, monkeypatc
     in_world(script, faults={"alpha": (FaultRule(kind=kind, count=1),)})  # type: ignore[arg-type]
 
 
-# What an honest answer is changed to, and what becomes of it.
+# Changes of an honest answer, and their results.
 ANSWERS: dict[str, tuple[dict[str, str], str]] = {
     "a decline that names nothing": ({"de39": "05", "de4": "000000000000", "de38": ""}, "05"),
     "no element that could be compared": ({"de2": "", "de3": "", "de4": "", "de49": ""}, "00"),

@@ -1,4 +1,4 @@
-"""What peers send that cannot be served: a clear answer where one is possible, and the link stays."""
+"""Messages of peers that cannot be served: a clear answer where one is possible, and the link stays."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DE 55 of issuers' answers: what is stored with an outcome, and what is not."""
+"""DE 55 of issuers' answers: the part stored with an outcome, and the part that is not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The configuration: what is read, and that every error is listed."""
+"""The configuration: settings are read, and every error is listed."""
 
 from __future__ import annotations
 

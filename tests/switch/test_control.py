@@ -1,4 +1,4 @@
-"""The control socket of a worker, over a real unix socket: what it lists, what it says no to, what it survives."""
+"""The control socket of a worker, over a real unix socket: its lists, its refusals, its limits."""
 
 from __future__ import annotations
 

@@ -165,7 +165,7 @@ def test_an_approval_that_nobody_here_can_book_is_undone_at_the_issuer(code: str
     in_world(script)
 
 
-# Of an approval in part: kind, what was asked for, DE 4 of the answer (None for none).
+# Approvals in part: kind, requested amount, DE 4 of the answer (None for none).
 @pytest.mark.parametrize(
     ("kind", "told_minor"),
     [
@@ -260,7 +260,7 @@ def test_a_reversal_on_one_worker_beats_the_answer_on_another() -> None:
         assert outcome == again
         assert (outcome.decision, outcome.response_code) == (Decision.APPROVED, "00")
         repeat = await told(world, Message("0201", request.elements))
-        assert repeat is not None and repeat.elements[39] == "00"  # what was said about the purchase stays said
+        assert repeat is not None and repeat.elements[39] == "00"  # the answer to the purchase stays
 
     in_world(script)
 

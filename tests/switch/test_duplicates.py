@@ -1,4 +1,4 @@
-"""What is the same request: a key that comes again with anything else in it is told so, and the first one stands."""
+"""Identity of requests: a key that comes again with any other content is refused, and the first one stays."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.switch.desk import MASTERCARD, VISA, in_world, told
 from tests.switch.test_message_set import TODAY, Till
 
 PARTIAL = {60: "P"}
-# What a message is, and what of it is other when its key comes again.
+# A message, and the part of it that differs when its key comes again.
 OTHERS: dict[str, tuple[str, dict[int, str]]] = {
     "amount": ("purchase", {4: "000000002501"}),
     "currency": ("purchase", {49: "840"}),

@@ -1,4 +1,4 @@
-"""The log of payments: what it cannot write is counted, and ends nothing."""
+"""The log of payments: events that it cannot write are counted, and end nothing."""
 
 from __future__ import annotations
 

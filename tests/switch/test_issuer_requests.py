@@ -1,4 +1,4 @@
-"""What issuers start by themselves: repeats, reused numbers, missing elements, and an HSM that says no."""
+"""Issuers' own messages: repeats, reused numbers, missing elements, and an HSM that refuses."""
 
 from __future__ import annotations
 

@@ -449,7 +449,7 @@ def test_an_advice_of_an_approval_of_another_kind_is_booked(code: str) -> None:
 
 @pytest.mark.parametrize("hold", [False, True])
 def test_there_is_nothing_to_undo_capture_or_pay_back_of_what_was_declined_elsewhere(hold: bool) -> None:
-    """Else a reversal of what nobody counted would be in the totals of the day, and the issuer would hear of it."""
+    """Else a reversal of an uncounted payment would be in the totals of the day, and the issuer would get it."""
 
     async def script(world: World) -> None:
         till = Till(world)
@@ -473,7 +473,7 @@ def test_there_is_nothing_to_undo_capture_or_pay_back_of_what_was_declined_elsew
     in_world(script)
 
 
-# What issuers start
+# Messages that issuers start
 
 
 async def _answer(world: World, message: Message) -> str:

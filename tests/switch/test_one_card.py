@@ -1,4 +1,4 @@
-"""A message that names two cards is refused, whatever form it has, and reaches nobody."""
+"""A message that names two cards is refused, in any form, and reaches nobody."""
 
 from __future__ import annotations
 

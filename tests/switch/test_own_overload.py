@@ -1,4 +1,4 @@
-"""What we are too slow for ourselves says nothing about the issuer: its circuit stays closed."""
+"""Our own slowness says nothing about the issuer: its circuit stays closed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may change a payment: its link, its acquirer, its merchant; and the issuer that it was routed to."""
+"""Permitted changes of a payment: its link, its acquirer, its merchant; and the issuer that it was routed to."""
 
 from __future__ import annotations
 

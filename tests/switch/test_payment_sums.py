@@ -57,7 +57,7 @@ async def _undo_increment(shop: Shop, of: Payment) -> bool:
 
 
 async def walk(shop: Shop, payment: Payment, steps: list[str], depth: int) -> int:
-    """Every sequence of `depth` steps that are booked; what is not booked changes nothing. Returns how many."""
+    """Every sequence of `depth` steps that are booked; steps that are not booked change nothing. Returns how many."""
     await shop.check([payment])
     count = 1
     if depth:

@@ -1,4 +1,4 @@
-"""Each row of the protocol's table, on a whole switch in memory: what the acquirer hears and what the books say."""
+"""Each row of the protocol's table, on a whole switch in memory: the acquirer's answer and the books."""
 
 from __future__ import annotations
 
@@ -307,7 +307,7 @@ def test_a_journal_that_is_away_is_96_at_once_and_work_goes_on_by_itself() -> No
         assert answer is not None and answer.elements[39] == "96"
         world.journal.available = True
         repeat = await told(world, Message("0201", request.elements))
-        assert repeat is not None and repeat.elements[39] == "96"  # what was said stays said
+        assert repeat is not None and repeat.elements[39] == "96"  # the answer stays
         other = await told(world, purchase("000002", de2=surrogate(world)))
         assert other is not None and other.elements[39] == "00"
 
@@ -315,7 +315,7 @@ def test_a_journal_that_is_away_is_96_at_once_and_work_goes_on_by_itself() -> No
 
 
 def test_a_repeat_is_not_told_no_while_nobody_can_know() -> None:
-    """What it repeats may be approved: silence while the journal is away or the worker is full, then the truth."""
+    """The original may be approved: silence while the journal is away or the worker is full, then the truth."""
 
     async def script(world: World) -> None:
         request = purchase(de2=surrogate(world))
@@ -388,14 +388,14 @@ def hsm_out(world: World, how: str) -> Iterator[None]:
 
 
 async def said(world: World, message: Message) -> list[str]:
-    """DE 39 of what a link with MACs is told, which for a decline may have none."""
+    """DE 39 of an answer on a link with MACs; a decline may have no MAC."""
     client = world.clients["pos"]
     return [client.acquirer.codec.decode(frame).elements[39] for frame in await world.send_aside(client, message)]
 
 
 @pytest.mark.parametrize("how", ["away", "overloaded"])
 def test_a_repeat_is_not_told_no_while_the_hsm_cannot_be_asked(how: str) -> None:
-    """The books have the truth about a payment; without its MAC verified, nobody is told of an approval."""
+    """The books have the truth about a payment; without its MAC verified, nobody gets an approval."""
 
     async def script(world: World) -> None:
         request = purchase(de2=surrogate(world))
@@ -415,7 +415,7 @@ def test_a_repeat_is_not_told_no_while_the_hsm_cannot_be_asked(how: str) -> None
 
 @pytest.mark.parametrize("how", ["away", "overloaded"])
 def test_a_repeated_capture_is_not_told_no_while_the_hsm_cannot_be_asked(how: str) -> None:
-    """An acquirer that hears 96 captures again with a new STAN, and a part of a hold would be booked twice."""
+    """An acquirer that gets 96 captures again with a new STAN, and a part of a hold would be booked twice."""
 
     async def script(world: World) -> None:
         client, now = world.clients["pos"], world.clock.now

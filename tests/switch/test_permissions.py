@@ -1,4 +1,4 @@
-"""What a link may send: each permission by an example inside and outside, repeats, and what a file may say."""
+"""Permissions of a link: each one by an example inside and outside, repeats, and the settings of a file."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ OUTSIDE: list[tuple[dict[str, str], str, str, str]] = [
 
 @pytest.mark.parametrize("code", ["310000", "330000"])
 def test_naming_a_payment_is_no_way_around_the_merchants_of_a_link(code: str) -> None:
-    """An inquiry and a verification change nothing, so DE 90 does not stand for a merchant."""
+    """An inquiry and a verification change nothing, so DE 90 does not replace a merchant."""
 
     async def script(world: World) -> None:
         named = original_data("0200", "000009", "0314092653", "10001")
@@ -121,7 +121,7 @@ def test_a_repeat_of_what_was_permitted_gets_its_stored_answer() -> None:
 
 
 def test_what_changes_a_payment_is_held_to_that_payment() -> None:
-    """Reversals and captures of what was permitted pass, whatever their amount and merchant were limited to since."""
+    """Reversals and captures of permitted payments pass, under any later limit of amount and merchant."""
 
     async def script(world: World) -> None:
         held = purchase("000001", mti="0100", de4="000000009000")

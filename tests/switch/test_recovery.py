@@ -1,4 +1,4 @@
-"""What a dead worker has left without an outcome is ended by any other, and each kind of it in its own way."""
+"""Any other worker ends the intents of a dead one without an outcome, each kind in its own way."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What DE 90 names, however long ago it was and whoever names it."""
+"""Originals of DE 90, of any age and from any sender."""
 
 from __future__ import annotations
 

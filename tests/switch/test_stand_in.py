@@ -1,4 +1,4 @@
-"""Stand-in on a whole switch in memory: who is spoken for, what the issuer hears of it, and that the books agree."""
+"""Stand-in on a whole switch in memory: decisions for an issuer, its advices, and that the books agree."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def pay(world: World, amount_minor: int = 2500, kind: str = "purchase", **
 
 
 async def settled(world: World, seconds: float = 90.0) -> None:
-    """Wait until everything was told."""
+    """Wait until every advice was sent."""
     up(world, "alpha")
     await trio.sleep(seconds)
     assert await world.journal.advices("alpha", 0, 10) == []
@@ -45,7 +45,7 @@ def outcomes(world: World) -> list[tuple[Decision, str, str]]:
 
 
 def posted(world: World) -> int:
-    """What is posted on the issuer's receivable."""
+    """The posted amount on the issuer's receivable."""
     lines = [p for p in world.journal.postings() if p.account == "issuer:alpha:receivable" and p.layer is Layer.POSTED]
     return sum(line.amount_minor for line in lines)
 
@@ -425,7 +425,7 @@ def test_beyond_its_limits_a_timeout_stays_a_timeout(on_timeout: bool) -> None:
     in_world(script, config=standing_in(on_timeout=on_timeout), faults={"alpha": silence})
 
 
-# What happens to an approval of ours afterwards
+# Later messages about an approval of ours
 
 
 @pytest.mark.parametrize("told_first", [False, True])

@@ -1,4 +1,4 @@
-"""A worker as a whole: what its drain waits for, and what does not end it."""
+"""A worker as a whole: the end of its drain, and faults that do not end it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Places for connections: who is let in, who has to go, and that counts come back to zero."""
+"""Places for connections: admission, eviction, and that counts come back to zero."""
 
 from __future__ import annotations
 

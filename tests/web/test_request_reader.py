@@ -1,4 +1,4 @@
-"""Strict framing: what passes, what is refused, and that nothing depends on how bytes are cut."""
+"""Strict framing: accepted and refused bytes, and that nothing depends on how they are cut."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HOST = b"Host: a\r\n"
 
 
 def pieces(data: bytes, step: int = 1_000_000) -> list[bytes]:
-    """What the parser gets of `data`, request by request. Raises Refused."""
+    """The parser's input from `data`, request by request. Raises Refused."""
     reader, requests, current = RequestReader(LIMITS, MAX_BODY), [], b""
     for start in range(0, len(data), step):
         reader.receive(data[start : start + step])
@@ -184,7 +184,7 @@ def test_requests_in_a_row_come_one_at_a_time() -> None:
 
 
 class Parsed:
-    """Callbacks of httptools: how many requests are complete, their bodies, and whether the connection goes on."""
+    """Callbacks of httptools: number of complete requests, their bodies, and whether the connection goes on."""
 
     def __init__(self) -> None:
         self.parser = httptools.HttpRequestParser(self)

@@ -174,7 +174,7 @@ def test_weak_and_semi_weak_parts(weak: bytes) -> None:
 
 
 def test_the_list_of_weak_keys_is_right() -> None:
-    # What makes them so: each is undone by itself or by its partner.
+    # Their structure: each is undone by itself or by its partner.
     assert len(WEAK_DES_KEYS) == 16
     block = bytes(range(8))
     singles = {weak: ClearTdesKey(weak) for weak in WEAK_DES_KEYS}

@@ -85,7 +85,7 @@ def test_masked_keys_are_those_of_pyemv(imk: bytes, pan: str, psn: str, atc: byt
 
 
 def test_option_b_takes_letters_where_digits_run_out() -> None:
-    # Of about one number in a thousand the SHA-1 has fewer than 16 decimal digits among its 40.
+    # About one number in a thousand has a SHA-1 with fewer than 16 decimal digits among its 40.
     pans = [str(number) for number in range(10**16, 10**16 + 3000)]
     short = [pan for pan in pans if sum(nibble.isdigit() for nibble in sha1(f"0{pan}00")) < 16]
     assert short

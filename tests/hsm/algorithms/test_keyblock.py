@@ -273,7 +273,7 @@ def test_every_truncation_and_extension_is_refused(version: str) -> None:
         (9, "1-", "key version number at offset 9"),
         (11, "X", "exportability at offset 11: 'X'"),
         (12, "0A", "number of optional blocks at offset 12: '0A'"),
-        # With an id and a length of its own: the ciphertext that stands there is random, and may read as a whole block.
+        # With an id and a length of its own: the ciphertext there is random, and may read as a whole block.
         (12, "0100KS03", "optional block .. at offset 16"),
         (14, "1", "key context and reserved at offset 14: '10'"),
         (15, "1", "key context and reserved at offset 14: '01'"),
@@ -480,7 +480,7 @@ def test_keys_of_lengths_that_their_algorithm_does_not_have(algorithm: str, leng
 
 @pytest.mark.parametrize("bits", [0, 7, 129, 192, 0xFFFF])
 def test_an_impossible_length_inside_an_authentic_block(bits: int) -> None:
-    # What only the holder of the protection key can make: the MAC is right, the length inside is not.
+    # A block that only the holder of the protection key can make: the MAC is right, the length inside is not.
     kbpk = bytes(range(1, 25))
     block = psec.tr31.KeyBlock(kbpk, psec.tr31.Header("B", "P0", "T", "B", "00", "E"))
     clear = bits.to_bytes(2, "big") + bytes(22)

@@ -1,4 +1,4 @@
-"""Token cryptograms: what is under the MAC, what is on the wire."""
+"""Token cryptograms: the MAC's input, the bytes on the wire."""
 
 from __future__ import annotations
 

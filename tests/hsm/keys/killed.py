@@ -60,7 +60,7 @@ def _fork(state: Path, seed: int) -> None:
         try:
             main(state, seed)
         finally:
-            os._exit(1)  # it is to be killed; whatever else ends it, it does not come back as another of this process
+            os._exit(1)  # it is to be killed; after any other end, it does not come back as another of this process
     sys.stdout.write(f"pid {pid}\n")
     sys.stdout.flush()
     os.waitpid(pid, 0)

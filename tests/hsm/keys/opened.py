@@ -1,4 +1,4 @@
-"""What the tests of keys open: a token with one key of every role and algorithm, and clocks that stand still."""
+"""Tokens of the tests of keys: a token with one key of every role and algorithm, and clocks that stand still."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ LONGEST_S = 0.2
 
 
 class Acknowledged:
-    """What killed processes said was done: the check value of each version that was made, those that were retired."""
+    """Changes that killed processes had confirmed: the check value of each made version, and the retired ones."""
 
     def __init__(self) -> None:
         self.made: dict[tuple[str, int], str] = {}

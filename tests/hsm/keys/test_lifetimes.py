@@ -1,4 +1,4 @@
-"""Cryptoperiods: when a version's ends, who hears of it, and what is refused once it is over, where that is wanted."""
+"""Cryptoperiods: the end of a version's, its warnings, and the refusals once it is over, where they are set."""
 
 from __future__ import annotations
 

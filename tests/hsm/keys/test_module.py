@@ -22,7 +22,7 @@ LABEL = "somebody's"
 
 
 class External:
-    """A SoftHSM token that stands for any PKCS#11 token, with its slot and its serial number."""
+    """A SoftHSM token in the place of any PKCS#11 token, with its slot and its serial number."""
 
     def __init__(self, directory: Path) -> None:
         self.module = HsmConfig().module_path()
@@ -74,7 +74,7 @@ def test_every_way_to_name_it_is_the_same_token(
         {"slot": slot},
         {"slot": slot, "serial": serial},
         {"serial": serial},
-        {"slot": slot, "token": "another label"},  # a slot is told by its number
+        {"slot": slot, "token": "another label"},  # a slot is named by its number
     ):
         assert check_values(external.config(pin_file=pin_file, **settings), state) == first
     write_pin(state / "hsm" / "pin", external.pins.user)

@@ -1,4 +1,4 @@
-"""Every usage against every operation, and every mode, on keys in the token: what is not allowed is refused."""
+"""Every usage against every operation, and every mode, on keys in the token: forbidden uses are refused."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_a_refusal_repeats_only_what_can_be_a_name(holder: Keyholder, name: str,
 
 @pytest.mark.parametrize("operation", Operation, ids=lambda operation: operation.name)
 def test_only_what_comes_in_may_be_under_another_version(holder: Keyholder, operation: Operation) -> None:
-    """What this HSM makes is made with the version in force; others decrypt and verify."""
+    """This HSM makes new values with the version in force; others decrypt and verify."""
     usage = min(ALLOWED[operation][0])
     name = (
         next(

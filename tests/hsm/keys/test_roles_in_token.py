@@ -1,4 +1,4 @@
-"""Keys of every role in the token: what they compute, and that nobody reads them."""
+"""Keys of every role in the token: their computations, and that nobody reads them."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_the_token_computes_what_a_clear_key_computes(store: KeyStore, name: str
         if hasattr(inside, operation):
             try:
                 result = getattr(inside, operation)(data)
-            except ValueError as error:  # this usage has no use for it, so the token was not told to allow it
+            except ValueError as error:  # this usage has no use for it, so the token does not allow it
                 assert "not made for this operation" in str(error)
                 assert operation != "encrypt" or record.attributes.usage in {"B0", "M6", "K1"}
             else:

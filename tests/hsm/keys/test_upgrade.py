@@ -93,7 +93,7 @@ def test_everything_goes_on(first_release: FirstRelease) -> None:
 
 
 def test_a_key_file_of_the_first_release_is_taken_once(first_release: FirstRelease) -> None:
-    """Its usages are not sealed: who could put it back could turn a MAC key into a PIN key."""
+    """Its usages are not sealed: an attacker who could put it back could turn a MAC key into a PIN key."""
     check(first_release)
     first_release.file.write_bytes(first_release.content)
     with pytest.raises(KeyStoreError, match="a key file of the first release, but this token has left that behind"):

@@ -57,7 +57,7 @@ KEYS = [
     ("zak", "mac", shape("mac", "AES-CMAC", 32), ZPK_AES[::-1]),
 ]
 VALUES = {name: value for name, _, _, value in KEYS}
-# What an installation might have: the usual decimalization table, and one that turns it round.
+# Tables of an installation: the usual decimalization table, and one that turns it round.
 TABLES = ("0123456789012345", "9876543210987654")
 TDES_KSN, AES_KSN = bytes.fromhex("FFFF9876543210E00001"), bytes.fromhex("123456789012345600000001")
 ZEROS = PinBlock(block=bytes(8), key="zpk-in")

@@ -99,7 +99,7 @@ def test_validation_data_of_the_issuer(handlers: dict[type, Handler]) -> None:
 
 
 def test_no_reference_tells_of_another_card_or_table(handlers: dict[type, Handler]) -> None:
-    """A block of a known PIN with another card's data would tell that card's natural PIN; chosen tables, the digits."""
+    """A known PIN's block with another card's data would reveal that card's natural PIN; chosen tables, the digits."""
     for changes in (
         {"validation_data": OTHER_PAN},
         {"validation_data": "42424242ABCDEF01"},

@@ -1,4 +1,4 @@
-"""What the PIN commands refuse, over clear keys and over a token, and what refusals do not tell."""
+"""Refusals of the PIN commands, over clear keys and over a token, and values that refusals do not reveal."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def connect(tokenizer: TokenizerProcess) -> socket.socket:
 
 
 def rest(connection: socket.socket) -> bytes:
-    """What comes until the other side hangs up."""
+    """The bytes until the other side hangs up."""
     received = b""
     with contextlib.suppress(ConnectionResetError):
         while piece := connection.recv(65_536):
@@ -97,7 +97,7 @@ def test_no_more_connections_of_one_address_than_set(tokenizer: TokenizerProcess
 
 
 def test_nobody_on_this_machine_can_say_to_be_another(tmp_path: Path) -> None:
-    """uvicorn itself would believe X-Forwarded-For of whoever connects from loopback."""
+    """uvicorn itself would trust X-Forwarded-For of every client on loopback."""
     with (
         serving(tmp_path, internal_networks=("192.0.2.0/24",)) as process,
         httpx.Client(base_url=process.url, trust_env=False) as client,

@@ -1,4 +1,4 @@
-"""The tokenization endpoint: what merchants may send, what they get, what the gateway may ask."""
+"""The tokenization endpoint: merchants' requests and their results, and the gateway's requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What browsers are told: CORS for exactly the configured origins, and the security headers of every answer."""
+"""Headers for browsers: CORS for exactly the configured origins, and the security headers of every answer."""
 
 from __future__ import annotations
 

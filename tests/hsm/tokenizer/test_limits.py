@@ -1,4 +1,4 @@
-"""Rate limits and card testing: how much one address, one key and one guesser may do."""
+"""Rate limits and card testing: limits of one address, one key and one guesser."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_an_address_has_its_limit_whatever_its_publishable_keys_and_answers_say_
         error = refused.json()["error"]
         assert (error["type"], error["code"]) == ("invalid_request_error", "rate_limit")
         assert (await client.post("/v1/tokens", data=FORM, headers=SECRET_KEY)).status_code == 200
-        # What is ours alone goes on: payments do not wait for browsers.
+        # Internal calls go on: payments do not wait for browsers.
         named = {"id": "pm_card_visa", "domain": "acct_1"}
         for _ in range(5):
             assert (await client.post("/internal/resolve", json=named, headers=INTERNAL)).status_code == 200

@@ -19,7 +19,7 @@ from hsm.tokenizer.server import serve_tokenizer
 
 
 class Settings(msgspec.Struct):
-    """What the process gets."""
+    """The settings of the process."""
 
     config: TokenizerConfig
     state: str
@@ -92,7 +92,7 @@ def main() -> None:
 
 
 def _say_ready() -> None:
-    # The port that the system chose stands with this process's only listening TCP socket.
+    # The port that the system chose is that of this process's only listening TCP socket.
     inodes = {Path(f"/proc/self/fd/{name}").resolve().name for name in _descriptors()}
     for line in Path("/proc/self/net/tcp").read_text().splitlines()[1:]:
         fields = line.split()

@@ -1,4 +1,4 @@
-"""The vault's commands over real PostgreSQL and keys in memory: what the tests of this folder ask."""
+"""The vault's commands over real PostgreSQL and keys in memory: commands for the tests of this folder."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class RotatingKeyring(SoftwareKeyring):
 
 
 class Counter:
-    """A desk that is open: `ask` answers a command as the service would."""
+    """An open handler of vault commands: `ask` answers a command as the service would."""
 
     def __init__(self, database: VaultDatabase, keyring: RotatingKeyring, numbers: Numbers) -> None:
         self.keyring = keyring
@@ -104,7 +104,7 @@ class Counter:
 async def opened(
     database: Database, keyring: RotatingKeyring | None = None, numbers: Numbers | None = None
 ) -> AsyncIterator[Counter]:
-    """A desk of its own, as one HSM process has it."""
+    """A handler of its own, as in one HSM process."""
     connections = VaultDatabase(database.dsn("cardswitch_vault"), 5.0)
     await connections.open()
     try:

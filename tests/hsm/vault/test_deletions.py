@@ -118,7 +118,7 @@ def test_the_same_number_later_is_a_new_card(database: Database) -> None:
         after = await counter.token()
         new = await counter.card()
         assert new != old and after.surrogate != before.surrogate
-        assert after.fingerprint == before.fingerprint  # so the ledger can still tell that it is the same card
+        assert after.fingerprint == before.fingerprint  # so the ledger can still see that it is the same card
         await counter.ask(deletion(new))
         assert len(await rows(database, "SELECT 1 FROM vault.deletions")) == 2
 
@@ -149,7 +149,7 @@ def test_a_token_that_is_made_while_its_card_is_erased(database: Database) -> No
             card = await counter.card()
             await other.card()
             await other.ask(deletion(card))
-            assert counter.cards.by_token(card) is not None  # this process has not heard of it
+            assert counter.cards.by_token(card) is not None  # this process does not know of it
             token = await counter.token()  # a new card, made at once
             assert (await counter.ask(ResolveToken(id=token.id, domain=DOMAIN))).last4 == "4242"
             assert await counter.card() != card

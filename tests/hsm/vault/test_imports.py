@@ -1,4 +1,4 @@
-"""Cards in bulk: the same card gives the same token, whoever sends it how often."""
+"""Cards in bulk: the same card gives the same token, from any sender, any number of times."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ async def paid(counter: Counter, dpan: str, cryptogram: bytes, **use: str) -> st
 
 
 async def screened(counter: Counter, dpan: str, cryptogram: bytes, **use: str) -> Screened:
-    """What the service answers."""
+    """The answer of the service."""
     request = Screen(pan=dpan, network_token=NetworkTokenUse(cryptogram=cryptogram, **use), leading=11)
     missing: Missing = counter.engine.screen(request)  # type: ignore[assignment]
     card = await counter.vault.find(missing)

@@ -1,4 +1,4 @@
-"""What the vault's role may do in the database, and what the database gives away: nothing."""
+"""Privileges of the vault's role in the database, and the values that the database gives away: none."""
 
 from __future__ import annotations
 

@@ -170,7 +170,7 @@ def test_a_row_that_changed_meanwhile_is_not_overwritten(database: Database) -> 
         (row,) = await asyncio.to_thread(execute, database.dsn("cardswitch_vault"), "SELECT * FROM vault.cards")
         counter.keyring.rotate()
         await counter.ask(Rewrap())
-        for version, nonce in (("pan-3", row["nonce"]), ("pan-2", row["nonce"])):  # who read before comes too late
+        for version, nonce in (("pan-3", row["nonce"]), ("pan-2", row["nonce"])):  # an earlier reader comes too late
             done = await asyncio.to_thread(
                 execute,
                 database.dsn("cardswitch_vault"),
@@ -184,7 +184,7 @@ def test_a_row_that_changed_meanwhile_is_not_overwritten(database: Database) -> 
 
 
 def test_killed_at_any_moment(database: Database) -> None:
-    """A process that re-wraps in small batches is killed again and again; what it leaves is all readable."""
+    """A process that re-wraps in small batches is killed again and again; its rest is all readable."""
     keyring = KnownKeyring()
     cards: dict[str, str] = {}
 

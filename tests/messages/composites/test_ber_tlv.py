@@ -38,7 +38,7 @@ def plain(value: str) -> object:
     return tree.to_plain()
 
 
-# What annex B of EMV Book 3 says, one value a rule.
+# The rules of annex B of EMV Book 3, one value a rule.
 RULES: dict[str, tuple[str, object]] = {
     "B1: a tag of one byte": ("9A03261122", {"9A": "261122"}),
     "B1: the low five bits are ones: a second byte": ("9F0206000000012300", {"9F02": "000000012300"}),

@@ -21,7 +21,7 @@ def positional(notation: str, *notations: str, number: int = 1, encoding: str = 
     return element(notation, number, inside, encoding)
 
 
-# Source: ISO 8583:1987 for what stands where.
+# Source: ISO 8583:1987 for the places.
 PROCESSING_CODE = positional("n 6", "n 2", "n 2", "n 2", number=3)
 ACCEPTOR = positional("ans 40", "ans 23", "ans 13", "ans 2", "a 2", number=43)
 AMOUNTS = positional("an...120", "n 2", "n 2", "n 3", "x+n 12", number=54, rows=True)

@@ -235,7 +235,7 @@ def test_totals_cannot_be_told_to_2003(number: int) -> None:
 
 COMPLETION = {3: "000000", 4: "000000000400", 11: "000042", 12: "261125210000", 32: "400100", 49: "978"}
 HOLD_1993, HOLD_2003 = "110000004126112520590006400100", "210000000000004120261125205900400100"
-# Type, DE 24, whether DE 56 names an original; what would be booked in 1987 in its place.
+# Type, DE 24, whether DE 56 names an original; the operation that 1987 would book in its place.
 MISTAKEN = [
     ("1220", "201", False, "a purchase"), ("1220", "202", False, "a purchase"), ("1200", "201", True, "a purchase"),
     ("1200", "202", True, "a purchase"), ("1201", "202", True, "a purchase"), ("1100", "102", True, "an increment"),

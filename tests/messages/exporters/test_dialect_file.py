@@ -1,4 +1,4 @@
-"""Dialects as files: what is written is read again as the same dialect."""
+"""Dialects as files: a written one is read again as the same dialect."""
 
 from __future__ import annotations
 

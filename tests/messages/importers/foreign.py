@@ -1,6 +1,6 @@
 """Random dialects in everything that an element can say, and values for them; for tests of importers and exporters.
 
-Bytes are made by `ElementCodec`, which is tested by itself: what a dialect means is not in question here.
+Bytes are made by `ElementCodec`, which is tested by itself: the meaning of a dialect is not in question here.
 """
 
 from __future__ import annotations

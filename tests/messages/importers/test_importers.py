@@ -1,4 +1,4 @@
-"""What kind of file it is shows in its content; whatever it is, only documented errors come out of it."""
+"""The content of a file decides its kind; for any content, only documented errors come out of it."""
 
 from __future__ import annotations
 

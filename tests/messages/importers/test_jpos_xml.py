@@ -178,7 +178,7 @@ def nest(packager: str, *inner: str, more: str = "", number: int = 48) -> str:
 
 WRONG: dict[str, tuple[tuple[str, ...], str]] = {
     "unknown class": ((field(2, "org.jpos.iso.IFZ_LLCHAR"),), "line 5: org.jpos.iso.IFZ_LLCHAR is no field class"),
-    "class of one's own": ((field(2, "com.acme.IFA_LLCHAR"),), "line 5: com.acme.IFA_LLCHAR is no field class"),
+    "class of your own": ((field(2, "com.acme.IFA_LLCHAR"),), "line 5: com.acme.IFA_LLCHAR is no field class"),
     "unknown class inside": (
         (nest("org.jpos.iso.packager.GenericSubFieldPackager", "\n", field(1, "IFZ")),),
         "line 6: IFZ is no field class",

@@ -201,7 +201,7 @@ def test_files_of_the_first_versions_have_other_names() -> None:
 
 
 def test_a_bitmap_of_16_bytes_is_always_there_and_announces_nothing() -> None:
-    """As moov packs it: 32 hexadecimal digits whatever elements there are, and DE 65 is an element as any other."""
+    """As moov packs it: 32 hexadecimal digits for any elements, and DE 65 is an ordinary element."""
     one = {**NUMBER, "length": 1}
     imported = read_bytes(spec(f1={**HEAD["1"], "length": 16}, f65=one, f70={**NUMBER, "length": 3}), "x", "x.json")
     assert imported.warnings == ()

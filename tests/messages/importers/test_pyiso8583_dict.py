@@ -33,7 +33,7 @@ def imported(spec: dict[str, Any]) -> Dialect:
 
 
 def as_theirs(spec: dict[str, Any], number: int, raw: bytes) -> str:
-    """What pyiso8583 reads in an element; bytes that are not used up are an error."""
+    """Values that pyiso8583 reads in an element; bytes that are not used up are an error."""
     bits = 1 << (128 - number) | (1 << 127 if number > 64 else 0)
     bitmaps = bits.to_bytes(16, "big") if number > 64 else (bits >> 64).to_bytes(8, "big")
     texts, _ = iso8583.decode(b"0100" + bitmaps + raw, spec)

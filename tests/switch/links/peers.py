@@ -83,11 +83,11 @@ def answer_to(request: Message, code: str = "00") -> Message:
 
 
 class Desk:
-    """One worker's worth of links on a network in memory, with what their owners were told.
+    """One worker's links on a network in memory, with the calls of their owners.
 
     Attributes:
         served: requests that `serve` got, with the session they came through and their frame.
-        refused: what `refuse` got: message, DE 39 and the like, reason.
+        refused: calls of `refuse`: message, DE 39 and the like, reason.
     """
 
     def __init__(self, seed: int = 0, weather: Weather | None = None, network: Network | None = None) -> None:

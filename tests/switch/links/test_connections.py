@@ -200,7 +200,7 @@ def test_an_operator_suspends_and_resumes() -> None:
             assert line.sessions[0].state is LinkState.SUSPENDED
             assert (await first.asked(management("301"))).elements[39] == "00"  # echoes go on
             second = await connect()  # type: ignore[operator]
-            await second.answer(await second.receive())  # what comes up meanwhile is suspended, too
+            await second.answer(await second.receive())  # later connections are suspended, too
             await until(lambda: line.sessions[1].state is LinkState.SUSPENDED)
             ups = desk.ups
             line.connections.resume()
@@ -423,7 +423,7 @@ def test_whatever_goes_wrong_in_an_accepted_connection_the_next_is_taken(ways: l
 
 @pytest.mark.parametrize("by_operator", [False, True])
 def test_a_sign_on_that_is_answered_after_a_sign_off_changes_nothing(by_operator: bool) -> None:
-    """Signing on takes as long as the peer likes; what the operator said last counts."""
+    """Signing on takes as long as the peer likes; the operator's last command counts."""
 
     async def script() -> None:
         desk = Desk()

@@ -1,4 +1,4 @@
-"""Strangers at the port of a link: what they send costs little, ends soon, and leaves other connections alone."""
+"""Strangers at the port of a link: their traffic costs little, ends soon, and leaves other connections alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How old a message may be: the window by its borders, the proof that what can be taken is recognised, the settings."""
+"""Greatest age of a message: the window by its borders, the proof that an accepted one is recognised, the settings."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ async def versions(world: World, link: str, kind: str, status: str = "active") -
 
 
 def forget_older(world: World, link: str, kind: str) -> None:
-    """The other end takes its newest key only, as after the grace time: who goes on with an older one is found out."""
+    """The other end takes its newest key only, as after the grace time: an end that uses an older one is detected."""
     del keys_of(world, link)._versions[kind][1:]
 
 
@@ -249,7 +249,7 @@ def test_an_offer_left_by_a_worker_that_died_is_finished_by_another() -> None:
 
 
 def test_what_the_peer_refused_is_not_offered_for_ever() -> None:
-    """Once more by each worker that has not heard the refusal, and after an hour by nobody; no other key is made."""
+    """Once more by each worker that has not received the refusal, and after an hour by nobody; no other key is made."""
 
     async def script(world: World) -> None:
         await world.start_worker(1)
@@ -437,7 +437,7 @@ def test_nothing_is_taken_while_hsm_or_journal_are_away() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("link", LINKS)
 def test_a_key_that_the_hsm_took_without_saying_so_is_no_refusal(link: str, kind: str) -> None:
-    """The peer hears nothing, so it repeats the same key, and both ends end with it."""
+    """The peer gets nothing, so it repeats the same key, and both ends end with it."""
 
     async def script(world: World) -> None:
         accept, late = world.hsm.accept_link_key, [True]

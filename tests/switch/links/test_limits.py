@@ -139,7 +139,7 @@ def test_readers_of_a_full_gate_lose_nothing_and_are_not_forgotten(places: int, 
                 nursery.start_soon(reader(gate, 30, 0.1, took))
         assert len(taken) == 210 and gate.in_flight == 0
         slowest = (210 - rate) / rate if rate else 210 / places * 0.1
-        assert trio.current_time() - begun == pytest.approx(slowest, rel=0.05)  # no place stood empty
+        assert trio.current_time() - begun == pytest.approx(slowest, rel=0.05)  # no place was unused
 
     run(script)
 

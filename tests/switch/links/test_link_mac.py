@@ -44,7 +44,7 @@ def number(prefix: str, digits: int) -> str:
 
 
 class Counted:
-    """What the switch asks of the hsm, by command."""
+    """The switch's commands to the hsm, by name."""
 
     def __init__(self, world: World) -> None:
         self.asked: list[object] = []
@@ -90,7 +90,7 @@ def test_all_that_goes_to_an_issuer_has_a_right_mac(issuer: str, algorithm: str)
 @pytest.mark.parametrize(("fault", "reason"), [("wrong-mac", "mac_invalid"), ("missing-mac", "mac_missing")])
 @pytest.mark.parametrize("issuer", ["alpha", "beta"])
 def test_an_answer_with_a_bad_mac_is_no_answer(issuer: str, fault: Any, reason: str) -> None:
-    """Never an approval: the deadline passes, and the issuer is told to undo what it has booked."""
+    """Never an approval: the deadline passes, and the issuer gets a reversal of its booking."""
 
     async def script(world: World) -> None:
         client, now = world.clients["pos"], world.clock.now

@@ -40,7 +40,7 @@ def test_every_state_can_be_lost(state: LinkState) -> None:
 
 
 def test_an_operator_s_suspension_keeps_where_the_peer_stands() -> None:
-    """Whatever is signed on and off meanwhile counts once the operator lets go."""
+    """Sign-on and sign-off during suspension take effect on resume."""
     for signed in (LinkState.SIGNED_ON, LinkState.SIGNED_OFF):
         for meanwhile in itertools.product((LinkEvent.SIGNED_ON, LinkEvent.SIGNED_OFF, LinkEvent.SUSPEND), repeat=3):
             free, held = signed, after(signed, LinkEvent.SUSPEND)

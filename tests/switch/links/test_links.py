@@ -134,7 +134,7 @@ def test_a_draining_worker_finishes_what_it_has() -> None:
 
 
 def test_what_was_taken_before_a_worker_drains_still_goes_to_its_issuer() -> None:
-    """Also what had not got that far. What comes later is turned away at once, but for repeats."""
+    """Also what had not got that far. Later requests are turned away at once, but for repeats."""
 
     async def script(world: World) -> None:
         worker = world.workers[0][0]
@@ -417,7 +417,7 @@ def test_an_acquirer_that_we_dial_pays_as_any_other() -> None:
             for stan in ("000001", "000002"):
                 answer = await peer.asked(purchase(stan, de2=surrogate(world)))
                 assert answer is not None and (answer.mti, answer.elements[39]) == ("0210", "00")
-            # What goes to the acquirer goes there, too: a chargeback, as a stored advice.
+            # Messages to the acquirer go there, too: a chargeback, as a stored advice.
             server = world.issuers["alpha"]
             server.chargeback(server.issuer.entries.entries()[0].key)  # type: ignore[attr-defined]
             advice = await peer.receive()

@@ -23,7 +23,7 @@ SETTINGS = (DOCS / "configuration.md").read_text("utf-8").partition("## Links")[
 
 
 def named(rows: str) -> dict[str, str]:
-    """What stands in the first column of a table, in code, with its row."""
+    """Code in the first column of a table, with its row."""
     return {
         name: line
         for line in rows.splitlines()

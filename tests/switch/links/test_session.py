@@ -168,7 +168,7 @@ def test_a_keep_alive_that_the_dialect_does_not_know_closes_the_connection(tmp_p
 
 
 def test_nothing_is_read_while_the_link_is_full() -> None:
-    """What is too much waits with the peer: memory holds what is in flight and one read, whatever is sent."""
+    """Excess messages wait with the peer: memory holds those in flight and one read, for any traffic."""
 
     async def script() -> None:
         desk = Desk(weather=Weather(delay_s=(0.0, 0.0), window=4096))
@@ -213,7 +213,7 @@ def test_a_queue_takes_what_is_above_and_refuses_what_waits_too_long() -> None:
             refused = [await peer.receive() for _ in range(2)]
             assert [(m.elements[11], m.elements[39]) for m in refused] == [("000003", "91"), ("000004", "91")]
             await trio.sleep(2.0)
-            # What a repeat repeats may be approved: it gets no answer at all.
+            # The original of a repeat may be approved: it gets no answer at all.
             assert desk.meters.value("unanswered", "overloaded") == 1
             assert desk.meters.value("over_limit", "pos", "queue") == 3
             desk.answer()
@@ -434,7 +434,7 @@ def test_a_peer_that_does_not_end_its_side_does_not_hold_up_the_goodbye() -> Non
 
 
 def test_seeds_of_the_network_do_not_matter_to_frames() -> None:
-    """Messages arrive whole whatever pieces the network makes of them."""
+    """Messages arrive whole in any pieces of the network."""
 
     async def script() -> None:
         desk = Desk()
@@ -453,7 +453,7 @@ def test_seeds_of_the_network_do_not_matter_to_frames() -> None:
 
 
 def test_back_pressure_reaches_the_peer_on_real_sockets() -> None:
-    """What we do not read fills the buffers of both kernels, and then the peer's send waits."""
+    """Unread bytes fill the buffers of both kernels, and then the peer's send waits."""
 
     async def script() -> None:
         desk = Desk(network=SocketNetwork())

@@ -1,4 +1,4 @@
-"""TLS under a link, on real sockets with certificates made here: who is let in, who is not, and new files."""
+"""TLS under a link, on real sockets with certificates made here: accepted and refused peers, and new files."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_pins_alone_are_enough_for_certificates_that_nobody_vouches_for(forge: F
 
 
 def refusals(forge: Forge) -> dict[str, tuple[TlsSettings, TlsSettings, bool, str]]:
-    """What does not fit: settings of both ends, whether the listening end refuses, and how it names that."""
+    """Contradictory settings of both ends, whether the listening end refuses, and its name for that."""
     m = Mutual(forge)
     stranger = forge.make("stranger", authority=True)
     late = forge.make("late.example", m.theirs, days=(-30.0, -1.0))
@@ -295,10 +295,10 @@ def test_new_files_are_taken_and_open_connections_go_on(forge: Forge) -> None:
             await carries(here, line, 2)
             assert port.sessions[0] is session  # nothing was dropped
             assert await shown(port) == second.pin
-            # Without being told: the next handshake sees that the files are others.
+            # Without a signal: the next handshake sees that the files are others.
             third = forge.make("switch.example", m.ours, file="switch")
             assert await shown(port) == third.pin
-            # What cannot be used is not taken, and said.
+            # Unusable files are not taken, and reported.
             await trio.Path(first.certificate).write_text("nonsense")
             with capture_logs() as events:
                 assert not port.connections.reload_certificates()

@@ -1,4 +1,4 @@
-"""Links whose peer speaks another version of the standard: native bytes outside, canonical messages inside."""
+"""Links whose peer uses another version of the standard: native bytes outside, canonical messages inside."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An alternate is never asked once the primary may have been: nobody pays twice, whatever goes wrong and whenever."""
+"""An alternate is never asked once the primary may have been: nobody pays twice, under any fault at any time."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_what_changes_a_payment_follows_it_to_the_alternate() -> None:
 
 
 def everywhere(world: World) -> None:
-    """Both issuers have an account for every card: whoever is asked would pay."""
+    """Both issuers have an account for every card: each issuer that is asked would pay."""
     for server in world.issuers.values():
         issuer: Any = server.issuer
         issuer.accounts._prefixes = ()
@@ -106,7 +106,7 @@ def test_of_two_issuers_one_hears_of_a_payment(seeds: range) -> None:
 
 
 def shop(seed: int) -> tuple[list[str], int]:
-    """A minute of payments while both issuers come and go; what is wrong, and how many took an alternate."""
+    """A minute of payments while both issuers come and go; the faults, and the number of alternates taken."""
     dice = random.Random(f"alternates {seed}")
     wrong: list[str] = []
     alternates: list[int] = []
@@ -189,7 +189,7 @@ def shop(seed: int) -> tuple[list[str], int]:
 
 
 def doubled(said: dict[str, list[Message]]) -> list[str]:
-    """Payments that more than one issuer has heard of, by the identification that the switch gave them."""
+    """Payments that reached more than one issuer, by the identification that the switch gave them."""
     asked: dict[str, dict[str, set[str]]] = {}
     for name, messages in said.items():
         for message in messages:

@@ -1,4 +1,4 @@
-"""What a worker says on its control socket about circuits and reloads, over a real unix socket."""
+"""A worker's answers on its control socket about circuits and reloads, over a real unix socket."""
 
 from __future__ import annotations
 
