@@ -57,6 +57,8 @@ RETRY_S = (0.05, 0.2, 0.5, 1.0)  # while the journal is away
 # DE 39 that approve in a way of their own: with identification, in part, VIP, update track 3.
 # Source: ISO 8583:1987 DE 39.
 OTHER_APPROVALS = frozenset({"08", PARTIAL, "11", "16"})
+POLL_S, POLL_CAP_S = 0.1, 0.5  # between two looks at the journal for the outcome of another worker
+
 IN_PART = frozenset({Kind.AUTHORIZATION, Kind.PURCHASE})  # kinds that may be approved in part
 
 VERIFIED = "85"  # approves a verification only
@@ -93,24 +95,37 @@ class Decisions:
 
     # Waiting for an outcome that another task decides
 
-    async def awaited(self, stored: StoredIntent, until: float, poll_s: float) -> Outcome | None:
-        """The outcome of an intent that somebody else serves: by a wake-up where that is this worker, by looking
-        again where it is another one; None at `until` (on trio's clock)."""
+    async def awaited(self, stored: StoredIntent, until: float) -> Outcome | None:
+        """Wait for the outcome of an intent that another task serves. Returns None at `until` (on trio's clock).
+
+        A task of this worker wakes all that wait. Another worker's outcome is found in the journal, which is asked by
+        one of those that wait for the same intent, after pauses from `POLL_S` to `POLL_CAP_S`: however many repeats
+        wait, they are one reader.
+        """
         future: Future[Outcome] = Future()
-        self._waiters.setdefault(stored.intent_id, []).append(future)
+        waiting = self._waiters.setdefault(stored.intent_id, [])
+        waiting.append(future)
+        pause_s = POLL_S
         try:
             while trio.current_time() < until:
-                with trio.move_on_after(poll_s):
+                with trio.move_on_after(pause_s):
                     return await future.wait()
-                original = await self._journal.original(stored.intent_id)
-                if original is not None and original.outcome is not None:
-                    return original.outcome
+                if waiting[0] is future:
+                    original = await self._journal.original(stored.intent_id)
+                    if original is not None and original.outcome is not None:
+                        self._wake(stored.intent_id, original.outcome)
+                        return original.outcome
+                    pause_s = min(2 * pause_s, POLL_CAP_S)
             return None
         finally:
-            waiting = self._waiters[stored.intent_id]
             waiting.remove(future)
             if not waiting:
                 del self._waiters[stored.intent_id]
+
+    def _wake(self, intent_id: int, outcome: Outcome) -> None:
+        """Give an outcome to all that wait for it in this worker."""
+        for future in self._waiters.get(intent_id, ()):
+            future.resolve(outcome)
 
     # Ends without a change of another intent
 
@@ -390,8 +405,7 @@ class Decisions:
             )  # fmt: skip
         if decided.verdict is not Verdict.STALE:
             if self._waiters:
-                for future in self._waiters.get(stored.intent_id, ()):
-                    future.resolve(decided.outcome)
+                self._wake(stored.intent_id, decided.outcome)
             for advice in decided.outcome.advices:
                 self._advised(advice.link)
         return decided

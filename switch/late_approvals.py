@@ -67,7 +67,7 @@ class LateApprovals:
             begun = await self._begun(self._intent(line, message))
             original = begun.original
             if original is not None and original.outcome is None:
-                await self._decisions.awaited(original.stored, trio.current_time() + DECISION_S, 0.1)
+                await self._decisions.awaited(original.stored, trio.current_time() + DECISION_S)
                 original = await self._journal.original(original.stored.intent_id)
             if begun.outcome is None:
                 await self._decisions.change(begun.stored, original)

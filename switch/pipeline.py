@@ -42,7 +42,6 @@ from switch.stages.screen import SIGNED_OFF, SUSPENDED, given_trace_id, screen
 
 log = structlog.get_logger("switch.pipeline")
 
-REPEAT_POLL_S = 0.1  # interval at which a repeat looks for the outcome of another worker
 OWN_DEADLINE_S = 10.0  # of requests that wait for our own books only
 MAX_REFUSED = 10_000  # keys kept of requests that were declined while the journal was away
 OVERLOADED = Decline("91", "overloaded")
@@ -256,7 +255,7 @@ class Pipeline:
         """Wait for the worker that asks the issuer; past deadline and grace, do what recovery would."""
         left_s = (stored.intent.deadline_at - self._clock.now()).total_seconds() + self._settings.recovery_grace_s
         try:
-            outcome = await self._decisions.awaited(stored, trio.current_time() + max(0.0, left_s), REPEAT_POLL_S)
+            outcome = await self._decisions.awaited(stored, trio.current_time() + max(0.0, left_s))
         except JournalUnavailable as error:
             raise Undecided(approval=True) from error
         return outcome or await self._decisions.reverse(stored, "recovered")

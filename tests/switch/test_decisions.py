@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 import trio
 
-from ledger.journal import Decided, Decision, Kind, Outcome, Verdict
+from ledger.journal import Decided, Decision, Intent, Kind, Original, Outcome, Verdict
 from ledger.lifecycle import standing
 from messages.message import Message
 from simulators.acquirer import Card
@@ -272,3 +274,67 @@ def test_a_tombstone_has_the_key_of_its_original() -> None:
         "pos|0200|20260314092653|000001|10001", Kind.TOMBSTONE, "pos", "0200", "000001",
     )  # fmt: skip
     assert stone.transmitted_at == NOW
+
+
+def slow(world: World) -> Intent:
+    """A purchase that nobody recovers for a minute."""
+    late = world.clock.now() + timedelta(seconds=60)
+    return intent(key="gateway|0200|20260314092653|000001|1", issuer="alpha", deadline_at=late)
+
+
+def test_however_many_repeats_wait_for_an_outcome_one_of_them_asks_the_journal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of an intent that another worker serves; when that one hangs up, the next one asks."""
+
+    async def script(world: World) -> None:
+        here, elsewhere = world.workers[0][0], await world.start_worker(1)
+        begun = await world.journal.begin(slow(world))
+        original, asked, found = world.journal.original, 0, []
+
+        async def counted(intent_id: int) -> Original | None:
+            nonlocal asked
+            asked += 1
+            return await original(intent_id)
+
+        monkeypatch.setattr(world.journal, "original", counted)
+
+        async def repeat(scope: trio.CancelScope) -> None:
+            with scope:
+                found.append(await here.decisions.awaited(begun.stored, trio.current_time() + 60))
+
+        async with trio.open_nursery() as nursery:
+            first = trio.CancelScope()
+            nursery.start_soon(repeat, first)
+            for _ in range(200):
+                nursery.start_soon(repeat, trio.CancelScope())
+            await trio.sleep(5.0)
+            assert 5 <= asked <= 12
+            first.cancel()
+            await trio.sleep(5.0)
+            assert 15 <= asked <= 24
+            outcome = await elsewhere.decisions.reverse(begun.stored, "issuer_timeout")
+            await trio.sleep(0.6)
+            assert found == [outcome] * 200
+        assert not here.decisions._waiters
+
+    in_world(script)
+
+
+def test_repeats_wake_at_once_where_this_worker_decides() -> None:
+    async def script(world: World) -> None:
+        here = world.workers[0][0]
+        begun = await world.journal.begin(slow(world))
+        woken_at: list[float] = []
+
+        async def repeat() -> None:
+            await here.decisions.awaited(begun.stored, trio.current_time() + 60)
+            woken_at.append(trio.current_time())
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(50):
+                nursery.start_soon(repeat)
+            await trio.sleep(7.03)
+            await here.decisions.reverse(begun.stored, "issuer_timeout")
+            decided_at = trio.current_time()
+        assert woken_at == [decided_at] * 50
+
+    in_world(script)
