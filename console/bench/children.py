@@ -9,6 +9,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from console.errors import ConsoleError
+
 _PATIENCE_S = 10
 
 
@@ -40,3 +42,18 @@ def started(module: str, *arguments: str, errors: int | None = None) -> Iterator
         for stream in (process.stdin, process.stdout, process.stderr):
             if stream is not None:
                 stream.close()
+
+
+def output_of(process: subprocess.Popen[bytes], name: str) -> bytes:
+    """The standard output of a process, once it has ended.
+
+    Args:
+        name: what the process is, for the error.
+
+    Raises: ConsoleError with the last line of its standard error where it failed.
+    """
+    output, errors = process.communicate()
+    if process.returncode != 0:
+        last = errors.decode(errors="replace").strip().splitlines()[-1:] or ["no reason given"]
+        raise ConsoleError(f"{name} failed: {last[0]}", "run it again with --debug")
+    return output

@@ -11,9 +11,7 @@ from __future__ import annotations
 import asyncio
 import math
 import os
-import shutil
 import subprocess
-import tempfile
 import time
 from array import array
 from collections.abc import Sequence
@@ -24,18 +22,16 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from console.bench.children import started
-from console.bench.switch import quiet
+from console.bench.children import output_of, started
+from console.bench.state import bench_state
+from console.bench.system import quiet, terminal_lane, warm_vault
 from console.config import Config
 from console.errors import ConsoleError, UsageError
 from console.logging import configure
 from console.supervisor import System
-from hsm.asyncio_client import open_hsm
-from hsm.vault_commands import Tokenize
 from simulators.load import LoadConfig, LoadResult
 from simulators.load.generator import percentile_ms
 from simulators.load.hostile import KINDS, FloodConfig, FloodResult, is_flooded
-from simulators.load.lane import LaneConfig
 from simulators.load.mix import MixConfig
 from simulators.load.population import population
 
@@ -107,27 +103,23 @@ def run_flood_bench(config: Config, seconds: float, rate: float, only: list[str]
 
 def bench_flood(config: Config, seconds: float, rate: float, kinds: list[str], console: Console) -> FloodFigures:
     """The whole measurement; a progress bar on `console` where it is a terminal."""
-    state = Path(tempfile.mkdtemp(prefix="cardswitch-bench-", dir="/var/tmp" if os.path.isdir("/var/tmp") else None))
-    state.chmod(0o755)
-    configure("bench", state / "log" / "bench.jsonl", "warning")
-    try:
+    with bench_state() as state:
+        configure("bench", state / "log" / "bench.jsonl", "warning")
         with Progress(
             TextColumn("{task.description:32}"), BarColumn(), TimeRemainingColumn(), console=console, transient=True
         ) as progress:
             whole = progress.add_task("floods", total=len(kinds) + 1)
             with System.start(quiet(config), state, ports="free") as system:
-                asyncio.run(_warm_vault(system.config))
+                asyncio.run(warm_vault(system.config, population(CARDS), WARM_AT_ONCE))
                 innocents = _innocents(system.config, rate)
                 with _load(state, innocents) as warm_up:  # caches, first connections
-                    _output(warm_up, "the load generator")
+                    output_of(warm_up, "the load generator")
                 progress.advance(whole)
                 measured = []
                 for kind in kinds:
                     progress.update(whole, description=kind)
                     measured.append(_measured(state, innocents, kind, seconds))
                     progress.advance(whole)
-    finally:
-        shutil.rmtree(state, ignore_errors=True)
     return FloodFigures(measured, rate, seconds, config.switch.workers, os.cpu_count() or 0)
 
 
@@ -149,31 +141,9 @@ def _kind(kind: str, samples: Samples, load: LoadResult, flood: FloodResult) -> 
     )
 
 
-async def _warm_vault(config: Config) -> None:
-    """Make every card known to the vault."""
-    waiting = iter(population(CARDS))
-    async with open_hsm(config.caller_socket("tokenizer"), timeout_s=10.0) as hsm:
-
-        async def warm() -> None:
-            for pan in waiting:
-                await hsm.tokenize(Tokenize(pan=pan, expiry="3012"))
-
-        await asyncio.gather(*(warm() for _ in range(WARM_AT_ONCE)))
-
-
 def _innocents(config: Config, rate: float) -> LoadConfig:
-    pos = next(link for link in config.acquirer if not link.surrogate)
-    party = next((key.party for key in config.key if key.name in (pos.pin_key, pos.mac_key)), "")
     return LoadConfig(
-        pos=LaneConfig(
-            link=pos.name,
-            address=pos.listen,
-            dialect=pos.dialect,
-            party=party,
-            pin_key=pos.pin_key,
-            mac_key=pos.mac_key,
-            mac_algorithm=config.mac_algorithm(pos.mac_key),
-        ),
+        pos=terminal_lane(config),
         mix=MixConfig(cards=CARDS, poor_cards=0, decline_share=0.0),
         seconds=WARM_UP_S,
         connections=CONNECTIONS,
@@ -203,8 +173,8 @@ def _measured(state: Path, innocents: LoadConfig, kind: str, seconds: float) -> 
     samples = state / "samples"
     load = msgspec.structs.replace(innocents, seconds=START_S + turns * TURN_S + UNCOUNTED_S, samples_path=str(samples))
     with _load(state, load) as loading, _hostile(state, flood) as flooding:
-        load_result = msgspec.json.decode(_output(loading, "the load generator"), type=LoadResult)
-        flood_result = msgspec.json.decode(_output(flooding, "the flood"), type=FloodResult)
+        load_result = msgspec.json.decode(output_of(loading, "the load generator"), type=LoadResult)
+        flood_result = msgspec.json.decode(output_of(flooding, "the flood"), type=FloodResult)
     return _kind(kind, by_turn(samples.read_bytes(), begins_at, turns), load_result, flood_result)
 
 
@@ -236,14 +206,6 @@ def _hostile(state: Path, config: FloodConfig) -> AbstractContextManager[subproc
     file = state / "flood.json"
     file.write_bytes(msgspec.json.encode(config))
     return started("simulators.load.hostile", str(file), errors=subprocess.PIPE)
-
-
-def _output(process: subprocess.Popen[bytes], name: str) -> bytes:
-    output, errors = process.communicate()
-    if process.returncode != 0:
-        last = errors.decode(errors="replace").strip().splitlines()[-1:] or ["no reason given"]
-        raise ConsoleError(f"{name} failed: {last[0]}", "run it again with --debug")
-    return output
 
 
 def _print(console: Console, figures: FloodFigures) -> None:

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import shutil
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,11 +25,9 @@ from console.bench.children import started
 from console.bench.hsm_commands import EXPIRY, KEYS, PARTY, BenchCard, BenchCommand, Requests
 from console.bench.hsm_load import run_load
 from console.bench.pkcs11_calls import BareFigures, BareQuestion, Settings
+from console.bench.state import bench_state, migrated_server
 from console.config import Config, StateConfig, write_effective
-from console.database_roles import OWNER
 from console.errors import ConsoleError, StartError, UsageError
-from console.migration import migrate
-from console.postgresql import EmbeddedPostgres, role_passwords
 from console.process_table import cpu_s
 from hsm.asyncio_client import AsyncioHsm, open_hsm
 from hsm.callers import COMMANDS, CallerConfig
@@ -96,20 +92,17 @@ def run_bench(config: Config, seconds: float, in_flight: int, only: list[str], a
 
 def bench_hsm(config: Config, seconds: float, in_flight: int, only: list[str], console: Console) -> BenchFigures:
     """The whole measurement; a progress bar on `console` where it is a terminal. `only` names commands, empty: all."""
-    # /tmp is memory on many machines, and fsync of memory is no fsync.
-    state = Path(tempfile.mkdtemp(prefix="cardswitch-bench-", dir="/var/tmp" if os.path.isdir("/var/tmp") else None))
-    state.chmod(0o755)
-    config = _own(config, state)
-    try:
+    with bench_state() as state:
+        own = _own(config, state)
         with (
             Progress(
                 TextColumn("{task.description:32}"), BarColumn(), TimeRemainingColumn(), console=console, transient=True
             ) as progress,
-            _postgresql(state),
-            _hsm(config) as hsm,
-            _bare(config) as bare,
+            migrated_server(state),
+            _hsm(own) as hsm,
+            _bare(own) as bare,
         ):
-            commands = uvloop.run(_prepared(config, int(seconds * NEW_CARDS_PER_S)))
+            commands = uvloop.run(_prepared(own, int(seconds * NEW_CARDS_PER_S)))
             if unknown := set(only) - {command.name for command in commands}:
                 names = ", ".join(command.name for command in commands)
                 raise UsageError(f"there is no command {sorted(unknown)[0]!r}", f"use one of {names}")
@@ -118,10 +111,8 @@ def bench_hsm(config: Config, seconds: float, in_flight: int, only: list[str], c
             figures = []
             for command in commands:
                 progress.update(task, description=command.name)
-                figures.append(_measured(config, command, hsm.pid, bare, seconds, in_flight))
+                figures.append(_measured(own, command, hsm.pid, bare, seconds, in_flight))
                 progress.advance(task)
-    finally:
-        shutil.rmtree(state, ignore_errors=True)
     return BenchFigures(figures, in_flight, seconds)
 
 
@@ -195,17 +186,6 @@ async def _connected(hsm: AsyncioHsm) -> None:
     async with asyncio.timeout(_START_S):
         while not hsm.connected:  # noqa: ASYNC110 - nobody announces it
             await asyncio.sleep(0.02)
-
-
-@contextlib.contextmanager
-def _postgresql(state: Path) -> Iterator[None]:
-    server = EmbeddedPostgres(state)
-    server.start()
-    try:
-        asyncio.run(migrate(server.dsn(OWNER), role_passwords(state)))
-        yield
-    finally:
-        server.stop()
 
 
 @contextlib.contextmanager

@@ -7,21 +7,15 @@ fsync on. Prints pairs/s, p50 and p99 of a pair, the sizes of the sets and the C
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
-import os
-import shutil
-import tempfile
 import time
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import msgspec
 import trio
 
-from console.database_roles import LEDGER, OWNER
-from console.migration import migrate
-from console.postgresql import EmbeddedPostgres, role_passwords
+from console.bench.state import bench_state, migrated_server
+from console.database_roles import LEDGER
 from ledger.config import FeesConfig, fee_schedule
 from ledger.journal import Decision, Intent, Journal, Kind, Outcome
 from ledger.lifecycle import Event
@@ -117,7 +111,7 @@ def _intent(key: str, card: int, purchase: bool) -> Intent:
 
 
 def main() -> None:
-    """Start a server, migrate, run, print, clean up."""
+    """Run on a server of its own, and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--callers", type=int, default=256)
@@ -125,12 +119,7 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=2)
     parser.add_argument("--max-set", type=int, default=1024)
     arguments = parser.parse_args()
-    state = Path(tempfile.mkdtemp(prefix="cardswitch-bench-", dir=os.environ.get("TMPDIR", "/var/tmp")))
-    state.chmod(0o755)
-    server = EmbeddedPostgres(state)
-    try:
-        server.start()
-        asyncio.run(migrate(server.dsn(OWNER), role_passwords(state)))
+    with bench_state() as state, migrated_server(state) as server:
 
         async def run() -> LedgerBench:
             sizes = {"connections": arguments.connections, "max_set": arguments.max_set}
@@ -139,9 +128,6 @@ def main() -> None:
                 return await bench_journal(journal, arguments.seconds, arguments.callers, arguments.cards)
 
         print(json.dumps(msgspec.to_builtins(trio.run(run))))
-    finally:
-        server.destroy()
-        shutil.rmtree(state, ignore_errors=True)
 
 
 if __name__ == "__main__":

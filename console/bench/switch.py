@@ -8,10 +8,7 @@ relay that does not look into them.
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
 import subprocess
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -20,15 +17,15 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from console.bench.children import started
+from console.bench.children import output_of, started
+from console.bench.state import bench_state
+from console.bench.system import quiet, terminal_lane, warm_vault
 from console.config import Config
-from console.errors import ConsoleError
 from console.logging import configure
 from console.process_table import cpu_s
 from console.prove_command import books_directory, proof_of
 from console.supervisor import System
-from hsm.asyncio_client import open_hsm
-from hsm.vault_commands import Tokenize
+from hsm.vault_commands import CardToken
 from simulators.load import LoadConfig, LoadResult
 from simulators.load.lane import LaneConfig
 from simulators.load.mix import MixConfig
@@ -72,11 +69,8 @@ def run_bench(config: Config, seconds: float, in_flight: int, as_json: bool) -> 
 
 def bench_switch(config: Config, seconds: float, in_flight: int, console: Console) -> tuple[BenchResult, LoadResult]:
     """The whole measurement; a progress bar on `console` where it is a terminal."""
-    # /tmp is memory on many machines, and fsync of memory is no fsync.
-    state = Path(tempfile.mkdtemp(prefix="cardswitch-bench-", dir="/var/tmp" if os.path.isdir("/var/tmp") else None))
-    state.chmod(0o755)
-    configure("bench", state / "log" / "bench.jsonl", "warning")
-    try:
+    with bench_state() as state:
+        configure("bench", state / "log" / "bench.jsonl", "warning")
         with Progress(
             TextColumn("{task.description:32}"), BarColumn(), TimeRemainingColumn(), console=console, transient=True
         ) as progress:
@@ -88,20 +82,7 @@ def bench_switch(config: Config, seconds: float, in_flight: int, console: Consol
                 used = {group: round(after - before[group], 2) for group, after in _cpu(system).items()}
                 differences = _drained(system, progress)
             relay = _run_relay(state, load_config, min(seconds, RELAY_S), progress)
-    finally:
-        shutil.rmtree(state, ignore_errors=True)
     return _result(config, load, relay, used, differences), load
-
-
-def quiet(config: Config) -> Config:
-    """The configuration without an event for each command of the HSM and each message of a simulator; the switch
-    goes on writing its payment events, and rules that would decline a busy card are left out."""
-    replace = msgspec.structs.replace
-    return replace(
-        config,
-        log=replace(config.log, level="warning"),
-        fraud=tuple(rule for rule in config.fraud if rule.count_1h_over is None and rule.same_5m_over is None),
-    )
 
 
 def _result(
@@ -125,35 +106,20 @@ async def _warm_vault(system: System, progress: Progress) -> tuple[str, ...]:
     everyone = [*cards, *population(POOR_CARDS, POOR)]
     task = progress.add_task("cards into the vault", total=len(everyone))
     surrogates: dict[str, str] = {}
-    waiting = iter(everyone)
 
-    async with open_hsm(system.config.caller_socket("tokenizer"), timeout_s=10.0) as hsm:
+    def stored(pan: str, token: CardToken) -> None:
+        surrogates[pan] = token.surrogate
+        progress.advance(task)
 
-        async def warm() -> None:
-            for pan in waiting:
-                token = await hsm.tokenize(Tokenize(pan=pan, expiry="3012"))
-                surrogates[pan] = token.surrogate
-                progress.advance(task)
-
-        await asyncio.gather(*(warm() for _ in range(WARM_AT_ONCE)))
+    await warm_vault(system.config, everyone, WARM_AT_ONCE, stored)
     progress.remove_task(task)
     return tuple(surrogates[pan] for pan in cards[:SURROGATES])
 
 
 def _load_config(config: Config, seconds: float, in_flight: int, surrogates: tuple[str, ...]) -> LoadConfig:
-    pos = next(link for link in config.acquirer if not link.surrogate)
     gateway = next(link for link in config.acquirer if link.surrogate)
-    party = next((key.party for key in config.key if key.name in (pos.pin_key, pos.mac_key)), "")
     return LoadConfig(
-        pos=LaneConfig(
-            link=pos.name,
-            address=config.placed(pos).listen,
-            dialect=pos.dialect,
-            party=party,
-            pin_key=pos.pin_key,
-            mac_key=pos.mac_key,
-            mac_algorithm=config.mac_algorithm(pos.mac_key),
-        ),
+        pos=terminal_lane(config),
         gateway=LaneConfig(
             link=gateway.name,
             address=config.placed(gateway).listen,
@@ -182,11 +148,8 @@ def _run_load(state: Path, config: LoadConfig, progress: Progress, title: str) -
         while load.poll() is None:
             progress.update(task, completed=min(config.seconds, time.monotonic() - began))
             time.sleep(0.1)
-        output, errors = load.communicate()
+        output = output_of(load, "the load generator")
     progress.remove_task(task)
-    if load.returncode != 0:
-        last = errors.decode(errors="replace").strip().splitlines()[-1:] or ["no reason given"]
-        raise ConsoleError(f"the load generator failed: {last[0]}", "run it again with --debug")
     return msgspec.json.decode(output, type=LoadResult)
 
 

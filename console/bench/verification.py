@@ -12,11 +12,8 @@ import asyncio
 import hashlib
 import hmac
 import json
-import os
 import resource
-import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -25,9 +22,9 @@ from typing import Any
 
 import asyncpg
 
+from console.bench.state import bench_state, migrated_server
 from console.database_roles import AUDITOR, OWNER
-from console.migration import migrate
-from console.postgresql import EmbeddedPostgres, role_passwords
+from console.postgresql import EmbeddedPostgres
 from hsm.ledger_seals import LedgerWitness
 from ledger.seal import SealToSign, add_macs, seal
 from ledger.verify import Claim, Report, TokenSeals, Verified, verify
@@ -124,23 +121,15 @@ async def _timed(work: Any) -> float:
 
 
 def main() -> None:
-    """Start a server, migrate, measure, print, clean up."""
+    """Measure on a server of its own, and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--outcomes", type=int, default=1_000_000)
     arguments = parser.parse_args()
-    state = Path(tempfile.mkdtemp(prefix="cardswitch-bench-", dir=os.environ.get("TMPDIR", "/var/tmp")))
-    state.chmod(0o755)
-    server = EmbeddedPostgres(state)
-    try:
-        server.start()
-        asyncio.run(migrate(server.dsn(OWNER), role_passwords(state)))
+    with bench_state() as state, migrated_server(state) as server:
         figures = asyncio.run(measure(server, state, arguments.outcomes))
-        figures["memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-        print(file=sys.stderr)
-        print(json.dumps(figures))
-    finally:
-        server.destroy()
-        shutil.rmtree(state, ignore_errors=True)
+    figures["memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    print(file=sys.stderr)
+    print(json.dumps(figures))
 
 
 if __name__ == "__main__":
