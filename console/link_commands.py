@@ -26,7 +26,8 @@ link_app = typer.Typer(
 LinkName = Annotated[str, typer.Argument(help=r"An [\[acquirer]] or [\[issuer]].")]
 
 # The fields of `link show`; workers differ only where a reload has not reached all of them.
-SHOWN = ("link", "side", "identity", "permissions", "max_age_s", "advice_max_age_s", "max_ahead_s")
+IDENTITY = ("link", "side", "identity")
+RULES = ("permissions", "max_age_s", "advice_max_age_s", "max_ahead_s", "rate", "queue", "queue_s")
 
 # Answers of a worker that another worker may improve on: the connection is at that one, or it is busy starting.
 ELSEWHERE = frozenset({"link_down", "away"})
@@ -46,7 +47,7 @@ def link_show(
     running = load_running(config, state)
     _require(running, name)
     rows = [row for row in links(running) if row["link"] == name]
-    shown, *others = ({field: row[field] for field in SHOWN} for row in rows)
+    shown, *others = ({field: row[field] for field in IDENTITY + RULES} for row in rows)
     if as_json:
         import msgspec
 
@@ -54,7 +55,7 @@ def link_show(
     else:
         print(f"{shown['link']} ({shown['side']})")
         print(f"  peer known by      {', '.join(shown['identity']) or 'nothing'}")
-        for line in (*_permission_lines(shown["permissions"]), *_freshness_lines(shown)):
+        for line in (*_permission_lines(shown["permissions"]), *_limit_lines(shown)):
             print(f"  {line}")
     differing = [str(row["worker"]) for row, other in zip(rows[1:], others, strict=True) if other != shown]
     if differing:
@@ -230,11 +231,13 @@ def _permission_lines(permissions: dict[str, Any] | None) -> list[str]:
     return lines
 
 
-def _freshness_lines(shown: dict[str, Any]) -> list[str]:
-    """How old DE 7 may be, and how far ahead."""
+def _limit_lines(shown: dict[str, Any]) -> list[str]:
+    """Limits of DE 7, and of requests in a worker."""
+    rate = f"{shown['rate']:g} requests a second" if shown["rate"] else "any"
     return [
         f"{'DE 7 at most':18} {shown['max_age_s']:.10g} s old, of advices, reversals and chargebacks "
-        f"{shown['advice_max_age_s']:.10g} s; {shown['max_ahead_s']:g} s ahead"
+        f"{shown['advice_max_age_s']:.10g} s; {shown['max_ahead_s']:g} s ahead",
+        f"{'rate':18} {rate}; {shown['queue']} wait for a place, {shown['queue_s']:g} s at most",
     ]
 
 

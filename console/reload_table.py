@@ -72,29 +72,25 @@ ROWS = (
     Row("switch", ("switch",), "metrics recovery_grace_s max_in_flight unreferenced_refunds drain_s"),
     Row("switch", ISSUER, "payment_log"),
     # Links. What a reload takes is `switch.links.rules.RULES`.
-    Row("acquirer", RELOAD, "permissions max_age_s advice_max_age_s max_ahead_s"),
+    Row("acquirer", RELOAD, "permissions max_age_s advice_max_age_s max_ahead_s rate queue queue_s"),
     Row("acquirer", ("up", "switch", "gateway"), "name listen"),
     Row("acquirer", ("switch", "gateway"), "dialect"),
     Row("acquirer", LINK, "peer_users"),
     Row("acquirer", ("switch",), "address framing max_frame header header_bytes tls connections max_connections"),
     Row("acquirer", ("switch",), "max_per_address max_bad_frames silent_s frame_s management_rate must_sign_on"),
-    Row(
-        "acquirer", ("switch",), "missed_echoes dial_timeout_s reconnect_s reconnect_cap_s max_in_flight queue queue_s"
-    ),
-    Row("acquirer", ("switch",), "rate pin_key pin_format mac_key mac_management key_exchange_hours trace_element"),
-    Row("acquirer", ("switch",), "ksn_element surrogate partial_approvals token_cryptogram_element sign_on echo_s"),
+    Row("acquirer", ("switch",), "missed_echoes dial_timeout_s reconnect_s reconnect_cap_s max_in_flight pin_key"),
+    Row("acquirer", ("switch",), "pin_format mac_key mac_management key_exchange_hours trace_element ksn_element"),
+    Row("acquirer", ("switch",), "surrogate partial_approvals token_cryptogram_element sign_on echo_s"),
     Row("acquirer", ("switch",), "advice_timeout_s"),
-    Row("issuer", RELOAD, "permissions max_age_s advice_max_age_s max_ahead_s"),
+    Row("issuer", RELOAD, "permissions max_age_s advice_max_age_s max_ahead_s rate queue queue_s"),
     Row("issuer", ("up", *ISSUER), "name listen"),
     Row("issuer", ISSUER, "address dialect framing max_frame header pin_key pin_format mac_key mac_management tls"),
     Row("issuer", ISSUER, "trace_element"),
     Row("issuer", LINK, "peer_users"),
     Row("issuer", ("switch",), "header_bytes connections max_connections max_per_address max_bad_frames silent_s"),
     Row("issuer", ("switch",), "frame_s management_rate must_sign_on missed_echoes dial_timeout_s reconnect_s"),
-    Row(
-        "issuer", ("switch",), "reconnect_cap_s max_in_flight queue queue_s rate key_exchange_hours deadline_s sign_on"
-    ),
-    Row("issuer", ("switch",), "echo_s advice_timeout_s"),
+    Row("issuer", ("switch",), "reconnect_cap_s max_in_flight key_exchange_hours deadline_s sign_on echo_s"),
+    Row("issuer", ("switch",), "advice_timeout_s"),
     # Sections that a reload takes whole: `switch.reload.TAKEN`.
     Row("route", RELOAD, WHOLE),
     Row("breaker", RELOAD, WHOLE),

@@ -33,6 +33,7 @@ from switch.links.acquirer_port import AcquirerPort
 from switch.links.issuer_line import IssuerLine
 from switch.links.key_exchange import KeyExchange
 from switch.links.permissions import Permissions
+from switch.links.rules import RULES
 from switch.reload import Reloader, ReloadRefused
 from switch.routing.choice import Choice
 
@@ -82,6 +83,9 @@ class LinkStatus(msgspec.Struct, frozen=True, kw_only=True):
     max_age_s: float
     advice_max_age_s: float
     max_ahead_s: float
+    rate: float
+    queue: int
+    queue_s: float
 
 
 class ManagementStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -245,10 +249,7 @@ class ControlServer:
             keys=await self._keys(name),
             circuit=self._circuit(name),
             identity=part.link.identity,
-            permissions=part.link.permissions,
-            max_age_s=part.link.max_age_s,
-            advice_max_age_s=part.link.advice_max_age_s,
-            max_ahead_s=part.link.max_ahead_s,
+            **{name: getattr(part.link, name) for name in RULES},
         )
 
     def _circuit(self, name: str) -> str:

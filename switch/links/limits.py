@@ -16,6 +16,7 @@ from switch.errors import LinkUnavailable
 from switch.wake import Future
 
 SOON_S = 0.001  # less may be lost in the rounding of the clock
+RATE_SEEN_S = 1.0  # after so long at most, a reader that waits for its turn sees another rate
 IN_FLIGHT, RATE, WAITED = "in_flight", "rate", "queue"  # why a request was not let through
 
 
@@ -51,6 +52,21 @@ class Gate:
         self._filled_at: float | None = None
         self._waiting: deque[Place] = deque()
         self._readers: deque[Place] = deque()
+
+    def limit(self, queue: int, queue_s: float, rate: float) -> None:
+        """Replace the limits that hold while requests come and go; requests that were let in or that wait stay.
+
+        Args:
+            queue, queue_s, rate: as at the start. The tokens of a lower rate are its own; one that was without a rate
+                begins with a whole burst.
+        """
+        self._max_waiting, self._queue_s = queue, queue_s
+        if rate != self._rate:
+            self._burst = max(1.0, rate)
+            self._tokens = min(self._tokens, self._burst) if self._rate else self._burst
+            self._filled_at = self._filled_at if self._rate else None
+            self._rate = rate
+        self._call_reader()
 
     @property
     def waiting(self) -> int:
@@ -129,7 +145,7 @@ class Gate:
         """Return once the next request would not be refused; the one that waits longest is first."""
         while self.full:
             if not self._has_token():
-                await trio.sleep(max(SOON_S, (1.0 - self._tokens) / self._rate))
+                await trio.sleep(min(RATE_SEEN_S, max(SOON_S, (1.0 - self._tokens) / self._rate)))
                 continue
             turn: Place = Future()
             self._readers.append(turn)

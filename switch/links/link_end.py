@@ -111,7 +111,7 @@ class LinkEnd:
         return self.pending + (self.gate.in_flight + self.gate.waiting if self._takes else 0)
 
     def use(self, link: Link, permitted: Permitted) -> None:
-        """Judge each message that arrives from now on by other rules; its other settings and connections stay.
+        """Judge each message that arrives from now on by other rules; other settings and the connections stay.
 
         Args:
             link: the settings of the file, of which `switch.links.rules.RULES` are taken.
@@ -119,6 +119,7 @@ class LinkEnd:
         """
         self.link = with_rules_of(self.link, link)
         self.permitted = permitted
+        self.gate.limit(link.queue, link.queue_s, link.rate)
 
     async def listen(self) -> None:
         """Take the address, where the peer dials. Raises WireError."""

@@ -1,6 +1,6 @@
 """The settings of a link by which each message is judged when it arrives, and on which nothing else depends.
 
-No socket, key, buffer or counter depends on them, so a running link can change them from one message to the next:
+No socket, key or buffer depends on them, so a running link can change them from one message to the next:
 `switch.reload` does. All other settings of a link need a restart. Pure.
 """
 
@@ -12,7 +12,7 @@ import msgspec
 
 from switch.links.settings import Link
 
-RULES = ("permissions", "max_age_s", "advice_max_age_s", "max_ahead_s")
+RULES = ("permissions", "max_age_s", "advice_max_age_s", "max_ahead_s", "rate", "queue", "queue_s")
 
 L = TypeVar("L", bound=Link)
 

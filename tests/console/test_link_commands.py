@@ -9,10 +9,12 @@ import msgspec
 import pytest
 
 import specs
+from console import link_commands
 from console.config import Config, load_config
 from console.errors import ConsoleError, UsageError
 from console.link_commands import ask_each, link_echo, link_show, link_sign_off, link_suspend, links
 from switch.errors import ControlError
+from switch.links import rules
 
 Answers = list[dict[str, Any]]
 
@@ -117,14 +119,15 @@ def test_what_is_not_answered_is_an_error_after_it_was_shown(
 
 
 LEAST = {"messages": ["0100", "04*"], "merchants": None, "amounts_minor": {"EUR": 500}, "forced": False}
-WINDOWS = {"max_age_s": 86_400.0, "advice_max_age_s": 2_592_000.0, "max_ahead_s": 300.0}
+LIMITS = {"max_age_s": 86_400.0, "advice_max_age_s": 2_592_000.0, "max_ahead_s": 300.0}
+LIMITS |= {"rate": 0.0, "queue": 0, "queue_s": 0.5}
 
 
 def test_show_says_what_proves_a_peer_and_what_it_may_send(
     config: Config, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    row = {"link": "gateway", "side": "acquirer", "identity": ["peer user"], "permissions": LEAST, **WINDOWS}
-    other = {"link": "pos", "side": "acquirer", "identity": [], "permissions": None, **WINDOWS}
+    row = {"link": "gateway", "side": "acquirer", "identity": ["peer user"], "permissions": LEAST, **LIMITS}
+    other = {"link": "pos", "side": "acquirer", "identity": [], "permissions": None, **LIMITS}
     workers(monkeypatch, config, {0, 1}, [other, row])
     link_show("gateway")
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
@@ -132,6 +135,7 @@ def test_show_says_what_proves_a_peer_and_what_it_may_send(
         "gateway (acquirer)", "peer known by peer user", "messages 0100, 04*", "merchants any",
         "amounts_minor EUR 500", "forced no",
         "DE 7 at most 86400 s old, of advices, reversals and chargebacks 2592000 s; 300 s ahead",
+        "rate any; 0 wait for a place, 0.5 s at most",
     ]  # fmt: skip
     link_show("gateway", as_json=True)
     assert msgspec.json.decode(capsys.readouterr().out) == row
@@ -141,10 +145,14 @@ def test_show_says_what_proves_a_peer_and_what_it_may_send(
         link_show("nowhere")
 
 
+def test_show_has_all_rules_that_a_reload_replaces() -> None:
+    assert link_commands.RULES == rules.RULES
+
+
 def test_show_says_where_a_reload_has_not_reached_all_workers(
     config: Config, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    row = {"link": "pos", "side": "acquirer", "identity": [], "permissions": None, **WINDOWS}
+    row = {"link": "pos", "side": "acquirer", "identity": [], "permissions": None, **LIMITS}
     changes: dict[int, dict[str, Any]] = {0: {}, 1: {"max_age_s": 60.0}, 2: {"permissions": LEAST}}
 
     def ask(path: Path, command: str, timeout_s: float = 1.0, **arguments: str) -> Answers:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import structlog.testing
+import trio
 
 from hsm.commands import Screen, Screened
 from messages.exchange import de7, original_data
@@ -29,6 +30,9 @@ OTHER_RULES: dict[str, Any] = {
     "max_age_s": 60.0,
     "advice_max_age_s": 3_600.0,
     "max_ahead_s": 5.0,
+    "rate": 5.0,
+    "queue": 3,
+    "queue_s": 0.25,
 }
 
 
@@ -106,6 +110,27 @@ def test_each_rule_of_a_link(settings: dict[str, Any], message: Message, code: s
         assert (await reloader.reload()).taken == tuple(f"acquirer[pos].{name}" for name in RULES if name in settings)
         assert await code_of(world, message) == code
         assert await code_of(world, purchase("000099"), "gateway") != "58", "other links go on as they were"
+
+    in_world(script)
+
+
+def test_the_rate_of_a_link_holds_from_the_next_request_on_and_can_be_raised_again() -> None:
+    async def script(world: World) -> None:
+        file = File()
+        reloader = file.reloader(world)
+        await paid(world, "000001")
+        file.config = with_link("pos", rate=0.1)
+        assert (await reloader.reload()).taken == ("acquirer[pos].rate",)
+        await paid(world, "000002")  # the burst of a rate is one request at least
+        at = trio.current_time()
+        await paid(world, "000003")
+        assert trio.current_time() - at > 8.0, "it was read when its turn came"
+        file.config = configured()
+        await reloader.reload()
+        at = trio.current_time()
+        for number in range(4, 20):
+            await paid(world, f"{number:06d}")
+        assert trio.current_time() - at < 2.0
 
     in_world(script)
 
@@ -318,7 +343,7 @@ def test_each_change_of_a_rule_is_one_line_of_the_log() -> None:
 def test_rules_are_taken_and_nothing_else_is(kind: type[Link]) -> None:
     link = kind(name="one", listen="one:1", dialect="iso87-ascii")
     wanted = kind(
-        name="two", address="two:1", dialect="iso87-bcd", max_in_flight=1, rate=5.0, mac_key="zak",
+        name="two", address="two:1", dialect="iso87-bcd", max_in_flight=1, mac_key="zak",
         **as_structs(OTHER_RULES),
     )  # fmt: skip
     mixed = with_rules_of(link, wanted)

@@ -216,3 +216,66 @@ def test_a_turn_that_comes_in_the_moment_of_giving_up_goes_to_the_next_reader() 
         assert read == ["second"]
 
     run(script)
+
+
+def test_other_limits_hold_at_once_and_take_nothing_back() -> None:
+    async def script() -> None:
+        gate = Gate(1)
+        assert [await entered(gate) for _ in range(2)] == ["", IN_FLIGHT]
+        gate.limit(queue=1, queue_s=5.0, rate=0.0)
+        place = gate.ask()
+        assert place is not None and gate.waiting == 1
+        gate.limit(queue=0, queue_s=0.5, rate=0.0)
+        assert gate.waiting == 1 and await entered(gate) == IN_FLIGHT, "no further one, and the one that waits stays"
+        gate.leave()
+        await gate.wait(place, math.inf)
+        assert (gate.waiting, gate.in_flight) == (0, 1)
+
+    run(script)
+
+
+def test_another_rate_holds_for_the_next_request() -> None:
+    async def script() -> None:
+        gate = Gate(1000)
+        assert [await entered(gate) for _ in range(50)] == [""] * 50
+        gate.limit(queue=0, queue_s=0.5, rate=10.0)
+        assert [await entered(gate) for _ in range(12)] == [""] * 10 + [RATE] * 2
+        gate.limit(queue=0, queue_s=0.5, rate=100.0)
+        assert await entered(gate) == RATE, "a higher rate gives no new burst"
+        await trio.sleep(0.05)
+        assert [await entered(gate) for _ in range(6)] == [""] * 5 + [RATE]
+        await trio.sleep(60.0)
+        gate.limit(queue=0, queue_s=0.5, rate=2.0)
+        assert [await entered(gate) for _ in range(3)] == ["", "", RATE], "nor are tokens of a higher rate kept"
+        gate.limit(queue=0, queue_s=0.5, rate=0.0)
+        assert [await entered(gate) for _ in range(50)] == [""] * 50
+
+    run(script)
+
+
+@pytest.mark.parametrize("rate", [0.0, 1000.0])
+def test_a_reader_that_waits_for_a_slow_rate_sees_a_higher_one(rate: float) -> None:
+    async def script() -> None:
+        gate = Gate(10, rate=0.001)
+        assert await entered(gate) == ""
+        with trio.fail_after(2.0):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(gate.room)
+                await trio.sleep(0.1)
+                gate.limit(queue=0, queue_s=0.5, rate=rate)
+
+    run(script)
+
+
+def test_readers_that_wait_for_a_place_see_a_longer_queue() -> None:
+    async def script() -> None:
+        gate = Gate(1)
+        assert await entered(gate) == ""
+        with trio.fail_after(1.0):
+            async with trio.open_nursery() as nursery:
+                for _ in range(3):
+                    nursery.start_soon(gate.room)
+                await trio.sleep(0.1)
+                gate.limit(queue=5, queue_s=0.5, rate=0.0)
+
+    run(script)
