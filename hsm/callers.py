@@ -8,9 +8,7 @@ apart by the socket they know; run them as users of their own for a wall between
 from __future__ import annotations
 
 import os
-import pwd
 import socket
-import struct
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, get_args
@@ -19,6 +17,7 @@ import msgspec
 
 from hsm.card_commands import CardRequest
 from hsm.errors import ConfigurationError
+from hsm.peer_credentials import peer_credentials, user_id
 from hsm.wire import REQUESTS, tag_of
 
 _EVERYBODY = frozenset({"status"})
@@ -130,7 +129,7 @@ def caller_problems(configured: Iterable[CallerConfig], socket_path: str) -> lis
             if tag not in COMMANDS:
                 found.append(f"{place}.commands: there is no command {tag!r}")
         for user in entry.users or ():
-            if _user_id(user) is None:
+            if user_id(user) is None:
                 found.append(f"{place}.users: this machine has no user {user!r}")
         path = socket_of(entry, socket_path)
         if path and sockets.setdefault(path, entry.name) != entry.name:
@@ -149,15 +148,14 @@ def socket_of(entry: CallerConfig, socket_path: str) -> str:
 
 
 def peer_of(connection: socket.socket, caller: Caller) -> Peer:
-    """Return who is at the other end of a unix socket. Source: unix(7), SO_PEERCRED."""
-    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    pid, uid, gid = struct.unpack("3i", credentials)
-    return Peer(caller, uid, gid, pid)
+    """Return who is at the other end of a unix socket."""
+    found = peer_credentials(connection)
+    return Peer(caller, found.uid, found.gid, found.pid)
 
 
 def _caller(entry: CallerConfig, socket_path: str) -> Caller:
     own = frozenset({os.getuid(), 0})
-    users = own if entry.users is None else frozenset(_user_id(user) for user in entry.users)
+    users = own if entry.users is None else frozenset(user_id(user) for user in entry.users)
     tags = CALLERS[entry.name] if entry.commands is None else entry.commands
     return Caller(
         entry.name,
@@ -166,12 +164,3 @@ def _caller(entry: CallerConfig, socket_path: str) -> Caller:
         frozenset(COMMANDS[tag] for tag in tags),
         0o600 if entry.users is None else 0o660,
     )
-
-
-def _user_id(user: str) -> int | None:
-    if user.isascii() and user.isdigit():
-        return int(user)
-    try:
-        return pwd.getpwnam(user).pw_uid
-    except KeyError:
-        return None

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import msgspec
 
+from hsm.peer_credentials import user_id
 from messages.address import UNIX, address_of
 from messages.dialect import Dialect, load_dialect
 from messages.errors import MessagesError, SpecError
 from messages.framing import TERMINATED, Framing, framing
 from switch.links.permissions import Permissions
 from switch.links.tls_context import TlsSettings, unusable
-from switch.links.unix_socket import user_id
 
 MAX_KEY_HOURS = 24 * 366
 MAX_AGE_S = 180 * 86_400.0  # DE 7 has no year: half a year on it would be taken for another one's

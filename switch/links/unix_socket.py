@@ -2,44 +2,22 @@
 
 The supervisor, or a worker that is started by hand, calls `bound`; `switch.links.network` asks `peer_of`. The kernel
 vouches for the user at the other end, so such a link needs neither keys nor certificates to know its peer.
-
-Source: unix(7), SO_PEERCRED; credentials are those of connect(2) and listen(2).
 """
 
 from __future__ import annotations
 
 import os
-import pwd
 import socket
 import stat
-import struct
 from collections.abc import Iterable
 from pathlib import Path
 
+from hsm.peer_credentials import peer_credentials, user_id, user_name
 from switch.errors import WireError
 
 BACKLOG = 256
 OWN_MODE, SHARED_MODE = 0o600, 0o660  # of the socket: for our own user, or for users that share its group
-_CREDENTIALS = struct.Struct("3i")
 _PROBE_S = 1.0
-
-
-def user_id(user: str) -> int | None:
-    """The number of a user, given by name or number; None where this machine has no such user."""
-    if user.isascii() and user.isdigit():
-        return int(user)
-    try:
-        return pwd.getpwnam(user).pw_uid
-    except KeyError:
-        return None
-
-
-def user_name(uid: int) -> str:
-    """The name of a user, or its number where it has none."""
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
 
 
 def users_of(peer_users: Iterable[str]) -> frozenset[int]:
@@ -50,8 +28,8 @@ def users_of(peer_users: Iterable[str]) -> frozenset[int]:
 
 def peer_of(sock: socket.socket) -> tuple[int, int]:
     """(process, user) at the other end of a connected unix socket."""
-    pid, uid, _ = _CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
-    return pid, uid
+    found = peer_credentials(sock)
+    return found.pid, found.uid
 
 
 def bound(path: Path, shared: bool, backlog: int = BACKLOG) -> socket.socket:

@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 import trio
 
+from hsm.peer_credentials import user_id
 from switch.config import switch_config
 from switch.errors import ConfigError, WireError
 from switch.links.network import SocketNetwork
 from switch.links.settings import AcquirerLink
-from switch.links.unix_socket import bound, peer_of, user_id, users_of
+from switch.links.unix_socket import bound, peer_of, users_of
 from tests.simulation.world import TABLE
 from tests.switch.links.peers import Desk, request, until
 
