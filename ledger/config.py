@@ -17,7 +17,7 @@ from ledger.fees import FeeSchedule
 from messages.amounts_by_currency import AmountsByCurrency, named, same_number_problem, table_problems
 
 RATES = ("rate", "international_rate", "conversion_rate")
-AMOUNTS = ("fixed_minor", "dispute_fee_minor")
+AMOUNTS = {"fixed_minor": 30, "dispute_fee_minor": 1_500}  # with an example, in cents
 
 
 class FeesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -95,8 +95,7 @@ def fee_problems(
     for merchant in merchants:
         problems += [f"[[merchant]] {merchant.id}: {problem}" for problem in _term_problems(merchant)]
     if fees.other_currencies is None:
-        for link, currencies in (accepted or {}).items():
-            problems += [f"[fees]: {problem}" for problem in _missing_amounts(fees, link, frozenset(currencies))]
+        problems += [f"[fees]: {problem}" for problem in _missing_amounts(fees, accepted or {})]
     return problems
 
 
@@ -128,16 +127,19 @@ def _term_problems(terms: FeesConfig | MerchantConfig) -> list[str]:
     return problems
 
 
-def _missing_amounts(fees: FeesConfig, link: str, currencies: frozenset[str]) -> list[str]:
+def _missing_amounts(fees: FeesConfig, accepted: Mapping[str, Iterable[str]]) -> list[str]:
     problems: list[str] = []
-    for name in AMOUNTS:
+    for name, example in AMOUNTS.items():
         amounts: AmountsByCurrency | None = getattr(fees, name)
-        missing = currencies - _table(amounts).keys()
-        if missing and amounts != 0:
+        if isinstance(amounts, int):
+            continue  # 0 is for all currencies, and another number is wrong already
+        missing = {link: set(currencies) - _table(amounts).keys() for link, currencies in accepted.items()}
+        if any(missing.values()):
+            where = "; ".join(f"{named(codes)} (link {link})" for link, codes in missing.items() if codes)
             problems.append(
-                f"{name} has no amount for {named(missing)}, in which link {link} takes payments: name it as in "
-                f"{name} = {{ EUR = 30 }}, 0 for none in any currency; leave the currency out of the link's "
-                'permissions.currencies; or set other_currencies = "rate-only"'
+                f"{name} has no amount for currencies that links accept: {where}. Name them as in {name} = {{ EUR = "
+                f"{example} }}, leave them out of the link's permissions.currencies, or set other_currencies = "
+                f'"rate-only"; {name} = 0 is none in any currency'
             )
     return problems
 

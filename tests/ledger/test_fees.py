@@ -114,6 +114,7 @@ def test_terms_that_are_wrong_are_named_with_the_section(terms: dict[str, Any], 
         ({"fixed_minor": FIXED}, {"fixed_minor", "dispute_fee_minor"}),
         ({"fixed_minor": FIXED | {"HUF": 9_000}}, {"dispute_fee_minor"}),
         ({"fixed_minor": 0}, {"dispute_fee_minor"}),
+        ({"fixed_minor": 0, "dispute_fee_minor": {"EUR": 1_500, "KWD": 5_000}}, {"dispute_fee_minor"}),
         ({"fixed_minor": 0, "dispute_fee_minor": 0}, set()),
         ({"fixed_minor": FIXED | {"HUF": 0}, "dispute_fee_minor": DISPUTE | {"HUF": 0}}, set()),
         ({"other_currencies": "rate-only"}, set()),
@@ -122,8 +123,18 @@ def test_terms_that_are_wrong_are_named_with_the_section(terms: dict[str, Any], 
 def test_a_currency_that_a_link_may_send_has_an_amount_or_the_file_says_that_it_has_none(
     terms: dict[str, Any], missing: set[str]
 ) -> None:
-    problems = fee_problems(FeesConfig(**terms), accepted={"pos": ("EUR", "HUF")})
-    assert {problem.split()[1] for problem in problems} == missing
-    assert all("HUF, in which link pos takes payments" in problem for problem in problems)
+    problems = fee_problems(FeesConfig(**terms), accepted={"pos": ("EUR", "HUF"), "north": ("EUR", "HUF", "KWD")})
+    assert {problem.split()[1] for problem in problems} == missing and len(problems) == len(missing)
+    assert all("HUF (link pos); " in problem and "HUF" in problem.split("; ")[1] for problem in problems)
     assert all('other_currencies = "rate-only"' in problem for problem in problems)
     assert fee_problems(FeesConfig(**terms)) == [], "nothing is known of any link"
+
+
+def test_each_link_is_named_with_the_currencies_that_have_no_amount() -> None:
+    accepted = {
+        "pos": ("EUR", "HUF"),
+        "north": ("EUR", "JPY"),
+        "south": ("EUR", "HUF", "CZK", "DKK", "PLN", "SEK", "USD"),
+    }
+    (problem,) = fee_problems(FeesConfig(fixed_minor=FIXED, dispute_fee_minor=0), accepted=accepted)
+    assert ": HUF (link pos); CZK, DKK, HUF, PLN, SEK and 1 more (link south). Name them" in problem
