@@ -208,18 +208,24 @@ class Places:
 
 
 class _Idle:
-    """Idle connections by owner, the longest idle first."""
+    """Idle connections by owner, the longest idle first. Each operation takes the same time, however many there are."""
 
     def __init__(self) -> None:
         self._by_owner: dict[str, dict[Place, None]] = {}
+        self._owners: dict[int, dict[str, None]] = {}  # by how many they have, the first to have so many first
+        self._most = 0
 
     def add(self, owner: str, place: Place) -> None:
-        self._by_owner.setdefault(owner, {})[place] = None
+        places = self._by_owner.setdefault(owner, {})
+        before = len(places)
+        places[place] = None
+        self._count(owner, before, len(places))
 
     def discard(self, owner: str, place: Place) -> None:
         places = self._by_owner.get(owner)
         if places is not None and place in places:
             del places[place]
+            self._count(owner, len(places) + 1, len(places))
             if not places:
                 del self._by_owner[owner]
 
@@ -227,11 +233,23 @@ class _Idle:
         return next(iter(self._by_owner.get(owner, ())), None)
 
     def oldest_of_largest(self) -> Place | None:
-        """Return the oldest of the owner with the most; of several such owners, that of the first."""
-        if not self._by_owner:
-            return None
-        largest = max(self._by_owner, key=lambda owner: len(self._by_owner[owner]))
-        return self.oldest(largest)
+        """Return the oldest of the owner with the most; of several such owners, that of the first to have so many."""
+        owners = self._owners.get(self._most)
+        return self.oldest(next(iter(owners))) if owners else None
+
+    def _count(self, owner: str, before: int, now: int) -> None:
+        """Move an owner from one count to the next."""
+        if before == now:
+            return
+        if before:
+            self._owners[before].pop(owner)
+            if not self._owners[before]:
+                del self._owners[before]
+        if now:
+            self._owners.setdefault(now, {})[owner] = None
+        # Counts change by one, so the owner that had the most alone has the most still.
+        if now > self._most or (before == self._most and before not in self._owners):
+            self._most = now
 
 
 def identify(scope: Mapping[str, Any], account: str) -> None:

@@ -7,6 +7,7 @@ of requests is no flood of queries, and for minutes where the database is away.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import hashlib
@@ -22,7 +23,7 @@ import structlog
 
 from hsm.errors import VaultError
 from hsm.tokenizer.errors import ApiError, unauthorized, unavailable
-from hsm.vault.database import Database
+from hsm.vault.database import CONNECTIONS, Database
 from web.keyless import holder
 
 log = structlog.get_logger(__name__)
@@ -32,8 +33,12 @@ KNOWN_S = 30.0
 UNKNOWN_S = 5.0
 AWAY_S = 300.0
 _MAX_UNKNOWN = 10_000
+_MAX_LOADED = 50_000
+_LOOKUPS = CONNECTIONS // 2  # of keys that are not known: known ones find a connection beside any number of guesses
 _SHAPE = re.compile(r"(?:pk|sk)_test_[A-Za-z0-9_]{1,120}")
 _READ = "SELECT account_id, kind, ends_at FROM gateway.key_digests WHERE digest = $1"
+_READ_ALL = """SELECT digest, account_id, kind, ends_at FROM gateway.key_digests
+    WHERE ends_at IS NULL OR ends_at > now() LIMIT $1"""
 
 
 class ApiKey(msgspec.Struct, frozen=True):
@@ -68,6 +73,10 @@ class KeyRecords(Protocol):
 
     async def find(self, digest: bytes) -> KeyRecord | None: ...
 
+    async def valid(self, count: int) -> dict[bytes, KeyRecord]:
+        """Return up to `count` keys that have not ended, by digest."""
+        ...
+
 
 class StoredKeys:
     """The keys in PostgreSQL.
@@ -85,6 +94,13 @@ class StoredKeys:
 
         row = await self._database.run(read)
         return None if row is None else KeyRecord(row["account_id"], row["kind"], row["ends_at"])
+
+    async def valid(self, count: int) -> dict[bytes, KeyRecord]:
+        async def read(connection: Any) -> Any:
+            return await connection.fetch(_READ_ALL, count)
+
+        rows = await self._database.run(read)
+        return {row["digest"]: KeyRecord(row["account_id"], row["kind"], row["ends_at"]) for row in rows}
 
 
 class _Known(msgspec.Struct, frozen=True):
@@ -111,6 +127,7 @@ class KeyCheck:
         self._records = records
         self._now = now
         self._clock = clock
+        self._lookups = asyncio.Semaphore(_LOOKUPS)
         self._known: dict[bytes, _Known] = {}
         self._unknown: OrderedDict[bytes, float] = OrderedDict()
 
@@ -145,7 +162,7 @@ class KeyCheck:
         if asked_at - self._unknown.get(digest, -UNKNOWN_S) < UNKNOWN_S:
             return None
         try:
-            record = await self._records.find(digest)
+            record = await self._found(digest, known is not None)
         except VaultError:
             if known is not None and asked_at - known.asked_at < AWAY_S:
                 return known.record
@@ -159,6 +176,22 @@ class KeyCheck:
         if len(self._unknown) > _MAX_UNKNOWN:
             self._unknown.popitem(last=False)
         return None
+
+    async def load(self) -> None:
+        """Get to know the keys that there are, once, at the start: see `known_holder`. Without the database, none."""
+        asked_at = self._clock()
+        try:
+            records = await self._records.valid(_MAX_LOADED)
+        except VaultError:
+            return
+        for digest, record in records.items():
+            self._known.setdefault(digest, _Known(record, asked_at))
+
+    async def _found(self, digest: bytes, known: bool) -> KeyRecord | None:
+        if known:
+            return await self._records.find(digest)
+        async with self._lookups:
+            return await self._records.find(digest)
 
 
 def _key_of(authorization: str) -> str:

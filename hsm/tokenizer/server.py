@@ -31,7 +31,7 @@ from hsm.asyncio_client import open_hsm
 from hsm.errors import ConfigurationError
 from hsm.keys.softhsm import write_private
 from hsm.process import forbid_dumps
-from hsm.tokenizer.api_keys import KeyCheck, KeyRecords, StoredKeys
+from hsm.tokenizer.api_keys import KeyCheck, StoredKeys
 from hsm.tokenizer.certificates import Certificate
 from hsm.tokenizer.config import TokenizerConfig
 from hsm.tokenizer.endpoint import TokenEndpoint
@@ -51,12 +51,17 @@ _DRAIN_S = 3
 _DATABASE_TIMEOUT_S = 2.0
 
 
+def utc_now() -> datetime:
+    """Return the time by the system's clock, aware."""
+    return datetime.now(UTC)
+
+
 def create_app(
     hsm: VaultHsm,
-    keys: KeyRecords,
+    keys: KeyCheck,
     internal_secret: str,
     config: TokenizerConfig,
-    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    now: Callable[[], datetime] = utc_now,
     registry: CollectorRegistry | None = None,
     http_metrics: HttpMetrics | None = None,
 ) -> Starlette:
@@ -64,14 +69,14 @@ def create_app(
 
     Args:
         hsm: a connected client, e.g. of `hsm.asyncio_client.open_hsm`.
-        keys: where API keys are looked up.
+        keys: checks API keys.
         internal_secret: the bearer secret of /internal/resolve.
         config: `[tokenizer]`.
         now: the time that expiry dates and the ends of keys are held against.
         registry: the registry of /metrics; None: one of its own.
         http_metrics: the metrics of the HTTP server; None: some of its own.
     """
-    endpoint = TokenEndpoint(hsm, KeyCheck(keys, now), internal_secret, config, now, registry)
+    endpoint = TokenEndpoint(hsm, keys, internal_secret, config, now, registry)
     pages = FieldPages(config.origins)
     answers = endpoint.answers
     app = Starlette(
@@ -135,8 +140,10 @@ async def serve_tokenizer(
     async with open_hsm(state_directory / hsm_socket) as hsm, _open_keys(dsn) as keys:
         registry = CollectorRegistry()
         http_metrics = HttpMetrics("cardswitch_tokenizer", registry)
+        check = KeyCheck(keys, utc_now)
+        await check.load()
         server = HttpServer(
-            create_app(hsm, keys, secret, config, registry=registry, http_metrics=http_metrics),
+            create_app(hsm, check, secret, config, registry=registry, http_metrics=http_metrics),
             config.http,
             max_body_bytes=config.max_body_bytes,
             metrics=http_metrics,

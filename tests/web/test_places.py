@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from web.config import HttpConfig
 from web.metrics import HttpMetrics
-from web.places import EXTENSION, Place, PlacedRequest, Places, identify
+from web.places import EXTENSION, Place, PlacedRequest, Places, _Idle, identify
 from web.refusals import Refused
 
 
@@ -192,4 +192,25 @@ def test_limits_hold_and_counts_end_at_zero_whatever_happens(steps: list[tuple[i
         place.leave()
     empty: Counter[str] = Counter()
     assert hall.places._of_address == hall.places._of_account == hall.places._requests == empty
-    assert not hall.places._idle_keyless._by_owner and not hall.places._idle_known._by_owner
+    for idle in (hall.places._idle_keyless, hall.places._idle_known):
+        assert not idle._by_owner and not idle._owners and idle._most == 0
+
+
+@given(st.lists(st.tuples(st.booleans(), st.sampled_from("abcd"), st.integers(0, 5)), max_size=80))
+def test_room_is_made_by_an_owner_that_has_most(steps: list[tuple[bool, str, int]]) -> None:
+    """Without a look at all owners, of which a flood can have thousands."""
+    idle, hall = _Idle(), Hall()
+    places = {(owner, number): hall.take(f"{owner}{number}") for owner in "abcd" for number in range(6)}
+    kept: dict[str, list[Place]] = {}
+    for added, owner, number in steps:
+        place = places[owner, number]
+        mine = kept.setdefault(owner, [])
+        if added:
+            idle.add(owner, place)
+            mine += [place] if place not in mine else []
+        else:
+            idle.discard(owner, place)
+            mine[:] = [other for other in mine if other is not place]
+        most = max(len(found) for found in kept.values())
+        first = {found[0] for found in kept.values() if len(found) == most and found}
+        assert (idle.oldest_of_largest() in first) if most else idle.oldest_of_largest() is None

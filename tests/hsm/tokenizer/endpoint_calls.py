@@ -12,7 +12,7 @@ import httpx
 
 from hsm.errors import VaultError
 from hsm.software import SoftwareHsm
-from hsm.tokenizer.api_keys import KeyRecord
+from hsm.tokenizer.api_keys import KeyCheck, KeyRecord
 from hsm.tokenizer.config import TokenizerConfig
 from hsm.tokenizer.server import create_app
 
@@ -50,6 +50,11 @@ class Keys:
             raise VaultError("away")
         return self.records.get(digest)
 
+    async def valid(self, count: int) -> dict[bytes, KeyRecord]:
+        if self.away:
+            raise VaultError("away")
+        return dict(list(self.records.items())[:count])
+
 
 def run(
     test: Test, *, keys: Keys | None = None, client: tuple[str, int] = ("127.0.0.1", 5000), **settings: Any
@@ -57,7 +62,7 @@ def run(
     """Run `test` with a client of the application; `client` is its address, `settings` those of [tokenizer]."""
     hsm = SoftwareHsm()
     config = TokenizerConfig(**{"max_body_bytes": 2000, **settings})
-    app = create_app(hsm, keys or Keys(), "secret", config, lambda: NOW)
+    app = create_app(hsm, KeyCheck(keys or Keys(), lambda: NOW), "secret", config, lambda: NOW)
 
     async def main() -> None:
         transport = httpx.ASGITransport(app=app, client=client)

@@ -16,6 +16,7 @@ from gateway.keys import create_key, ensure_account, revoke_key, rotate_key
 from hsm.tokenizer import api_keys
 from hsm.tokenizer.api_keys import AWAY_S, KNOWN_S, UNKNOWN_S, ApiKey, KeyCheck, KeyRecord
 from hsm.tokenizer.errors import ApiError
+from hsm.vault.database import CONNECTIONS
 from tests.conftest import Database
 from tests.hsm.tokenizer.endpoint_calls import (
     ACCOUNT,
@@ -193,3 +194,51 @@ def test_without_a_database_nobody_gets_in(tmp_path: Path) -> None:
         answer = httpx.post(f"{process.url}/v1/tokens", data=FORM, headers=KEY, trust_env=False)
         assert (answer.status_code, answer.json()["error"]["type"]) == (503, "api_error")
         assert answer.headers["retry-after"] == "1"
+
+
+def test_the_keys_that_there_are_at_the_start_are_known_before_they_are_used() -> None:
+    checked = Checked()
+    check = checked._check
+    assert check.known_holder(f"Bearer {SECRET}") == ""
+    checked.keys.away = True
+    asyncio.run(check.load())
+    assert check.known_holder(f"Bearer {SECRET}") == ""
+    checked.keys.away = False
+    asyncio.run(check.load())
+    assert check.known_holder(f"Bearer {SECRET}") == f"{ACCOUNT} secret"
+    assert check.known_holder(f"Bearer {PUBLISHABLE}") == f"{ACCOUNT} publishable"
+    assert check.known_holder("Bearer sk_test_guess") == check.known_holder("") == ""
+
+
+def test_guesses_leave_database_connections_for_known_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With all connections in use, the database would be taken for one that is away."""
+
+    async def main() -> None:
+        keys, clock = Keys(), Clock()
+        check = KeyCheck(keys, lambda: NOW, clock)
+        await check.check(f"Bearer {SECRET}")
+        clock.now += KNOWN_S
+        waiting, find = asyncio.Event(), keys.find
+        busy = most = 0
+
+        async def slow(digest: bytes) -> KeyRecord | None:
+            nonlocal busy, most
+            busy += 1
+            most = max(most, busy)
+            try:
+                if most < CONNECTIONS:
+                    await waiting.wait()
+                return await find(digest)
+            finally:
+                busy -= 1
+
+        monkeypatch.setattr(keys, "find", slow)
+        guesses = [asyncio.create_task(check.check(f"Bearer sk_test_{number}")) for number in range(50)]
+        known = [asyncio.create_task(check.check(f"Bearer {SECRET}"))]
+        await asyncio.sleep(0.01)
+        assert busy == CONNECTIONS // 2 + 1
+        waiting.set()
+        assert (await known[0]).account == ACCOUNT
+        assert {type(error) for error in await asyncio.gather(*guesses, return_exceptions=True)} == {ApiError}
+
+    asyncio.run(main())
