@@ -248,7 +248,7 @@ WHOLE = {
             field(1, "org.jpos.iso.IFA_TTLLCHAR"),
             more='tagSize="2" lenSize="2" swapTagAndLen="true" tagMapper="org.jpos.iso.packager.TTDecimalTagMapper"',
         ),
-        "lengths stand before tags",
+        "lengths come before tags",
     ),
     "tags inside of lengths": (
         nest("org.jpos.iso.packager.EuroSubFieldPackager", field(1, "org.jpos.iso.IFEP_LLCHAR")),
