@@ -85,7 +85,7 @@ def run_reload(running: Config, as_json: bool) -> int:
     for row in done.workers:
         print(f"worker {row.worker}: {', '.join(row.taken) or 'nothing new'}")
     if done.restart:
-        print(f"changed in {running.origin}, not in force until these start again (all of them with cardswitch up):")
+        print(f"changed in {running.origin}, in force after a restart (of cardswitch up, if it runs them):")
         width = max(len(_shown(entry)) for entry in done.restart)
         for entry in done.restart:
             print(f"  {_shown(entry):{width}}  {', '.join(entry.processes)}")

@@ -13,7 +13,7 @@ import pytest
 from console.config import Config, load_config, write_effective
 from console.errors import ConfigError, ConsoleError, UsageError
 from console.ports import on_free_ports
-from console.reload import reload_workers, reloading, reread, run_reload, wanted_config
+from console.reload import digest_of, reload_workers, reloading, reread, run_reload, wanted_config
 from console.reload_table import EVERY, NO_TABLES
 from switch.errors import ConfigError as SwitchConfigError
 from switch.errors import ControlError
@@ -91,6 +91,16 @@ def test_what_the_command_line_has_decided_stays(tmp_path: Path) -> None:
             assert getattr(wanted, field.name) == getattr(config, field.name), field.name
 
 
+def test_the_supervisor_and_its_children_mean_the_same_file(tmp_path: Path) -> None:
+    """`up` has its configuration in memory, a worker has what `up` wrote; both have one digest."""
+    supervisor = on_free_ports(load_config(write(tmp_path, GOOD), state=tmp_path / "state", workers=3), issuers=True)
+    write_effective(supervisor, tmp_path / "run" / "config.json")
+    child = load_config(tmp_path / "run" / "config.json")
+    assert digest_of(wanted_config(supervisor)) == reread(child).digest
+    change(tmp_path, GOOD.replace('name = "pos"', 'name = "pos"\npermissions = { messages = [] }'))
+    assert digest_of(wanted_config(supervisor)) == reread(child).digest != digest_of(child)
+
+
 def test_other_ports_and_workers_in_the_file_need_a_restart(tmp_path: Path) -> None:
     config = running(tmp_path)
     change(tmp_path, GOOD.replace("127.0.0.1:6001", "127.0.0.1:6009") + "[switch]\nworkers = 4\n")
@@ -130,7 +140,7 @@ def test_all_workers_are_asked(
     assert capsys.readouterr().out.splitlines() == [
         "worker 0: route, acquirer[pos].permissions",
         "worker 1: nothing new",
-        f"changed in {config.origin}, not in force until these start again (all of them with cardswitch up):",
+        f"changed in {config.origin}, in force after a restart (of cardswitch up, if it runs them):",
         "  log.level       postgresql, hsm, switch, tokenizer, gateway, issuers",
         "  key[zak] (new)  hsm",
     ]  # fmt: skip
