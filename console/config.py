@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from console.errors import ConfigError, UsageError
+from console.gateway_link import GatewaySection, gateway_link_problems, with_gateway
 from console.link_keys import key_contradictions
 from console.postgresql import PostgresqlConfig
 from console.private_files import private_directory, write_private
@@ -81,7 +82,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     postgresql: PostgresqlConfig = PostgresqlConfig()
     hsm: HsmConfig = HsmConfig()
     tokenizer: TokenizerConfig = TokenizerConfig()
-    gateway: GatewayConfig = GatewayConfig()
+    gateway: GatewaySection = GatewaySection()
     switch: Settings = Settings()
     acquirer: tuple[AcquirerLink, ...] = ()
     issuer: tuple[IssuerLink, ...] = ()
@@ -107,12 +108,23 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     def hsm_sockets(self) -> list[Path]:
         """All sockets that the HSM listens on."""
-        return [self.state_path / caller.socket for caller in callers(self.caller, self.hsm.socket)]
+        return [self.state_path / caller.socket for caller in callers(self.hsm_config().callers, self.hsm.socket)]
 
     def caller_socket(self, name: str) -> Path:
         """The HSM's socket for a caller: switch, tokenizer, issuer, officer, …, or one of `[[caller]]`."""
         entry = next((entry for entry in self.caller if entry.name == name), CallerConfig(name=name))
         return self.state_path / socket_of(entry, self.hsm.socket)
+
+    @property
+    def runs_gateway(self) -> bool:
+        """Whether a gateway runs on this machine: its link is a unix socket here, or `[gateway.switch]` has a port."""
+        link = self.acquirer_link(self.gateway.link)
+        return self.gateway.switch is not None or (link is not None and link.on_unix_socket)
+
+    @property
+    def runs_switch(self) -> bool:
+        """Whether switch and tokenizer run on this machine; without a vault there is a gateway and nothing else."""
+        return self.hsm.vault
 
     @property
     def exchange_path(self) -> Path:
@@ -134,7 +146,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     def hsm_config(self) -> HsmConfig:
         """The settings of the hsm process: its section with `[[key]]` and `[[caller]]`."""
-        return msgspec.structs.replace(self.hsm, keys=self.key, callers=self.caller)
+        return msgspec.structs.replace(self.hsm, keys=self.key, callers=with_gateway(self.caller, self.gateway.switch))
 
     def gateway_config(self) -> GatewayConfig:
         """The settings of the gateway: its section, where its sealing keys are, and where it reaches the tokenizer."""
@@ -178,14 +190,15 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     def listeners(self) -> dict[str, tuple[str, int]]:
         """Every address that cardswitch's own processes listen on: setting's path → (host, port)."""
-        found = {
-            "tokenizer.listen": address_of(self.tokenizer.listen),
-            "gateway.listen": address_of(self.gateway.listen),
-        }
+        found = {}
+        if self.runs_switch:
+            found["tokenizer.listen"] = address_of(self.tokenizer.listen)
+        if self.runs_gateway:
+            found["gateway.listen"] = address_of(self.gateway.listen)
         links = [("acquirer", link) for link in self.acquirer] + [("issuer", link) for link in self.issuer]
         ports = [(side, link) for side, link in links if link.listen and not link.on_unix_socket]
         found.update({f"{side}[{link.name}].listen": address_of(link.listen) for side, link in ports})
-        if self.switch.metrics:
+        if self.switch.metrics and self.runs_switch:
             host, port = address_of(self.switch.metrics)
             for worker in range(self.switch.workers):
                 found[f"switch.metrics (worker {worker})"] = (host, port + worker)
@@ -322,20 +335,7 @@ def _contradictions(table: dict[str, Any], source: str) -> list[str]:
 def _link_contradictions(config: Config) -> list[str]:
     found: list[str] = []
     found += key_contradictions(config)
-    gateway = config.acquirer_link(config.gateway.link)
-    if gateway is None:
-        found.append(f"gateway.link: there is no [[acquirer]] named {config.gateway.link!r}")
-    elif not gateway.surrogate:
-        found.append(f"acquirer[{gateway.name}].surrogate: must be true, the gateway has no card numbers")
-    if gateway is not None and (gateway.dials or gateway.header or gateway.framing != "2-byte-be"):
-        found.append(f"acquirer[{gateway.name}]: the gateway dials it, without header, with framing 2-byte-be")
-    if gateway is not None and gateway.mac_key:
-        found.append(f"acquirer[{gateway.name}].mac_key: the gateway has no MAC key, its unix socket proves who it is")
-    if gateway is not None and gateway.listen and not gateway.on_unix_socket:
-        found.append(
-            f"acquirer[{gateway.name}].listen: anybody who reaches {gateway.listen} could send as the gateway: use a "
-            f'unix socket, listen = "unix:gateway.sock"'
-        )
+    found += gateway_link_problems(config)
     found += _socket_contradictions(config)
     for name, values in (
         ("merchant", [merchant.id for merchant in config.merchant]),
@@ -396,12 +396,14 @@ def _resolved(table: dict[str, Any], path: Path) -> dict[str, Any]:
         value = table.get(section, {}).get(name, "")
         if value and not os.path.isabs(value):
             table[section][name] = str(base / value)
-    for section in ("acquirer", "issuer"):
-        for link in table.get(section, []):
-            tls = link.get("tls") or {}
-            for place, name in ((link, "dialect"), (tls, "certificate"), (tls, "private_key"), (tls, "ca")):
-                value = place.get(name, "")
-                named = name == "dialect" and not value.endswith((".toml", ".xml", ".json"))  # one that comes with us
-                if value and not named and not os.path.isabs(value):
-                    place[name] = str(base / value)
+    links = [link for section in ("acquirer", "issuer") for link in table.get(section, [])]
+    if remote := table.get("gateway", {}).get("switch"):
+        links.append(remote)
+    for link in links:
+        tls = link.get("tls") or {}
+        for place, name in ((link, "dialect"), (tls, "certificate"), (tls, "private_key"), (tls, "ca")):
+            value = place.get(name, "")
+            named = name == "dialect" and not value.endswith((".toml", ".xml", ".json"))  # one that comes with us
+            if value and not named and not os.path.isabs(value):
+                place[name] = str(base / value)
     return table

@@ -41,7 +41,7 @@ def _findings(config_file: Path | None, state: Path | None) -> list[Finding]:
         ]
     from console.doctor_database import database_findings
     from console.doctor_hsm import hsm_findings
-    from console.doctor_links import link_finding
+    from console.doctor_links import gateway_finding, link_finding
     from console.doctor_start import start_findings
     from console.supervisor import is_running
 
@@ -51,7 +51,8 @@ def _findings(config_file: Path | None, state: Path | None) -> list[Finding]:
     found = findings(addresses, config.state_path, config.hsm.module or None, embedded=embedded)
     found += database_findings(config) + start_findings(config, running=running)
     found += hsm_findings(config.hsm_config(), config.state_path)
-    found += [tokenizer_finding(config.tokenizer), webhook_finding(config.gateway), link_finding(config)]
+    found += [tokenizer_finding(config.tokenizer), webhook_finding(config.gateway)]
+    found += [link_finding(config), gateway_finding(config)]
     found += [http_finding("gateway.http", config.gateway.http), http_finding("tokenizer.http", config.tokenizer.http)]
     return [*found, Finding("configuration", OK, config.source)]
 

@@ -41,9 +41,18 @@ def database_findings(config: Config) -> list[Finding]:
 
 
 async def _problems(config: Config, passwords: dict[str, str]) -> list[str]:
+    from console.database_roles import GATEWAY, dsn_of, role_name
     from console.migration import obstacles
 
     dsn = config.postgresql.dsn
+    if not config.runs_switch:  # a machine with nothing but a gateway: it brings no schema up to date
+        if GATEWAY not in passwords:
+            return [f"postgresql/roles.json has no password of {GATEWAY}: copy that entry from the switch's machine"]
+        name = role_name(GATEWAY, config.postgresql.prefix)
+        problem = await _sealing_problem(
+            dsn_of(dsn, name, passwords[GATEWAY]), Path(config.gateway_config().sealing_keys)
+        )
+        return [problem] if problem else []
     problems = await obstacles(dsn, passwords, prefix=config.postgresql.prefix, timeout_s=TIMEOUT_S)
     sealing = await _sealing_problem(dsn, Path(config.gateway_config().sealing_keys))
     return [*problems, sealing] if sealing else problems

@@ -78,12 +78,22 @@ def on_free_ports(config: Config, issuers: bool) -> Config:
 
     replace = msgspec.structs.replace
     metrics = config.switch.metrics
+    acquirers = tuple(replace(link, listen=moved(link.listen)) if link.listen else link for link in config.acquirer)
+    remote, own = config.gateway.switch, next((link for link in acquirers if link.name == config.gateway.link), None)
+    if remote is not None and own is not None:  # our gateway dials our own switch
+        port = address_of(own.listen)[1]
+        remote = replace(remote, address=f"{remote.address.rpartition(':')[0]}:{port}")
+    tokenizer, tokenizer_url = config.tokenizer, config.gateway.tokenizer_url
+    if config.runs_switch:  # else the tokenizer is another machine's
+        tokenizer, tokenizer_url = replace(tokenizer, listen=moved(tokenizer.listen), url=""), ""
     return replace(
         config,
         overridden=tuple(sorted({*config.overridden, "ports"})),
-        tokenizer=replace(config.tokenizer, listen=moved(config.tokenizer.listen), url=""),
-        gateway=replace(config.gateway, listen=moved(config.gateway.listen), tokenizer_url=""),
-        acquirer=tuple(replace(link, listen=moved(link.listen)) if link.listen else link for link in config.acquirer),
+        tokenizer=tokenizer,
+        gateway=replace(
+            config.gateway, listen=moved(config.gateway.listen), tokenizer_url=tokenizer_url, switch=remote
+        ),
+        acquirer=acquirers,
         issuer=tuple(
             replace(link, listen=moved(link.listen))
             if link.listen

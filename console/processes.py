@@ -111,7 +111,7 @@ def run_hsm(config: Config, options: dict[str, Any]) -> None:
     from console.postgresql import resolve_dsn
     from hsm.server import serve_hsm
 
-    dsn = resolve_dsn(config.postgresql, config.state_path, VAULT)
+    dsn = resolve_dsn(config.postgresql, config.state_path, VAULT) if config.hsm.vault else ""
     uvloop.run(serve_hsm(config.hsm_config(), state_directory=config.state_path, dsn=dsn, ready=_announce_hot))
 
 
@@ -199,25 +199,38 @@ def run_gateway(config: Config, options: dict[str, Any]) -> None:
     import uvloop
 
     from console.database_roles import GATEWAY
+    from console.gateway_link import CALLER, switch_proofs
     from console.postgresql import resolve_dsn
     from gateway.server import serve_gateway
     from hsm.process import forbid_dumps
     from hsm.tokenizer.server import internal_secret
 
     forbid_dumps()  # merchants' secrets and customers' data pass through its memory
-    link = config.acquirer_link(config.gateway.link)
-    assert link is not None, "the configuration was checked"
-    uvloop.run(
-        serve_gateway(
-            config.gateway_config(),
-            dsn=resolve_dsn(config.postgresql, config.state_path, GATEWAY),
-            switch_address=link.listen,
-            dialect=link.dialect,
-            tokenizer_url=config.tokenizer.public_url(),
-            internal_secret=internal_secret(config.state_path),
-            ready=lambda address: announce(),
+    link, remote = config.acquirer_link(config.gateway.link), config.gateway.switch
+    if not config.runs_gateway:
+        raise StartError(
+            f"acquirer[{config.gateway.link}] listens on a port, for a gateway on another machine",
+            "start the gateway there, or set [gateway.switch] here, too",
         )
-    )
+    place = remote or link
+    assert place is not None, "a gateway that runs here has one of them"
+    address = remote.address if remote is not None else link.listen if link is not None else ""
+
+    async def serve() -> None:
+        async with switch_proofs(config.gateway.link, remote, config.caller_socket(CALLER)) as (tls, mac):
+            await serve_gateway(
+                config.gateway_config(),
+                dsn=resolve_dsn(config.postgresql, config.state_path, GATEWAY),
+                switch_address=address,
+                dialect=place.dialect,
+                tokenizer_url=config.tokenizer.public_url(),
+                internal_secret=internal_secret(config.state_path),
+                tls=tls,
+                mac=mac,
+                ready=lambda address: announce(),
+            )
+
+    uvloop.run(serve())
 
 
 PROCESSES: dict[str, Callable[[Config, dict[str, Any]], None]] = {

@@ -161,7 +161,7 @@ class System:
 
     def wait_links(self, timeout_s: float = 20.0) -> None:
         """Return when every switch worker says that it is ready: links up, database and HSM reached."""
-        if not self.config.switch.metrics:
+        if not self.config.switch.metrics or not self.config.runs_switch:
             return
         host, port = address_of(self.config.switch.metrics)
         deadline = time.monotonic() + timeout_s
@@ -176,13 +176,12 @@ class System:
 
     def addresses(self) -> dict[str, str]:
         """Addresses for users: name → URL or host:port."""
-        found = {
-            "gateway": f"http://{self.config.gateway.listen}",
-            "tokenizer": self.config.tokenizer.public_url(),
-        }
+        found = {"gateway": f"http://{self.config.gateway.listen}"} if self.config.runs_gateway else {}
+        if self.config.runs_switch:
+            found["tokenizer"] = self.config.tokenizer.public_url()
         for side, links in (("acquirer", self.config.acquirer), ("issuer", self.config.issuer)):
             found.update({f"{side} {link.name}": self.config.placed(link).listen for link in links if link.listen})
-        if self.config.switch.metrics:
+        if self.config.switch.metrics and self.config.runs_switch:
             host, port = address_of(self.config.switch.metrics)
             for worker in range(self.config.switch.workers):
                 found[f"metrics {worker}"] = f"http://{host}:{port + worker}/metrics"
@@ -219,6 +218,9 @@ def child_specs(config: Config, issuers: bool, sockets: Mapping[str, int]) -> li
     def spec(name: str, group: str, arguments: tuple[str, ...], needs: tuple[str, ...]) -> ChildSpec:
         return ChildSpec(name, group, (*command, *arguments, "--config", file), needs)
 
+    gateway = [spec("gateway", "gateway", ("gateway",), ("hsm",))] if config.runs_gateway else []
+    if not config.runs_switch:  # the database is another machine's, and so is its schema
+        return [spec("hsm", "hsm", ("hsm",), ()), *gateway]
     specs = [
         spec("postgresql", "postgresql", ("postgresql",), ()),
         spec("hsm", "hsm", ("hsm",), ("postgresql",)),
@@ -231,9 +233,7 @@ def child_specs(config: Config, issuers: bool, sockets: Mapping[str, int]) -> li
         spec(f"switch-{number}", "switch", ("switch", "--worker", str(number)), ("hsm",))._replace(sockets=sockets)
         for number in range(config.switch.workers)
     ]
-    specs.append(spec("tokenizer", "tokenizer", ("tokenizer",), ("hsm",)))
-    specs.append(spec("gateway", "gateway", ("gateway",), ("hsm",)))
-    return specs
+    return [*specs, spec("tokenizer", "tokenizer", ("tokenizer",), ("hsm",)), *gateway]
 
 
 def config_file(state: Path) -> Path:

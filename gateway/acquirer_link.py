@@ -1,7 +1,8 @@
 """The way to the switch: messages in, their answers out, over N sockets that sign on, echo and come back by themselves.
 
 `gateway.courier` calls `exchange`; messages that the switch starts (chargeback advices, echoes) go to the `on_advice`
-handler and are answered with its result. Nothing is stored here: the sender has stored the message before.
+handler and are answered with its result. One socket is a `gateway.connection`, made by `gateway.switch_access`.
+Nothing is stored here: the sender has stored the message before.
 """
 
 from __future__ import annotations
@@ -11,25 +12,20 @@ import contextlib
 import random
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from functools import partial
 
 import structlog
 
-from gateway.errors import AnswerOverdue, LinkBusy, LinkDown
+from gateway.connection import Connection
+from gateway.errors import AnswerOverdue, LinkBusy, LinkDown, SwitchRefused
 from gateway.metrics import Metrics
-from messages.address import unix_path
+from gateway.switch_access import Access, Tls, connected
+from messages.address import shown_address
 from messages.codec import Codec
-from messages.errors import MessagesError
-from messages.exchange import de7, pairing_key
-from messages.framing import framing
+from messages.exchange import pairing_key
 from messages.message import Message
-from messages.mti import canonical_mti, is_response, response_mti
 
-SIGN_ON, SIGN_OFF, ECHO = "001", "002", "301"  # DE 70
-_CONNECT_S = 5.0
-_MANAGEMENT_S = 5.0
 _BACKOFF_S, _BACKOFF_CAP_S = 0.05, 5.0
-_MAX_ADVICES = 64  # from the switch, being handled at once on a connection; it repeats what is left out
-_ECHOED = (2, 3, 4, 7, 11, 32, 37, 41, 42, 49, 70)
 
 Handler = Callable[[Message], Awaitable[str | None]]
 """Takes a request of the switch's, returns DE 39 of the answer, or None where it is not to be answered."""
@@ -41,7 +37,7 @@ class AcquirerLink:
     """N connections to one switch, used in turn.
 
     Args:
-        name: the link's name. address: of the switch, as `address_of` has it. codec: of the link's dialect.
+        name: the link's name. access: address of the switch, and the proofs of both ends. codec: of the link's dialect.
         connections: number of sockets. acquirer_id: DE 32 of sign-on and echo.
         max_in_flight: messages without an answer, over all connections.
         echo_s: silence after which a connection is tried with an echo.
@@ -50,7 +46,7 @@ class AcquirerLink:
     def __init__(
         self,
         name: str,
-        address: tuple[str, int],
+        access: Access,
         codec: Codec,
         on_advice: Handler,
         metrics: Metrics,
@@ -61,7 +57,7 @@ class AcquirerLink:
         echo_s: float,
     ) -> None:
         self.name = name
-        self.address = address
+        self.access = access
         self.codec = codec
         self.on_advice = on_advice
         self.metrics = metrics
@@ -69,10 +65,12 @@ class AcquirerLink:
         self.echo_s = echo_s
         self._wanted = connections
         self._max_in_flight = max_in_flight
-        self._up: list[_Connection] = []
+        self._up: list[Connection] = []
         self._signed_on = asyncio.Event()
         self._turn = 0
-        self._waiting: dict[tuple[str, ...], tuple[asyncio.Future[Message], _Connection]] = {}
+        if access.tls is not None:
+            metrics.watch_certificate(partial(_seconds_left, access.tls))
+        self._waiting: dict[tuple[str, ...], tuple[asyncio.Future[Message], Connection]] = {}
 
     @property
     def signed_on(self) -> bool:
@@ -127,13 +125,13 @@ class AcquirerLink:
             return
         answer.set_result(message)
 
-    def joined(self, connection: _Connection) -> None:
+    def joined(self, connection: Connection) -> None:
         self._up.append(connection)
         self._signed_on.set()
         self.metrics.link_connections.set(len(self._up))
         log.info("signed on", link=self.name, connections=len(self._up))
 
-    def left(self, connection: _Connection) -> None:
+    def left(self, connection: Connection) -> None:
         """Forget a connection; a task that waits for an answer on it learns so at once."""
         if connection not in self._up:
             return
@@ -150,148 +148,26 @@ class AcquirerLink:
         pause_s = _BACKOFF_S
         while True:
             try:
-                async with asyncio.timeout(_CONNECT_S):
-                    reader, writer = await _connected(self.address)
-                connection = _Connection(self, reader, writer, number)
+                connection = Connection(self, *await connected(self.access), number)
                 try:
                     if await connection.serve():
                         pause_s = _BACKOFF_S
                 finally:
                     self.left(connection)
-            except (OSError, TimeoutError) as error:
-                log.info("no connection", link=self.name, error=type(error).__name__)
+            except SwitchRefused as error:
+                self._not_connected(error.reason, str(error))
+            except TimeoutError:
+                self._not_connected("timeout", "TimeoutError")
+            except OSError as error:
+                self._not_connected("unreachable", type(error).__name__)
             await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
             pause_s = min(pause_s * 2, _BACKOFF_CAP_S)
 
-
-async def _connected(address: tuple[str, int]) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Connect to what `messages.address.address_of` makes of the link's address."""
-    if path := unix_path(address[0]):
-        return await asyncio.open_unix_connection(path)
-    return await asyncio.open_connection(*address)
+    def _not_connected(self, reason: str, detail: str) -> None:
+        self.metrics.dials_failed.labels(reason).inc()
+        address = shown_address(self.access.address)
+        log.info("no connection", link=self.name, switch=address, reason=reason, error=detail)
 
 
-class _Connection:
-    """One socket: signs on, reads until the end, answers the switch's own requests."""
-
-    def __init__(
-        self, link: AcquirerLink, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int
-    ) -> None:
-        self.link = link
-        self._reader = reader
-        self._writer = writer
-        self._framing = framing()
-        self._stan = number * 10_000
-        self._management: dict[tuple[str, str], asyncio.Future[Message]] = {}
-        self._advices: set[asyncio.Task[None]] = set()
-        self._heard_at = 0.0
-
-    async def send(self, message: Message) -> None:
-        self._writer.write(self._framing.encode(self.link.codec.encode(message)))
-        await self._writer.drain()
-
-    async def serve(self) -> bool:
-        """Sign on and read until the connection ends; True where it was signed on."""
-        reading = asyncio.create_task(self._read())
-        signed_on = False
-        try:
-            signed_on = await self._manage(SIGN_ON)
-            if signed_on:
-                self.link.joined(self)
-                await self._echo_until(reading)
-        except asyncio.CancelledError:
-            self.link.left(self)
-            with contextlib.suppress(Exception):
-                await self._send_management(SIGN_OFF)
-            raise
-        finally:
-            reading.cancel()
-            for task in self._advices:
-                task.cancel()
-            self._writer.close()
-            await asyncio.gather(reading, *self._advices, return_exceptions=True)
-            with contextlib.suppress(Exception):
-                await asyncio.wait_for(self._writer.wait_closed(), 1.0)
-        return signed_on
-
-    async def _echo_until(self, reading: asyncio.Task[None]) -> None:
-        """Return when the reader has ended or an echo stays without an answer."""
-        loop = asyncio.get_running_loop()
-        while not reading.done():
-            await asyncio.wait([reading], timeout=self.link.echo_s)
-            if reading.done() or loop.time() - self._heard_at < self.link.echo_s:
-                continue
-            if not await self._manage(ECHO):
-                log.warning("echo not answered", link=self.link.name)
-                return
-
-    async def _manage(self, code: str) -> bool:
-        """Sign-on or echo; True where it was answered with 00."""
-        try:
-            async with asyncio.timeout(_MANAGEMENT_S):
-                answer = await (await self._send_management(code))
-        except (TimeoutError, OSError, LinkDown):
-            return False
-        return answer.elements.get(39) == "00"
-
-    async def _send_management(self, code: str) -> asyncio.Future[Message]:
-        self._stan = self._stan % 999_999 + 1
-        elements = {7: de7(datetime.now(UTC)), 11: f"{self._stan:06d}", 32: self.link.acquirer_id, 70: code}
-        answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
-        self._management = {(elements[7], elements[11]): answer}  # one at a time: an older one is given up
-        await self.send(Message("0800", elements))
-        return answer
-
-    async def _read(self) -> None:
-        """Read until end of stream; a frame that is no message is reported and skipped."""
-        decoder = self._framing.decoder()
-        loop = asyncio.get_running_loop()
-        try:
-            while data := await self._reader.read(65_536):
-                self._heard_at = loop.time()
-                for payload in decoder.receive(data):
-                    self._receive(payload)
-        except (OSError, MessagesError) as error:
-            log.warning("connection broken", link=self.link.name, error=str(error) or type(error).__name__)
-        finally:
-            for waiting in self._management.values():
-                if not waiting.done():
-                    waiting.set_exception(LinkDown("the connection was lost"))
-                    waiting.exception()  # somebody may have stopped waiting
-
-    def _receive(self, payload: bytes) -> None:
-        try:
-            message = self.link.codec.decode(payload)
-            if not is_response(message.mti):
-                self._start_answering(message)
-            elif message.mti == "0810":
-                key = (message.elements.get(7, ""), message.elements.get(11, ""))
-                waiting = self._management.pop(key, None)
-                if waiting is not None and not waiting.done():
-                    waiting.set_result(message)
-            else:
-                self.link.answered(message)
-        except MessagesError as error:
-            log.warning("not a message", link=self.link.name, error=str(error), size=len(payload))
-
-    def _start_answering(self, message: Message) -> None:
-        if len(self._advices) >= _MAX_ADVICES:
-            log.warning("too many advices at once", link=self.link.name, mti=message.mti)
-            return
-        task = asyncio.create_task(self._answer(message))
-        self._advices.add(task)
-        task.add_done_callback(self._advices.discard)
-
-    async def _answer(self, message: Message) -> None:
-        response_code: str | None = "00"
-        if canonical_mti(message.mti) != "0800":
-            try:
-                response_code = await self.link.on_advice(message)
-            except Exception:
-                log.exception("advice not handled", link=self.link.name, mti=message.mti)
-                return  # no answer: the switch sends it again
-        if response_code is None:
-            return
-        elements = {number: message.elements[number] for number in _ECHOED if number in message.elements}
-        with contextlib.suppress(OSError):
-            await self.send(Message(response_mti(message.mti), {**elements, 39: response_code}))
+def _seconds_left(tls: Tls) -> float:
+    return (tls.ends_at - datetime.now(UTC)).total_seconds() if tls.ends_at is not None else 0.0

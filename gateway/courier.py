@@ -29,7 +29,7 @@ from messages.errors import MessagesError
 from messages.message import Message
 from messages.mti import response_mti
 
-FORMAT_ERROR = "30"
+FORMAT_ERROR, MAC_REFUSED = "30", "63"
 _SWEEP_S = 1.0
 _POLL_S = 0.2
 _PAUSE_S = 0.25
@@ -56,6 +56,8 @@ class Courier:
         self._config = config
         self._metrics = metrics
         self._wake_webhooks = wake
+        # Under a MAC 63 is the switch's, while a new key is in force at one end only: nothing was taken.
+        self._later = TRY_LATER if link.access.mac is None else TRY_LATER | {MAC_REFUSED}
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._fresh: set[int] = set()  # stored by this process and never sent yet
 
@@ -167,7 +169,7 @@ class Courier:
             if answer is None:
                 continue
             response_code = answer.elements.get(39, "")
-            if message.kind not in REQUESTS and response_code in TRY_LATER:
+            if message.kind not in REQUESTS and response_code in self._later:
                 await asyncio.sleep(self._pause(sends))
                 continue
             log.info("answered", response_code=response_code, sends=sends)

@@ -64,6 +64,14 @@ class LinkDown(GatewayError):
     """No connection to the switch is signed on."""
 
 
+class SwitchRefused(GatewayError):
+    """What answers at the switch's address is not let in as the switch; `reason` is a constant, for the metric."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
 class LinkBusy(GatewayError):
     """As many messages are in flight as are allowed."""
 

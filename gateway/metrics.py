@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from web.metrics import HttpMetrics
@@ -41,10 +43,24 @@ class Metrics:
         self.link_connections = Gauge(
             "gateway_link_connections", "Connections to the switch that are signed on", registry=self.registry
         )
+        self.dials_failed = Counter(
+            "gateway_dials_failed_total", "Connections to the switch not made", ["reason"], registry=self.registry
+        )
+        self.mac_failures = Counter(
+            "gateway_mac_failures_total", "Messages of the switch not believed", ["reason"], registry=self.registry
+        )
         self.disputes = Counter("gateway_chargebacks_total", "Chargeback advices", ["result"], registry=self.registry)
         self.deliveries = Counter(
             "gateway_webhook_deliveries_total", "Webhook deliveries", ["result"], registry=self.registry
         )
+
+    def watch_certificate(self, seconds_left: Callable[[], float]) -> None:
+        """Show how long our certificate lasts, where there is one."""
+        Gauge(
+            "gateway_certificate_ends_seconds",
+            "Until our certificate on the link to the switch ends",
+            registry=self.registry,
+        ).set_function(seconds_left)
 
     def render(self) -> bytes:
         return generate_latest(self.registry)

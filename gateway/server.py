@@ -32,8 +32,9 @@ from gateway.metrics import Metrics
 from gateway.operations import Services
 from gateway.presence import Presence
 from gateway.sealing import Sealer, open_sealer
+from gateway.switch_access import Access, Mac, Tls
 from gateway.tokenizer import Tokenizer
-from messages.address import address_of
+from messages.address import address_of, shown_address
 from messages.codec import Codec
 from messages.dialect import load_dialect
 from web.server import HttpServer
@@ -52,6 +53,8 @@ async def serve_gateway(
     dialect: str,
     tokenizer_url: str,
     internal_secret: str,
+    tls: Tls | None = None,
+    mac: Mac | None = None,
     ready: Callable[[str], None] | None = None,
     stop: asyncio.Event | None = None,
 ) -> None:
@@ -60,6 +63,7 @@ async def serve_gateway(
     Args:
         dsn: of the role `cardswitch_gateway`; the schema is there already.
         switch_address: host:port, or unix: and the path, of the acquirer link. dialect: its name, or a file.
+        tls, mac: the proofs of both ends, where the switch is on another machine.
         tokenizer_url: as merchants reach it; errors name it. We call `config.tokenizer_url`, or this one.
         internal_secret: bearer of the tokenizer's internal endpoint.
         ready: called once with the API's base address when it is listening.
@@ -76,9 +80,8 @@ async def serve_gateway(
         async with pool.acquire() as connection:
             sealer = await open_sealer(connection, Path(config.sealing_keys))
         presence = Presence(dsn)
-        services, deliverer = _services(
-            config, pool, presence, address_of(switch_address), dialect, tokenizer_url, internal_secret, sealer
-        )
+        access = Access(address_of(switch_address), tls, mac)
+        services, deliverer = _services(config, pool, presence, access, dialect, tokenizer_url, internal_secret, sealer)
         try:
             await presence.take()
             await services.keys.load()
@@ -114,7 +117,7 @@ def _services(
     config: GatewayConfig,
     pool: Any,
     presence: Presence,
-    switch: tuple[str, int],
+    access: Access,
     dialect: str,
     tokenizer_url: str,
     secret: str,
@@ -123,7 +126,7 @@ def _services(
     metrics, wake = Metrics(), asyncio.Event()
     sender = Sender(config.link, config.acquirer_id, config.terminal, str(presence.number), config.claim_s)
     link = AcquirerLink(
-        *(config.link, switch, Codec(load_dialect(dialect))),
+        *(config.link, access, Codec(load_dialect(dialect))),
         *(chargeback_handler(pool, sender, metrics), metrics),
         connections=config.connections,
         acquirer_id=config.acquirer_id,
@@ -171,7 +174,7 @@ async def _run(
         try:
             await asyncio.wait([serving, started], return_when=asyncio.FIRST_COMPLETED)
             host, port = listener.getsockname()[:2]
-            log.info("listening", address=f"{host}:{port}", switch="{}:{}".format(*services.link.address))
+            log.info("listening", address=f"{host}:{port}", switch=shown_address(services.link.access.address))
             if ready is not None:
                 ready(f"http://{host}:{port}")
             await asyncio.wait([serving, stopped], return_when=asyncio.FIRST_COMPLETED)

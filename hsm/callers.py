@@ -34,6 +34,7 @@ CALLERS: dict[str, frozenset[str]] = {
     "issuer": _EVERYBODY | _CARD_COMMANDS,  # issues cards, or stands in for an issuer
     "requestor": _EVERYBODY  # keeps network tokens for merchants
     | {"provision_network_token", "read_network_token", "change_network_token", "generate_token_cryptogram"},
+    "gateway": _EVERYBODY | {"mac", "verify_mac"},  # a gateway that reaches its switch over a network
     "auditor": _EVERYBODY | {"check_seals", "check_ledger_seals"},  # of the audit trail and of the ledger
     "officer": _EVERYBODY
     | {"list_keys", "generate_key", "import_components", "import_block", "export_key", "rotate_key", "retire_key"}
@@ -43,6 +44,8 @@ CALLERS: dict[str, frozenset[str]] = {
     | {"detokenize", "import_cards", "delete_card", "prove_deletion"}
     | {"provision_network_token", "read_network_token", "change_network_token"},
 }
+# Roles that use the keys named in `[[caller]] keys` and no others; without one they have no socket.
+_NAMED_KEYS_ONLY = frozenset({"gateway"})
 COMMANDS: dict[str, type[msgspec.Struct]] = {tag_of(request): request for request in REQUESTS}
 
 
@@ -55,22 +58,26 @@ class CallerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         users: names or numbers of the users that may connect; left out: the HSM's own and root. With users the socket
             has mode 0660 instead of 0600: give its directory a group that they share.
         commands: tags; left out: those of the role. Empty: nobody connects, there is no socket.
+        keys: names of the only keys that its commands may name; left out: any, and for a gateway none. Empty: nobody
+            connects, there is no socket.
     """
 
     name: str
     socket: str = ""
     users: tuple[str, ...] | None = None
     commands: tuple[str, ...] | None = None
+    keys: tuple[str, ...] | None = None
 
 
 class Caller(msgspec.Struct, frozen=True):
-    """A caller as the listener knows it: user ids and request types."""
+    """A caller as the listener knows it: user ids and request types, and the names of its keys (None: any)."""
 
     name: str
     socket: str
     users: frozenset[int]
     commands: frozenset[type[msgspec.Struct]]
     mode: int = 0o600
+    keys: frozenset[str] | None = None
 
     def __repr__(self) -> str:
         return f"Caller({self.name!r}, {len(self.commands)} commands)"
@@ -83,11 +90,12 @@ class Peer:
         lines: beginnings of audit records, made once for each kind of use (`hsm.audit_writer`).
     """
 
-    __slots__ = ("caller", "commands", "gid", "lines", "pid", "uid")
+    __slots__ = ("caller", "commands", "gid", "keys", "lines", "pid", "uid")
 
     def __init__(self, caller: Caller, uid: int, gid: int, pid: int) -> None:
         self.caller = caller
         self.commands = caller.commands
+        self.keys = caller.keys
         self.uid = uid
         self.gid = gid
         self.pid = pid
@@ -107,7 +115,8 @@ def callers(configured: Iterable[CallerConfig], socket_path: str) -> tuple[Calle
     if problems := caller_problems(entries, socket_path):
         raise ConfigurationError("; ".join(problems))
     by_name = {name: CallerConfig(name=name) for name in CALLERS} | {entry.name: entry for entry in entries}
-    return tuple(caller for entry in by_name.values() if (caller := _caller(entry, socket_path)).commands)
+    found = (_caller(entry, socket_path) for entry in by_name.values())
+    return tuple(caller for caller in found if caller.commands and caller.keys != frozenset())
 
 
 def caller_problems(configured: Iterable[CallerConfig], socket_path: str) -> list[str]:
@@ -157,10 +166,12 @@ def _caller(entry: CallerConfig, socket_path: str) -> Caller:
     own = frozenset({os.getuid(), 0})
     users = own if entry.users is None else frozenset(user_id(user) for user in entry.users)
     tags = CALLERS[entry.name] if entry.commands is None else entry.commands
+    keys = () if entry.keys is None and entry.name in _NAMED_KEYS_ONLY else entry.keys
     return Caller(
         entry.name,
         socket_of(entry, socket_path),
         frozenset(user for user in users if user is not None),
         frozenset(COMMANDS[tag] for tag in tags),
         0o600 if entry.users is None else 0o660,
+        None if keys is None else frozenset(keys),
     )

@@ -34,8 +34,10 @@ from hsm.commands import (
     GenerateMac,
     HsmRefused,
     HsmUnavailable,
+    MacVerified,
     Screen,
     Screened,
+    VerifyMac,
 )
 from hsm.errors import ProtocolError
 from hsm.key_commands import (
@@ -145,6 +147,9 @@ class HsmCaller:
 
     async def mac(self, request: GenerateMac) -> GeneratedMac:
         return _expect(GeneratedMac, await self.ask(request))
+
+    async def verify_mac(self, request: VerifyMac) -> MacVerified:
+        return _expect(MacVerified, await self.ask(request))
 
     async def tokenize(self, request: Tokenize) -> CardToken:
         return _expect(CardToken, await self.ask(request))

@@ -145,6 +145,23 @@ class GeneratedMac(msgspec.Struct, frozen=True, tag="mac_generated"):
     mac: bytes
 
 
+class VerifyMac(msgspec.Struct, frozen=True, tag="verify_mac"):
+    """Verify a MAC and do nothing else: for callers that have no business with cards, which `Screen` has.
+
+    A MAC that does not match is refused as `mac_invalid`.
+    """
+
+    check: MacCheck
+    trace_id: str = ""
+
+    def __repr__(self) -> str:
+        return f"VerifyMac(check={self.check!r}, trace_id={self.trace_id!r})"
+
+
+class MacVerified(msgspec.Struct, frozen=True, tag="mac_verified"):
+    """The MAC matches."""
+
+
 class HsmRefused(Exception):
     """The HSM looked at a command and said no; a value for the pipeline, not a fault.
 

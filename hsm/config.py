@@ -50,6 +50,8 @@ class HsmConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         socket: the unix socket, relative to the state directory.
         keys: the link keys.
         callers: the users and commands of each `[[caller]]`.
+        vault: whether it keeps cards. False is for a machine with nothing but a gateway: no database is asked, and
+            every command about a card is answered as unavailable.
         token: label of the token.
         slot: number of the slot that the token is in; -1: it is found by its label (and `serial`).
         serial: serial number of the token, empty: any.
@@ -79,6 +81,7 @@ class HsmConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     socket: str = "hsm.sock"
     keys: tuple[KeyConfig, ...] = ()
     callers: tuple[CallerConfig, ...] = ()
+    vault: bool = True
     token: str = "cardswitch"
     slot: int = -1
     serial: str = ""

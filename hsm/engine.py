@@ -25,8 +25,10 @@ from hsm.commands import (
     HsmRefused,
     MacCheck,
     MacTemplate,
+    MacVerified,
     Screen,
     Screened,
+    VerifyMac,
 )
 from hsm.cryptograms import cryptogram_handlers
 from hsm.keys.keyring import NONCE_BYTES, Keyring, Sealed
@@ -104,6 +106,7 @@ class Engine:
             Screen: self.screen,
             Dispatch: self.dispatch,
             GenerateMac: self.mac,
+            VerifyMac: self.verify_mac,
             **dict.fromkeys(get_args(CardRequest), self.on_card),
         }
 
@@ -181,6 +184,10 @@ class Engine:
 
     def mac(self, request: GenerateMac) -> GeneratedMac:
         return GeneratedMac(self._mac(request.key, request.data))
+
+    def verify_mac(self, request: VerifyMac) -> MacVerified:
+        self._verify(request.check)
+        return MacVerified()
 
     def identify(self, pan: str, expiry: str) -> Card | NewCard:
         """Return the cached card of a clear PAN, or a candidate for the vault, already encrypted."""

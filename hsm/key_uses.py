@@ -11,7 +11,7 @@ from typing import Any, get_args
 import msgspec
 
 from hsm.card_commands import CardRequest, PinReference, Verified, VerifiedCryptogram
-from hsm.commands import Dispatch, GenerateMac, Screen
+from hsm.commands import Dispatch, GenerateMac, Screen, VerifyMac
 from hsm.key_commands import ActivateKey, KeyRequest, ListKeys, RetireKey, Rewrap
 from hsm.ledger_commands import AcceptLedgerHead
 from hsm.officer_commands import ListProposals, OfficerRequest
@@ -97,6 +97,7 @@ _NAMES: dict[type, Names] = {kind: _reader(kind) for kind in REQUESTS} | {
     Screen: _screen,
     Dispatch: _dispatch,
     GenerateMac: lambda request: (request.key,),
+    VerifyMac: lambda request: (request.check.key,),
 }
 # By request type; None for a type that is no command.
 USES: dict[type, Use] = {

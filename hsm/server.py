@@ -25,7 +25,7 @@ from hsm.keys.holder import Keyholder, hold_lock
 from hsm.listener import CommandQueue, Connection
 from hsm.process import forbid_dumps
 from hsm.service import Service
-from hsm.vault.database import Database
+from hsm.vault.database import Database, NoDatabase
 
 log = structlog.get_logger(__name__)
 
@@ -43,7 +43,7 @@ async def serve_hsm(config: HsmConfig, *, state_directory: Path, dsn: str, ready
     Args:
         config: `[hsm]` with the link keys.
         state_directory: for token, keys, exchange files and the socket.
-        dsn: of the role cardswitch_vault. A database that is away is waited for while serving.
+        dsn: of the role cardswitch_vault. A database that is away is waited for while serving. Without a vault: "".
         ready: called once, when callers can connect.
     Raises:
         ConfigurationError: the configuration cannot work; every problem is named.
@@ -58,7 +58,7 @@ async def serve_hsm(config: HsmConfig, *, state_directory: Path, dsn: str, ready
     lock = hold_lock(state_directory / "hsm")
     keyholder = Keyholder(config, state_directory)
     keyring, check_values = keyholder.open()
-    database = Database(dsn, config.database_timeout_s)
+    database = Database(dsn, config.database_timeout_s) if config.vault else NoDatabase()
     await database.open()
     audit = AuditWriter(state_directory / AUDIT, keyholder.seal_audit)
     with suppress(AuditError):  # a full disk: said, and tried again while serving

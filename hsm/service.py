@@ -41,6 +41,7 @@ _NOTHING_DONE = frozenset({"unavailable", "not_permitted", "malformed", "expired
 _NOT_YET = frozenset({*get_args(Missing), CoroutineType})
 _EXPIRED = Refused(EXPIRED, "the command waited longer than its caller does")
 _MALFORMED = Refused("malformed", "not a command of this HSM")
+_FOREIGN_KEY = Refused("not_permitted", "this caller may not use that key: see [[caller]] keys")
 _TOKEN_AWAY = Unavailable("the token is away")
 
 
@@ -137,6 +138,9 @@ class Service:
             or ((self.audit.failure or self.token_lost.is_set()) and kind is not ReadStatus)
         ):
             self._answer(asker, number, request, self._refusal(asker.peer, kind, started > deadline), started)
+            return
+        if asker.peer.keys is not None and not _names_own_keys(asker.peer.keys, request):
+            self._answer(asker, number, request, _FOREIGN_KEY, started)
             return
         data_keys_used.set("")
         self.asking = asker.peer
@@ -314,3 +318,9 @@ class Service:
         if not version and "unknown" not in labels:
             self._labels[names] = text
         return text
+
+
+def _names_own_keys(keys: frozenset[str], request: Request) -> bool:
+    """Return whether a caller that has these keys may send a request that names those which it names."""
+    names = USES[type(request)].keys
+    return names is None or keys.issuperset(names(request))

@@ -15,7 +15,7 @@ import msgspec
 
 from hsm.audit_commands import AuditAnswer, AuditRequest
 from hsm.card_commands import CardAnswer, CardRequest
-from hsm.commands import Dispatch, Dispatched, GeneratedMac, GenerateMac, Screen, Screened
+from hsm.commands import Dispatch, Dispatched, GeneratedMac, GenerateMac, MacVerified, Screen, Screened, VerifyMac
 from hsm.errors import ProtocolError
 from hsm.key_commands import KeyAnswer, KeyRequest
 from hsm.ledger_commands import LedgerAnswer, LedgerRequest
@@ -45,8 +45,8 @@ class Unavailable(msgspec.Struct, frozen=True, tag="unavailable"):
     reason: str
 
 
-SwitchRequest = Screen | Dispatch | GenerateMac
-SwitchAnswer = Screened | Dispatched | GeneratedMac
+SwitchRequest = Screen | Dispatch | GenerateMac | VerifyMac
+SwitchAnswer = Screened | Dispatched | GeneratedMac | MacVerified
 
 _CommandRequest = (
     SwitchRequest | CardRequest | KeyRequest | OfficerRequest | VaultRequest | AuditRequest | LedgerRequest

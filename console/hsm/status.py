@@ -29,7 +29,7 @@ def run_status(config: Config, as_json: bool) -> int:
         return 1
     with running_officer(config) as officer:
         status = expect(HsmStatus, officer.ask(ReadStatus()))
-    ok = status.token and status.vault and not status.audit.failure
+    ok = status.token and (status.vault or not config.hsm.vault) and not status.audit.failure
     if as_json:
         print_json(_json(config, status, ok))
     else:
@@ -61,7 +61,7 @@ def _print(config: Config, status: Any) -> None:
     rows = [
         ("process", f"runs, {status.queued} commands wait"),
         ("token", f"{works[status.token]}, {_module(config)}, since {moment(status.since)}"),
-        ("vault", works[status.vault]),
+        ("vault", works[status.vault] if config.hsm.vault else "none: [hsm] vault = false"),
         ("keys", f"{len(status.keys)} in force"),
         ("dual control", _DUAL_CONTROL.get(status.dual_control, status.dual_control)),
         ("audit trail", audit.failure or f"{audit.records} records, segment {audit.segment}"),

@@ -115,3 +115,16 @@ class Database:
             return False
         self.available = True  # only now: the connection is back in the pool, and this task may be cancelled
         return True
+
+
+class NoDatabase(Database):
+    """In place of the vault's database where an HSM keeps no cards: always away, and never looked for."""
+
+    def __init__(self) -> None:
+        super().__init__("", 1.0)
+
+    async def open(self) -> None:
+        """Connect to nothing."""
+
+    async def close(self) -> None:
+        """Nothing is open."""

@@ -1,25 +1,40 @@
 """The MAC of one link: made on the way out, verified on the way in before anything else looks at a message.
 
 Sessions seal what they send with it; `switch.links.reception` asks it about what arrives; the pipeline, which verifies
-a request and identifies its card in one command, takes its `check`. The hsm computes; which algorithm is a matter of
-the key alone.
+a request and identifies its card in one command, takes its `check`. A gateway on another machine does the same at its
+end, through `console.gateway_mac`. The hsm computes; which algorithm is a matter of the key alone.
 """
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import structlog
 
-from hsm.commands import GenerateMac, Hsm, HsmRefused, HsmUnavailable, MacCheck, Screen
+from hsm.commands import GeneratedMac, GenerateMac, HsmRefused, HsmUnavailable, MacCheck, Screen, Screened
 from messages.codec import Codec
 from messages.errors import DecodeError
 from messages.message import Message
-from switch.meters import Meters
 
 log = structlog.get_logger("switch.links.mac")
 
 # Encoded in place of a MAC until the HSM has made it.
 NO_MAC = "0" * 16
 MISSING, WRONG, AWAY = "mac_missing", "mac_invalid", "hsm_unavailable"
+
+
+class MacHsm(Protocol):
+    """The two commands of `hsm.commands.Hsm` that a MAC takes; raises HsmRefused or HsmUnavailable."""
+
+    async def screen(self, request: Screen) -> Screened: ...
+
+    async def mac(self, request: GenerateMac) -> GeneratedMac: ...
+
+
+class Counts(Protocol):
+    """What counts messages that are not believed, by link and reason: `switch.meters.Meters`."""
+
+    def count(self, name: str, *labels: str) -> None: ...
 
 
 class LinkMac:
@@ -31,7 +46,7 @@ class LinkMac:
         management: whether network management (0800, 0810 …) carries a MAC, too.
     """
 
-    def __init__(self, link: str, key: str, management: bool, codec: Codec, hsm: Hsm, meters: Meters) -> None:
+    def __init__(self, link: str, key: str, management: bool, codec: Codec, hsm: MacHsm, meters: Counts) -> None:
         self.link = link
         self.key = key
         self._management = management

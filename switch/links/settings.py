@@ -173,7 +173,7 @@ def link_contradictions(acquirers: tuple[AcquirerLink, ...], issuers: tuple[Issu
         problems += _wire_problems(link)
         problems += _limit_problems(label, link)
         if link.tls is not None:
-            problems += _tls_problems(f"{label}: tls", link.tls, link.dials)
+            problems += tls_problems(f"{label}: tls", link.tls, link.dials)
     problems += _cryptogram_elements(acquirers)
     for label, link in labelled:
         if not 0 <= link.key_exchange_hours <= MAX_KEY_HOURS:
@@ -251,7 +251,7 @@ def _limit_problems(label: str, link: AcquirerLink | IssuerLink) -> list[str]:
     return problems
 
 
-def _tls_problems(label: str, tls: TlsSettings, dials: bool) -> list[str]:
+def tls_problems(label: str, tls: TlsSettings, dials: bool) -> list[str]:
     """Settings that leave somebody unverified, and files that cannot be used."""
     problems: list[str] = []
     if bool(tls.certificate) != bool(tls.private_key):

@@ -1,6 +1,6 @@
 """TLS settings of a link, and the context that they make: names of PEM files in, `ssl.SSLContext` out.
 
-`switch.links.settings` looks at the files before anything starts, `switch.links.tls` shakes hands with them.
+`switch.links.settings` looks at the files before anything starts, `switch.links.credentials` keeps them for handshakes.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def context_of(tls: TlsSettings, *, serves: bool) -> ssl.SSLContext:
     if serves:
         context.num_tickets = 0  # each connection shows its certificate again
         context.verify_mode = ssl.CERT_REQUIRED if tls.require_client_certificate else ssl.CERT_NONE
-    elif not tls.ca:  # the pin alone decides, see TlsEnd._look_at
+    elif not tls.ca:  # the pin alone decides, see Credentials.mistrust
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context

@@ -15,7 +15,7 @@ from console.postgresql import EmbeddedPostgres
 from hsm.asyncio_client import open_hsm
 from hsm.audit import MAX_CLAIMS, AuditReport, Claim, Head, head_bytes, read_records, verify_audit
 from hsm.audit_commands import CheckedSeals, CheckSeals
-from hsm.callers import CALLERS
+from hsm.callers import CALLERS, CallerConfig
 from hsm.commands import Dispatch, GenerateMac, HsmRefused, HsmUnavailable, Screen
 from hsm.config import HsmConfig
 from hsm.key_commands import GenerateKey, ListKeys, RotateKey
@@ -31,7 +31,8 @@ MAC = GenerateMac(key="zak-pos", data=b"x", trace_id="0123456789abcdef")
 
 @pytest.fixture
 def process(postgresql_server: EmbeddedPostgres, tmp_path: Path) -> Any:
-    running = HsmProcess(tmp_path, new_database(postgresql_server), HsmConfig(dual_control=False, keys=KEYS))
+    config = HsmConfig(dual_control=False, keys=KEYS, callers=(CallerConfig(name="gateway", keys=("zak-pos",)),))
+    running = HsmProcess(tmp_path, new_database(postgresql_server), config)
     yield running
     running.stop(signal.SIGKILL)
 

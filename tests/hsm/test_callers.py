@@ -27,7 +27,7 @@ def test_every_command_has_a_caller() -> None:
 
 def test_without_configuration_everything_is_as_the_table_says() -> None:
     found = by_name()
-    assert set(found) == set(CALLERS)
+    assert set(found) == set(CALLERS) - {"gateway"}  # which has no key yet, and so no socket
     for name, caller in found.items():
         assert caller.commands == {COMMANDS[tag] for tag in CALLERS[name]}
         assert caller.users == {os.getuid(), 0} and caller.mode == 0o600
@@ -40,6 +40,7 @@ def test_without_configuration_everything_is_as_the_table_says() -> None:
         ("switch", "tokenize"), ("switch", "detokenize"), ("switch", "export_key"), ("switch", "card_value"),
         ("tokenizer", "screen"), ("tokenizer", "dispatch"), ("tokenizer", "detokenize"), ("tokenizer", "mac"),
         ("issuer", "dispatch"), ("issuer", "generate_key"), ("requestor", "detokenize"),
+        ("gateway", "screen"), ("gateway", "dispatch"), ("gateway", "tokenize"), ("gateway", "list_keys"),
         ("officer", "dispatch"), ("officer", "screen"), ("officer", "verify_pin"), ("officer", "translate_pin"),
     ],
 )  # fmt: skip
@@ -67,6 +68,14 @@ def test_configuration_replaces_what_it_names() -> None:
     assert "issuer" not in found  # with no commands there is no socket
     assert found["officer"].commands == {COMMANDS["list_keys"], COMMANDS["status"]}
     assert found["clearing"].commands == {COMMANDS["detokenize"]}
+
+
+def test_a_gateway_has_the_keys_that_are_named_for_it_and_no_others() -> None:
+    found = by_name(CallerConfig(name="gateway", keys=("zak-gateway",)), CallerConfig(name="switch", keys=()))
+    assert found["gateway"].keys == {"zak-gateway"} and found["gateway"].socket == "hsm-gateway.sock"
+    assert "switch" not in found  # with no keys there is no socket
+    assert "gateway" not in by_name(CallerConfig(name="gateway", users=("root",)))
+    assert all(caller.keys is None for caller in by_name().values())
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import trio
 
 from hsm.algorithms.mac import generate_mac
 from hsm.algorithms.pinblock import decrypt_pin_block, encrypt_pin_block
-from hsm.commands import Dispatch, GenerateMac, HsmRefused, MacCheck, Screen
+from hsm.commands import Dispatch, GenerateMac, HsmRefused, MacCheck, Screen, VerifyMac
 from hsm.keys.exchange import load_party_keys
 from hsm.software import SoftwareHsm, software_keys
 from hsm.trio_client import open_hsm
@@ -99,6 +99,17 @@ def test_screen_without_card_checks_only_the_mac(run: Run) -> None:
         mac = generate_mac(subject.keys["zak-pos"], b"message")
         answer = await subject.hsm.screen(Screen(mac=MacCheck("zak-pos", b"message", mac)))
         assert answer.token == ""
+
+    run(test)
+
+
+def test_a_mac_is_verified_alone(run: Run) -> None:
+    async def test(subject: Subject) -> None:
+        mac = generate_mac(subject.keys["zak-pos"], b"message")
+        await subject.hsm.verify_mac(VerifyMac(check=MacCheck("zak-pos", b"message", mac)))
+        for wrong in (bytes(8), mac[:3], b"", mac[:7] + bytes([mac[7] ^ 1]), mac + b"\0"):
+            check = MacCheck("zak-pos", b"message", wrong)
+            assert await subject.refusal(subject.hsm.verify_mac(VerifyMac(check=check))) == "mac_invalid"
 
     run(test)
 

@@ -28,7 +28,7 @@ from hsm.card_commands import (
     VerifyCardValue,
     VisaPvv,
 )
-from hsm.commands import Dispatch, GenerateMac, Screen
+from hsm.commands import Dispatch, GenerateMac, Screen, VerifyMac
 from hsm.engine import Engine, NewCard
 from hsm.key_commands import KeyList
 from hsm.key_uses import USES
@@ -93,6 +93,9 @@ class Bench:
         script = next(request for request in self.valid if isinstance(request, ProtectScript))
         visa = msgspec.structs.replace(script, confidential=b"", pin=pin, current_pin=pin, ac_key="imk-ac", trace_id="")
         self.valid.append(visa)
+        checked = next(request for request in self.valid if isinstance(request, Screen) and request.mac is not None)
+        assert checked.mac is not None
+        self.valid.append(VerifyMac(check=checked.mac))
         dukpt = next(request for request in self.valid if getattr(getattr(request, "pin", None), "ksn", b""))
         self.valid.append(
             Dispatch(token=token, pin_block=dukpt.pin.block, pin_key_in="bdk", pin_key_out="zpk-out", ksn=dukpt.pin.ksn)
@@ -154,6 +157,7 @@ PLACES: dict[tuple[str, str], Operation | Callable[[Any], Any]] = {
     ("dispatch", "pin_key_out"): Operation.PIN_ENCRYPT,
     ("dispatch", "mac.key"): Operation.MAC_GENERATE,
     ("mac", "key"): Operation.MAC_GENERATE,
+    ("verify_mac", "check.key"): Operation.MAC_VERIFY,
     ("translate_pin", "pin.key"): lambda request: Operation.DUKPT_PIN if request.pin.ksn else Operation.PIN_DECRYPT,
     ("translate_pin", "key_out"): Operation.PIN_ENCRYPT,
     ("verify_pin", "pin.key"): Operation.PIN_DECRYPT,
@@ -190,7 +194,7 @@ def key_places(kind: type[msgspec.Struct]) -> Iterator[str]:
 
 
 def test_every_place_that_names_a_key_is_in_the_table() -> None:
-    kinds = (Screen, Dispatch, GenerateMac, *get_args(CardRequest))
+    kinds = (Screen, Dispatch, GenerateMac, VerifyMac, *get_args(CardRequest))
     assert set(PLACES) == {(str(kind.__struct_config__.tag), place) for kind in kinds for place in key_places(kind)}
     # The vault's commands name none: their key is the configuration's. Those of keys are in test_key_desk.
     assert not [place for kind in get_args(VaultRequest) for place in key_places(kind)]

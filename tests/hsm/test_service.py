@@ -17,7 +17,7 @@ from hsm import callers, server
 from hsm.audit import read_records
 from hsm.audit_writer import AuditWriter
 from hsm.callers import Peer
-from hsm.commands import Dispatch, GeneratedMac, GenerateMac, MacCheck, Screen, Screened
+from hsm.commands import Dispatch, GeneratedMac, GenerateMac, MacCheck, MacVerified, Screen, Screened, VerifyMac
 from hsm.config import HsmConfig
 from hsm.engine import Engine, Missing, NewCard
 from hsm.key_commands import KeyInfo, KeyList, RotateKey
@@ -33,6 +33,7 @@ from hsm.wire import REQUESTS, Answer, Refused, Unavailable, encode_body
 from tests.hsm.conftest import KEYS, until
 
 MAC = GenerateMac(key="zak-pos", data=b"x")
+KEYS_OF_ITS = frozenset({"zak-pos"})
 
 
 class NoVault:
@@ -124,6 +125,26 @@ def test_a_caller_may_send_his_commands_only(tmp_path: Path) -> None:
     status = caller.ask(service, ReadStatus())
     assert isinstance(status, HsmStatus)
     assert 'cardswitch_hsm_commands_total{command="GenerateMac",outcome="not_permitted"} 1.0' in status.metrics
+
+
+def test_a_caller_with_keys_of_its_own_may_use_no_other(tmp_path: Path) -> None:
+    service = memory_service(tmp_path)
+    own = callers.Caller("gateway", "", frozenset(), frozenset({GenerateMac, VerifyMac, ReadStatus}), keys=KEYS_OF_ITS)
+    caller = Caller("gateway")
+    caller.peer = Peer(own, 1000, 1000, 4711)
+    made = caller.ask(service, MAC)
+    assert isinstance(made, GeneratedMac)
+    check = MacCheck("zak-pos", MAC.data, made.mac)
+    assert caller.ask(service, VerifyMac(check=check)) == MacVerified()
+    wrong = caller.ask(service, VerifyMac(check=MacCheck("zak-pos", MAC.data, bytes(8))))
+    assert isinstance(wrong, Refused) and wrong.code == "mac_invalid"
+    foreign = (GenerateMac(key="zpk-pos", data=b"x"), VerifyMac(check=MacCheck("zpk-pos", MAC.data, made.mac)))
+    for request in foreign:
+        refused = caller.ask(service, request)
+        assert isinstance(refused, Refused) and refused.code == "not_permitted"
+    assert isinstance(caller.ask(service, ReadStatus()), HsmStatus)
+    done = [(record["command"], record["outcome"]) for record in records(service, tmp_path)]
+    assert done[-2:] == [("mac", "not_permitted"), ("verify_mac", "not_permitted")]
 
 
 def test_the_audit_says_who_used_which_key(tmp_path: Path) -> None:
