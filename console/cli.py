@@ -216,6 +216,7 @@ def ledger_verify(
     everything: Annotated[bool, typer.Option("--all", help="From the first payment, not from where it ended.")] = False,
     head: Annotated[str, typer.Option("--head", help="NUMBER:DIGEST of a seal that was noted elsewhere.")] = "",
     without_token: Annotated[bool, typer.Option("--without-token", help="Leave the seals' MACs out.")] = False,
+    settled: Annotated[Path | None, typer.Option(help="File of fees that were settled outside of the books.")] = None,
     config: ConfigOption = None,
     state: StateOption = None,
     as_json: JsonOption = False,
@@ -223,7 +224,8 @@ def ledger_verify(
     """Check the journal since the last verified seal: zero sums, hash chain, the token's MACs, nothing changed."""
     from console.ledger_verification import run_verify
 
-    raise typer.Exit(run_verify(load_running(config, state), everything, head, not without_token, as_json))
+    loaded = load_running(config, state)
+    raise typer.Exit(run_verify(loaded, everything, head, not without_token, as_json, settled))
 
 
 @ledger_app.command("trial-balance")

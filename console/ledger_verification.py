@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from console.config import Config
 from console.database_roles import AUDITOR
 from console.errors import ConsoleError, UsageError
 from console.ledger_access import in_ledger
+from console.settled_fees import settled_lines
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,19 +33,25 @@ _NUMBER_DIGITS = 18
 _PATIENCE_S = 30.0
 
 
-def run_verify(config: Config, everything: bool, noted: str, token: bool, as_json: bool) -> int:
+def run_verify(
+    config: Config, everything: bool, noted: str, token: bool, as_json: bool, settled: Path | None = None
+) -> int:
     """Print the verification. Returns the exit status: 1 where something is wrong.
 
     Args:
         everything: from the first outcome, not from the last seal that was verified.
         noted: `NUMBER:DIGEST` of a seal that was noted elsewhere, or empty.
         token: have the token check the seals' MACs.
+        settled: file of findings that were settled outside of the books.
     """
     from rich.console import Console
 
+    lines = settled_lines(settled) if settled is not None else frozenset()
     head = seal_named(noted, "--head") if noted else None
     with _progress(shown=not as_json) as progress:
-        report = verification_of(config, everything=everything, noted=head, token=token, progress=progress)
+        report = verification_of(
+            config, everything=everything, noted=head, token=token, settled=lines, progress=progress
+        )
     if as_json:
         plain = {"whole": report.whole, **msgspec.to_builtins(report)}
         del plain["verified"]
@@ -60,6 +67,7 @@ def verification_of(
     everything: bool = False,
     noted: tuple[int, str] | None = None,
     token: bool = True,
+    settled: Collection[str] = (),
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Report:
     """Verify by the auditor's role, and keep how far the ledger is whole.
@@ -79,6 +87,7 @@ def verification_of(
                 since=since,
                 ask_token=ask_token,
                 noted=noted,
+                settled=settled,
                 progress=progress,
             )
 
@@ -99,6 +108,8 @@ def print_verification(console: Console, report: Report) -> None:
         console.print(f"{mark} {escape(check.says)}")
         for problem in check.problems:
             console.print(f"    [red]{escape(problem)}[/]")
+        for line in check.settled:
+            console.print(f"    [yellow]settled: {escape(line)}[/]")
     console.print(verification_text(report))
     if report.head:
         console.print(f"head: {report.head}:{report.digest}")
@@ -111,6 +122,8 @@ def verification_text(report: Report) -> str:
     """The verification in one line."""
     wrong = [check.name for check in report.checks if check.problems]
     outcome = f"wrong: {', '.join(wrong)}" if wrong else "whole"
+    if settled := sum(len(check.settled) for check in report.checks):
+        outcome += f", but for {settled} settled outside of the books"
     since = f", {report.checked} of them after seal {report.since}, verified before" if report.since else ""
     return (
         f"{outcome}; {report.intents} intents, {report.outcomes} outcomes{since}, {report.postings} lines, "

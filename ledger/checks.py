@@ -90,6 +90,9 @@ _FEES = (
 ) """
 )
 
+SETTLED = "fees"
+"""The check whose findings may be settled outside of the books."""
+
 CHECKS: tuple[Check, ...] = (
     Check(
         "balance",
@@ -184,8 +187,12 @@ CHECKS: tuple[Check, ...] = (
     Check(
         "fees",
         "of a payment no more fees go back than were taken, and all of them where all was refunded",
-        _FEES + "SELECT format('intent %s: %s of %s %s in fees came back', id, returned, taken, currency)"
-        " FROM sums WHERE returned > taken OR returned < 0 OR (refunded = captured AND returned <> taken)",
+        _FEES + "SELECT format('intent %s: %s of %s %s in fees came back, merchant %s %s', s.id, returned, taken,"
+        "              s.currency, trim(i.merchant), CASE WHEN returned > taken"
+        "              THEN format('got %s too much', returned - taken) ELSE format('is owed %s',"
+        "              CASE WHEN refunded = captured THEN taken ELSE 0 END - returned) END)"
+        " FROM sums s JOIN ledger.intents i ON i.id = s.id"
+        " WHERE returned > taken OR returned < 0 OR (refunded = captured AND returned <> taken)",
     ),
     Check(
         "floor",

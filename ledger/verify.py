@@ -7,13 +7,13 @@ walk begins after the last seal that a former run has verified; nothing before t
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import datetime
 from typing import Any
 
 import msgspec
 
-from ledger.checks import CHECKS, Check
+from ledger.checks import CHECKS, SETTLED, Check
 from ledger.seal import GENESIS
 
 MAX_PROBLEMS = 20  # listed for each check
@@ -93,11 +93,12 @@ class Verified(msgspec.Struct, frozen=True):
 
 
 class CheckResult(msgspec.Struct, frozen=True):
-    """A check with what it found; whole where `problems` is empty."""
+    """A check with its findings; whole where `problems` is empty. `settled` are those that were settled elsewhere."""
 
     name: str
     says: str
     problems: list[str]
+    settled: list[str] = []
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -145,6 +146,7 @@ async def verify(
     since: Verified | None = None,
     ask_token: AskToken | None = None,
     noted: tuple[int, str] | None = None,
+    settled: Collection[str] = (),
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Report:
     """Run every check, from the first outcome or from where `since` ended.
@@ -154,9 +156,11 @@ async def verify(
         now: for `Report.verified`.
         ask_token: None: the MACs of the seals are not looked at.
         noted: number and digest (hex) of a seal that was noted elsewhere, to compare.
+        settled: findings about fees that were settled outside of the books, word for word: they are no problems. A
+            payment that has changed since has other sums, and so another finding.
         progress: called with outcomes looked at and outcomes there are.
     """
-    return await _Walk(connection, since, ask_token, progress).run(now, noted)
+    return await _Walk(connection, since, ask_token, frozenset(settled), progress).run(now, noted)
 
 
 class _Walk:
@@ -167,6 +171,7 @@ class _Walk:
         connection: Any,
         since: Verified | None,
         ask_token: AskToken | None,
+        settled: frozenset[str],
         progress: Callable[[int, int], None],
     ) -> None:
         self._connection = connection
@@ -175,6 +180,8 @@ class _Walk:
         self._progress = progress
         names = [*(check.name for check in CHECKS), SEALS[0], MACS[0]]
         self._problems: dict[str, list[str]] = {name: [] for name in names}
+        self._settled = settled
+        self._found_settled: list[str] = []
         self._number = since.number if since else 0
         self._to_seq = since.to_seq if since else 0
         self._digest = since.digest if since else GENESIS
@@ -204,7 +211,10 @@ class _Walk:
         verified = Verified(*sealed[:3], horizon["decided"], *sealed[3:], now) if whole and sealed[0] else None
         says = {check.name: check.says for check in CHECKS} | dict((SEALS, MACS))
         return Report(
-            checks=[CheckResult(name, says[name], found) for name, found in self._problems.items()],
+            checks=[
+                CheckResult(name, says[name], found, self._found_settled if name == SETTLED else [])
+                for name, found in self._problems.items()
+            ],
             intents=await self._connection.fetchval("SELECT count(*) FROM ledger.intents"),
             outcomes=self._outcomes,
             postings=self._postings,
@@ -309,11 +319,16 @@ class _Walk:
         for check in checks:
             room = MAX_PROBLEMS - len(self._problems[check.name])
             if room:
+                room += len(self._settled) if check.name == SETTLED else 0  # these take no place of others
                 for row in await self._connection.fetch(f"{check.sql} LIMIT {room}", low, high):
                     self._problem(check.name, row[0])
 
     def _problem(self, name: str, text: str) -> None:
         found = self._problems[name]
+        if name == SETTLED and text in self._settled:
+            if text not in self._found_settled:
+                self._found_settled.append(text)
+            return
         if len(found) < MAX_PROBLEMS and text not in found:
             found.append(text)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from typing import Any
@@ -12,7 +13,7 @@ import trio
 
 from console.database_roles import AUDITOR, LEDGER, OWNER
 from ledger.book import LedgerLine, book
-from ledger.checks import CHECKS
+from ledger.checks import CHECKS, Check
 from ledger.entries import entries_of_key, entries_of_payment, entries_of_trace
 from ledger.journal import Decision, Journal, Kind, Layer, network_stan
 from ledger.lifecycle import rule
@@ -340,3 +341,64 @@ def test_tampering_is_seen(database: Database, sql: str, seen_by: set[str]) -> N
 def test_every_check_is_seen_to_fail() -> None:
     assert set().union(*(seen for _, seen in TAMPERING)) == {check.name for check in CHECKS} | {"seals"}
     assert MACS[0] == "seal-macs"  # tests/ledger/test_keyed_seals.py
+
+
+# Books in which an earlier version returned other fees than it should have: sealed as they are, so nothing was altered.
+OTHER_FEES = [
+    ("UPDATE ledger.postings SET amount_minor = amount_minor + CASE WHEN account_id IN"
+     " (SELECT id FROM ledger.accounts WHERE name = 'platform:revenue') THEN 88 ELSE -88 END WHERE intent_id = 5"
+     " AND account_id NOT IN (SELECT id FROM ledger.accounts WHERE name LIKE 'issuer:%')", "too much"),
+    ("UPDATE ledger.postings SET amount_minor = amount_minor / abs(amount_minor) * CASE WHEN account_id IN"
+     " (SELECT id FROM ledger.accounts WHERE name LIKE 'issuer:%') THEN 5000 WHEN account_id IN"
+     " (SELECT id FROM ledger.accounts WHERE name LIKE 'platform:%') THEN 144 ELSE 4856 END WHERE intent_id = 5",
+     "is owed"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("sql", "due"), OTHER_FEES)
+def test_fees_booked_wrongly_can_be_settled_outside_of_the_books(database: Database, sql: str, due: str) -> None:
+    async def check(keys: dict[str, str]) -> None:
+        async with (
+            connected(database.dsn(OWNER)) as owner,
+            connected(database.dsn(AUDITOR)) as auditor,
+        ):
+            await owner.execute("SET session_replication_role = replica")
+            await owner.execute(sql)
+            await owner.execute("SET session_replication_role = origin")
+            await seal(owner, max_rows=5)
+            report = await verify(auditor)
+            assert {result.name for result in report.checks if result.problems} == {"fees"}
+            (line,) = next(result.problems for result in report.checks if result.name == "fees")
+            figures = re.fullmatch(
+                r"intent 4: (\d+) of (\d+) EUR in fees came back, merchant DEMOSHOP (got|is owed) (\d+)( too much)?",
+                line,
+            )
+            assert figures is not None and due in line, line
+            assert abs(int(figures[1]) - int(figures[2])) == int(figures[4])
+            assert report.verified is None
+
+            settled = await verify(auditor, settled={line, "intent 99: something else"})
+            assert settled.whole and settled.verified is not None
+            assert next(result.settled for result in settled.checks if result.name == "fees") == [line]
+            other = await verify(auditor, settled={line.replace(figures[1], "1", 1), line[:-1]})
+            assert not other.whole, "other sums are another finding"
+            await owner.execute("SET session_replication_role = replica")
+            await owner.execute("UPDATE ledger.outcomes SET response_code = '05' WHERE intent_id = 1")
+            altered = await verify(auditor, settled={line})
+            assert {result.name for result in altered.checks if result.problems} == {"seals"}
+            assert keys
+
+    after_a_day(database, check)
+
+
+def test_settled_findings_take_no_place_of_others(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ledger.verify.MAX_PROBLEMS", 1)
+    both = Check("fees", "", "SELECT line FROM (VALUES ('known'), ('new')) v (line) WHERE $1::bigint < $2::bigint")
+    monkeypatch.setattr("ledger.verify.CHECKS", (both,))
+
+    async def check(_: dict[str, str]) -> None:
+        async with connected(database.dsn(AUDITOR)) as auditor:
+            report = await verify(auditor, settled={"known"})
+            assert (report.checks[0].problems, report.checks[0].settled) == (["new"], ["known"])
+
+    after_a_day(database, check)
