@@ -39,7 +39,6 @@ from web.refusals import Refused
 
 _ID = re.compile(r"[A-Za-z0-9_]{1,100}")
 _BURST_S = 2.0  # so many seconds' requests may come at once
-_METRICS_KEEP_S = 0.2  # rendering takes milliseconds, and the page is open to all
 _TRACE_DIGITS = 16  # after "req_", of the length that merchants know
 
 log = structlog.get_logger("gateway.api")
@@ -138,7 +137,7 @@ class Api:
         self._rate = Buckets(rate_per_s, rate_per_s * _BURST_S)
         self._page_rate = Buckets(rate_per_s, rate_per_s * _BURST_S)
         self._readiness = Kept(self._ready_parts)
-        self._rendered = Kept(self._render_metrics, _METRICS_KEEP_S)
+        self._rendered = Kept(self._render_metrics)
         self._in_flight = 0
 
     def endpoint(self, call: Call) -> Callable[[Request], Awaitable[Response]]:
@@ -262,7 +261,7 @@ class Api:
     async def readyz(self, request: Request) -> Response:
         """200 where payments can be made: database, a link that is signed on, the tokenizer.
 
-        However many ask, database and tokenizer are asked once a second at most.
+        However many ask, database and tokenizer are asked four times a second at most.
         """
         parts = await self._readiness.get()
         ready = all(parts.values())

@@ -1,4 +1,4 @@
-"""Answers of health pages, kept for a moment: however many ask, a dependency is asked once a second at most.
+"""Answers of health pages, kept for a moment: however many ask, a dependency is asked four times a second at most.
 
 The fronts ask through it for `/readyz` and what else is open to callers without a key.
 """
@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
-KEEP_S = 1.0
+KEEP_S = 0.25
 
 
 class Kept(Generic[T]):

@@ -1,4 +1,4 @@
-"""Answers of health pages: a dependency is asked once a second at most, however many ask."""
+"""Answers of health pages: a dependency is asked four times a second at most, however many ask."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Dependency:
         return self.asked
 
 
-def test_an_answer_is_kept_for_a_second() -> None:
+def test_an_answer_is_kept_for_a_moment() -> None:
     async def main() -> None:
         dependency = Dependency()
         kept = Kept(dependency, clock=lambda: dependency.now)
