@@ -69,9 +69,9 @@ class Online:
         Args:
             table: made of the configuration's routes; where there are very many, that takes seconds.
         """
-        self._stand_ins = StandIns(config.stand_ins)
-        self.choice.use(table, config.breakers, self._stand_ins.issuers)
-        self._fraud = FraudRules(config.fraud, config.rates)
+        stand_ins, fraud = StandIns(config.stand_ins), FraudRules(config.fraud, config.rates)  # before anything changes
+        self.choice.use(table, config.breakers, stand_ins.issuers)
+        self._stand_ins, self._fraud = stand_ins, fraud
         finest = max(self.choice.table.digits, self._stand_ins.digits)
         self.leading = finest if finest > BIN_DIGITS else 0
 

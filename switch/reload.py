@@ -165,14 +165,15 @@ class Reloader:
             raise ConfigError("reload", tuple(problems))
         changed = {name: getattr(wanted, name) for name in TAKEN if getattr(wanted, name) != getattr(present, name)}
         ruled = [_Ruled(*pair, Permitted(pair[2].permissions)) for pair in _pairs(present, wanted)]
-        # Nothing from here to the return waits or fails, so all settings come into force together.
-        self._config = merged
+        # Only the first step may fail, and nothing waits: all settings come into force together, or none does.
         if changed:
-            self._online.use(self._config, table)
+            self._online.use(merged, table)
             for sender in self._senders.values():
-                sender.settings = self._config.saf
+                sender.settings = merged.saf
         for entry in ruled:
             self._links[entry.link.name].use(entry.wanted, entry.permitted)
+        self._config = merged
+        for entry in ruled:
             entry.record()
         taken = (*(TAKEN[name] for name in changed), *(setting for entry in ruled for setting in entry.settings))
         return Reloaded(self._worker, taken, reread.restart, tuple(self._certificates()))

@@ -278,6 +278,30 @@ def euro_only(row: dict[str, Any]) -> dict[str, Any]:
     return {**row, "permissions": {"currencies": ["EUR"]}}
 
 
+def test_a_failure_of_ours_takes_nothing_and_the_next_reload_takes_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def script(world: World) -> None:
+        file = File()
+        reloader = file.reloader(world)
+        file.config = configured(
+            acquirer=[{**TABLE["acquirer"][0], "permissions": {"messages": []}}, TABLE["acquirer"][1]],
+            stand_in=[{"issuer": "alpha", "floor_minor": {"EUR": 5000}}],
+        )
+
+        def broken(*arguments: object) -> None:
+            raise RuntimeError
+
+        with monkeypatch.context() as patch:
+            patch.setattr("switch.online.FraudRules", broken)
+            await reloader.on_signal()
+        assert world.counted("failures", "reload") == 1
+        assert await code_of(world, purchase()) == "00"
+        assert not world.workers[0][0].online._stand_ins.issuers
+        assert (await reloader.reload()).taken == ("stand_in", "acquirer[pos].permissions")
+        assert await code_of(world, purchase("000002")) == "58"
+
+    in_world(script)
+
+
 def test_another_file_than_the_one_that_is_meant_changes_nothing() -> None:
     """The file was edited while the workers were asked one after the other."""
 
