@@ -30,7 +30,7 @@ __all__ = [
     "message_table",
 ]  # fmt: skip
 
-_OTHER_BYTES = "hexadecimal has small letters there, or a bitmap stands there for nothing"
+_OTHER_BYTES = "hexadecimal has small letters there, or a bitmap is there for nothing"
 _MOST_ERRORS = 200  # of one file: with the wrong dialect each line is one
 
 

@@ -71,7 +71,7 @@ ROWS = (
     Row("switch", ("up",), "workers"),
     Row("switch", ("switch",), "metrics recovery_grace_s max_in_flight unreferenced_refunds drain_s"),
     Row("switch", ISSUER, "payment_log"),
-    # Links. What a reload takes is `switch.links.rules.RULES`.
+    # Links. `switch.links.rules.RULES` has the settings that a reload takes.
     Row("acquirer", RELOAD, "permissions max_age_s advice_max_age_s max_ahead_s rate queue queue_s"),
     Row("acquirer", ("up", "switch", "gateway"), "name listen"),
     Row("acquirer", ("switch", "gateway"), "dialect"),

@@ -1,4 +1,4 @@
-"""Whose API key a request carries: an Authorization header goes in, the caller comes out. One for a process.
+"""The API key of a request: an Authorization header goes in, the caller comes out. One for a process.
 
 Each key is looked up in the database by its digest, so a key that was revoked ends there and then. Keys that were valid
 lately are remembered for two things only: `web.keyless` does not refuse them for the strangers behind the same address,

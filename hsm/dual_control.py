@@ -200,7 +200,7 @@ class DualControl:
         noted.set(about := msgspec.structs.replace(about, officers=(*others, card.name)))
         if self.facts(inner) != proposal.facts:
             self._forget(waiting)
-            raise HsmRefused("approval_void", "what it names has changed since: propose it again")
+            raise HsmRefused("approval_void", "its subject has changed since: propose it again")
         if isinstance(inner, ImportComponents):
             parts = (*waiting.components, self._desk.store.wrap_component(request.component))
             if len(parts) < inner.count:
@@ -460,4 +460,4 @@ def _is_cards(request: Any) -> bool:
     return isinstance(request, RegisterOfficers)
 
 
-assert set(get_args(Controlled)) > _ALWAYS, "what needs approval can be proposed"
+assert set(get_args(Controlled)) > _ALWAYS, "each change that needs approval can be proposed"

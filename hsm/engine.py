@@ -194,7 +194,7 @@ class Engine:
         if not valid_pan(pan):
             raise HsmRefused("pan_invalid", "a PAN has 12 to 19 digits")
         if pan.startswith((SURROGATE_BIN, self._network_token_bin)):
-            raise HsmRefused("pan_invalid", "a surrogate or a network token stands where a PAN is expected")
+            raise HsmRefused("pan_invalid", "a surrogate or a network token is in the place of a PAN")
         if expiry and not (len(expiry) == 4 and expiry.isascii() and expiry.isdigit()):
             raise HsmRefused("malformed", "expiry is YYMM")  # which month it is, is the issuer's matter
         fingerprint = self._keyring.fingerprint(pan)

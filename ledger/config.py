@@ -86,7 +86,7 @@ class FeeTable:
 def fee_problems(
     fees: FeesConfig, merchants: Sequence[MerchantConfig] = (), accepted: Mapping[str, Iterable[str]] | None = None
 ) -> list[str]:
-    """What is wrong with [fees] and [[merchant]], one line each.
+    """The faults of [fees] and [[merchant]], one line each.
 
     Args:
         accepted: currencies in which a link takes payments, by the link's name; None: nothing is known of them.

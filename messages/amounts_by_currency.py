@@ -33,11 +33,11 @@ def amount_in(amounts: AmountsByCurrency, currency: str) -> int | None:
 
 
 def table_problems(name: str, amounts: Mapping[str, int], most: int = MAX_AMOUNT_MINOR) -> list[str]:
-    """What is wrong with a table of amounts, one line each.
+    """The faults of a table of amounts, one line each.
 
     Args:
         name: the key of the file.
-        most: the greatest amount that may stand there; the least is 0.
+        most: the greatest allowed amount; the least is 0.
     """
     problems = [f"{name}: {code!r} is no currency of ISO 4217" for code in amounts if not is_currency(code)]
     wrong = {code: amount for code, amount in amounts.items() if not 0 <= amount <= most}

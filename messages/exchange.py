@@ -17,7 +17,7 @@ from messages.mti import canonical_mti, is_response, response_mti
 
 MAX_MOMENTS = 4096  # remembered: those of one second come together
 CLOCK_SLACK = timedelta(minutes=5)  # time that the clock of an original's sender may be ahead of ours
-AHEAD = timedelta(hours=15)  # how far in the future DE 7 of an arrival may be
+AHEAD = timedelta(hours=15)  # time in the future that DE 7 of an arrival may be
 # Greatest distance of local times from UTC: where DE 12 names messages, it is in the place of DE 7.
 LOCAL_AHEAD, LOCAL_BEHIND = timedelta(hours=14), timedelta(hours=12)
 NO_MOMENT = "no such date and time"

@@ -40,9 +40,9 @@ def tls_context(tls: TlsScenario, *, serves: bool) -> ssl.SSLContext:
         ValueError: a listener without a certificate, or one who dials without authorities.
     """
     if serves and not tls.certificate:
-        raise ValueError("who listens needs a certificate and a private_key")
+        raise ValueError("a listener needs a certificate and a private_key")
     if not serves and not tls.ca:
-        raise ValueError("who dials needs a ca")
+        raise ValueError("a dialling end needs a ca")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if serves else ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # the peer's own certificate may stand in `ca`

@@ -142,7 +142,7 @@ def running_contradictions(present: SwitchConfig, taken: SwitchConfig) -> list[s
     """Contradictions between settings that a reload replaces and settings that need a restart.
 
     Args:
-        present: what runs. taken: the same with everything that a reload replaces.
+        present: the present configuration. taken: the same with everything that a reload replaces.
     """
     routing = (
         *routing_contradictions(taken.routes, present.issuers, present.acquirers),

@@ -48,7 +48,7 @@ def pin_contradictions(acquirers: Sequence[AcquirerLink], issuers: Sequence[Issu
                 continue
             if issuer.pin_format not in PIN_TRANSLATIONS[acquirer.pin_format]:
                 problems.append(
-                    f"issuer {issuer.name}: pin_format {issuer.pin_format}: what acquirer {acquirer.name} sends, "
+                    f"issuer {issuer.name}: pin_format {issuer.pin_format}: blocks of acquirer {acquirer.name}, "
                     f"format {acquirer.pin_format}, must not become that (PCI PIN 3-3)"
                 )
     return problems

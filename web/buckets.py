@@ -20,8 +20,8 @@ class Buckets:
     that, each of which has a burst of its own anyway.
 
     Args:
-        rate_per_s: how fast a bucket fills, greater than 0.
-        burst: what a full one holds, 1 at least.
+        rate_per_s: filling speed of a bucket, greater than 0.
+        burst: content of a full one, 1 at least.
         clock: seconds, monotonic.
         max_buckets: names remembered.
     """

@@ -6,8 +6,7 @@ key is shown to it: 401, 404, health pages, anything. A publishable key is every
 
 A caller with a valid key does not pay for strangers behind the same address. The front remembers the digests of the
 keys that were valid; a request with one of them is counted by address and key holder, not by address. The digest is
-SHA-256 of what was sent and is looked up in a dict: microseconds, and the time tells nothing of a key that could be
-used.
+SHA-256 of the given key and is looked up in a dict: microseconds, and the time reveals nothing about a usable key.
 """
 
 from __future__ import annotations
@@ -70,7 +69,7 @@ def holder(account: str, kind: str) -> str:
 
 
 class Visit:
-    """One request: what it is counted by, and whether it has shown a valid key."""
+    """One request: its counting key, and whether it has shown a valid key."""
 
     __slots__ = ("_address", "_buckets", "_charged", "_kind", "_metrics", "_name")
 

@@ -19,7 +19,7 @@ class Kept(Generic[T]):
 
     Args:
         ask: asks the dependency; has a deadline of its own and does not raise.
-        keep_s: how old an answer may be; None: `KEEP_S`.
+        keep_s: greatest age of an answer; None: `KEEP_S`.
         clock: seconds, monotonic.
     """
 

@@ -48,7 +48,7 @@ def output_of(process: subprocess.Popen[bytes], name: str) -> bytes:
     """The standard output of a process, once it has ended.
 
     Args:
-        name: what the process is, for the error.
+        name: name of the process, for the error.
 
     Raises: ConsoleError with the last line of its standard error where it failed.
     """

@@ -1,4 +1,4 @@
-"""What measurements of a whole system share: a quiet configuration, cards in the vault, the acquirer's lane.
+"""The common part of measurements of a whole system: a quiet configuration, cards in the vault, the acquirer's lane.
 
 Called by `bench switch` and `bench flood`, which start a `console.supervisor.System` with it.
 """

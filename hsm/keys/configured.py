@@ -20,7 +20,7 @@ class KeyFault(msgspec.Struct, frozen=True):
 
     Attributes:
         key: as configured.
-        what: what is wrong, without the key's name.
+        what: the fault, without the key's name.
         fix: a command, or what else mends it.
         pending: the version that waits to be put in force; 0: none does.
         missing: whether the key has no version in force; else it is another key than the configuration wants.

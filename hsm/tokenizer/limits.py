@@ -1,4 +1,4 @@
-"""How many cards one client may get wrong: a bounded table, in memory. Requests are counted by `web.buckets`.
+"""Number of cards that one client may get wrong: a bounded table, in memory. Requests are counted by `web.buckets`.
 
 `hsm.tokenizer.endpoint` asks before it works; an ApiError 429 comes out. Each process counts for itself.
 """

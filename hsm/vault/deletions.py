@@ -192,7 +192,7 @@ def broken(row: Any, number: int, previous: bytes) -> Sequence[str]:
     ids = sha256(b"".join(sorted(row["erased"]))).hexdigest()
     beside = (record.number, record.card, record.surrogate, record.ids)
     if beside != (row["number"], row["card"], row["surrogate"], ids):
-        found.append(f"record {row['number']} is not what stands beside it")
+        found.append(f"record {row['number']} differs from the columns beside it")
     return found
 
 

@@ -70,7 +70,7 @@ class FieldReader:
             if field is not None:
                 if field.number in fields:
                     self.findings.warning(
-                        field.where, f"field {path}{field.number} stands twice: the last one counts, as in jPOS"
+                        field.where, f"field {path}{field.number} is there twice: the last one counts, as in jPOS"
                     )
                 fields[field.number] = field
         return fields

@@ -5,13 +5,13 @@ alone, before anything is recorded; `owner_problem` holds the recorded intent ag
 
 | field | of the change | of the payment | allowed |
 |---|---|---|---|
-| link | always there | always there | the same; of what an issuer starts (`BY_ISSUER`), the link that was asked |
+| link | always there | always there | the same; for an issuer's message (`BY_ISSUER`), the link that was asked |
 | DE 32 | there or not | there or not | the same, leading zeros apart; none only where the payment has none |
 | DE 42 | there | there | the same |
 | DE 42 | not there | any | yes: the acquirer itself speaks, as in the reversal of a terminal that got no answer |
 | DE 41 | any | any | yes: captures and refunds come from other terminals of the merchant |
 
-Source: ISO 8583:1987 DE 32, 42, 90; that a merchant changes his own payments only is inferred from DE 42.
+Source: ISO 8583:1987 DE 32, 42, 90; that a merchant changes its own payments only is inferred from DE 42.
 """
 
 from __future__ import annotations

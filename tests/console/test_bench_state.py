@@ -1,4 +1,4 @@
-"""A measurement leaves nothing behind: its state directory and the data of its server are gone, whatever happened."""
+"""A measurement leaves nothing behind: its state directory and the data of its server are gone, after any end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every setting of the configuration has one row: what a reload takes, and which processes take the rest at start."""
+"""Every setting of the configuration has one row: those of a reload, and the processes that take the rest at start."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_every_setting_has_exactly_one_row_and_every_row_is_about_settings() -> 
 
 
 def test_the_list_of_settings_is_whole() -> None:
-    """What the test above goes by reaches tables in lists, and tables inside of tables."""
+    """The criterion of the test above reaches tables in lists, and tables inside of tables."""
     assert {("acquirer", "permissions"), ("gateway.http", "max_headers"), ("merchant", "id")} < set(SETTINGS)
     assert {("route", "from"), ("state", "directory"), ("tokenizer.http", "max_headers")} < set(SETTINGS)
     assert len(SETTINGS) > 200
@@ -153,7 +153,7 @@ def replaced(struct: Any, name: str, value: Any) -> Any:
 
 
 def _full() -> Config:
-    """The sample configuration with an entry of each list, and with what goes with a server of one's own."""
+    """The sample configuration with an entry of each list, and with the settings of a server of your own."""
     return msgspec.structs.replace(
         SAMPLE,
         postgresql=PostgresqlConfig(dsn="postgresql://owner@database/cards", role_prefix="cards"),

@@ -1,4 +1,4 @@
-"""What an operator may change without a restart, on real processes: a right of a link goes and comes back."""
+"""Changes by an operator without a restart, on real processes: a right of a link goes and comes back."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def reversed_with(pos: Terminal, payment: Request) -> tuple[str, str]:
 
 
 def connections(shop: Shop) -> dict[int, int]:
-    """How many connections of the link pos each worker has."""
+    """Number of connections of the link pos in each worker."""
     rows = shop.command("link", "list", "--json")["links"]
     return {row["worker"]: row["connections"] for row in rows if row["link"] == "pos"}
 
@@ -92,7 +92,7 @@ def test_a_right_is_taken_away_and_given_back_without_a_dropped_connection(
     assert (done["restart"], done["away"]) == ([], [])
     for pos, payment in zip(terminals, payments, strict=True):
         assert reversed_with(pos, payment) == ("58", NOT_PERMITTED)
-        assert pos.buy(VISA, 1_200)[1].elements[39] == "00", "what is still permitted, on the same connection"
+        assert pos.buy(VISA, 1_200)[1].elements[39] == "00", "a request that is still permitted, on the same connection"
     assert "0400" not in shop.command("link", "show", "pos", "--json")["permissions"]["messages"]
     assert connections(shop) == before and [system.pid(f"switch-{number}") for number in range(2)] == pids
 

@@ -1,4 +1,4 @@
-"""Callers without a valid key at the gateway: what they may ask for, how often, and that nobody else pays for it."""
+"""Callers without a valid key at the gateway: their allowed requests, their rate, and that nobody else pays for it."""
 
 from __future__ import annotations
 

@@ -57,5 +57,5 @@ def test_a_stranger_gets_nothing(forge: Forge) -> None:
 def test_files_that_cannot_be_used_are_said() -> None:
     with pytest.raises(ScenarioError, match="tls: No such file"):
         acquirer_scenario_from({"name": "pos", "tls": {"ca": "/nowhere.pem"}})
-    with pytest.raises(ScenarioError, match="tls: who dials needs a ca"):
+    with pytest.raises(ScenarioError, match="tls: a dialling end needs a ca"):
         acquirer_scenario_from({"name": "pos", "tls": {}})

@@ -155,10 +155,10 @@ def test_files_that_are_no_good_are_named(forge: Forge, tmp_path: Path) -> None:
     own = forge.make("issuer")
     table: dict[str, Any] = {"name": "alpha"}
     for tls, dial, problem in (
-        ({}, "", "tls: who listens needs a certificate"),
+        ({}, "", "tls: a listener needs a certificate"),
         ({"certificate": str(tmp_path / "none.crt")}, "", "tls: No such file"),
         ({"certificate": own.certificate, "private_key": own.certificate}, "", "tls: "),
-        ({}, "127.0.0.1:1", "tls: who dials needs a ca"),
+        ({}, "127.0.0.1:1", "tls: a dialling end needs a ca"),
     ):
         with pytest.raises(ScenarioError) as caught:
             scenario_from({**table, "tls": tls, "dial": dial})

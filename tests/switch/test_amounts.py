@@ -74,7 +74,7 @@ WITHDRAWALS: list[tuple[str, dict[int, str], datetime, bool]] = [
     ("0220", {13: "9999"}, NEXT, False),
     ("0120", {13: "1231"}, NEXT, True),
     ("0220", {13: "1231"}, datetime(2026, 1, 30, tzinfo=UTC), True),  # kept by its terminal for a month
-    ("0220", {13: "1231"}, datetime(2026, 2, 15, tzinfo=UTC), False),  # no sale of which anybody hears that late
+    ("0220", {13: "1231"}, datetime(2026, 2, 15, tzinfo=UTC), False),  # no sale that late in any book
     ("0120", {13: "1230"}, datetime(2026, 12, 1, tzinfo=UTC), False),
     ("0220", {7: "1231235500"}, NEXT, True),  # without DE 13, of the day on which it was sent first
     ("0220", {7: "0101000100", 13: "1231"}, NEXT, True),

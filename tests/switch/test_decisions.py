@@ -283,7 +283,7 @@ def slow(world: World) -> Intent:
 
 
 def test_however_many_repeats_wait_for_an_outcome_one_of_them_asks_the_journal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of an intent that another worker serves; when that one hangs up, the next one asks."""
+    """An intent that another worker serves; when that one hangs up, the next one asks."""
 
     async def script(world: World) -> None:
         here, elsewhere = world.workers[0][0], await world.start_worker(1)

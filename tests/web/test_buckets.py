@@ -1,4 +1,4 @@
-"""Token buckets: how much comes through, how long the others wait, and that the table is bounded."""
+"""Token buckets: the number that passes, the wait of the others, and that the table is bounded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests without a valid key: how many an address may make, and who does not pay for them."""
+"""Requests without a valid key: the number that an address may make, and the clients that do not pay for them."""
 
 from __future__ import annotations
 

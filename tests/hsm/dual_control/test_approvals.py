@@ -23,7 +23,7 @@ from tests.hsm.officers import ALICE, BOB, CAROL, approve, propose, reject
 
 
 def test_an_approval_is_of_exactly_that_request(room: Room) -> None:
-    """Whoever changes the request, the proposer or the facts after the signature has none."""
+    """A change of the request, the proposer or the facts after the signature voids it."""
     room.bring_zmk()
     room.ask(GenerateKey(name="zpk-north", role="pin", party="north"))
     room.ask(GenerateKey(name="zpk-other", role="pin", party="north"))

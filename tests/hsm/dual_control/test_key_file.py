@@ -43,7 +43,7 @@ def test_a_test_system_is_one_person_s(tmp_path: Path, clock: Clock) -> None:
 
 
 def test_zone_master_keys_in_clear_files_keep_officers_out(tmp_path: Path, clock: Clock) -> None:
-    """What a test system has made for itself is known to whoever reads its directory."""
+    """Keys that a test system has made for itself are known to every reader of its directory."""
     from hsm.config import KeyConfig
 
     with opened(tmp_path, KeyConfig("zpk", "pin", "alpha"), clock=clock, dual_control=False):

@@ -1,4 +1,4 @@
-"""One officer alone gets no key and no way to one, whatever the officer sends and in what order."""
+"""One officer alone gets no key and no way to one, by any commands in any order."""
 
 from __future__ import annotations
 

@@ -285,8 +285,8 @@ def test_the_proof_can_be_checked_by_hand(database: Database) -> None:
     [
         ("UPDATE vault.deletions SET record = replace(record, 'ada', 'eve') WHERE number = 2", "record 2 was changed"),
         ("DELETE FROM vault.deletions WHERE number = 2", "record 2 is missing"),
-        ("UPDATE vault.deletions SET surrogate = '9900000000000000' WHERE number = 2", "record 2 is not what stands"),
-        ("UPDATE vault.deletions SET erased = '{}' WHERE number = 2", "record 2 is not what stands"),
+        ("UPDATE vault.deletions SET surrogate = '9900000000000000' WHERE number = 2", "record 2 differs from"),
+        ("UPDATE vault.deletions SET erased = '{}' WHERE number = 2", "record 2 differs from"),
         ("UPDATE vault.deletions SET seal = sha256('x') WHERE number = 3", "record 3: the seal"),
         ("UPDATE vault.deletions SET seal = sha256('x') WHERE number = 1", "record 1: the seal"),
         (

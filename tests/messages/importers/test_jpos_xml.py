@@ -295,7 +295,7 @@ def test_what_is_not_read_is_told() -> None:
         "line 5: org.jpos.iso.IFA_LLCHAR: a length of 200",
         "line 6: DE 6 is left out",
         "line 7: DE 7 is left out: a length of 0",
-        "line 8: field 11 stands twice",
+        "line 8: field 11 is there twice",
         "line 9: DE 65 is left out",
         "line 10: DE 129: left out",
         "1 validators are not read",
