@@ -91,7 +91,7 @@ def switch(
 
 @app.command()
 def reload(config: ConfigOption = None, state: StateOption = None, as_json: JsonOption = False) -> None:
-    """Have running workers take their file again: routes, limits, rules of links; name what needs a restart."""
+    """Have running workers take their file again: routes, limits, rules of links; name settings that need a restart."""
     from console.reload import run_reload
 
     raise typer.Exit(run_reload(load_running(config, state), as_json))
@@ -153,7 +153,7 @@ def decode(
     as_json: JsonOption = False,
     unmasked: Annotated[bool, typer.Option("--unmasked", help="Show card data.")] = False,
 ) -> None:
-    """Show what messages say: hex, base64 or bytes in, a table or JSON out."""
+    """Show messages: hex, base64 or bytes in, a table or JSON out."""
     from console.codec_commands import decode
 
     raise typer.Exit(decode(message, spec, as_json, unmasked, raw=raw, in_base64=in_base64, file=file))
@@ -205,7 +205,7 @@ def ledger_migrate(
     state: StateOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make the database roles that are missing, and bring the database to the present schema."""
+    """Make the database roles that are missing, and update the database's schema."""
     from console.ledger_commands import run_migrate
 
     run_migrate(load_running(config, state), as_json, set_passwords)
@@ -213,9 +213,11 @@ def ledger_migrate(
 
 @ledger_app.command("verify")
 def ledger_verify(
-    everything: Annotated[bool, typer.Option("--all", help="From the first payment, not from where it ended.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="From the first payment, not from the last verified seal.")
+    ] = False,
     head: Annotated[str, typer.Option("--head", help="NUMBER:DIGEST of a seal that was noted elsewhere.")] = "",
-    without_token: Annotated[bool, typer.Option("--without-token", help="Leave the seals' MACs out.")] = False,
+    without_token: Annotated[bool, typer.Option("--without-token", help="Do not check the seals' MACs.")] = False,
     settled: Annotated[Path | None, typer.Option(help="File of fees that were settled outside of the books.")] = None,
     config: ConfigOption = None,
     state: StateOption = None,
@@ -243,7 +245,7 @@ def prove(
     wait: Annotated[float, typer.Option(min=0, max=600, help="Seconds to wait for queues to drain.")] = 5.0,
     as_json: JsonOption = False,
 ) -> None:
-    """Hold the issuers' books, the ledger and the acquirers' books against each other."""
+    """Compare the issuers' books, the ledger and the acquirers' books."""
     from console.prove_command import run_prove
 
     raise typer.Exit(run_prove(load_running(config, state), wait, as_json))
@@ -268,7 +270,7 @@ def bench_flood(
     seconds: Annotated[
         float, typer.Option(min=1, max=120, help="Duration of the measurement without and with each flood.")
     ] = 10.0,
-    rate: Annotated[float, typer.Option(min=1, max=2000, help="Innocents' requests a second.")] = 100.0,
+    rate: Annotated[float, typer.Option(min=1, max=2000, help="The other acquirers' requests a second.")] = 100.0,
     only: Annotated[list[str] | None, typer.Option(help="A kind of flood; repeatable. All by default.")] = None,
     hold: Annotated[bool, typer.Option("--assert", help="Status 1 where a bound is broken.")] = False,
     workers: Annotated[int | None, typer.Option(min=1, max=64, help="Switch workers.")] = None,
@@ -289,7 +291,7 @@ def bench_hsm(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Commands a second of an HSM process, beside its PKCS#11 calls bare."""
+    """Commands a second of an HSM process, beside the bare PKCS#11 calls."""
     from console.bench.hsm import run_bench
 
     raise typer.Exit(run_bench(load(config, None), seconds, in_flight, only or [], as_json))

@@ -29,7 +29,7 @@ def gateway(context: typer.Context, config: ConfigOption = None, state: StateOpt
 
 @gateway_app.command("rotate-sealing-key")
 def gateway_rotate_sealing_key(config: ConfigOption = None, state: StateOption = None) -> None:
-    """Add a key to the file that seals the gateway's secrets in the database; it counts from the next start on."""
+    """Add a key to the file that seals the gateway's secrets in the database; it takes effect at the next start."""
     from console.gateway_key import run_rotate_sealing_key
 
     run_rotate_sealing_key(load(config, state))
@@ -62,7 +62,7 @@ def gateway_key_revoke(
     key: KeyArgument,
     config: ConfigOption = None,
     state: StateOption = None,
-    grace_s: Annotated[int, typer.Option(min=0, max=31_536_000, help="Seconds that it works for still.")] = 0,
+    grace_s: Annotated[int, typer.Option(min=0, max=31_536_000, help="Seconds for which it still works.")] = 0,
 ) -> None:
     """End a key. Without a grace the tokenizer may take it for 30 seconds more."""
     from console.gateway_key import run_revoke

@@ -108,7 +108,7 @@ def link_echo(
 @link_app.command("exchange-key")
 def link_exchange_key(
     name: LinkName,
-    kind: Annotated[Literal["pin", "mac"], typer.Option("--kind", help="Which of its keys.")],
+    kind: Annotated[Literal["pin", "mac"], typer.Option("--kind", help="The key to exchange.")],
     config: ConfigOption = None,
     state: StateOption = None,
     as_json: JsonOption = False,

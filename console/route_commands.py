@@ -36,7 +36,7 @@ def route_explain(
     processing_code: Annotated[str | None, typer.Option("--processing-code", help="DE 3, 6 digits.")] = None,
     currency: Annotated[str | None, typer.Option(help="As in EUR.")] = None,
     amount: Annotated[int | None, typer.Option(min=0, help="In minor units: 2500 is 25.00 EUR.")] = None,
-    acquirer: Annotated[str | None, typer.Option(help="The link that asks.")] = None,
+    acquirer: Annotated[str | None, typer.Option(help="The link of the request.")] = None,
     config: ConfigOption = None,
     state: StateOption = None,
     as_json: JsonOption = False,

@@ -48,7 +48,7 @@ PROGRESS_FROM = 20
 def saf_list(
     link: LinkOption = None,
     dropped: Annotated[bool, typer.Option("--dropped", help="Those that were dropped, too.")] = False,
-    limit: Annotated[int, typer.Option(min=1, max=100_000, help="At most so many.")] = 100,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="Greatest number of rows.")] = 100,
     config: ConfigOption = None,
     state: StateOption = None,
     as_json: JsonOption = False,

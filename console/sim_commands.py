@@ -83,7 +83,7 @@ def sim_book(
     config: ConfigOption = None,
     state: StateOption = None,
 ) -> None:
-    """Export what a simulator believes happened: a line for each transaction."""
+    """Export a simulator's book: a line for each transaction."""
     from simulators.book import write_rows
 
     rows = list(_rows(name, file, socket, totals, config, state))

@@ -17,7 +17,7 @@ from console.options import JsonOption
 if TYPE_CHECKING:
     from messages.importers import Imported
 
-spec_app = typer.Typer(help="Dialects: check them, bring others', take ours elsewhere.", no_args_is_help=True)
+spec_app = typer.Typer(help="Dialects: check, import, export.", no_args_is_help=True)
 
 OutputOption = Annotated[
     Path | None, typer.Option("--output", "-o", help="File to write, which must not exist; else standard output.")
@@ -34,7 +34,7 @@ def spec_check(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say of each file whether it is a dialect, and everything that is wrong with it; status 1 if one is not."""
+    """Check whether each file is a dialect, and list all its faults; status 1 if one is not."""
     import msgspec
 
     from messages.dialect import dialect_names

@@ -1,4 +1,4 @@
-"""`cardswitch bench hsm`: commands a second of an HSM process through its socket, beside its PKCS#11 calls bare.
+"""`cardswitch bench hsm`: commands a second of an HSM process through its socket, beside the bare PKCS#11 calls.
 
 An HSM of its own (SoftHSM token, embedded PostgreSQL, fsync on) starts in a temporary state directory. For each
 command: one caller keeps some in flight, and in turns with it a process without socket or loop makes the same PKCS#11

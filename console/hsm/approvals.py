@@ -15,7 +15,7 @@ import typer
 from console.errors import ConsoleError, UsageError
 from console.options import ConfigOption, JsonOption, StateOption, load_running
 
-officer_app = typer.Typer(help="Security officers: their key pairs, and who is registered.", no_args_is_help=True)
+officer_app = typer.Typer(help="Security officers: their key pairs, and the registered ones.", no_args_is_help=True)
 
 AsOption = Annotated[
     Path | None,
@@ -31,7 +31,7 @@ def create(
     directory: Annotated[Path, typer.Option(help="Directory of the two files.")] = Path(),
     as_json: JsonOption = False,
 ) -> None:
-    """Make an officer's key pair: NAME.key stays with the officer, NAME.card is registered. No HSM is asked."""
+    """Make an officer's key pair: NAME.key stays with the officer, NAME.card is registered. It needs no HSM."""
     from console.hsm.signing import passphrase
     from console.hsm.tables import print_json
     from hsm import process
@@ -79,7 +79,7 @@ def remove(
     state: StateOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Propose that an officer is one no longer; two at least stay."""
+    """Propose to remove an officer; at least two stay."""
     from hsm.officer_commands import RemoveOfficer
 
     propose_change(load_running(config, state), signer, RemoveOfficer(name=name), as_json)

@@ -70,7 +70,7 @@ def init(
 
 @hsm_app.command("status")
 def status(config: ConfigOption = None, state: StateOption = None, as_json: JsonOption = False) -> None:
-    """Whether the process runs, with token, vault and audit trail."""
+    """Show whether the process runs, with token, vault and audit trail."""
     from console.hsm.status import run_status
 
     raise typer.Exit(run_status(load_running(config, state), as_json))
@@ -147,14 +147,14 @@ def key_import(
     kcv: Annotated[str, typer.Option(help="Check value that the key must have.")] = "",
     party: PartyOption = "",
     algorithm: AlgorithmOption = "",
-    adjust_parity: Annotated[bool, typer.Option("--adjust-parity", help="Put wrong TDES parity right.")] = False,
+    adjust_parity: Annotated[bool, typer.Option("--adjust-parity", help="Correct wrong TDES parity.")] = False,
     pending: Annotated[bool, typer.Option("--pending", help="In force only after: hsm key activate.")] = False,
     signer: AsOption = None,
     config: ConfigOption = None,
     state: StateOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Take a key in: from a key block under a zone master key, or from the components of two or three custodians. It
+    """Import a key: from a key block under a zone master key, or from the components of two or three custodians. It
     takes two officers: --as proposes it, with the officer's own component."""
     from console.hsm.key_import import Source, import_key, import_proposal
 
@@ -201,7 +201,7 @@ def key_export(
 def key_rotate(
     name: NameArgument, config: ConfigOption = None, state: StateOption = None, as_json: JsonOption = False
 ) -> None:
-    """Make the next version of a key; of the data key (pan) it takes over all new writes."""
+    """Make the next version of a key; that of the data key (pan) encrypts all new cards."""
     from hsm.key_commands import RotateKey
 
     _show(_changed_keys(load_running(config, state), RotateKey(name=name)), as_json)
@@ -216,8 +216,10 @@ def key_activate(
     state: StateOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Put a pending version in force; the one before is taken for a while longer. It takes two officers: --as proposes
-    it."""
+    """Put a pending version in force; the former one is accepted for a while longer.
+
+    It takes two officers: --as proposes it.
+    """
     from hsm.key_commands import ActivateKey
 
     loaded, request = load_running(config, state), ActivateKey(name=name, version=version)
@@ -237,7 +239,7 @@ def key_retire(
     state: StateOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Take a version out of use for good: its value is destroyed, in the backups too. It takes two officers: --as
+    """Retire a version for good: its value is destroyed, in the backups too. It takes two officers: --as
     proposes it."""
     from hsm.key_commands import RetireKey
 
@@ -268,7 +270,7 @@ def rewrap(
     state: StateOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Bring stored cards under the newest data key, with progress; the HSM goes on serving."""
+    """Re-encrypt stored cards under the newest data key, with progress; the HSM goes on serving."""
     from console.hsm.rewrap import run_rewrap
 
     run_rewrap(load_running(config, state), batch, as_json)

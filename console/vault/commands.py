@@ -32,7 +32,7 @@ def vault_import(
     """Store the cards of a file and write a token for each.
 
     Columns or keys: pan, exp_month, exp_year and, where the tokens are a merchant's, domain (acct_…). Run it again
-    after an interruption and it goes on; the same card gives the same token.
+    after an interruption to continue; the same card gives the same token.
     """
     from console.vault.card_import import run_import
 

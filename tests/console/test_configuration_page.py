@@ -33,7 +33,7 @@ ELSEWHERE = {
 IN_WORDS = {
     "postgresql": {"role_prefix"},
     "hsm": {"pin_file", "provision", "key_lifetime_days"},
-    "caller": {"socket", "users", "commands"},
+    "caller": {"socket", "users", "commands", "keys"},
     "key": {"algorithm"},
     "tokenizer": {"http"},
     "gateway": {"http", "sealing_keys"},
