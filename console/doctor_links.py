@@ -20,7 +20,7 @@ def unproved_links(config: Config) -> list[str]:
 
 
 def gateway_finding(config: Config) -> Finding:
-    """What proves both ends of the gateway's link; a configuration in which one of the proofs lacks does not load."""
+    """The proofs of both ends of the gateway's link; a configuration that lacks one of them does not load."""
     link, remote = config.acquirer_link(config.gateway.link), config.gateway.switch
     if remote is not None:
         assert remote.tls is not None, "the configuration was checked"

@@ -1,7 +1,7 @@
 """The link between a gateway and its switch: a unix socket on one machine, mutual TLS and a MAC between two.
 
-`[gateway.switch]` and the `[[acquirer]]` with surrogates go in; what contradicts, and the proofs with which a gateway
-reaches its switch come out. Called by `console.config` and `console.processes`. The gateway imports neither switch nor
+`[gateway.switch]` and the `[[acquirer]]` with surrogates go in; contradictions, and the proofs with which a gateway
+reaches its switch, come out. Called by `console.config` and `console.processes`. The gateway imports neither switch nor
 hsm, so certificates and MAC, which are those of the switch's own links, are handed to it here.
 """
 
@@ -53,7 +53,7 @@ class GatewaySection(GatewayConfig, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 def gateway_link_problems(config: Config) -> list[str]:
-    """What is wrong with the links of gateways, a line each that names the setting and the fix."""
+    """The faults of the links of gateways, a line each that names the setting and the fix."""
     remote = config.gateway.switch
     own = config.acquirer_link(config.gateway.link)
     found = []
@@ -83,7 +83,7 @@ def with_gateway(callers: tuple[CallerConfig, ...], remote: RemoteSwitch | None)
 async def switch_proofs(
     link: str, remote: RemoteSwitch | None, hsm_socket: Path
 ) -> AsyncIterator[tuple[Tls | None, Mac | None]]:
-    """What proves both ends of a gateway's link, for as long as the block runs; nothing on a unix socket.
+    """The proofs of both ends of a gateway's link, for as long as the block runs; none on a unix socket.
 
     Args:
         link: its name, for logs. hsm_socket: of the hsm's caller `gateway`.
@@ -127,7 +127,7 @@ def _listener_problems(link: AcquirerLink, *, own: bool) -> list[str]:
 
 
 def _missing_proofs(link: AcquirerLink) -> list[str]:
-    """What a port for a gateway lacks of mutual TLS with a pin, and of a MAC on each message."""
+    """The proofs that a port for a gateway lacks: mutual TLS with a pin, a MAC on each message."""
     found = []
     if link.tls is None:
         found.append(f"tls: a MAC alone shows surrogates and amounts to everybody on the way: {_EXAMPLE}")

@@ -17,7 +17,7 @@ TRACE_ELEMENT = 63  # of the gateway's messages
 
 
 class GatewayMac:
-    """What `gateway.switch_access.Mac` asks for.
+    """The methods of `gateway.switch_access.Mac`.
 
     Args:
         link: its name, for logs. key: the name of the MAC key. peer: the switch, for logs.

@@ -1,7 +1,7 @@
 """One connection to the switch: signs on, reads until the end, answers the switch's own requests.
 
-`gateway.acquirer_link` keeps N of them. Where the link has a MAC, it is made for everything that leaves and verified
-before anything that arrives is looked at.
+`gateway.acquirer_link` keeps N of them. If the link has a MAC, each sent message gets one, and each received one is
+verified before any other use.
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ class LinkDown(GatewayError):
 
 
 class SwitchRefused(GatewayError):
-    """What answers at the switch's address is not let in as the switch; `reason` is a constant, for the metric."""
+    """The process at the switch's address is not accepted as the switch; `reason` is a constant, for the metric."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)

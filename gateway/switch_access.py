@@ -1,4 +1,4 @@
-"""How a gateway reaches its switch: an address and the proofs of identity in, a connection out.
+"""A gateway's way to its switch: an address and the proofs of identity in, a connection out.
 
 On the switch's own machine the address is a unix socket, and the kernel is the proof. Over a network each connection is
 under mutual TLS and each message carries a MAC. This package reaches the switch through ISO 8583 alone, so it knows TLS
@@ -87,7 +87,7 @@ async def connected(access: Access) -> tuple[asyncio.StreamReader, asyncio.Strea
 
 
 def words(error: BaseException) -> str:
-    """What went wrong with a connection, without paths of the library's sources."""
+    """The error of a connection, without paths of the library's sources."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return str(error.verify_message)
     if isinstance(error, ssl.SSLError):

@@ -67,7 +67,7 @@ def verify(keyring: Keyring, request: VerifyCardValue, pan: str) -> Verified:
 
 
 def check_fields(wanted: CardValue) -> None:
-    """Raise ValueError for a kind that is none, a field that is missing, and one that does not enter the value."""
+    """Raise ValueError for an unknown kind, a field that is missing, and one that does not enter the value."""
     if wanted.kind not in NEEDED:
         raise ValueError(f"the kinds of card values are {', '.join(NEEDED)}")
     given = {field for field, unused in _UNUSED.items() if getattr(wanted, field) != unused}

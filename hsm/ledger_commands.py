@@ -84,7 +84,7 @@ def ledger_handlers(witness: LedgerWitness) -> dict[type, Callable[[Any], Any]]:
 def head_facts(witness: LedgerWitness) -> Callable[[AcceptLedgerHead], tuple[str, ...]]:
     """Return the function that gives the lines which an approval of a head binds: the seal, and the token's last one.
 
-    It raises HsmRefused where the head is none.
+    It raises HsmRefused for an invalid head.
     """
 
     def facts(request: AcceptLedgerHead) -> tuple[str, ...]:

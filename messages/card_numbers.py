@@ -9,7 +9,7 @@ is right. It counts however it is written:
 - with zeros in front, with an expiry date or a code behind, as the head of a track, as a number with an exponent;
 - percent-encoded (also twice), in HTML or backslash escapes, in hexadecimal (ASCII or EBCDIC), in base64.
 
-Some things look like one by chance and are none: UUIDs, IP addresses, dates and times, IBANs, coordinates and other
+Some values look like one by chance: UUIDs, IP addresses, dates and times, IBANs, coordinates and other
 decimal fractions, telephone numbers (`+` in front, an area code in brackets), IMEIs, EANs, parcel and Amazon order
 numbers (`_OTHERS`, `_is_other_number`). Lengths that are rare for a scheme count only in one piece or in equal groups.
 

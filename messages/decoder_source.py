@@ -13,7 +13,7 @@ Called by the codec for bitmaps that come again. The result is fast for these re
 An element that is rare on the wire (see `written_out`) is read by its `ElementCodec`, called from the generated
 function.
 
-A generated function returns a `Message`, or None or raises one of `REFUSALS` for bytes that are none.
+A generated function returns a `Message`, or None or raises one of `REFUSALS` for invalid bytes.
 It gives no reason: the interpreter finds that once it is needed.
 """
 

@@ -80,4 +80,4 @@ class FrameError(MessagesError):
 
 
 class MoneyError(MessagesError):
-    """A currency that ISO 4217 does not name, or an amount that is none."""
+    """A currency that ISO 4217 does not name, or an invalid amount."""

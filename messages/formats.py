@@ -61,7 +61,7 @@ CHECK_NAMES: dict[str, Any] = {
 
 
 def problem(element: Element, value: str) -> str | None:
-    """Why `value` is none of this element's, in words that do not repeat it; None where it is fine."""
+    """Why `value` is invalid for this element, in words that do not repeat it; None for a valid one."""
     if not isinstance(value, str):
         return "expected text"
     pattern, what = PATTERNS[element.kind]

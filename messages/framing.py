@@ -2,7 +2,7 @@
 
 Sans-I/O: a decoder's `receive` takes the bytes of a socket and returns the whole payloads in them. Fixed headers of a
 link are cut off, and each payload remembers its own, so that `encode` can answer with it. A frame without payload is a
-keep-alive and vanishes, or an error where the link knows none. A frame that is too long, or a length that is none,
+keep-alive and vanishes, or an error where the link knows none. A frame that is too long, or an invalid length,
 means the stream is lost.
 """
 

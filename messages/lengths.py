@@ -121,7 +121,7 @@ def prefix(scale: Scale, units: int) -> bytes:
 
 
 def said(scale: Scale, raw: bytes) -> int | None:
-    """The number on the wire, allowed or not; None where it is none."""
+    """The number on the wire, allowed or not; None for an invalid one."""
     if scale.encoding == "binary":
         return int.from_bytes(raw, "big")
     text = raw.hex().encode("ascii") if scale.encoding == "bcd" else latin(page_of(scale.encoding), raw)

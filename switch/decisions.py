@@ -144,7 +144,7 @@ class Decisions:
     async def reverse(self, stored: StoredIntent, reason: str) -> Outcome:
         """Decide REVERSED with DE 39 = 91 and the 0420 for the issuer, or follow the winner.
 
-        There is none where the issuer was never asked, or only for what it knows.
+        No reversal if the issuer was never asked, or only for an inquiry.
         """
         advices: tuple[AdviceDraft, ...] = ()
         if stored.intent.issuer and stored.intent.kind is not Kind.INQUIRY and way_of(stored.intent) is Way.ASK:

@@ -48,7 +48,7 @@ OVERLOADED = Decline("91", "overloaded")
 JOURNAL_AWAY = Decline("96", "journal_unavailable")
 HSM_AWAY = "hsm_unavailable"
 NOT_PERMITTED_NOW = frozenset(refusal.reason for refusal in REFUSALS)
-NOT_NOW = frozenset({SIGNED_OFF, SUSPENDED})  # reasons that say nothing about what a repeat repeats
+NOT_NOW = frozenset({SIGNED_OFF, SUSPENDED})  # reasons that reveal nothing about the outcome of a repeat's original
 
 
 class Unsaid(Exception):

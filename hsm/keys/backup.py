@@ -191,7 +191,7 @@ def _digest(name: str, data: bytes) -> str:
 
 
 def _names(directory: Path) -> Iterator[str]:
-    """Return the files that make up the state, as paths below it; SoftHSM's lock files are none."""
+    """Return the files that make up the state, as paths below it; SoftHSM's lock files are not among them."""
     yield from (name for name in _SINGLE_FILES if (directory / name).is_file())
     for path in sorted((directory / _TOKENS).rglob("*")):
         if path.is_file() and path.suffix != ".lock":

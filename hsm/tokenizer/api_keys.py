@@ -111,7 +111,7 @@ class _Known(msgspec.Struct, frozen=True):
 class KeyCheck:
     """Checks keys and remembers the answers.
 
-    Those about keys that are none are 10,000 at most and apart: no number of guesses makes it forget a merchant.
+    Those about unknown keys are 10,000 at most and apart: no number of guesses makes it forget a merchant.
 
     A key that is revoked works for at most `KNOWN_S` more where the database can be reached, and `AWAY_S` where it
     cannot; an end that was set before that is kept to the second.

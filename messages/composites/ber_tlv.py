@@ -25,7 +25,7 @@ def read(scope: Scope, data: bytes) -> Tree:
     """Bytes → tree.
 
     Raises:
-        DecodeError: a tag or length that is none, or a value that ends too soon.
+        DecodeError: an invalid tag or length, or a value that ends too soon.
     """
     reserved = tuple(bytes.fromhex(key) for key in scope.composite.parts if key.upper().startswith("FF"))
     nodes = []
@@ -46,7 +46,7 @@ def write(scope: Scope, tree: Tree) -> bytes:
     """Tree → bytes.
 
     Raises:
-        EncodeError: a tag, length or value that is none.
+        EncodeError: an invalid tag, length or value.
     """
     return b"".join(_write_node(scope, node) for node in tree.nodes)
 

@@ -20,7 +20,7 @@ def read(scope: Scope, data: bytes) -> Tree:
     """Bytes → tree.
 
     Raises:
-        DecodeError: a tag or length that is none, a value that ends too soon or is not as its part says.
+        DecodeError: an invalid tag or length, a value that ends too soon or is not as its part says.
     """
     size = scope.composite.tag_size
     encoding = scope.encoding(scope.composite.tag_encoding)
@@ -47,7 +47,7 @@ def write(scope: Scope, tree: Tree) -> bytes:
     """Tree → bytes.
 
     Raises:
-        EncodeError: a tag that is none, or a value that is not as its part says or too long.
+        EncodeError: an invalid tag, or a value that is not as its part says or too long.
     """
     written = []
     for node in tree.nodes:

@@ -14,7 +14,7 @@ CARRIED = 1000  # values of a later version beyond 1987 are kept under this and 
 
 
 class Fault(Exception):
-    """A value that is none; the reason, never the value."""
+    """An invalid value; the reason, never the value."""
 
 
 class Reading:

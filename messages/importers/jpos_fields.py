@@ -1,6 +1,6 @@
 """Fields of a jPOS packager: tags in, elements out; used for the fields of a message and for those inside of them.
 
-A class that is not known, a length that is none, an attribute that changes bytes in a way that no element says: each is
+An unknown class, an invalid length, an attribute that changes bytes in a way that no element says: each is
 a problem with the line of its tag.
 """
 

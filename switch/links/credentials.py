@@ -108,7 +108,7 @@ class Credentials:
         return context
 
     def _state(self) -> tuple[object, ...]:
-        """What tells that a file is another one."""
+        """Values that change with the file."""
         found: list[object] = []
         for file in (self._tls.certificate, self._tls.private_key, self._tls.ca):
             try:

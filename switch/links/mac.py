@@ -32,7 +32,7 @@ class MacHsm(Protocol):
 
 
 class Counts(Protocol):
-    """What counts messages that are not believed, by link and reason: `switch.meters.Meters`."""
+    """Counters of messages with a wrong MAC, by link and reason: `switch.meters.Meters`."""
 
     def count(self, name: str, *labels: str) -> None: ...
 

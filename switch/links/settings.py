@@ -296,7 +296,7 @@ def _cryptogram_elements(acquirers: tuple[AcquirerLink, ...]) -> list[str]:
 
 
 def address_problem(label: str, address: str) -> list[str]:
-    """Why `address` is none, as a list of one problem or none."""
+    """The fault of `address`, as a list of one problem or none."""
     try:
         address_of(address)
     except ValueError as error:

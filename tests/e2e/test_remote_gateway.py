@@ -173,7 +173,7 @@ def machines() -> Iterator[Machines]:
 
 
 class Both:
-    """What a merchant sees of both machines."""
+    """A merchant's view of both machines."""
 
     def __init__(self, machines: Machines) -> None:
         self.machines = machines
@@ -227,7 +227,7 @@ def rows(machines: Machines, sql: str, *values: Any) -> list[dict[str, Any]]:
 
 
 def booked(machines: Machines) -> tuple[int, int]:
-    """How much is in the journal."""
+    """Numbers of intents and outcomes in the journal."""
     (row,) = rows(machines, "SELECT (SELECT count(*) FROM ledger.intents) i, (SELECT count(*) FROM ledger.outcomes) o")
     return row["i"], row["o"]
 
