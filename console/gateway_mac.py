@@ -35,7 +35,7 @@ class GatewayMac:
             raise LinkDown(f"no MAC for a message: {error}") from None
 
     async def problem(self, message: Message, frame: bytes) -> str:
-        """Why a received message is not to be believed, as a constant; "" where its MAC is right."""
+        """Why the MAC of a received message is not right, as a constant; "" where its MAC is right."""
         return await self._mac.problem(message, frame, self._peer)
 
 
@@ -55,7 +55,7 @@ class _MacCommands:
 
 
 class _Uncounted:
-    """The gateway counts in its own metrics what it does not believe."""
+    """The gateway counts refused messages in its own metrics."""
 
     def count(self, name: str, *labels: str) -> None:
         """Count nothing."""

@@ -198,7 +198,7 @@ def _show_links(rows: list[dict[str, Any]], as_json: bool) -> None:
         return
     from rich.markup import escape
 
-    titles = ("link", "worker", "state", "connections", "in flight", "advices", "heard", "echo", "keys")
+    titles = ("link", "worker", "state", "connections", "in flight", "advices", "last message", "echo", "keys")
     table = _table(titles, ("connections", "in flight", "advices"))
     for row in sorted(rows, key=lambda row: (row["side"], row["link"], row["worker"])):
         table.add_row(

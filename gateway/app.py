@@ -200,7 +200,7 @@ class Api:
 
     @contextlib.contextmanager
     def _busy(self) -> Iterator[None]:
-        """Count a request that has come to its end. Raises ApiError 503 where there are too many of all accounts."""
+        """Count a finished request. Raises ApiError 503 where there are too many of all accounts."""
         if self._in_flight >= self._services.config.max_requests:
             raise unavailable("The service is overloaded. Try again with the same key.")
         self._in_flight += 1

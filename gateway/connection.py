@@ -167,7 +167,7 @@ class Connection:
             log.error("message dropped", link=self.link.name, exc_info=error)
 
     def _take(self, message: Message, payload: bytes) -> None:
-        """Hand on a message that is believed."""
+        """Hand on a message with a right MAC."""
         try:
             if not is_response(message.mti):
                 self._start_answering(message)

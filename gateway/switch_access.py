@@ -47,7 +47,7 @@ class Mac(Protocol):
         ...
 
     async def problem(self, message: Message, frame: bytes) -> str:
-        """Why a received message is not to be believed, as a constant; "" where its MAC is right."""
+        """Why the MAC of a received message is not right, as a constant; "" where its MAC is right."""
         ...
 
 

@@ -38,7 +38,7 @@ class Sealing:
         return self._codec.replace_mac(data, mac)
 
     def problem(self, message: Message, data: bytes) -> str:
-        """Why a received message is not to be believed, "" where it is. A MAC that nobody wanted must be right, too."""
+        """Why the MAC of a received message is not right, "" where it is. An unneeded MAC must be right, too."""
         if not self._keys.has_mac:
             return ""
         if 64 not in message.elements and 128 not in message.elements:

@@ -37,7 +37,7 @@ ALARM_S = 300.0  # time that an alarm of one worker keeps the others from raisin
 MAX_ACKNOWLEDGING = 64  # acknowledgements on their way to the journal
 # DE 39 that asks to come again later. Source: ISO 8583:1987 DE 39.
 AGAIN = frozenset({"91", "96"})
-SECURITY_VIOLATION = "63"  # on a link with MACs: the peer did not believe the advice, and so does not know it
+SECURITY_VIOLATION = "63"  # on a link with MACs: the peer refused the MAC of the advice, and so does not know it
 
 
 class _Unacknowledged(Exception):

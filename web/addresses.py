@@ -30,7 +30,7 @@ class Proxies:
         self._everybody = everybody
 
     def trusts(self, address: str) -> bool:
-        """Whether that peer's X-Forwarded-For is believed."""
+        """Whether that peer's X-Forwarded-For counts."""
         parsed = _parsed(address)
         return self._everybody or (parsed is not None and any(parsed in network for network in self._networks))
 

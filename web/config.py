@@ -31,7 +31,7 @@ class HttpConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         idle_timeout_s: between two requests.
         tls_handshake_timeout_s: from the connection to the end of the handshake.
         send_timeout_s: longest time that a client may leave an answer unread that no longer fits into the buffers.
-        trusted_proxies: networks of reverse proxies whose X-Forwarded-For is believed.
+        trusted_proxies: networks of reverse proxies whose X-Forwarded-For counts.
     """
 
     max_connections: Count = 2_000

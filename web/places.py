@@ -57,7 +57,7 @@ class PlacedRequest:
         self._places.identify(self, account)
 
     def received(self) -> None:
-        """The request has come to its end; its connection is not closed for another until it is answered."""
+        """The request is complete; its connection is not closed for another until it is answered."""
         self._places.received(self)
 
     def end(self) -> None:

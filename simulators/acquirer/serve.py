@@ -139,7 +139,7 @@ async def replay(
     progress: Progress | None = None,
     stopping: trio.Event | None = None,
 ) -> None:
-    """Send messages of a file one after the other, each once the one before has come to its end."""
+    """Send messages of a file one after the other, each once the one before has its final state."""
     replayed, stopping = Replay(client.acquirer), trio.Event() if stopping is None else stopping
     for number, line in enumerate(lines, 1):
         with trio.move_on_after(line.wait_s):

@@ -15,7 +15,7 @@ import math
 from collections import OrderedDict
 
 FREE_FRAMES = 3  # of a connection before anything is known about it; the others wait for the verdict on these, or
-STRANGERS_PER_S = 50.0  # come one by one: frames a second of all connections of a link that are not believed
+STRANGERS_PER_S = 50.0  # come one by one: frames a second of all unproven connections of a link
 MANAGEMENT_BURST = 50  # network management that may come at once
 REPEATS_PER_S, REPEATS_BURST = 20.0, 100  # messages of a connection that were there before
 UNJUDGED = 4  # requests of a connection at once of which nobody knows yet whether they are new, until one was new
@@ -59,7 +59,7 @@ class Conduct:
     Args:
         known: whether its peer is known from the start: we dialled it, TLS has verified it, or the link has no MAC, and
             so no way to distinguish peers.
-        strangers: the turns of all connections of the link that are not believed.
+        strangers: the turns of all unproven connections of the link.
         max_bad: bad frames in a row that end the connection; 0 for no such limit.
         management_per_s: network management a second; 0 for no limit.
     """

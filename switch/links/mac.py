@@ -96,7 +96,7 @@ class LinkMac:
         return MacCheck(self.key, data, received)
 
     async def problem(self, message: Message, frame: bytes, peer: str, trace_id: str = "") -> str:
-        """Why a received message is not to be believed: `MISSING`, `WRONG` or `AWAY`; "" where its MAC is right."""
+        """Why the MAC of a received message is not right: `MISSING`, `WRONG` or `AWAY`; "" where its MAC is right."""
         check = self.check(message, frame)
         reason = MISSING
         if check is not None:
@@ -111,6 +111,6 @@ class LinkMac:
         return reason
 
     def failed(self, mti: str, peer: str, reason: str) -> None:
-        """Count and report a message that could not be believed."""
+        """Count and report a message whose MAC is not right."""
         self._meters.count("mac_failures", self.link, reason)
         log.error("mac_refused", link=self.link, peer=peer, mti=mti, reason=reason)

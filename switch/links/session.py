@@ -367,7 +367,7 @@ class Session:
             conduct.read(len(frames), self.heard_at)
 
     async def _wait_for_trust(self) -> None:
-        """The next frame of a peer that is not believed waits for its turn, or until the peer is; and that of one that
+        """The next frame of an unproven peer waits for its turn, or until the peer is proven; and that of one that
         may send recordings, until it is known of those before."""
         while self._conduct.crowded:
             await self._judged.wait()
