@@ -30,8 +30,9 @@ def database_findings(config: Config) -> list[Finding]:
         return [Finding(NAME, MISSING, str(error), "put the file of a backup, or of the other machine, back")]
     if not config.postgresql.dsn:
         return [Finding(NAME, OK, "the embedded server of the state directory")]
+    check = _problems if config.runs_switch else _gateway_problems
     try:
-        problems = asyncio.run(_problems(config, passwords))
+        problems = asyncio.run(check(config, passwords))
     except Exception as error:  # a check that fails is a finding, not a crash; asyncpg raises many kinds
         reason = str(error).partition("\n")[0] or type(error).__name__
         return [Finding(NAME, MISSING, f"{_place(config.postgresql.dsn)}: {reason}", _PRIVILEGES)]
@@ -56,6 +57,17 @@ async def _problems(config: Config, passwords: dict[str, str]) -> list[str]:
     problems = await obstacles(dsn, passwords, prefix=config.postgresql.prefix, timeout_s=TIMEOUT_S)
     sealing = await _sealing_problem(dsn, Path(config.gateway_config().sealing_keys))
     return [*problems, sealing] if sealing else problems
+
+
+async def _gateway_problems(config: Config, passwords: dict[str, str]) -> list[str]:
+    """On a machine with a gateway and no switch: another one makes roles and schema, and only one role is used here."""
+    from console.database_roles import GATEWAY, dsn_of, role_name
+
+    if GATEWAY not in passwords:
+        return [f"postgresql/roles.json has no password of {GATEWAY}: copy it from the switch's machine"]
+    dsn = dsn_of(config.postgresql.dsn, role_name(GATEWAY, config.postgresql.prefix), passwords[GATEWAY])
+    sealing = await _sealing_problem(dsn, Path(config.gateway_config().sealing_keys))
+    return [sealing] if sealing else []
 
 
 async def _sealing_problem(dsn: str, path: Path) -> str:

@@ -34,11 +34,15 @@ def start_findings(config: Config, *, running: bool) -> list[Finding]:
     checks: dict[str, Callable[[], Finding]] = {
         "state owner": lambda: _owner(state),
         "socket paths": lambda: _socket_paths(config),
-        "tokenizer certificate": lambda: _certificate(config),
-        "gateway tokenizer_ca": lambda: _authorities(config),
-        "gateway sealing keys": lambda: _sealing_keys(config),
-        "issuers": lambda: _issuers(config),
     }
+    if config.runs_switch:
+        checks |= {"tokenizer certificate": lambda: _certificate(config), "issuers": lambda: _issuers(config)}
+    if config.runs_gateway:
+        checks |= {
+            "gateway tokenizer_ca": lambda: _authorities(config),
+            "gateway sealing keys": lambda: _sealing_keys(config),
+            "tokenizer secret": lambda: _secret(config),
+        }
     if not running:
         checks |= {"link sockets": lambda: _link_sockets(config), "hsm lock": lambda: _hsm_lock(state)}
     found = []
@@ -149,6 +153,19 @@ def _sealing_keys(config: Config) -> Finding:
     except ConfigurationError as error:
         return Finding(name, MISSING, str(error), "see docs/operations.md, the gateway's sealing keys")
     return Finding(name, OK, f"{path}, version {max(keys)}")
+
+
+def _secret(config: Config) -> Finding:
+    """Whether a gateway without a tokenizer beside it has that one's secret: a new one would open nothing."""
+    from hsm.tokenizer.server import SECRET_FILE
+
+    path = config.state_path / SECRET_FILE
+    if path.exists():
+        return Finding("tokenizer secret", OK, str(path))
+    if config.runs_switch:
+        return Finding("tokenizer secret", OK, f"{path} is not there yet: it is made at the first start")
+    detail = f"{path} is missing: the tokenizer takes no other secret than its own"
+    return Finding("tokenizer secret", MISSING, detail, "copy it from the switch's machine, mode 0600")
 
 
 def _issuers(config: Config) -> Finding:

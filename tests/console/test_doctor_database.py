@@ -11,9 +11,10 @@ import pytest
 
 import specs
 from console.config import Config, load_config
-from console.database_roles import OWNER, ROLES
+from console.database_roles import GATEWAY, OWNER, ROLES
 from console.doctor import MISSING, OK, Finding
 from console.doctor_database import database_findings
+from console.gateway_link import RemoteSwitch
 from console.migration import migrate, obstacles
 from console.postgresql import EmbeddedPostgres, PostgresqlConfig, role_passwords
 from gateway.sealing import open_sealer
@@ -111,6 +112,38 @@ def test_a_machine_without_the_gateway_s_sealing_keys(
     assert "has another key of version 1" in on(config, database)[0].detail
     own.write_bytes(there.read_bytes())
     assert [finding.state for finding in on(config, database)] == [OK]
+
+
+def test_a_machine_with_a_gateway_alone_has_one_role(
+    config: Config, two: tuple[Database, Database], tmp_path: Path
+) -> None:
+    """As docs/operations.md has it: a DSN without a user, and the password of the gateway's role."""
+    database, _ = two
+    asyncio.run(migrate(database.dsn(OWNER), FIRST, prefix=PREFIX))
+    there = tmp_path / "there.keys"
+    asyncio.run(_sealed(database, there))
+    replace = msgspec.structs.replace
+    dsn = database.dsn(OWNER).replace(f"{OWNER}:{quote(role_passwords(database.server._state)[OWNER], safe='')}@", "")
+    alone = replace(
+        config,
+        hsm=replace(config.hsm, vault=False),
+        gateway=replace(config.gateway, switch=RemoteSwitch(address="10.0.0.1:5010")),
+        postgresql=PostgresqlConfig(dsn=dsn, role_prefix=PREFIX),
+    )
+    roles = config.state_path / "postgresql" / "roles.json"
+    roles.parent.mkdir(parents=True)
+    roles.write_bytes(msgspec.json.encode({OWNER: ""}))
+    (missing,) = database_findings(alone)
+    assert missing.state == MISSING and "no password of cardswitch_gateway" in missing.detail
+    roles.write_bytes(msgspec.json.encode({OWNER: "", GATEWAY: FIRST[GATEWAY]}))
+    before = roles.read_bytes()
+    (missing,) = database_findings(alone)
+    assert "gateway-sealing.keys is missing" in missing.detail
+    own = config.state_path / "gateway-sealing.keys"
+    own.write_bytes(there.read_bytes())
+    own.chmod(0o600)
+    assert [finding.state for finding in database_findings(alone)] == [OK]
+    assert roles.read_bytes() == before, "doctor makes no passwords"
 
 
 async def _value(database: Database, sql: str) -> object:

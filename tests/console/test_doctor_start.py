@@ -19,6 +19,7 @@ from console.doctor import MISSING, OK, WARNING, Finding
 from console.doctor_command import run_doctor
 from console.doctor_start import DIRECTORIES, start_findings
 from console.errors import StartError
+from console.gateway_link import RemoteSwitch
 from console.supervisor import _check_sockets
 from gateway.errors import ConfigurationError as GatewayConfigurationError
 from gateway.sealing import keys_for
@@ -188,6 +189,27 @@ def test_data_of_another_postgresql(config: Config) -> None:
     assert finding.state == MISSING and "was made by PostgreSQL 15, the embedded server is 18" in finding.detail
     (data / "PG_VERSION").write_text("18\n")
     assert doctor._postgresql(config.state_path).state == OK
+
+
+def test_a_machine_with_a_gateway_alone_is_asked_for_what_it_needs(config: Config) -> None:
+    remote = RemoteSwitch(address="10.0.0.1:5010")
+    alone = replace(
+        config, hsm=replace(config.hsm, vault=False), gateway=replace(config.gateway, switch=remote), issuer=()
+    )
+    names = {one.check for one in start_findings(alone, running=False)}
+    assert {"gateway sealing keys", "gateway tokenizer_ca", "hsm lock"} <= names
+    assert not {"issuers", "tokenizer certificate"} & names
+    assert found(alone, "tokenizer secret").state == MISSING and found(config, "tokenizer secret").state == OK
+    (alone.state_path).mkdir()
+    (alone.state_path / "tokenizer.secret").write_text("secret")
+    assert found(alone, "tokenizer secret").state == OK
+
+
+def test_a_switch_whose_gateway_is_elsewhere_needs_none_of_its_files(config: Config) -> None:
+    links = tuple(replace(link, listen="127.0.0.1:5020") if link.surrogate else link for link in config.acquirer)
+    names = {one.check for one in start_findings(replace(config, acquirer=links), running=False)}
+    assert not {"gateway sealing keys", "gateway tokenizer_ca", "tokenizer secret"} & names
+    assert {"issuers", "tokenizer certificate"} <= names
 
 
 def test_a_check_that_fails_is_a_finding(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
