@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from messages.counterparts.amounts import is_reversal, was
 from messages.counterparts.sides import Fault, Reading, Writing, is_answer
-from messages.dictionary.actions import action_code, response_code
+from messages.dictionary.actions import action_code, is_taken, response_code
 from messages.dictionary.iso2003 import action_2003
 from messages.errors import EncodeError
 
@@ -106,8 +106,9 @@ BALANCES_BACK = {"500": "1", "501": "2", "502": "2", "503": "3", "504": "2"}
 
 def read_action(reading: Reading, value: str) -> None:
     message_class = reading.mti[1]
-    told = response_code(value, reading.version)
-    reading.put[39] = told
+    if not is_answer(reading.mti) and not is_taken(value, reading.version, reading.mti):
+        raise Fault("is no decision that a message of this class tells")
+    reading.put[39] = response_code(value, reading.version, reading.mti)
     reading.keep(39)
     if message_class == "5" and (code := _of_1993(value)) in BALANCES_BACK:
         reading.put[66] = BALANCES_BACK[code]
@@ -116,7 +117,7 @@ def read_action(reading: Reading, value: str) -> None:
 def write_action(writing: Writing, value: str) -> None:
     message_class = writing.mti[1]
     kept = writing.kept(39)
-    if kept and response_code(kept, writing.version) == value:
+    if kept and response_code(kept, writing.version, writing.mti) == value:
         writing.put[39] = kept
         return
     code = action_code(value, message_class, writing.version)

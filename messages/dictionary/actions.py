@@ -46,10 +46,13 @@ _BY_CLASS: dict[tuple[str, str], str] = {
     ("7", "00"): "700",
     ("8", "00"): "800",
 }
-# Codes without a name: by the first digit of an action code. 0xx approves in a way that is not known: 08 makes the
-# switch take it back. A DE 39 that is not named is a refusal.
+# Codes without a name: by the first digit of an action code. A DE 39 that is not named is a refusal.
 _UNKNOWN_ACTIONS = {"0": "08", "1": "05", "2": "04", "3": "29", "9": "96"}
 _ELSE, _UNKNOWN_RESPONSE = "96", "100"
+# The answer to a request may mean that the issuer has approved: 08 makes the switch take that back.
+_UNKNOWN_APPROVAL, _REQUESTS_ANSWERED = "08", ("11", "21")
+# DE 39 that approve, as a whole or in a way of their own. Source: ISO 8583:1987 annex A.8.
+APPROVALS = frozenset({"00", "08", "10", "11", "16", "85"})
 
 
 def _read(table: str) -> tuple[dict[str, str], dict[str, str]]:
@@ -93,6 +96,32 @@ def action_code(response_code: str, message_class: str, version: str) -> str:
     return _UNKNOWN_RESPONSE if version == "1993" else action_2003(_UNKNOWN_RESPONSE)
 
 
-def response_code(action: str, version: str) -> str:
-    """Action code → DE 39 of 1987; an unknown code is never an approval that is booked."""
-    return _RESPONSES[version].get(action) or _UNKNOWN_ACTIONS.get(action[:1], _ELSE)
+def response_code(action: str, version: str, mti: str) -> str:
+    """Action code → DE 39 of 1987. No unknown code, and no approval of another class of messages, becomes an approval
+    that is booked.
+
+    Args:
+        mti: canonical, of the message that has the action code.
+    """
+    response = _RESPONSES[version].get(action) or _UNKNOWN_ACTIONS.get(action[:1], _ELSE)
+    if response in APPROVALS and not is_taken(action, version, mti):
+        return _UNKNOWN_APPROVAL if mti[1:3] in _REQUESTS_ANSWERED else _ELSE
+    return response
+
+
+def is_taken(action: str, version: str, mti: str) -> bool:
+    """Whether an action code is a refusal, or an approval that a message of this canonical type may have.
+
+    Source: ISO 8583:1993 annex A.1: 0xx approve authorizations and financial messages, 3xx to 8xx those of their class,
+    900 and 901 are of answers to advices. 000 is taken from every class, since it says the same everywhere.
+    """
+    response, digit = _RESPONSES[version].get(action), action[:1]
+    if mti[1] not in "12" and mti[2] not in "135":
+        return True  # repeats the decision on the message that it is about
+    if response is None:
+        return digit in "129"
+    if response not in APPROVALS:
+        return True
+    if digit == "0":
+        return mti[1] in "12" or not action.strip("0")
+    return mti[2] == "3" if digit == "9" else digit == mti[1]

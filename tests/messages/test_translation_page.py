@@ -14,6 +14,7 @@ from messages.dictionary.iso1987 import ENTRY_MODES, RESPONSE_CODES
 from messages.dictionary.iso1993 import ACTION_CODES
 from messages.points_of_service import positions_1993
 from messages.translation import DROPPED, SAME, WRITERS
+from tests.messages.dictionary.test_actions import OWN
 
 PAGE = Path(__file__).parents[2] / "docs" / "translation.md"
 
@@ -84,7 +85,7 @@ TABLES = {
     ),
     "actions": table(
         "action code of 1993 | in words | DE 39",
-        [(code, words, response_code(code, "1993")) for code, words in ACTION_CODES.items()],
+        [(code, words, response_code(code, "1993", OWN[code[0]])) for code, words in ACTION_CODES.items()],
     ),
 }
 

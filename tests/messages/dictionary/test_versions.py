@@ -58,11 +58,11 @@ def test_each_code_has_a_counterpart_and_usual_ones_come_back(version: str) -> N
     for code in iso1987.RESPONSE_CODES:
         assert action_code(code, "1", version) in codes
     for code in ("00", "10", "05", "14", "30", "51", "54", "55", "61", "75", "91", "92", "94", "96"):
-        assert response_code(action_code(code, "1", version), version) == code
+        assert response_code(action_code(code, "1", version), version, "0110") == code
     for action in codes:
-        assert response_code(action, version) in iso1987.RESPONSE_CODES
-    assert response_code("099", version) == "08"  # approved, nobody knows how: taken back
-    assert response_code("", version) == "96"
+        assert response_code(action, version, "0110") in iso1987.RESPONSE_CODES
+    assert response_code("099", version, "0110") == "08"  # approved, nobody knows how: taken back
+    assert response_code("", version, "0110") == "96"
 
 
 @pytest.mark.parametrize(
@@ -70,4 +70,4 @@ def test_each_code_has_a_counterpart_and_usual_ones_come_back(version: str) -> N
 )
 def test_an_approval_is_that_of_its_class(message_class: str, action: str) -> None:
     assert action_code("00", message_class, "1993") == action
-    assert response_code(action, "1993") == "00"
+    assert response_code(action, "1993", f"0{message_class}10") == "00"
