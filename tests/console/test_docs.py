@@ -83,3 +83,18 @@ def test_each_counter_of_a_worker_is_described_with_its_labels() -> None:
             names = re.findall(r"`cardswitch_(\w+)_total`", names)
             described |= dict(zip(names, found if len(found) == len(names) else found * len(names), strict=True))
     assert described == {name: labels for name, (_, labels) in COUNTERS.items()}
+
+
+def test_events_and_reasons_of_the_trouble_table_exist() -> None:
+    table = PAGES["docs/operations.md"].split("## At three in the morning")[1].split("\n## ")[0]
+    packages = ("switch", "hsm", "gateway", "web", "console", "ledger")
+    source = "".join(file.read_text("utf-8") for name in packages for file in (ROOT / name).rglob("*.py"))
+    named = {
+        word
+        for row in table.splitlines()
+        if row.startswith("| ")
+        for word in re.findall(r"`(\w+_\w+)`", row.split("|")[1])
+    }
+    # A database logs `<its name>_lost`.
+    missing = {word for word in named if f'"{word}"' not in source and f'"{word.removesuffix("_lost")}"' not in source}
+    assert named and not missing
