@@ -261,7 +261,7 @@ class Api:
     async def readyz(self, request: Request) -> Response:
         """200 where payments can be made: database, a link that is signed on, the tokenizer.
 
-        However many ask, database and tokenizer are asked four times a second at most.
+        However many ask, database and tokenizer are asked ten times a second at most.
         """
         parts = await self._readiness.get()
         ready = all(parts.values())

@@ -1,4 +1,4 @@
-"""Answers of health pages, kept for a moment: however many ask, a dependency is asked four times a second at most.
+"""Answers of health pages, kept for a moment: however many ask, a dependency is asked ten times a second at most.
 
 The fronts ask through it for `/readyz` and what else is open to callers without a key.
 """
@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
-KEEP_S = 0.25
+KEEP_S = 0.1  # short enough to show an outage that a supervisor ends within a second
 
 
 class Kept(Generic[T]):

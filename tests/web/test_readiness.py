@@ -1,4 +1,4 @@
-"""Answers of health pages: a dependency is asked four times a second at most, however many ask."""
+"""Answers of health pages: a dependency is asked ten times a second at most, however many ask."""
 
 from __future__ import annotations
 
