@@ -31,7 +31,7 @@ CREATE TABLE IF NOT EXISTS migration.applied (
     applied_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (package, name)
 );
--- What the names of the roles in this database begin with; one row.
+-- The prefix of the names of the roles in this database; one row.
 CREATE TABLE IF NOT EXISTS migration.role_prefix (
     prefix text NOT NULL,
     one    boolean PRIMARY KEY DEFAULT true CHECK (one)

@@ -107,7 +107,7 @@ BALANCES_BACK = {"500": "1", "501": "2", "502": "2", "503": "3", "504": "2"}
 def read_action(reading: Reading, value: str) -> None:
     message_class = reading.mti[1]
     if not is_answer(reading.mti) and not is_taken(value, reading.version, reading.mti):
-        raise Fault("is no decision that a message of this class tells")
+        raise Fault("is no decision for a message of this class")
     reading.put[39] = response_code(value, reading.version, reading.mti)
     reading.keep(39)
     if message_class == "5" and (code := _of_1993(value)) in BALANCES_BACK:
