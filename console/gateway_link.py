@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from gateway.switch_access import Mac, Tls
 
 CALLER = "gateway"  # of the hsm
+_SPARE = 512
 _EXAMPLE = 'tls = { certificate = "…", private_key = "…", ca = "…", pins = ["…"] }'
 
 
@@ -81,12 +82,13 @@ def with_gateway(callers: tuple[CallerConfig, ...], remote: RemoteSwitch | None)
 
 @asynccontextmanager
 async def switch_proofs(
-    link: str, remote: RemoteSwitch | None, hsm_socket: Path
+    link: str, remote: RemoteSwitch | None, hsm_socket: Path, max_in_flight: int
 ) -> AsyncIterator[tuple[Tls | None, Mac | None]]:
     """The proofs of both ends of a gateway's link, for as long as the block runs; none on a unix socket.
 
     Args:
         link: its name, for logs. hsm_socket: of the hsm's caller `gateway`.
+        max_in_flight: messages of the gateway without an answer.
     Raises: WireError where the certificate files cannot be used.
     """
     if remote is None:
@@ -99,7 +101,8 @@ async def switch_proofs(
     assert remote.tls is not None, "the configuration was checked"
     host = remote.tls.server_name or address_of(remote.address)[0]
     tls = Credentials(link, remote.tls, serves=False, server_name=host)
-    async with open_hsm(hsm_socket) as hsm:
+    # A MAC for each message and one for its answer; the rest is for what the switch starts, and network management.
+    async with open_hsm(hsm_socket, max_in_flight=2 * max_in_flight + _SPARE) as hsm:
         yield tls, GatewayMac(link, remote.mac_key, load_dialect(remote.dialect), hsm, peer=remote.address)
 
 

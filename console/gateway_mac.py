@@ -5,6 +5,8 @@ Messages go in, sealed bytes and verdicts come out. `console.gateway_link` makes
 
 from __future__ import annotations
 
+import structlog
+
 from gateway.errors import LinkDown
 from hsm.client import HsmCaller
 from hsm.commands import GeneratedMac, GenerateMac, HsmRefused, HsmUnavailable, Screen, Screened, VerifyMac
@@ -12,6 +14,8 @@ from messages.codec import Codec
 from messages.dialect import Dialect
 from messages.message import Message
 from switch.links.mac import LinkMac
+
+log = structlog.get_logger("gateway.mac")
 
 TRACE_ELEMENT = 63  # of the gateway's messages
 
@@ -25,6 +29,7 @@ class GatewayMac:
 
     def __init__(self, link: str, key: str, dialect: Dialect, hsm: HsmCaller, peer: str) -> None:
         self._mac = LinkMac(link, key, True, Codec(dialect), _MacCommands(hsm), _Uncounted())
+        self._link = link
         self._peer = peer
 
     async def sealed(self, message: Message) -> bytes:
@@ -32,6 +37,7 @@ class GatewayMac:
         try:
             return await self._mac.sealed(message, message.elements.get(TRACE_ELEMENT, ""))
         except (HsmRefused, HsmUnavailable) as error:
+            log.error("mac_not_made", link=self._link, mti=message.mti, reason=str(error))
             raise LinkDown(f"no MAC for a message: {error}") from None
 
     async def problem(self, message: Message, frame: bytes) -> str:

@@ -217,7 +217,8 @@ def run_gateway(config: Config, options: dict[str, Any]) -> None:
     address = remote.address if remote is not None else link.listen if link is not None else ""
 
     async def serve() -> None:
-        async with switch_proofs(config.gateway.link, remote, config.caller_socket(CALLER)) as (tls, mac):
+        name, most = config.gateway.link, config.gateway.max_in_flight
+        async with switch_proofs(name, remote, config.caller_socket(CALLER), most) as (tls, mac):
             await serve_gateway(
                 config.gateway_config(),
                 dsn=resolve_dsn(config.postgresql, config.state_path, GATEWAY),

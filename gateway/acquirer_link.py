@@ -79,7 +79,8 @@ class AcquirerLink:
     async def wait_signed_on(self, timeout_s: float) -> bool:
         """True as soon as a connection is signed on, False after `timeout_s`."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._signed_on.wait(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await self._signed_on.wait()
         return self.signed_on
 
     async def run(self) -> None:

@@ -88,7 +88,9 @@ class Connection:
             self._writer.close()
             await asyncio.gather(reading, *tasks, return_exceptions=True)
             with contextlib.suppress(Exception):
-                await asyncio.wait_for(self._writer.wait_closed(), 1.0)
+                # Not wait_for: before Python 3.12 it swallows a cancellation that comes as the connection closes.
+                async with asyncio.timeout(1.0):
+                    await self._writer.wait_closed()
         return signed_on
 
     async def _echo_until(self, reading: asyncio.Task[None]) -> None:

@@ -252,6 +252,11 @@ def test_a_payment_is_made_and_changed_over_the_network(machines: Machines, merc
     assert done.exit_code == 0, done.output
     checks = {check["check"]: check for check in json.loads(done.stdout)["checks"]}
     assert {checks[name]["state"] for name in ("database", "gateway link", "hsm keys")} == {"ok"}
+    status = CliRunner().invoke(
+        app, ["hsm", "status", "--json", "--config", str(config_file(machines.gateway.config.state_path))]
+    )
+    shown = json.loads(status.stdout)
+    assert shown["ok"] and not shown["vault"] and KEY in shown["keys"]
     machine = {row["command"] for row in audit(machines.gateway)}
     assert {"mac", "verify_mac"} <= machine and "screen" not in machine
     assert not list(machines.gateway.config.state_path.glob("switch-*.sock"))

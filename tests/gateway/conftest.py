@@ -47,6 +47,7 @@ class Gateway:
         self.switch = switch
         self.tokens = tokens
         self.url = ""
+        self.mac: Any = None  # that of the link, where the switch is on another machine
         self.config = msgspec.structs.replace(QUICK, sealing_keys=str(folder / "sealing.keys"))
         self.account, self.secret_key, self.publishable_key = asyncio.run(_make_keys(dsn))
         self._thread: threading.Thread | None = None
@@ -65,6 +66,7 @@ class Gateway:
                 dialect="iso87-ascii",
                 tokenizer_url=self.tokens.url,
                 internal_secret=SECRET,
+                mac=self.mac,
                 ready=said.put,
                 stop=self._stop,
             )

@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 import stripe
 
+from messages.codec import Codec
+from messages.dialect import load_dialect
 from messages.exchange import original_data
+from messages.message import Message
 from tests.gateway.conftest import Gateway
 from tests.gateway.fake_switch import FakeSwitch
 
@@ -265,3 +268,41 @@ def test_accounts_do_not_see_each_other(gateway: Gateway) -> None:
         with pytest.raises(stripe.InvalidRequestError) as refused:
             call()
         assert (refused.value.http_status, refused.value.code) == (404, "resource_missing")
+
+
+class Forgetful(dict[tuple[str, ...], str]):
+    """Answers that a switch does not keep: it has refused the MAC and booked nothing."""
+
+    def __setitem__(self, key: tuple[str, ...], value: str) -> None:
+        """Keep nothing."""
+
+
+class Unproved:
+    """The MAC of a link whose tests are elsewhere: none is made, and all are right."""
+
+    async def sealed(self, message: Message) -> bytes:
+        return Codec(load_dialect("iso87-ascii")).encode(message)
+
+    async def problem(self, message: Message, frame: bytes) -> str:
+        return ""
+
+
+@pytest.mark.parametrize("mac", [True, False], ids=["MAC", "no MAC"])
+def test_a_capture_whose_mac_the_switch_refuses_is_sent_again(
+    idle_gateway: Gateway, switch: FakeSwitch, mac: bool
+) -> None:
+    """While a new key is in force at one end only. Without a MAC on the link 63 is an answer like any other."""
+    idle_gateway.mac = Unproved() if mac else None
+    idle_gateway.start()
+    idle_gateway.wait_ready()
+    client = idle_gateway.stripe()
+    intent = client.v1.payment_intents.create({**PAY, "capture_method": "manual"})
+    switch.answers = Forgetful()
+    switch.rule = lambda message: "63" if len([mti for mti in switch.mtis() if mti[:3] == "022"]) < 3 else "00"
+    if mac:
+        assert client.v1.payment_intents.capture(intent.id).status == "succeeded"
+        assert switch.mtis() == ["0100", "0220", "0221", "0221"]
+    else:
+        with pytest.raises(stripe.StripeError):
+            client.v1.payment_intents.capture(intent.id)
+        assert switch.mtis() == ["0100", "0220"]

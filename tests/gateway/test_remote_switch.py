@@ -31,6 +31,7 @@ from tests.switch.links.certificates import Certificate, Forge
 
 DIALECT = load_dialect("iso87-ascii")
 KEY = SoftwareKey("mac", bytes(range(32)))
+EVENTS: list[str] = []  # of the last run
 OTHER_KEY = SoftwareKey("mac", bytes(range(1, 33)))
 
 
@@ -133,8 +134,9 @@ def run(script: Callable[[], Awaitable[None]]) -> None:
         async with asyncio.timeout(20.0):
             await script()
 
-    with capture_logs():
+    with capture_logs() as events:
         asyncio.run(bounded())
+    EVENTS[:] = [str(event["event"]) for event in events]
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -256,6 +258,7 @@ def test_without_the_hsm_nothing_leaves_and_nothing_is_believed(place: Place) ->
             assert (await link.exchange(purchase("000002"), 5.0)).elements[39] == "00"
 
     run(script)
+    assert {"mac_not_made", "mac_refused"} <= set(EVENTS)
 
 
 def test_a_key_over_the_link_is_not_taken(place: Place) -> None:
@@ -271,5 +274,48 @@ def test_a_key_over_the_link_is_not_taken(place: Place) -> None:
             await until(lambda: len([1 for message, _ in switch.received if message.mti == "0810"]) == 4)
             told = {m.elements[70]: m.elements[39] for m, _ in switch.received if m.mti == "0810"}
             assert told == {"101": "12", "201": "00", "301": "00", "999": "12"}
+
+    run(script)
+
+
+def test_a_stop_that_comes_as_a_connection_closes_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the gateway would dial on for ever, and its process would have to be killed."""
+
+    async def script() -> None:
+        reader = asyncio.StreamReader()
+        reader.feed_eof()
+        running: asyncio.Task[None]
+
+        class Closing:
+            """A connection at its end; the stop comes while it closes."""
+
+            def write(self, data: bytes) -> None:
+                """Take it."""
+
+            def close(self) -> None:
+                """Begin to close."""
+
+            async def drain(self) -> None:
+                """Nothing waits."""
+
+            async def wait_closed(self) -> None:
+                running.cancel()
+
+        async def connect(access: Access) -> tuple[asyncio.StreamReader, Any]:
+            return reader, Closing()
+
+        monkeypatch.setattr("gateway.acquirer_link.connected", connect)
+
+        async def take(message: Message) -> str | None:
+            return None
+
+        link = AcquirerLink(
+            "gateway", Access(("127.0.0.1", 1)), Codec(DIALECT), take, Metrics(),
+            connections=1, acquirer_id="400001", max_in_flight=10, echo_s=60.0,
+        )  # fmt: skip
+        # What one connection does; `run` cancels it and waits.
+        running = asyncio.create_task(link._keep(0))
+        await asyncio.wait([running], timeout=5.0)
+        assert running.cancelled()
 
     run(script)
