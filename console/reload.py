@@ -107,6 +107,8 @@ def reload_workers(running: Config) -> Done:
     from switch.control import ask
 
     wanted = wanted_config(running)
+    if not running.runs_switch:  # a machine with nothing but a gateway has no worker to ask
+        return Done((), needs_restart(running, wanted))
     digest = digest_of(wanted)
     done: list[Reloaded] = []
     failed: list[str] = []

@@ -40,11 +40,12 @@ ROWS = (
     Row("hsm", ("hsm",), "key_warning_days expired_keys key_grace_s max_queued budget_s max_connections cached_cards"),
     Row("hsm", ("hsm",), "database_timeout_s decimalization_tables network_token_bin network_token_key log_commands"),
     Row("hsm", ("hsm", "switch", "tokenizer"), "socket"),
+    Row("hsm", ("up", "hsm"), "vault"),
     Row("hsm", ("hsm",), "keys callers"),  # never in the file: [[key]] and [[caller]]
     Row("key", ("hsm",), "name usage"),
     Row("key", ("hsm", "issuers"), "party algorithm"),
     Row("caller", ("hsm", "switch", "tokenizer"), "name socket"),
-    Row("caller", ("hsm",), "users commands"),
+    Row("caller", ("hsm",), "users commands keys"),
     Row("tokenizer", ("tokenizer", "gateway"), "listen url certificate"),
     Row("tokenizer", ("tokenizer",), "private_key behind_proxy origins internal_networks max_body_bytes rate_per_s"),
     Row("tokenizer", ("tokenizer",), "burst key_rate_per_s key_burst refused_cards"),
@@ -63,6 +64,7 @@ ROWS = (
     Row("gateway", ("gateway",), "claim_s max_body_bytes max_requests requests_per_s webhook_timeout_s webhook_tries"),
     Row("gateway", ("gateway",), "webhook_backoff_s webhook_cap_s max_deliveries deliveries_per_account"),
     Row("gateway", ("gateway",), "deliveries_per_endpoint deliveries_per_host webhook_networks pool"),
+    Row("gateway", ("up", "hsm", "gateway"), "switch"),  # its MAC key makes a caller of the HSM
     Row("gateway.http", ("gateway",), "max_connections connections_per_address connections_per_account"),
     Row("gateway.http", ("gateway",), "requests_per_account max_request_line_bytes max_header_line_bytes"),
     Row("gateway.http", ("gateway",), "max_headers max_head_bytes header_timeout_s body_timeout_s"),

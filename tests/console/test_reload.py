@@ -169,6 +169,16 @@ def test_no_worker_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         run_reload(running(tmp_path), as_json=False)
 
 
+def test_a_machine_without_a_switch_is_told_what_needs_a_restart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = running(tmp_path)
+    workers = Workers(monkeypatch, {})
+    gateway_only = msgspec.structs.replace(config, hsm=msgspec.structs.replace(config.hsm, vault=False))
+    assert run_reload(gateway_only, as_json=False) == 0
+    assert capsys.readouterr().out.splitlines()[1:] == ["  hsm.vault  up, hsm"] and workers.asked == []
+
+
 def test_an_error_in_the_file_reaches_no_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = running(tmp_path)
     workers = Workers(monkeypatch, {"switch-0.sock": taken(0)})
