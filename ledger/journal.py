@@ -304,6 +304,9 @@ class Journal(Protocol):
     async def original(self, intent_id: int) -> Original | None:
         """The present state of an intent, read again after `stale` or while a repeat waits."""
 
+    async def sent(self, issuer: str, at: datetime, stan: str) -> Original | None:
+        """The present state of the intent that went to an issuer link with a DE 7 (to the second) and a DE 11."""
+
     async def undecided(self, overdue_at: datetime, limit: int) -> list[StoredIntent]:
         """Intents without an outcome whose `deadline_at` is before `overdue_at`, oldest first."""
 

@@ -105,6 +105,11 @@ class MemoryJournal:
         await self._enter()
         return self._original(intent_id if intent_id in self._intents else None)
 
+    async def sent(self, issuer: str, at: datetime, stan: str) -> Original | None:
+        """See `Journal.sent`."""
+        await self._enter()
+        return self._original(self._sent(issuer, at, stan))
+
     async def undecided(self, overdue_at: datetime, limit: int) -> list[StoredIntent]:
         """See `Journal.undecided`."""
         await self._enter()
@@ -296,7 +301,9 @@ class MemoryJournal:
             return self._keys.get(intent.original_key)
         if intent.original_reference is None:
             return None
-        issuer, at, stan = intent.original_reference
+        return self._sent(*intent.original_reference)
+
+    def _sent(self, issuer: str, at: datetime, stan: str) -> int | None:
         for intent_id, candidate in self._intents.items():
             second = candidate.created_at.replace(microsecond=0)
             if candidate.issuer == issuer and second == at and network_stan(intent_id) == stan:

@@ -97,6 +97,13 @@ ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.unti
 RETURNING true
 """
 
+# As `ledger.begin` finds it: by the few intents of that second.
+SENT = """
+SELECT min(e.id) FROM (SELECT s.id, s.issuer FROM ledger.intents s
+                        WHERE s.created_at >= $2 AND s.created_at < $2 + interval '1 second' OFFSET 0) e
+ WHERE e.issuer = $1 AND ledger.network_stan(e.id) = $3
+"""
+
 # The last thing that an issuer said about a card.
 BLOCKED = """
 SELECT blocked FROM ledger.card_blocks WHERE fingerprint = $1 AND issuer = $2 ORDER BY seq DESC LIMIT 1

@@ -113,6 +113,11 @@ class PostgresJournal:
         original: Original | None = await self._reads.submit(("original", intent_id))
         return original
 
+    async def sent(self, issuer: str, at: datetime, stan: str) -> Original | None:
+        """See `Journal.sent`."""
+        intent_id: int | None = await self._reads.submit(("sent", issuer, at, stan))
+        return None if intent_id is None else await self.original(intent_id)
+
     async def undecided(self, overdue_at: datetime, limit: int) -> list[StoredIntent]:
         """See `Journal.undecided`."""
         found: list[StoredIntent] = await self._reads.submit(("undecided", overdue_at, limit))
@@ -212,6 +217,8 @@ class PostgresJournal:
                     results.append(originals.get(row[1]))
                 case "acknowledge":
                     results.append(None)
+                case "sent":
+                    results.append(await connection.fetchval(reader.SENT, *row[1:]))
                 case "undecided":
                     results.append(await self._read_undecided(connection, row[1], row[2]))
                 case "advices":

@@ -33,6 +33,7 @@ COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "answers_refused": ("Answers without the elements that they must echo.", ("link",)),
     "answers_contradicting": ("Answers that contradict their request.", ("link", "element")),
     "approvals_after_decline": ("Approvals of requests that the issuer had declined before; reversed.", ("link",)),
+    "approvals_not_undone": ("Late approvals that could not be looked up or reversed; each is in the log.", ("link",)),
     "late_answers": ("Answers nobody waited for.", ("link", "response_code")),
     "unexpected": ("Messages that the switch does not serve.", ("link",)),
     "sessions_closed": ("Connections that ended.", ("link",)),

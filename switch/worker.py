@@ -241,7 +241,7 @@ class Worker:
     def _busy(self) -> bool:
         # A request with a place no longer waits, and is not in the pipeline yet: the place itself counts it.
         let_in = any(port.gate.waiting or port.gate.in_flight for port in self.ports.values())
-        from_issuers = self.issuer_requests.under_way or self.late_approvals.under_way
+        from_issuers = self.issuer_requests.under_way or self.late_approvals.busy
         return bool(let_in or self.pipeline.in_flight or from_issuers)
 
     async def drain(self) -> None:

@@ -16,6 +16,7 @@ from messages.message import Message
 from switch.clock import Clock
 from switch.links.link_end import LinkEnd
 from switch.links.network import Network
+from switch.links.reception import PAYING
 from switch.links.session import Session
 from switch.links.settings import IssuerLink
 from switch.meters import Meters, known_code
@@ -24,6 +25,8 @@ from switch.stages.answer import APPROVING
 log = structlog.get_logger("switch.links.issuer_line")
 
 Serve = Callable[["IssuerLine", Session, Message, bytes], None]
+# Takes an approval that nobody waits for; True where the same request is known to be declined.
+ApprovedLate = Callable[["IssuerLine", Message, bool], None]
 
 
 class IssuerLine(LinkEnd):
@@ -51,7 +54,7 @@ class IssuerLine(LinkEnd):
         self.pin_key = link.pin_key
         self.trace_element = link.trace_element
         self._serve = serve
-        self.approved_late: Callable[[IssuerLine, Message], None] = lambda line, message: None
+        self.approved_late: ApprovedLate = lambda line, message, declined: None
 
     @property
     def session(self) -> Session | None:
@@ -72,11 +75,12 @@ class IssuerLine(LinkEnd):
 
     def _late(self, message: Message) -> None:
         """Nobody waits any more. Where there was no answer in time, the reversal was stored with the outcome REVERSED,
-        so a late approval needs no further word to the issuer. After an earlier decline nothing was stored."""
+        so a late approval needs no further word to the issuer. After an earlier decline nothing was stored; that may
+        have come over a line of another worker, or before a restart."""
         code = known_code(message.elements.get(39, ""))
         self._meters.count("late_answers", self.name, code)
         log.warning(
             "late_answer", link=self.name, mti=message.mti, stan=message.elements.get(11, ""), response_code=code
         )
-        if code in APPROVING and self.reception.was_declined(message):
-            self.approved_late(self, message)
+        if code in APPROVING and message.mti[1] in PAYING and message.mti[2] == "1":
+            self.approved_late(self, message, self.reception.was_declined(message))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import asyncpg
@@ -12,7 +13,7 @@ import pytest
 import trio
 
 from console.database_roles import AUDITOR, LEDGER, OWNER
-from ledger.journal import Advice, AdviceDraft, Backlog, Journal
+from ledger.journal import Advice, AdviceDraft, Backlog, Journal, network_stan
 from ledger.memory import MemoryJournal
 from ledger.saf import Action, Waiting, act_on_advice, waiting_advices
 from ledger.writer import open_journal
@@ -209,6 +210,19 @@ def test_the_backlog_is_counted_up_to_a_limit(at_desk: Run) -> None:
         await desk.act(advices[0], "retried")
         assert (await desk.journal.backlog("alpha", 10)).waiting == 4
         assert (await desk.journal.backlog("beta", 10)).waiting == 1
+
+    at_desk(test)
+
+
+def test_a_request_is_found_by_the_names_that_its_issuer_knows(at_desk: Run) -> None:
+    async def test(desk: Desk) -> None:
+        known = (await desk.journal.begin(intent(issuer="beta"))).stored
+        second, stan = known.intent.created_at.replace(microsecond=0), network_stan(known.intent_id)
+        found = await desk.journal.sent("beta", second, stan)
+        assert found is not None and found.stored.intent_id == known.intent_id and found.outcome is None
+        assert await desk.journal.sent("alpha", second, stan) is None
+        assert await desk.journal.sent("beta", second + timedelta(seconds=1), stan) is None
+        assert await desk.journal.sent("beta", second, network_stan(known.intent_id + 1)) is None
 
     at_desk(test)
 

@@ -16,7 +16,7 @@ from switch.advices import log as advices_log
 from switch.config import switch_config
 from switch.online import log as online_log
 from tests.simulation.agreement import differences
-from tests.simulation.world import TABLE, World
+from tests.simulation.world import TABLE, World, play
 from tests.switch.desk import VISA, in_world, purchase, told
 from tests.switch.outage import heard
 from tests.switch.test_message_set import Till
@@ -185,6 +185,46 @@ def test_an_approval_after_a_decline_is_undone_once_the_journal_is_back() -> Non
         assert [m.mti for m in messages] == ["0200", "0420"]
 
     in_world(script)
+
+
+@pytest.mark.parametrize("where", ["here", "another worker", "after a restart"])
+def test_an_approval_after_a_decline_is_undone_whoever_has_the_decline(where: str) -> None:
+    async def script(world: World) -> None:
+        till = Till(world)
+        altered(world, de39="51", de38="")
+        messages = heard(world, "alpha")
+        assert (await till.done(till.shop.purchase(VISA, 2_500, "EUR", till.now()))).response_code == "51"
+        sent = messages[0].elements
+        late = Message("0210", {**{n: sent[n] for n in (2, 3, 4, 7, 11, 32, 49)}, 39: "00"})
+        lines = [worker.lines["alpha"] for worker, _ in world.workers.values()]
+        line = next(line for line in lines if (line.reception._declined != {}) is (where != "another worker"))
+        if where == "after a restart":
+            line.reception._declined.clear()
+        line.reception._answered(line.sessions[0], late)
+        await trio.sleep(5.0)
+        assert [m.mti for m in messages] == ["0200", "0420"]
+        assert world.counted("approvals_after_decline", "alpha") == 1
+
+    async def opened(world: World) -> None:
+        await world.open(workers=2)
+        await script(world)
+
+    play(opened)
+
+
+def test_a_late_approval_that_was_reversed_in_time_leaves_no_trace() -> None:
+    async def script(world: World) -> None:
+        till = Till(world)
+        messages = heard(world, "alpha")
+        assert (await till.done(till.shop.purchase(VISA, 2_500, "EUR", till.now()))).response_code == "91"
+        await trio.sleep(30.0)
+        assert [m.mti for m in messages] == ["0200", "0420"]
+        assert world.counted("late_answers", "alpha", "00") == 1
+        assert world.counted("approvals_after_decline") == world.counted("approvals_not_undone") == 0
+        assert {intent.kind for intent in world.journal._intents.values()} == {Kind.PURCHASE}
+        assert differences(world) == []
+
+    in_world(script, faults={"alpha": (FaultRule(kind="delay", delay_s=8.0, count=1, mti=("0200",)),)})
 
 
 def test_an_approval_that_comes_twice_is_one() -> None:
