@@ -41,10 +41,10 @@ LIMITS = HttpConfig(
     header_timeout_s=3.0,
     body_timeout_s=8.0,
     send_timeout_s=2.0,
-    keyless_per_s=50.0,
+    keyless_per_s=20.0,
     keyless_burst=100,
 )
-ATTACK_S = 2.0
+ATTACK_S = 1.5
 PATIENCE_S = 3.0  # for one answer; they take milliseconds, but other tests run on this machine
 CARD = {"number": "4242424242424242", "exp_month": "12", "exp_year": "2031"}
 
@@ -223,7 +223,9 @@ async def _ask_again_and_again(attack: Attack, address: str, requests: Iterator[
     async def one() -> None:
         with suppress(OSError, asyncio.IncompleteReadError):
             reader, writer = await attack.connect(address=address)
-            while attack.goes_on():
+            sent = 0
+            while attack.goes_on() or sent < 20:
+                sent += 1
                 writer.write(next(requests))
                 head = await reader.readuntil(b"\r\n\r\n")
                 length = re.search(rb"content-length: ([0-9]+)", head.lower())
@@ -309,7 +311,7 @@ def served(front: Front, key: str) -> tuple[int, float]:
 
 def counted(world: World, line: str) -> dict[str, float]:
     """A line of the metrics by front."""
-    time.sleep(0.3)  # the page may be a moment old
+    time.sleep(0.15)  # the page may be a moment old
     found = {}
     for name, front in world.fronts.items():
         headers = {"Authorization": f"Bearer {world.key}"}
