@@ -14,17 +14,19 @@ import msgspec
 
 from ledger.errors import FeeError
 from ledger.fees import FeeSchedule
-from messages.amounts_by_currency import AmountsByCurrency, named, same_number_problem, table_problems
+from messages.amounts_by_currency import MAX_AMOUNT_MINOR, AmountsByCurrency, named, table_problems
+from messages.money import currencies_with
 
+_HUNDREDTHS = 2  # decimal places
 RATES = ("rate", "international_rate", "conversion_rate")
-AMOUNTS = {"fixed_minor": 30, "dispute_fee_minor": 1_500}  # with an example, in cents
+AMOUNTS = {"fixed_minor": 30, "dispute_fee_minor": 1_500}  # with the default, in hundredths
 
 
 class FeesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Section [fees]: the platform's price where a merchant has none of its own.
 
-    Amounts are tables by currency, 0 … 10^12 - 1 in minor units of each; 0 alone is nothing in every currency, None is
-    left out.
+    Amounts are tables by currency, 0 … 10^12 - 1 in minor units of each. A number alone is hundredths, and holds in
+    currencies of two decimal places only: 30 is 0.30 EUR, and nothing in JPY. 0 alone is nothing in every currency.
 
     Args:
         rate: share of each capture, a decimal string, 0 <= rate < 1; "0.029" is 2.9 %.
@@ -32,15 +34,15 @@ class FeesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         international_rate: added to `rate` where card and merchant are in different countries.
         conversion_rate: added to `rate` where the merchant is paid in another currency.
         dispute_fee_minor: fee of a chargeback for the merchant, besides its amount, of its currency.
-        other_currencies: "rate-only": a currency without an amount has the rates alone. None: each currency that may
-            come must have an amount.
+        other_currencies: "rate-only": a currency that a table does not name has the rates alone. None: a table must
+            name each currency that may come.
     """
 
     rate: Decimal = Decimal("0.029")
-    fixed_minor: AmountsByCurrency | None = None
+    fixed_minor: AmountsByCurrency = AMOUNTS["fixed_minor"]
     international_rate: Decimal = Decimal("0.01")
     conversion_rate: Decimal = Decimal("0.01")
-    dispute_fee_minor: AmountsByCurrency | None = None
+    dispute_fee_minor: AmountsByCurrency = AMOUNTS["dispute_fee_minor"]
     other_currencies: Literal["rate-only"] | None = None
 
 
@@ -108,7 +110,7 @@ def fee_schedule(fees: FeesConfig, merchant: MerchantConfig | None = None) -> Fe
     for name in AMOUNTS:
         own = getattr(merchant, name, None)
         general = _table(getattr(fees, name))
-        terms[name] = {} if isinstance(own, int) else general | _table(own)
+        terms[name] = {} if own == 0 else general | _table(own)
     return msgspec.convert(terms, FeeSchedule)
 
 
@@ -121,7 +123,7 @@ def _term_problems(terms: FeesConfig | MerchantConfig) -> list[str]:
     for name in AMOUNTS:
         amounts: AmountsByCurrency | None = getattr(terms, name)
         if isinstance(amounts, int):
-            problems += [same_number_problem(name, amounts)] if amounts else []
+            problems += [f"{name} = {amounts} must be 0 to {MAX_AMOUNT_MINOR}"] * (not 0 <= amounts <= MAX_AMOUNT_MINOR)
         else:
             problems += table_problems(name, amounts or {})
     return problems
@@ -132,7 +134,7 @@ def _missing_amounts(fees: FeesConfig, accepted: Mapping[str, Iterable[str]]) ->
     for name, example in AMOUNTS.items():
         amounts: AmountsByCurrency | None = getattr(fees, name)
         if isinstance(amounts, int):
-            continue  # 0 is for all currencies, and another number is wrong already
+            continue
         missing = {link: set(currencies) - _table(amounts).keys() for link, currencies in accepted.items()}
         if any(missing.values()):
             where = "; ".join(f"{named(codes)} (link {link})" for link, codes in missing.items() if codes)
@@ -145,4 +147,6 @@ def _missing_amounts(fees: FeesConfig, accepted: Mapping[str, Iterable[str]]) ->
 
 
 def _table(amounts: AmountsByCurrency | None) -> dict[str, int]:
-    return amounts if isinstance(amounts, dict) else {}
+    if isinstance(amounts, int):
+        return dict.fromkeys(currencies_with(_HUNDREDTHS), amounts) if amounts else {}
+    return amounts or {}

@@ -48,6 +48,11 @@ def currency_exponent(alpha: str) -> int:
     return _entry(alpha)[1]
 
 
+def currencies_with(exponent: int) -> list[str]:
+    """All currencies, withdrawn ones too, whose minor unit has so many decimal places."""
+    return [code for code in CURRENCIES if currency_exponent(code) == exponent]
+
+
 def alpha_currency(numeric: str) -> str:
     """DE 49 "978" → "EUR".
 

@@ -82,17 +82,31 @@ def test_terms_of_a_merchant_lie_over_the_common_ones_currency_by_currency() -> 
 
 
 @pytest.mark.parametrize(
+    ("fees", "merchant", "fixed"),
+    [
+        ({}, {}, [30, None, None]),  # the default
+        ({"fixed_minor": 25}, {}, [25, None, None]),
+        ({"fixed_minor": 0}, {}, [None, None, None]),
+        ({"fixed_minor": 25}, {"fixed_minor": {"EUR": 10, "JPY": 40}}, [10, 40, None]),
+        ({"fixed_minor": FIXED}, {"fixed_minor": 20}, [20, 45, 100]),
+        ({"fixed_minor": FIXED}, {"fixed_minor": 0}, [None, None, None]),
+    ],
+)
+def test_a_number_alone_is_hundredths_and_holds_where_there_are_any(
+    fees: dict[str, Any], merchant: dict[str, Any], fixed: list[int | None]
+) -> None:
+    schedule = FeeTable(FeesConfig(**fees), [MerchantConfig("SHOP", **merchant)]).schedule("SHOP")
+    assert [schedule.fixed_minor.get(currency) for currency in ("EUR", "JPY", "KWD")] == fixed
+
+
+@pytest.mark.parametrize(
     ("terms", "named"),
     [
         ({"rate": Decimal("1.5")}, "rate is 1.5"),
         ({"rate": Decimal("NaN")}, "rate is NaN"),
         ({"international_rate": Decimal(-1)}, "international_rate is -1"),
-        ({"fixed_minor": -1}, "fixed_minor = -1 would be the same number"),
-        (
-            {"fixed_minor": 30},
-            "fixed_minor = 30 would be the same number in every currency: write fixed_minor = { EUR = 30 }",
-        ),
-        ({"dispute_fee_minor": 1_500}, "write dispute_fee_minor = { EUR = 1500 }"),
+        ({"fixed_minor": -1}, "fixed_minor = -1 must be 0 to 999999999999"),
+        ({"dispute_fee_minor": 10**12}, "dispute_fee_minor = 1000000000000 must be 0 to"),
         ({"fixed_minor": {"EUX": 30}}, "fixed_minor: 'EUX' is no currency of ISO 4217"),
         ({"fixed_minor": {"EUR": -1}}, "fixed_minor: EUR = -1 must be 0 to 999999999999"),
         ({"dispute_fee_minor": {"EUR": 10**12}}, "dispute_fee_minor: EUR = 1000000000000 must be 0 to"),
@@ -110,10 +124,11 @@ def test_terms_that_are_wrong_are_named_with_the_section(terms: dict[str, Any], 
 @pytest.mark.parametrize(
     ("terms", "missing"),
     [
-        ({}, {"fixed_minor", "dispute_fee_minor"}),
-        ({"fixed_minor": FIXED}, {"fixed_minor", "dispute_fee_minor"}),
-        ({"fixed_minor": FIXED | {"HUF": 9_000}}, {"dispute_fee_minor"}),
-        ({"fixed_minor": 0}, {"dispute_fee_minor"}),
+        ({}, set()),
+        ({"fixed_minor": FIXED}, {"fixed_minor"}),
+        ({"fixed_minor": FIXED, "dispute_fee_minor": DISPUTE}, {"fixed_minor", "dispute_fee_minor"}),
+        ({"fixed_minor": FIXED | {"HUF": 9_000}, "dispute_fee_minor": DISPUTE}, {"dispute_fee_minor"}),
+        ({"fixed_minor": 30}, set()),
         ({"fixed_minor": 0, "dispute_fee_minor": {"EUR": 1_500, "KWD": 5_000}}, {"dispute_fee_minor"}),
         ({"fixed_minor": 0, "dispute_fee_minor": 0}, set()),
         ({"fixed_minor": FIXED | {"HUF": 0}, "dispute_fee_minor": DISPUTE | {"HUF": 0}}, set()),
