@@ -11,6 +11,7 @@ from messages.message import Message
 from simulators.link_keys import LinkKeys
 
 NO_MAC = "0000000000000000"
+CUT_OVER = "201"  # DE 70
 MISSING, WRONG = "without a MAC", "with a wrong MAC"
 
 
@@ -18,7 +19,7 @@ class Sealing:
     """MACs of one link.
 
     Args:
-        management: whether network management carries MACs, too.
+        management: whether network management carries MACs, too. Cut-overs always do.
     """
 
     def __init__(self, codec: Codec, keys: LinkKeys, *, management: bool) -> None:
@@ -50,4 +51,5 @@ class Sealing:
         return "" if self._keys.mac_is_right(covered, mac) else WRONG
 
     def _covers(self, message: Message) -> bool:
-        return self._keys.has_mac and (self._management or message.mti[1] != "8")
+        managed = message.mti[1] == "8" and message.elements.get(70) != CUT_OVER
+        return self._keys.has_mac and (self._management or not managed)

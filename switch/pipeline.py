@@ -126,7 +126,7 @@ class Pipeline:
         """Answer a message that goes no further: it breaks a rule, could be read in part only, or is too much."""
         self._meters.count("declines", reason)
         request = Request(port.link, session, message, frame, self._clock.now(), perf_counter())
-        if not session.mac.covers(message.mti):
+        if not session.mac.covers(message.mti, message.elements.get(70, "")):
             self._send_plain(request, told)
         elif not session.start(self._refuse, request, told):
             self._meters.count("unanswered", "overloaded")

@@ -116,6 +116,14 @@ def _echoes(lane: Lane) -> Frames:
         yield framing().encode(lane.codec.encode(Message("0800", elements)))
 
 
+def _cut_overs(lane: Lane) -> Frames:
+    """Cut-overs without a MAC, each to today, which would each be a row of the journal."""
+    for number in count(1):
+        now = de7(datetime.now(UTC))
+        elements = {7: now, 11: f"{number % 999_999 + 1:06d}", 15: now[:4], 32: "66666", 70: "201"}
+        yield framing().encode(lane.codec.encode(Message("0800", elements)))
+
+
 def _repeats(lane: Lane) -> Frames:
     """One request with its right MAC, recorded once, again and again."""
     data = framing().encode(next(_requests(lane)))
@@ -157,6 +165,7 @@ KINDS: dict[str, Callable[[Lane], Frames]] = {
     "connect-storm": _nothing,
     "idle-connections": _nothing,
     "echo-storm": _echoes,
+    "cut-overs": _cut_overs,
     "repeats": _repeats,
     "oversize": _oversize,
     "unknown": _unknown,

@@ -20,6 +20,7 @@ log = structlog.get_logger("switch.links.mac")
 
 # Encoded in place of a MAC until the HSM has made it.
 NO_MAC = "0" * 16
+CUT_OVER = "201"  # DE 70. Source: ISO 8583:1987 DE 70
 MISSING, WRONG, AWAY = "mac_missing", "mac_invalid", "hsm_unavailable"
 
 
@@ -43,7 +44,7 @@ class LinkMac:
     Args:
         link: its name, for metrics and log.
         key: name of its MAC key; "" for a link without.
-        management: whether network management (0800, 0810 …) carries a MAC, too.
+        management: whether network management (0800, 0810 …) carries a MAC, too. Cut-overs always do.
     """
 
     def __init__(self, link: str, key: str, management: bool, codec: Codec, hsm: MacHsm, meters: Counts) -> None:
@@ -54,9 +55,15 @@ class LinkMac:
         self._hsm = hsm
         self._meters = meters
 
-    def covers(self, mti: str) -> bool:
-        """Whether a message of this type carries a MAC on this link."""
-        return bool(self.key) and (self._management or mti[1] != "8")
+    def covers(self, mti: str, function: str = "") -> bool:
+        """Whether a message carries a MAC on this link.
+
+        A cut-over changes the books, so it carries one whatever the agreement on network management.
+
+        Args:
+            function: DE 70 of network management; "" where absent.
+        """
+        return bool(self.key) and (self._management or mti[1] != "8" or function == CUT_OVER)
 
     async def sealed(self, message: Message, trace_id: str = "") -> bytes:
         """The encoded message, with a MAC where the link wants one.
@@ -65,7 +72,7 @@ class LinkMac:
             EncodeError: the dialect cannot carry the message.
             HsmRefused, HsmUnavailable: there is no MAC to be had.
         """
-        if not self.covers(message.mti):
+        if not self.covers(message.mti, message.elements.get(70, "")):
             return self._codec.encode(message)
         encoded, data = self.unsealed(message)
         made = await self._hsm.mac(GenerateMac(key=self.key, data=data, trace_id=trace_id))

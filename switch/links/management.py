@@ -25,7 +25,7 @@ from switch.errors import ExchangeLost, LinkUnavailable
 from switch.links.session import Session
 from switch.links.state import LinkEvent
 
-SIGN_ON, SIGN_OFF, CUT_OVER, ECHO = "001", "002", "201", "301"
+SIGN_ON, SIGN_OFF, ECHO = "001", "002", "301"
 KEY_CHANGES = frozenset({KEY_CHANGE})
 
 # DE 70 → what it does to the state of the session that it came through.

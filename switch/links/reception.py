@@ -17,8 +17,8 @@ from messages.exchange import pairing_key
 from messages.message import Message
 from messages.mti import is_response
 from messages.rules import echo_problem
-from switch.links.mac import MISSING, WRONG, LinkMac
-from switch.links.management import CUT_OVER, KEY_CHANGES, answer, refusal
+from switch.links.mac import CUT_OVER, MISSING, WRONG, LinkMac
+from switch.links.management import KEY_CHANGES, answer, refusal
 from switch.meters import Meters
 from switch.salvage import reason_element
 from switch.stages.answer import APPROVING
@@ -79,7 +79,8 @@ class Reception:
         mti = message.mti
         self._meters.count("received", self._mac.link, mti)
         try:
-            verified_here = self._mac.covers(mti) and (self._verify_requests or mti[1] == "8" or is_response(mti))
+            covered = self._mac.covers(mti, message.elements.get(70, ""))
+            verified_here = covered and (self._verify_requests or mti[1] == "8" or is_response(mti))
         except DecodeError as error:
             self._undecodable(session, frame, error)
             return

@@ -55,7 +55,7 @@ async def authenticate(request: Request, hsm: Hsm) -> Decline | None:
 async def _asked(request: Request, hsm: Hsm, pan: str, leading: int = 0) -> Decline | None:
     link, message = request.link, request.message
     mac = None
-    if link.mac_key and message.mti[1] != MANAGEMENT:  # network management is verified where it arrives
+    if link.mac_key and message.mti[1] != MANAGEMENT:  # cut-overs are verified by `Reception`
         mac = request.session.mac.check(message, request.frame)
         if mac is None:
             request.session.mac.failed(message.mti, request.session.peer, MISSING)

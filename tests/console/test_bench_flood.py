@@ -32,7 +32,7 @@ def _frames(kind: str, count: int = 20) -> list[bytes]:
     return [frame for _ in range(count) for frame in decoder.receive(next(sent))]
 
 
-@pytest.mark.parametrize("kind", ["without-mac", "wrong-mac", "repeats", "echo-storm"])
+@pytest.mark.parametrize("kind", ["without-mac", "wrong-mac", "repeats", "echo-storm", "cut-overs"])
 def test_valid_messages_can_be_read(kind: str) -> None:
     codec = Codec(load_dialect("iso87-ascii"))
     messages = [codec.decode(frame) for frame in _frames(kind)]
@@ -40,6 +40,13 @@ def test_valid_messages_can_be_read(kind: str) -> None:
     numbers = {message.elements[11] for message in messages}
     assert len(numbers) == (1 if kind == "repeats" else 20)
     assert all((64 in message.elements) == (kind in ("wrong-mac", "repeats")) for message in messages)
+
+
+def test_cut_overs_open_today_without_a_mac() -> None:
+    codec = Codec(load_dialect("iso87-ascii"))
+    for message in map(codec.decode, _frames("cut-overs")):
+        assert (message.mti, message.elements[70]) == ("0800", "201")
+        assert message.elements[15] == message.elements[7][:4] and 64 not in message.elements
 
 
 @pytest.mark.parametrize("kind", ["random-frames", "unknown"])

@@ -424,3 +424,46 @@ def test_chip_data_passes_untouched() -> None:
         assert seen == [chip] * 4
 
     in_world(script)
+
+
+@pytest.mark.parametrize("mti", ["0800", "0820"])
+@pytest.mark.parametrize("fault", ["missing-mac", "wrong-mac"])
+def test_a_cut_over_without_its_mac_is_63_and_not_recorded(mti: str, fault: str) -> None:
+    """Whatever `mac_management` says: a stranger must not open a business day, nor fill the journal."""
+
+    async def script(world: World) -> None:
+        client = world.clients["pos"]
+        sealing = client.acquirer._sealing
+        cut_over = client.acquirer.cut_over(f"{world.clock.now():%m%d}", world.clock.now()).message
+        message = Message(mti, cut_over.elements)
+        data = sealing.encode(message, spoiled=fault)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sealing, "encode", lambda message, spoiled="": data)
+            answer = await told(world, message, "pos")
+        assert answer is not None and answer.elements[39] == "63"
+        assert not world.journal._intents
+        answer = await told(world, message, "pos")
+        assert answer is not None and answer.elements[39] == "00"
+        assert 64 in answer.elements or 128 in answer.elements
+        assert [intent.kind for intent in world.journal._intents.values()] == ["cut_over"]
+
+    in_world(script)
+
+
+@pytest.mark.parametrize("fault", ["missing-mac", "wrong-mac"])
+def test_an_issuers_cut_over_without_its_mac_is_63_and_not_recorded(fault: str) -> None:
+    async def script(world: World) -> None:
+        server, day = world.issuers["alpha"], f"{world.clock.now():%m%d}"
+        sealing = server._sealing
+        encode = sealing.encode
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sealing, "encode", lambda message, spoiled="": encode(message, spoiled=fault))
+            server.manage("cut-over", day)
+            await trio.sleep(5.0)
+        assert not world.journal._intents
+        assert world.counted("mac_failures", "alpha", "mac_missing" if fault == "missing-mac" else "mac_invalid") >= 1
+        server.manage("cut-over", day)
+        await trio.sleep(5.0)
+        assert "cut_over" in [intent.kind for intent in world.journal._intents.values()]
+
+    in_world(script)

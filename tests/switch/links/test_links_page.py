@@ -11,7 +11,8 @@ import msgspec
 import pytest
 
 from messages.framing import FRAMINGS
-from switch.links.management import CUT_OVER, EFFECTS, KEY_CHANGES
+from switch.links.mac import CUT_OVER
+from switch.links.management import EFFECTS, KEY_CHANGES
 from switch.links.settings import AcquirerLink, IssuerLink, Link
 from switch.links.state import states_table
 from switch.links.tls_context import TlsSettings
