@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from ledger.checks import CHECKS, SETTLED, Check
+from ledger.digests import Recomputed, recompute, use_settings
 from ledger.seal import GENESIS
 
 MAX_PROBLEMS = 20  # listed for each check
@@ -26,11 +27,9 @@ SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enabl
 """
 
 _SEALS = """
-SELECT s.number, s.from_seq, s.to_seq, s.rows, s.digest, d.rows AS found, d.digest AS recomputed, m.mac
-  FROM (SELECT *, COALESCE(lag(digest) OVER (ORDER BY number), $3) AS previous
-          FROM ledger.seals WHERE number > $1 AND to_seq <= $2) s
- CROSS JOIN LATERAL ledger.digest(s.previous, s.from_seq, s.to_seq, s.version) d
-  LEFT JOIN ledger.seal_macs m ON m.number = s.number
+SELECT s.number, s.from_seq, s.to_seq, s.rows, s.digest, s.version, m.mac
+  FROM ledger.seals s LEFT JOIN ledger.seal_macs m ON m.number = s.number
+ WHERE s.number > $1 AND s.to_seq <= $2
  ORDER BY s.number
 """
 _HORIZON = """
@@ -194,6 +193,7 @@ class _Walk:
     async def run(self, now: datetime, noted: tuple[int, str] | None) -> Report:
         if self._ask_token is not None:
             self._token = await self._ask_token(())
+        await use_settings(self._connection)
         horizon = await self._connection.fetchrow(_HORIZON)
         await self._check_start()
         await self._walk_intents(horizon)
@@ -276,21 +276,24 @@ class _Walk:
                 *(self._to_seq, self._to_seq + STRETCH, sealed),
             )
             to_seq = sealed if to_seq is None else to_seq
-            rows = await self._connection.fetch(_SEALS, self._number, to_seq, self._digest)
+            rows = await self._connection.fetch(_SEALS, self._number, to_seq)
             low = self._to_seq
-            for row in rows:
-                self._check_seal(row)
+            found = await recompute(self._connection, self._digest, rows)
+            for row, recomputed in zip(rows, found, strict=True):
+                self._check_seal(row, recomputed)
             await self._stretch(low, to_seq)
         self._to_seq = to_seq
         await self._check_macs(rows)
 
-    def _check_seal(self, row: Any) -> None:
+    def _check_seal(self, row: Any, found: Recomputed) -> None:
         if row["number"] != self._number + 1 or row["from_seq"] != self._to_seq + 1:
             self._problem(SEALS[0], f"seal {row['number']} does not follow seal {self._number}")
         where = f"seal {row['number']} (outcomes {row['from_seq']} to {row['to_seq']})"
-        if row["found"] != row["rows"]:
-            self._problem(SEALS[0], f"{where}: {row['rows']} outcomes were sealed, {row['found']} are there")
-        elif row["recomputed"] != row["digest"]:
+        if not found.digest:
+            self._problem(SEALS[0], f"{where}: there is no version {row['version']} of seals")
+        elif found.rows != row["rows"]:
+            self._problem(SEALS[0], f"{where}: {row['rows']} outcomes were sealed, {found.rows} are there")
+        elif found.digest != row["digest"]:
             self._problem(SEALS[0], f"{where}: an intent, outcome or posting was altered, deleted or inserted")
         # Go on from the stored digest, so that one broken link is reported once.
         self._number, self._to_seq, self._digest = row["number"], row["to_seq"], row["digest"]
