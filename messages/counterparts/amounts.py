@@ -8,6 +8,7 @@ from messages.money import alpha_currency, currency_exponent, numeric_currency
 
 _AMOUNT = 12
 _IN_PART = "401"  # DE 24 of a reversal that says what remains, even where that is all
+_IN_FULL = "400"  # DE 24 of a reversal of the whole amount
 _NO_FEES = "C00000000" * 2
 # Amount → its currency, in 1987.
 CURRENCY_OF = {4: 49, 5: 50, 6: 51}
@@ -47,6 +48,8 @@ def read_original_amounts(reading: Reading, value: str) -> None:
         return
     if not amount:
         raise Fault("says what an amount was, and DE 4 is missing")
+    if given.get(24) == _IN_FULL and amount[-_AMOUNT:].strip("0"):
+        raise Fault("is another amount than DE 4, and DE 24 says that all is reversed")
     remaining = (amount[-_AMOUNT:], given.get(5, "0" * _AMOUNT)[-_AMOUNT:])
     reading.put[95] = "".join(remaining) + _NO_FEES
     reading.put[4] = was(value)

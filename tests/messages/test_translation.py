@@ -164,6 +164,11 @@ def test_a_partial_reversal_says_what_remains() -> None:
 
 def test_a_reversal_in_part_of_which_all_remains_is_not_one_in_full() -> None:
     amounts = {4: "000000001000", 30: "000000001000" + "0" * 12, 49: "978"}
+    contradiction = to_canonical(
+        Message("1420", {**amounts, 4: "000000000400", 11: "000001", 12: "261125210000", 24: "400"}),
+        dialect("iso93-ascii"),
+    )[1]
+    assert contradiction == ("DE 30", "is another amount than DE 4, and DE 24 says that all is reversed")
     in_part = back(Message("1420", {**amounts, 11: "000001", 12: "261125210000", 24: "401"})).elements
     assert (in_part[4], in_part[95][:12]) == ("000000001000", "000000001000")
     in_full = back(Message("1420", {**amounts, 11: "000001", 12: "261125210000", 24: "400"})).elements
