@@ -7,11 +7,15 @@ is right. It counts however it is written:
 - in one piece or in groups, with up to four characters that are neither letters nor digits between two digits;
 - in any decimal digits of Unicode, with invisible characters and combining marks between them;
 - with zeros in front, with an expiry date or a code behind, as the head of a track, as a number with an exponent;
-- percent-encoded (also twice), in HTML or backslash escapes, in hexadecimal (ASCII or EBCDIC), in base64.
+- percent-encoded (also twice), in HTML or backslash escapes, in hexadecimal (ASCII or EBCDIC), in base64;
+- as chip data in hexadecimal (tags 5A, 57, 9F6B).
 
 Some values look like one by chance: UUIDs, IP addresses, dates and times, IBANs, coordinates and other
 decimal fractions, telephone numbers (`+` in front, an area code in brackets), IMEIs, EANs, parcel and Amazon order
-numbers (`_OTHERS`, `_is_other_number`). Lengths that are rare for a scheme count only in one piece or in equal groups.
+numbers (`messages.card_look_alikes`, `_is_other_number`). A number that is partly in a look-alike and partly beside it
+counts where its groups are those of a card, as in `(4242) 4242 4242 4242`. Lists of prices and quantities look like
+one, too: groups and separators must be those of a number (`messages.card_layouts`). Masks and logs take any groups.
+Lengths that are rare for a scheme count only in one piece or in equal groups.
 
 The vault's own surrogates (BIN 990000) are no card numbers: no scheme has 99, and they are of no use outside. Network
 tokens are numbers of their schemes' ranges, so they are found like card numbers.
@@ -24,12 +28,14 @@ from __future__ import annotations
 
 import math
 import re
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from itertools import accumulate
 from typing import NamedTuple
 
-from messages.card_spellings import encoded, folded
+from messages.card_layouts import PRINTED, is_in_brackets, is_layout, is_printed
+from messages.card_look_alikes import crossed_out, look_alikes
+from messages.card_spellings import chip_values, encoded, folded
 
 _16_TO_19 = (16, 17, 18, 19)
 
@@ -83,37 +89,11 @@ def _lengths_by_prefix() -> dict[str, tuple[int, ...]]:
 _LENGTHS = _lengths_by_prefix()
 # Lengths that nearly all cards of a scheme have, with any separators.
 _USUAL = {"3": (14, 15, 16), "2": (16,), "4": (16,), "5": (16,), "6": (16,), "8": (16,)}
+_LEAST_WITH_FRACTION = 1000  # floats below are looked at without their fraction: up to 17 digits that mean nothing
 _LONGEST_PHONE = 15  # digits behind the "+". Source: ITU-T E.164, 6.1
 
 _RUN = re.compile(r"[0-9](?:[\W_]{0,4}[0-9]){11,}")
 _DIGITS = re.compile(r"[0-9]+")
-_OCTET = r"(?:25[0-5]|2[0-4]\d|1?\d?\d)"
-_TIME = r"(?:[T ,]{1,2}\d\d:\d\d(?::\d\d(?:[.,]\d{1,9})?)?(?:Z| ?[+-]\d\d:?\d\d)?)?"
-_DAY, _MONTH = r"(?:0?[1-9]|[12]\d|3[01])", r"(?:0?[1-9]|1[0-2])"
-# Things with many digits that are no card number. Each begins and ends where its digits do.
-_OTHERS = re.compile(
-    "|".join(
-        (
-            # UUIDs. The official Stripe client's keys have neither version nor variant; one in three million has no
-            # letter at all. Source: RFC 9562, 4; `_generate_idempotency_key` of the official `stripe` package, 16.1.
-            r"(?<![0-9A-Za-z-])(?=[0-9-]*[A-Fa-f])[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}(?![0-9A-Za-z-])",
-            # Hashes and random ids: 32, 40 or 64 hexadecimal digits, some of them letters.
-            r"(?<![0-9A-Za-z])(?=(?:[0-9]*[a-f]){4})[0-9a-f]{32}(?:[0-9a-f]{8}(?:[0-9a-f]{24})?)?(?![0-9A-Za-z])",
-            rf"(?<![\w.])(?:{_OCTET}\.){{3}}{_OCTET}(?::\d{{1,5}}|/\d{{1,2}})?(?!\w|\.\d)",  # IPv4
-            r"(?<![\w:])(?:[0-9A-Fa-f]{1,4}:){7}[0-9A-Fa-f]{1,4}(?![\w:])",  # IPv6
-            rf"(?<!\d)(?:19|20)\d\d(?P<a>[-/.]){_MONTH}(?P=a){_DAY}{_TIME}(?!\d)",  # 2026-11-30T12:34:56.789Z
-            rf"(?<!\d){_DAY}(?P<b>[-/.]){_MONTH}(?P=b)(?:19|20)\d\d{_TIME}(?!\d)",  # 30.11.2026 12:34
-            rf"(?<!\d){_MONTH}/{_DAY}/(?:19|20)\d\d{_TIME}(?!\d)",  # 11/30/2026
-            r"(?<![\w.])-?\d{1,3}\.\d{3,},? ?-?\d{1,3}\.\d{3,}(?![\w.])",  # latitude, longitude
-            r"(?<![\w.,])-?\d{1,3}[.,]\d{9,}(?!\w|[.,]\d)",  # a fraction, such as 0.30000000000000004
-            r"(?<!\d)\(\d{2,5}\)",  # area code
-            r"(?<![\d-])\d{3}-\d{7}-\d{7}(?![\d-])",  # order of Amazon's
-            r"(?<!\d)\d\d[ -]\d{6}[ -]\d{6}[ -]\d{1,2}(?!\d)",  # IMEI, IMEISV
-            r"(?<!\d)9[1-5]\d\d(?: \d{4}){4} \d\d(?!\d)",  # parcel of USPS
-        )
-    )
-)
-_IBAN = re.compile(r"(?<![0-9A-Za-z])[A-Z]{2}\d\d(?: ?[0-9A-Z]{4}){2,7}(?: ?[0-9A-Z]{1,3})?(?![0-9A-Za-z])")
 _HAS_EXPONENT = re.compile(r"[0-9][eE]")
 _EXPONENT = re.compile(r"(?<![\w.])([0-9]{1,20})(?:[.,]([0-9]{1,20}))?[eE]([+-]?[0-9]{1,2})(?!\w)")
 _EXPIRY = re.compile(r"(?:(?:0[1-9]|1[0-2])(?:20)?\d\d|\d\d(?:0[1-9]|1[0-2]))?(?:\d{3,4})?")  # with a code, or only one
@@ -155,7 +135,7 @@ def holds(value: object) -> bool:
         return False
     if isinstance(value, float):
         whole = str(int(value)) if math.isfinite(value) and abs(value) < 10**LONGEST else ""
-        return holds(repr(value)) or holds(whole)
+        return holds(whole) or (abs(value) >= _LEAST_WITH_FRACTION and holds(repr(value)))
     if isinstance(value, bytes | bytearray | memoryview):
         return holds(bytes(value).decode("latin-1"))
     return next(find(str(value)), None) is not None
@@ -169,7 +149,7 @@ def masked(text: str, stars: str = "********") -> str:
     """
     places = [(found.start, found.run) for found in find(text, anywhere=True)]
     if _LONG_ROW.search(text):
-        places += [row.span() for row in _LONG_ROW.finditer(_crossed_out(text))]
+        places += [row.span() for row in _LONG_ROW.finditer(crossed_out(text, look_alikes(text)))]
     places.sort()
     shown, at = [], 0
     for start, end in places:
@@ -202,10 +182,11 @@ _TIMESTAMP = re.compile(r"20\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:[01]\
 def split_over(parts: list[str]) -> bool:
     """Whether adjacent texts make a card number together: "4242", "4242", "4242", "4242".
 
-    Only texts of nothing but digits and separators, in the groups that card numbers are printed in.
+    Only texts of nothing but digits and blanks, in the groups that card numbers are printed in, or in two halves.
     """
-    digits = [part if part.isascii() and part.isdigit() and len(part) <= 6 else "" for part in map(str.strip, parts)]
-    for layout in _PRINTED:
+    texts = [part.strip() for part in parts]
+    digits = [text if text.isascii() and text.isdigit() and len(text) <= _LONGEST_GROUP else "" for text in texts]
+    for layout in (*PRINTED, (8, 8)):
         for at in range(len(digits) - len(layout) + 1):
             groups = digits[at : at + len(layout)]
             if tuple(map(len, groups)) == layout and holds("".join(groups)):
@@ -213,7 +194,7 @@ def split_over(parts: list[str]) -> bool:
     return False
 
 
-_PRINTED = ((4, 4, 4, 4), (4, 6, 5), (4, 6, 4), (4, 4, 4, 4, 3), (1,) * 14, (1,) * 15, (1,) * 16, (2,) * 8)
+_LONGEST_GROUP = 8  # digits of a value that may be a part of a card number
 _LONG_ROW = re.compile(r"[0-9](?:[ -]?[0-9]){15,}")
 _TRACK = re.compile(r"[=Dd]\d{4,}\??|\^[^^?]{2,26}\^\d{4,}\??")
 
@@ -234,27 +215,29 @@ def _plain(text: str, anywhere: bool) -> Iterator[Found]:
             yield Found(match.start(), match.end(), match.end(), number)
     if _RUN.search(text) is None:
         return
-    text = _crossed_out(text)
+    for value in chip_values(text):
+        for found in _numbers_in(value.plain, value.start, phone=False, anywhere=False):
+            yield found._replace(run=found.end)
+    others = look_alikes(text)
+    plain = crossed_out(text, others) if others else text
+    for run in _RUN.finditer(plain):
+        yield from _numbers_in(run.group(), run.start(), _is_phone(plain, run.start()), anywhere)
+    if others:
+        yield from _beside(text, others)
+
+
+def _beside(text: str, others: list[tuple[int, int]]) -> Iterator[Found]:
+    """Numbers that are partly in one of `others`, things that look like a number, and partly beside it."""
+    starts = [start for start, _ in others]
     for run in _RUN.finditer(text):
-        yield from _numbers_in(run.group(), run.start(), _is_phone(text, run.start()), anywhere)
+        for found in _numbers_in(run.group(), run.start(), _is_phone(text, run.start()), anywhere=False, beside=True):
+            at = bisect_right(starts, found.end - 1) - 1  # the last that begins in front of the number's end
+            if at >= 0 and found.start < others[at][1] and not _is_within(found, others[at]):
+                yield found._replace(run=found.end)
 
 
-def _crossed_out(text: str) -> str:
-    """`text` with letters in place of things that are no card numbers."""
-    return _IBAN.sub(_crossed_iban, _OTHERS.sub(_crossed, text))
-
-
-def _crossed(match: re.Match[str]) -> str:
-    return "x" * len(match.group())
-
-
-def _crossed_iban(match: re.Match[str]) -> str:
-    """Source: ISO 13616-1, check digits by ISO/IEC 7064 MOD 97-10."""
-    text = match.group()
-    compact = text.replace(" ", "")
-    if int("".join(str(int(letter, 36)) for letter in compact[4:] + compact[:4])) % 97 == 1:
-        return "x" * len(text)
-    return text
+def _is_within(found: Found, place: tuple[int, int]) -> bool:
+    return place[0] <= found.start and found.end <= place[1]
 
 
 def _expanded(whole: str, fraction: str | None, exponent: str) -> str:
@@ -276,8 +259,14 @@ def _is_phone(text: str, start: int) -> bool:
     return start > 0 and text[start - 1] == "+" and not (start > 1 and text[start - 2].isalnum())
 
 
-def _numbers_in(run: str, base: int, phone: bool, anywhere: bool) -> Iterator[Found]:
-    """Card numbers in groups of digits that are close together, at `base` of the text."""
+def _numbers_in(run: str, base: int, phone: bool, anywhere: bool, beside: bool = False) -> Iterator[Found]:
+    """Card numbers in groups of digits that are close together, at `base` of the text.
+
+    Args:
+        phone: the run begins behind the "+" of a telephone number.
+        anywhere: see `find`; the groups may then be any.
+        beside: only groups as cards have them count.
+    """
     groups = [(match.start(), match.group()) for match in _DIGITS.finditer(run)]
     digits = "".join(group for _, group in groups)
     # sums[parity][place]: Luhn sum of the digits before `place`, those at places of `parity` counting once.
@@ -301,7 +290,7 @@ def _numbers_in(run: str, base: int, phone: bool, anywhere: bool) -> Iterator[Fo
                 card = digits[start:end]
                 if (phone and end <= _LONGEST_PHONE) or _is_other_number(card):
                     continue
-                if not _written_like_one(card, [len(text) for _, text in groups[number : last + 1]]):
+                if last > number and not _written_like_one(card, run, groups[number : last + 1], anywhere, beside):
                     continue
                 until = base + groups[last][0] + len(groups[last][1]) - (stops[last] - end)
                 yield Found(base + offset + start - begin, until, base + len(run), card)
@@ -335,11 +324,17 @@ def _is_other_number(card: str) -> bool:
     return card.startswith(_MOBILE) or sum(int(digit) * (3 if at % 2 else 1) for at, digit in enumerate(card)) % 10 == 0
 
 
-def _written_like_one(card: str, groups: list[int]) -> bool:
-    """Whether a length that is rare for a scheme is written in one piece or in equal groups (the last may be shorter).
+def _written_like_one(card: str, run: str, groups: list[tuple[int, str]], anywhere: bool, beside: bool) -> bool:
+    """Whether `groups` of `run`, those that the number touches, are the groups of a card number.
 
-    `groups` are the lengths of the groups that the number touches.
+    A length that is rare for a scheme is written in equal groups (the last may be shorter).
     """
-    if len(groups) == 1 or len(card) in _USUAL.get(card[0], (16,)):
+    sizes = [len(digits) for _, digits in groups]
+    sizes[0] += len(card) - sum(sizes)  # without the zeros in front
+    ends = [start + len(digits) for start, digits in groups]
+    between = [run[end:start] for end, (start, _) in zip(ends, groups[1:], strict=False)]
+    if is_in_brackets(sizes, between):
         return True
-    return len(set(groups[:-1])) == 1 and groups[-1] <= groups[0]
+    if len(card) not in _USUAL.get(card[0], (16,)) and (len(set(sizes[:-1])) > 1 or sizes[-1] > sizes[0]):
+        return False
+    return anywhere or (is_printed if beside else is_layout)(sizes, between)

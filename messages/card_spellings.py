@@ -1,4 +1,4 @@
-"""Texts as they read once they are decoded: escapes, hexadecimal, base64, other digits of Unicode; pure.
+"""Texts as they read once they are decoded: escapes, hexadecimal, base64, chip data, other digits of Unicode; pure.
 
 Called by `messages.card_numbers`, which looks for numbers in the result and masks their place.
 """
@@ -59,6 +59,22 @@ def encoded(text: str) -> Iterator[Decoded]:
 
 
 _URL_SAFE = str.maketrans("+/", "-_")
+# Tag, length in bytes, digits of a card number. Source: EMV Book 3, annex A (5A, 57); EMV Book C-2, annex A (9F6B).
+_CHIP_NUMBER = re.compile(r"5[Aa]0([6-9Aa])(?=([0-9]{12,19}))")
+_CHIP_TRACK = re.compile(r"(?:57|9[Ff]6[Bb])(?:0[7-9A-Fa-f]|1[0-3])(?=([0-9]{12,19})[Dd])")
+
+
+def chip_values(text: str) -> Iterator[Decoded]:
+    """Rows of digits that are the card number of chip data in hexadecimal: tags 5A, 57 and 9F6B."""
+    for match in _CHIP_NUMBER.finditer(text):
+        start, size = match.start(2), 2 * int(match[1], 16)
+        value = text[start : start + size]
+        digits = value.rstrip("Ff")
+        if len(value) == size and digits.isdecimal() and digits.isascii():
+            yield Decoded(digits, start, start + len(digits), 1)
+    for match in _CHIP_TRACK.finditer(text):
+        yield Decoded(match[1], match.start(1), match.end(1), 1)
+
 
 _ESCAPE = re.compile(
     r"((?:%(?:25)*[0-9A-Fa-f]{2})+)|&#[xX]([0-9A-Fa-f]{1,6});?|&#([0-9]{1,7});?|\\u([0-9A-Fa-f]{4})"

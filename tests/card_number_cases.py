@@ -57,7 +57,15 @@ _SEPARATORS = {
     "byte order marks": "\ufeff",
     "direction marks": "\u200e\u200f\u202a\u202c\u2066\u2069",
     "NUL-like controls": "\x01",
+    "round brackets": ")(",
+    "round brackets and blanks": ") (",
+    "square brackets": "][",
+    "square brackets and commas": "],[",
+    "curly brackets": "}{",
+    "angle brackets": "><",
 }
+
+BRACKETS = {"round": "()", "square": "[]", "curly": "{}", "angle": "<>"}
 
 _SUPERSCRIPTS = str.maketrans("0123456789", "\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079")
 _CIRCLED = str.maketrans("0123456789", "\u24ea\u2460\u2461\u2462\u2463\u2464\u2465\u2466\u2467\u2468")
@@ -65,6 +73,28 @@ _CIRCLED = str.maketrans("0123456789", "\u24ea\u2460\u2461\u2462\u2463\u2464\u24
 
 def _digits_from(zero: int) -> dict[int, int]:
     return {48 + digit: zero + digit for digit in range(10)}
+
+
+def _in_brackets(pan: str) -> dict[str, str]:
+    """Name → a text that has some digits of `pan`, of 16 digits, in brackets."""
+    groups = [pan[at : at + 4] for at in range(0, 16, 4)]
+    first, second, third, fourth = groups
+    made = {}
+    for name, (left, right) in BRACKETS.items():
+        made |= {
+            f"first group in {name} brackets": f"{left}{first}{right} {second} {third} {fourth}",
+            f"first group in {name} brackets and hyphens": f"{left}{first}{right}-{second}-{third}-{fourth}",
+            f"first group in {name} brackets behind a word": f"Karte {left}{first}{right}{second} {third} {fourth}",
+            f"second group in {name} brackets": f"{first} {left}{second}{right} {third} {fourth}",
+            f"last group in {name} brackets": f"{first} {second} {third} {left}{fourth}{right}",
+            f"every group in {name} brackets": "".join(f"{left}{group}{right}" for group in groups),
+            f"every pair in {name} brackets": "".join(f"{left}{pan[at : at + 2]}{right}" for at in range(0, 16, 2)),
+            **{
+                f"first {size} digits in {name} brackets": f"{left}{pan[:size]}{right} {pan[size:]}"
+                for size in (1, 2, 3, 4, 5, 6, 8)
+            },
+        }
+    return made
 
 
 def spellings(pan: str) -> dict[str, str]:
@@ -99,6 +129,22 @@ def spellings(pan: str) -> dict[str, str]:
         "a date in front": f"2026-11-30 {pan}",
         "a time in front": f"12:30:15 {pan}",
         "a telephone number in front": f"+49 221 123456 {' '.join(groups)}",
+        "an area code in front": f"(0221) {' '.join(groups)}",
+        "a number with an area code behind": f"{' '.join(groups)} (0221) 470412",
+        "a date behind": f"{' '.join(groups)} 2026-11-30",
+        "an IBAN in front": f"ES91 2100 0418 4502 0005 1332 {' '.join(groups)}",
+        "an IBAN behind": f"{' '.join(groups)} ES91 2100 0418 4502 0005 1332",
+        "the second of a list": f"7,{pan}",
+        "behind a number of two digits and a dot": f"12.{pan}",
+        "pairs with colons": ":".join(pan[at : at + 2] for at in range(0, 16, 2)),
+        "groups as of an IMEI": f"{pan[:2]} {pan[2:8]} {pan[8:14]} {pan[14:]}",
+        "pairs between longer separators": " - ".join(f"{group[:2]} {group[2:]}" for group in groups),
+        "digits between longer separators": " / ".join(map(" ".join, groups)),
+        "chip data, tag 5A": f"5A08{pan}5F2403301231",
+        "chip data, tag 5A with padding": f"5a0a{pan}ffff5f2403301231",
+        "chip data, tag 57": f"5711{pan}D30122010000000000F",
+        "chip data, tag 9F6B behind other tags": f"9f02060000000010009f6b13{pan}d30122010000000000000f",
+        "chip data, tag 56": f"5625{f'B{pan}^DOE/JANE^3012201'.encode().hex()}",
         "a UUID in front": f"42424242-4242-4242-0000-00000000000a {pan}",
         "an address in front": f"10.0.0.1 {pan}",
         "track 2": f";{pan}=30121010000000000000?",
@@ -125,6 +171,7 @@ def spellings(pan: str) -> dict[str, str]:
         "base64 one byte later": base64.b64encode(f"x{pan}".encode()).decode(),
         "base64 two bytes later": base64.b64encode(f'{{"pan":"{pan}"}}'.encode()).decode(),
         "base64 in a path": "path/" + base64.b64encode(pan.encode()).decode(),
+        **_in_brackets(pan),
         **{f"separated by {name}": separator.join(groups) for name, separator in _SEPARATORS.items()},
     }
 
@@ -134,6 +181,9 @@ WITH_CARD_NUMBER: dict[str, str] = {
     **NUMBERS,
     **spellings(PAN),
     "an exponent that cuts zeros": "4.00000000000001E+15",
+    "an end like a date": "4242-4242-4242-2006-12-26",
+    "19 digits in brackets": "(4000)(0000)(0000)(0000)(006)",
+    "15 digits in brackets": "(3782) 822463 10005",
 }
 
 # Name → a text that a careless search takes for a card number. All are of the shape that they are named after.
@@ -157,6 +207,13 @@ WITHOUT_CARD_NUMBER: dict[str, str] = {
     "a Mexican mobile": "525512345678",
     "a telephone number with an extension": "+49 221 4704-1234 ext 42",
     "two telephone numbers": "(415) 555-2671, (212) 555-0123, (415) 555-2671",
+    "two telephone numbers with blanks": "(415) 555 2671 (212) 555 0163",
+    "two telephone numbers with a country code": "+44 (20) 7946 0958 +44 (20) 7946 0959",
+    "prices": "Items: 42.00, 72.00, 16.50, 89.99, 94.95, 49.99",
+    "prices with blanks": "42.00 72.00 16.50 89.99 94.95 49.95",
+    "prices with decimal commas": "42,00; 72,00; 16,50; 89,99; 94,95; 49,99",
+    "quantities of one and two digits": "4, 24, 2, 42, 4, 24, 2, 42, 4, 2",
+    "a fraction with a comma": "47,38193848273847",
     "two German telephone numbers": "030 45678901 / 030 45678902",
     "fifteen digits behind a +": "+378282246310005",
     "an IMEI": "356938035643809",

@@ -16,17 +16,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from messages.card import luhn_digit, luhn_valid
+from messages.card_look_alikes import look_alikes
 from messages.card_numbers import LONGEST, SCHEMES, Found, find, holds, masked, split_over
-from tests.card_number_cases import NUMBERS, PAN, WITH_CARD_NUMBER, WITHOUT_CARD_NUMBER
+from tests.card_number_cases import BRACKETS, NUMBERS, PAN, WITH_CARD_NUMBER, WITHOUT_CARD_NUMBER
 
 # No card numbers, but as long as one: masked texts lose them all the same.
 MASKED_ANYHOW = {"a wrong check digit", "a surrogate", "an ICCID", "nanoseconds", "a DHL parcel"}
+# Masks take any groups with any separators.
+MASKED_ANYHOW |= {"prices", "prices with blanks", "prices with decimal commas"}
+
+OTHERS_IN_CASES = {
+    "an exponent that cuts zeros": "4000000000000010",
+    "an end like a date": "4242424242422006",
+    "19 digits in brackets": "4000000000000000006",
+    "15 digits in brackets": "378282246310005",
+}
 
 
 @pytest.mark.parametrize("name", WITH_CARD_NUMBER)
 def test_every_spelling_is_found_and_masked(name: str) -> None:
     text = WITH_CARD_NUMBER[name]
-    wanted = NUMBERS.get(name, "4000000000000010" if name == "an exponent that cuts zeros" else PAN)
+    wanted = NUMBERS.get(name, OTHERS_IN_CASES.get(name, PAN))
     assert {found.number for found in find(text)} == {wanted}
     assert holds(text)
     assert not holds(masked(text))
@@ -51,6 +61,8 @@ def test_what_is_no_card_number_is_left_alone(name: str) -> None:
         (memoryview(PAN.encode()), True),
         (b"\xff" + PAN.encode() + b"\x00", True),
         (4242424242424241, False),
+        (1.4142424242424242, False),
+        (-4242424242424242.0, True),
         (1099, False),
         (0.1 + 0.2, False),
         (float("nan"), False),
@@ -88,6 +100,8 @@ def test_a_number_may_be_split_over_neighbours() -> None:
     assert split_over(["4242", "4242", "4242", "4242"])
     assert split_over(["x", "3782", "822463", "10005", "y"])
     assert split_over(list(PAN))
+    assert split_over(["order", "42424242", "42424242"])
+    assert not split_over(["42424242", "42424241"])
     assert not split_over(["4242", "4242", "4242", "4241"])
     assert not split_over(["4242", "x", "4242", "4242", "4242"])
     assert not split_over(["1099", "42424242"])
@@ -112,7 +126,10 @@ def card_numbers(draw: st.DrawFn) -> str:
 
 
 SEPARATORS = st.sampled_from(
-    ["", " ", "-", ".", "/", "_", "  ", "\t", "\n", "\u00a0", "\u2013", "\u200b", " - ", "\u3000"]
+    (
+        *("", " ", "-", ".", "/", "_", "  ", "\t", "\n", "\u00a0", "\u2013", "\u200b", " - ", "\u3000"),
+        *(")(", ") (", ")-(", "][", "] [", "],[", "}{", "><", "> <"),
+    )
 )
 SIZES = st.sampled_from([1, 2, 4, 5, 8, 19])
 ZEROS = [48, 0xFF10, 0x0660, 0x0966, 0x1D7CE, 0x1D7F6]
@@ -191,7 +208,8 @@ def ean(partial: str) -> str:
 
 
 def iban(rng: random.Random) -> str:
-    country, bban = rng.choice(["DE", "FR", "ES"]), digits(rng, 18)
+    country, size = rng.choice([("DE", 18), ("FR", 23), ("ES", 20), ("BE", 12), ("NO", 11), ("PL", 24)])
+    bban = digits(rng, size)
     number = int("".join(str(int(letter, 36)) for letter in f"{bban}{country}00"))
     return f"{country}{98 - number % 97:02d}{bban}"
 
@@ -244,6 +262,88 @@ def test_hundreds_of_each_kind_hold_none() -> None:
     assert wrong == []
 
 
+# ---- numbers beside and inside other things ----
+
+# One text of each kind that `messages.card_look_alikes` knows, and telephone numbers.
+LOOK_ALIKES = [
+    "3f2b8c1e-9a4d-4e6f-8b1a-2c3d4e5f6a7b", "42424242-4242-4242-0000-00000000000a", "4242424242a1b2c3d4e5f60718293a4b",
+    "10.0.0.1", "54.239.128.100:65535", "2001:db8:4242:4242:4242:4242:4242:4242", "2026-11-30", "2026-11-30T10:20:30Z",
+    "30.11.2026", "30.11.2026 10:20", "11/30/2026", "40.712776, -74.005974", "0.30000000000000004", "4.242424242424242",
+    "47,38193848273847", "(0221)", "(415) 555-2671", "302-1234567-1234564", "35-693803-564380-9",
+    "9400 1000 0000 0000 0000 00", "DE89 3704 0044 0532 0130 00", "BE68539007547034", "ES91 2100 0418 4502 0005 1332",
+    "+49 221 123456", "1764484230123",
+]  # fmt: skip
+BESIDE = ["{0} {1}", "{1} {0}", "{0}, {1}", "{1}, {0}", "{0}\n{1}", "{1}\n{0}", "{1} ({0})", "{0} ({1})", "{1} {0} {1}"]
+
+
+@settings(max_examples=400, deadline=None)
+@given(spelled(), st.sampled_from(LOOK_ALIKES), st.sampled_from(BESIDE))
+def test_numbers_are_found_beside_everything_that_looks_like_one(case: tuple[str, str], other: str, way: str) -> None:
+    number, spelling = case
+    text = way.format(spelling, other)
+    assert number in {found.number for found in find(text)}, text
+    assert not holds(masked(text))
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    card_numbers(),
+    st.sampled_from(list(BRACKETS.values())),
+    st.integers(0, 4),
+    st.sampled_from(["", " ", "-"]),
+)
+def test_numbers_are_found_with_any_group_in_brackets(number: str, brackets: str, at: int, separator: str) -> None:
+    groups = [number[start : start + 4] for start in range(0, len(number), 4)]
+    at = min(at, len(groups) - 1)
+    groups[at] = f"{brackets[0]}{groups[at]}{brackets[1]}"
+    text = separator.join(groups)
+    assert number in {found.number for found in find(text)}, text
+    assert not holds(masked(text))
+
+
+def test_every_row_of_look_alikes_crosses_out_its_text() -> None:
+    for text in LOOK_ALIKES[:-2]:
+        assert look_alikes(text), text
+
+
+def test_a_number_that_ends_like_a_date_or_an_address_is_found() -> None:
+    """The look-alike has a part of the number's digits only, so it is none."""
+    for text in ("4242-4242-4242-ENDS-12-26", "42 42 42 42 42 42 42 42.10.0.1", "(4242)(4242)(4242)(4242)"):
+        text = text.replace("ENDS", OTHERS_IN_CASES["an end like a date"][-4:])
+        assert holds(text), text
+        assert look_alikes(text), text
+
+
+# ---- lists of prices and quantities ----
+
+
+def prices(rng: random.Random) -> list[str]:
+    return [f"{rng.randrange(1, 99)}.{rng.choice(['99', '49', '00', '50', '95'])}" for _ in range(6)]
+
+
+def numbers_of(rng: random.Random, count: int, least: int, most: int) -> list[str]:
+    return [str(rng.randrange(least, most)) for _ in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("make", "most"),
+    [
+        (lambda rng: "Items: " + ", ".join(prices(rng)), 0),
+        (lambda rng: " ".join(prices(rng)), 0),
+        (lambda rng: "; ".join(prices(rng)).replace(".", ","), 0),
+        (lambda rng: ", ".join(f"{rng.randrange(100, 2000)}/{rng.randrange(100, 2000)}" for _ in range(4)), 0),
+        (lambda rng: ", ".join(numbers_of(rng, 6, 1, 10_000)), 0.12),
+        (lambda rng: ", ".join(numbers_of(rng, 12, 1, 100)), 0.15),
+        (lambda rng: ", ".join(numbers_of(rng, 3, 10**7, 10**8)), 0.10),
+        (lambda rng: ", ".join(numbers_of(rng, 5, 1000, 10_000)), 0.10),
+    ],
+    ids=["prices", "prices, blanks", "prices, decimal commas", "sizes", "quantities", "small", "eight digits", "four"],
+)
+def test_lists_of_prices_are_refused_no_more_than_documented(make: Callable[[random.Random], str], most: float) -> None:
+    rng = random.Random(3)
+    assert sum(holds(make(rng)) for _ in range(1000)) <= most * 1000
+
+
 # ---- the search against its definition ----
 
 
@@ -266,7 +366,8 @@ def test_numbers_of_wrong_length_for_their_scheme_are_none() -> None:
     "part",
     ["1 ", "0 ", "4 ", "4-", "1", "4", "44444444444444444 ", "424242424242 ", "%25", "%34", "&#52;", "\\u0034",
      "\u0664", "NDI0", "34", "f4", "4242424242424242 ", "1.1111", "1:", "a" * 7 + "-", "+4 (", "\u200b", "=", "-",
-     "4e1,", "DE11 ", "2026-11-30 ", "\u00e9", "4\u200b", "1,1.", "MDzw", "33 ", "0x34"],
+     "4e1,", "DE11 ", "2026-11-30 ", "\u00e9", "4\u200b", "1,1.", "MDzw", "33 ", "0x34", "(42)", "(4242) ",
+     "5A08", "4.4, "],
 )  # fmt: skip
 def test_the_search_takes_time_by_length_alone(part: str) -> None:
     """Twenty times the text takes about twenty times as long, not four hundred: nothing is tried over and over."""
