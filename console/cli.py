@@ -219,6 +219,9 @@ def ledger_verify(
     head: Annotated[str, typer.Option("--head", help="NUMBER:DIGEST of a seal that was noted elsewhere.")] = "",
     without_token: Annotated[bool, typer.Option("--without-token", help="Do not check the seals' MACs.")] = False,
     settled: Annotated[Path | None, typer.Option(help="File of fees that were settled outside of the books.")] = None,
+    max_unsealed: Annotated[
+        float, typer.Option("--max-unsealed", min=1, help="Seconds after which an outcome must have its seal.")
+    ] = 60.0,
     config: ConfigOption = None,
     state: StateOption = None,
     as_json: JsonOption = False,
@@ -227,7 +230,7 @@ def ledger_verify(
     from console.ledger_verification import run_verify
 
     loaded = load_running(config, state)
-    raise typer.Exit(run_verify(loaded, everything, head, not without_token, as_json, settled))
+    raise typer.Exit(run_verify(loaded, everything, head, not without_token, as_json, settled, max_unsealed))
 
 
 @ledger_app.command("trial-balance")

@@ -31,10 +31,18 @@ if TYPE_CHECKING:
 _DIGEST_HEX = 64
 _NUMBER_DIGITS = 18
 _PATIENCE_S = 30.0
+MAX_UNSEALED_S = 60.0
+"""Age of an outcome without a seal that is a fault; the switch seals each second."""
 
 
 def run_verify(
-    config: Config, everything: bool, noted: str, token: bool, as_json: bool, settled: Path | None = None
+    config: Config,
+    everything: bool,
+    noted: str,
+    token: bool,
+    as_json: bool,
+    settled: Path | None = None,
+    max_unsealed_s: float = MAX_UNSEALED_S,
 ) -> int:
     """Print the verification. Returns the exit status: 1 where something is wrong.
 
@@ -43,6 +51,7 @@ def run_verify(
         noted: `NUMBER:DIGEST` of a seal that was noted elsewhere, or empty.
         token: have the token check the seals' MACs.
         settled: file of findings that were settled outside of the books.
+        max_unsealed_s: age from which an outcome without a seal is wrong.
     """
     from rich.console import Console
 
@@ -50,7 +59,13 @@ def run_verify(
     head = seal_named(noted, "--head") if noted else None
     with _progress(shown=not as_json) as progress:
         report = verification_of(
-            config, everything=everything, noted=head, token=token, settled=lines, progress=progress
+            config,
+            everything=everything,
+            noted=head,
+            token=token,
+            settled=lines,
+            max_unsealed_s=max_unsealed_s,
+            progress=progress,
         )
     if as_json:
         plain = {"whole": report.whole, **msgspec.to_builtins(report)}
@@ -68,6 +83,7 @@ def verification_of(
     noted: tuple[int, str] | None = None,
     token: bool = True,
     settled: Collection[str] = (),
+    max_unsealed_s: float = MAX_UNSEALED_S,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Report:
     """Verify by the auditor's role, and keep how far the ledger is whole.
@@ -88,6 +104,7 @@ def verification_of(
                 ask_token=ask_token,
                 noted=noted,
                 settled=settled,
+                max_unsealed_s=max_unsealed_s,
                 progress=progress,
             )
 

@@ -18,6 +18,7 @@ from ledger.errors import SealNotSigned
 from ledger.seal import Signer, add_macs, seal
 
 REMINDER_S = 300.0
+MAX_REASON = 500  # characters of an error in the log
 
 OpenSigner = Callable[[], AbstractAsyncContextManager[Signer]]
 """Opens the way to the token that signs seals, on the journal's event loop."""
@@ -50,6 +51,7 @@ class Sealing:
         self._clock = clock
         self._done_at = dict.fromkeys(("seals", "macs") if signer else ("seals",), clock())
         self._said = ("", 0.0)
+        self._failed = ("", 0.0, 0)  # kind of the failure that was logged last, when, and how many came since
 
     def behind_s(self) -> dict[str, float]:
         """Seconds since all there was had its seals, and since these had their MACs; empty where nothing is sealed."""
@@ -68,12 +70,25 @@ class Sealing:
                     finally:
                         await connection.close()
                 except Exception as error:
-                    _log.warning("the ledger could not be sealed: %s", type(error).__name__)
+                    self.failed(error)
+
+    def failed(self, error: Exception) -> None:
+        """Log a round that failed: its reason at once, the same kind of failure again after five minutes at most."""
+        now, kind, (said, at, more) = self._clock(), type(error).__name__, self._failed
+        if kind == said and now - at < REMINDER_S:
+            self._failed = (said, at, more + 1)
+            return
+        self._failed = (kind, now, 0)
+        _log.error(
+            "the ledger could not be sealed: %s: %s; nothing has been sealed for %d s, %d such rounds were not logged",
+            *(kind, str(error)[:MAX_REASON], now - self._done_at["seals"], more),
+        )
 
     async def seal(self, connection: Any, signer: Signer | None) -> None:
         """One round. A token that does not sign is said at once, and then every five minutes."""
         await seal(connection)
         self._done_at["seals"] = self._clock()
+        self._failed = ("", 0.0, 0)
         if signer is None:
             return
         try:

@@ -16,6 +16,7 @@ import msgspec
 from ledger.checks import CHECKS, SETTLED, Check
 from ledger.digests import Recomputed, recompute, use_settings
 from ledger.seal import GENESIS
+from ledger.table_checks import COUNTS, TABLE_CHECKS
 
 MAX_PROBLEMS = 20  # listed for each check
 STRETCH = 20_000  # outcomes, or intents, looked at in one snapshot
@@ -39,8 +40,19 @@ SELECT COALESCE((SELECT max(number) FROM ledger.seals), 0) AS seals,
        COALESCE((SELECT max(id) FROM ledger.intents), 0) AS intents,
        GREATEST(COALESCE((SELECT max(intent_id) FROM ledger.postings), 0),
                 COALESCE((SELECT max(id) FROM ledger.intents), 0)) AS last_intent,
-       COALESCE((SELECT max(up_to) FROM ledger.floors WHERE name = 'undecided'), 0) AS decided
+       COALESCE((SELECT max(up_to) FROM ledger.floors WHERE name = 'undecided'), 0) AS decided,
+       u.unsealed, u.first_unsealed, extract(epoch FROM clock_timestamp() - u.oldest)::float8 AS oldest_s,
+       extract(epoch FROM u.newest - clock_timestamp())::float8 AS ahead_s
+  FROM (SELECT count(*) AS unsealed, min(seq) AS first_unsealed, min(decided_at) AS oldest, max(decided_at) AS newest
+          FROM ledger.outcomes
+         WHERE seq > COALESCE((SELECT to_seq FROM ledger.seals ORDER BY number DESC LIMIT 1), 0)) u
 """
+# The next stretch begins at a row, however far apart ids are.
+_NEXT_INTENT = """
+SELECT LEAST((SELECT min(id) FROM ledger.intents WHERE id > $1),
+             (SELECT min(intent_id) FROM ledger.postings WHERE intent_id > $1))
+"""
+_NEXT_OUTCOME = "SELECT min(seq) FROM ledger.outcomes WHERE seq > $1"
 _STRETCH_COUNTS = """
 SELECT count(*) AS outcomes, COALESCE(sum((SELECT count(*) FROM ledger.postings p WHERE p.intent_id = o.intent_id)), 0)
        AS postings
@@ -136,6 +148,7 @@ class Report(msgspec.Struct, frozen=True):
 
 SEALS = ("seals", "nothing that was sealed was altered, deleted or inserted")
 MACS = ("seal-macs", "every seal is one that the token made, and none is missing")
+UNSEALED = ("unsealed", "outcomes are sealed soon")
 
 
 async def verify(
@@ -146,6 +159,7 @@ async def verify(
     ask_token: AskToken | None = None,
     noted: tuple[int, str] | None = None,
     settled: Collection[str] = (),
+    max_unsealed_s: float | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Report:
     """Run every check, from the first outcome or from where `since` ended.
@@ -157,9 +171,10 @@ async def verify(
         noted: number and digest (hex) of a seal that was noted elsewhere, to compare.
         settled: findings about fees that were settled outside of the books, word for word: they are no problems. A
             payment that has changed since has other sums, and so another finding.
+        max_unsealed_s: age from which an outcome without a seal is a problem; None: that is not looked at.
         progress: called with outcomes looked at and outcomes there are.
     """
-    return await _Walk(connection, since, ask_token, frozenset(settled), progress).run(now, noted)
+    return await _Walk(connection, since, ask_token, frozenset(settled), max_unsealed_s, progress).run(now, noted)
 
 
 class _Walk:
@@ -171,14 +186,18 @@ class _Walk:
         since: Verified | None,
         ask_token: AskToken | None,
         settled: frozenset[str],
+        max_unsealed_s: float | None,
         progress: Callable[[int, int], None],
     ) -> None:
         self._connection = connection
         self._since = since
         self._ask_token = ask_token
         self._progress = progress
-        names = [*(check.name for check in CHECKS), SEALS[0], MACS[0]]
-        self._problems: dict[str, list[str]] = {name: [] for name in names}
+        self._max_unsealed_s = max_unsealed_s
+        self._says = {check.name: check.says for check in (*CHECKS, *TABLE_CHECKS)} | dict((COUNTS, SEALS, MACS))
+        if max_unsealed_s is not None:
+            self._says[UNSEALED[0]] = UNSEALED[1]
+        self._problems: dict[str, list[str]] = {name: [] for name in self._says}
         self._settled = settled
         self._found_settled: list[str] = []
         self._number = since.number if since else 0
@@ -195,24 +214,23 @@ class _Walk:
             self._token = await self._ask_token(())
         await use_settings(self._connection)
         horizon = await self._connection.fetchrow(_HORIZON)
+        self._check_unsealed(horizon)
         await self._check_start()
+        await self._check_tables()
         await self._walk_intents(horizon)
         start = self._to_seq
         while self._to_seq < horizon["sealed"]:
             await self._stretch_of_seals(horizon["sealed"])
             self._progress(self._to_seq - start, horizon["outcomes"] - start)
         sealed = (self._number, self._digest, self._to_seq, self._outcomes, self._postings)
-        for low in range(self._to_seq, horizon["outcomes"], STRETCH):
-            async with self._snapshot():
-                await self._stretch(low, min(low + STRETCH, horizon["outcomes"]))
-            self._progress(low - start, horizon["outcomes"] - start)
+        await self._check_counts()
+        await self._walk_unsealed(horizon["outcomes"], start)
         await self._check_end(noted)
         whole = not any(self._problems.values())
         verified = Verified(*sealed[:3], horizon["decided"], *sealed[3:], now) if whole and sealed[0] else None
-        says = {check.name: check.says for check in CHECKS} | dict((SEALS, MACS))
         return Report(
             checks=[
-                CheckResult(name, says[name], found, self._found_settled if name == SETTLED else [])
+                CheckResult(name, self._says[name], found, self._found_settled if name == SETTLED else [])
                 for name, found in self._problems.items()
             ],
             intents=await self._connection.fetchval("SELECT count(*) FROM ledger.intents"),
@@ -260,12 +278,58 @@ class _Walk:
             if row is None or row["digest"].hex() != noted[1]:
                 self._problem(SEALS[0], f"seal {noted[0]} has not the digest that was noted")
 
+    def _check_unsealed(self, horizon: Any) -> None:
+        limit_s = self._max_unsealed_s
+        if limit_s is None or not horizon["unsealed"]:
+            return
+        rows = f"{horizon['unsealed']} outcomes from number {horizon['first_unsealed']} on have no seal"
+        if horizon["oldest_s"] > limit_s:
+            self._problem(
+                UNSEALED[0],
+                f"{rows}, the oldest is {horizon['oldest_s']:.0f} s old: see `the ledger could not be sealed` in the"
+                " log of the switch's worker 0; a switch that was stopped seals them when it starts",
+            )
+        if horizon["ahead_s"] > limit_s:
+            self._problem(UNSEALED[0], f"{rows}, the newest is decided {horizon['ahead_s']:.0f} s from now")
+
+    async def _check_tables(self) -> None:
+        """The rules that are about tables as a whole, wherever a walk begins."""
+        for check in TABLE_CHECKS:
+            for row in await self._connection.fetch(f"{check.sql} LIMIT {MAX_PROBLEMS}"):
+                self._problem(check.name, row[0])
+
+    async def _check_counts(self) -> None:
+        """The outcomes of the seals are all that there are up to the last seal."""
+        there = await self._connection.fetchval("SELECT count(*) FROM ledger.outcomes WHERE seq <= $1", self._to_seq)
+        if there != self._outcomes:
+            before = "" if self._since is None else ", those before the last verification included"
+            self._problem(
+                COUNTS[0], f"{there} outcomes up to number {self._to_seq}, the seals cover {self._outcomes}{before}"
+            )
+
     async def _walk_intents(self, horizon: Any) -> None:
-        start = self._since.intent_id if self._since else 0
+        low, last = self._since.intent_id if self._since else 0, horizon["last_intent"]
         checks = [check for check in CHECKS if check.by_intent]
-        for low in range(start, horizon["last_intent"], STRETCH):
+        while low < last:
+            first = await self._connection.fetchval(_NEXT_INTENT, low)
+            low = low if first is None else first - 1
+            high = min(low + STRETCH, last)
             async with self._snapshot():
-                await self._run(checks, low, min(low + STRETCH, horizon["last_intent"]))
+                await self._run(checks, low, high)
+            low = high
+
+    async def _walk_unsealed(self, last: int, start: int) -> None:
+        """The outcomes after the last seal."""
+        low = self._to_seq
+        while low < last:
+            high = min(low + STRETCH, last)
+            async with self._snapshot():
+                found = await self._stretch(low, high)
+            if not found:
+                first = await self._connection.fetchval(_NEXT_OUTCOME, high)
+                high = last if first is None else first - 1
+            low = high
+            self._progress(low - start, last - start)
 
     async def _stretch_of_seals(self, sealed: int) -> None:
         """The seals whose outcomes fit into one stretch, at least one seal, and these outcomes."""
@@ -311,12 +375,14 @@ class _Walk:
             for at in answer.wrong:
                 self._problem(MACS[0], f"seal {claims[at][0]} has a MAC that the token did not make")
 
-    async def _stretch(self, low: int, high: int) -> None:
+    async def _stretch(self, low: int, high: int) -> int:
+        """The rules for the outcomes of one stretch; returns how many there are."""
         await self._run([check for check in CHECKS if not check.by_intent], low, high)
         counts = await self._connection.fetchrow(_STRETCH_COUNTS, low, high)
         self._outcomes += counts["outcomes"]
         self._checked += counts["outcomes"]
         self._postings += int(counts["postings"])
+        return int(counts["outcomes"])
 
     async def _run(self, checks: Sequence[Check], low: int, high: int) -> None:
         for check in checks:
