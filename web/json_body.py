@@ -17,7 +17,8 @@ from typing import Any, NoReturn
 from web.errors import BodyError
 
 _MAX_DIGITS = 1_000
-_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[{]|[\]}]|,', re.DOTALL)
+# A text that does not end goes to the end of the body: no part of it is looked at twice.
+_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[\[{]|[\]}]|,', re.DOTALL)
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 

@@ -25,6 +25,8 @@ _BODY_GRACE_S = 5.0
 _LINGER_S = 2.0
 _MAX_LINGER_BYTES = 1_048_576
 _MAX_AHEAD_BYTES = 65_536
+_PIECES_PER_TURN = 4
+_MAX_BEHIND_BYTES = 524_288
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -54,6 +56,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._in_body = False
         self._complete = False
         self._idle = False
+        self._next_turn = False
         self.ending = False
         self._linger_bytes = 0
         self._request: PlacedRequest | None = None
@@ -83,6 +86,11 @@ class GuardedProtocol(HttpToolsProtocol):
             self._expect_head()
         try:
             self._reader.receive(data)
+            if self._next_turn:
+                self.flow.pause_reading()
+                if self._reader.waiting_bytes > _MAX_BEHIND_BYTES:
+                    raise Refused("chunks_too_many")
+                return
             self._advance()
         except Refused as refused:
             self._refuse(refused.reason)
@@ -91,13 +99,23 @@ class GuardedProtocol(HttpToolsProtocol):
             self._refuse("header_malformed")
 
     def _advance(self) -> None:
-        """Hand on what has come, up to the end of the request; further bytes wait for its response."""
-        while not self._complete and not self.ending:
+        """Hand on what has come, up to the end of the request; further bytes wait for its response.
+
+        A few pieces in a turn of the loop, so that other connections are served in between.
+        """
+        for _ in range(_PIECES_PER_TURN):
+            if self._complete or self.ending:
+                break
             piece = self._reader.next_piece()
             if piece is None:
                 return
             self._hand_on(piece)
         if self.ending:
+            return
+        if not self._complete:
+            self._next_turn = True
+            self.flow.pause_reading()
+            self.loop.call_soon(self._take_turn)
             return
         if self._reader.waiting_bytes > _MAX_AHEAD_BYTES:
             raise Refused("pipeline_too_long")
@@ -154,6 +172,12 @@ class GuardedProtocol(HttpToolsProtocol):
         else:
             self._idle = True
             self._set_deadline(self._http.idle_timeout_s, self._close_idle)
+
+    def _take_turn(self) -> None:
+        self._next_turn = False
+        if not self.ending:
+            self.flow.resume_reading()
+            self._go_on()
 
     def _go_on(self) -> None:
         if not self.ending:

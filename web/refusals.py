@@ -43,6 +43,7 @@ REFUSALS = {
     "expectation_unknown": Refusal(417, _INVALID, "The only expectation here is 100-continue."),
     "body_too_long": Refusal(413, _INVALID, "The body is too long."),
     "chunk_malformed": Refusal(400, _INVALID, "The chunked body is malformed."),
+    "chunks_too_many": Refusal(400, _INVALID, "The body comes in too many small chunks."),
     "header_late": Refusal(408, _INVALID, "The headers did not come in time."),
     "body_late": Refusal(408, _INVALID, "The body did not come in time."),
     "body_slow": Refusal(408, _INVALID, "The body comes too slowly."),

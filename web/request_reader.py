@@ -3,7 +3,8 @@
 `web.protocol` feeds what the socket gave and hands the pieces to the parser, which so never sees an unbounded header,
 an ambiguous length or a second request. Everything that two servers in a row could read differently is refused, because
 that is how requests are smuggled: Content-Length beside Transfer-Encoding, bare line feeds, folded headers, blanks
-before colons, repeated headers. Upgrades are ignored and trailers dropped.
+before colons, repeated headers. Upgrades are ignored and trailers dropped. A chunked body is framed anew: the parser's
+work depends on the bytes that came, not on the number of chunks.
 
 Source: RFC 9112, sections 2.2, 3, 5, 6, 7 and 11.2; RFC 9110, sections 6.5, 7.8 and 10.1.1.
 """
@@ -18,13 +19,13 @@ from web.config import HttpConfig
 from web.refusals import METHODS, Refused
 
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,40}) ([\x21-\x7e]+) HTTP/([0-9])\.([0-9])")
-_HEADER = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([\t\x20-\x7e\x80-\xff]*)")
+_HEADER = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*+([\t\x20-\x7e\x80-\xff]*)")
 # Absolute-form, as for a proxy: the server that it names counts for as little as Host, nothing here asks for either.
 _ABSOLUTE = re.compile(rb"https?://[^/?#@]+", re.IGNORECASE)
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~%!$&'()*+,;=-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
 _LENGTH = re.compile(rb"[0-9]{1,18}")
 _BARE_LINE_FEED = re.compile(rb"(?<!\r)\n")
-_CHUNK = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?")
+_CHUNK = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*+(?:;[\t\x20-\x7e\x80-\xff]*)?")
 _ONCE = frozenset(
     {b"host", b"content-length", b"transfer-encoding", b"expect", b"authorization", b"content-type", b"idempotency-key"}
 )
@@ -34,6 +35,10 @@ _END_OF_HEAD, _LINE_END = b"\r\n\r\n", b"\r\n"
 _BLANK_LINES = 2
 _MAX_CHUNK_LINE = 256
 _LEAST_CHUNK_OVERHEAD = 16_384
+# A body may come in this many chunks, and in one more for each 16 bytes.
+_FREE_CHUNKS = 1_000
+_BYTES_PER_CHUNK = 16
+_CHUNKS_PER_PIECE = 256
 
 
 class Head(NamedTuple):
@@ -44,7 +49,7 @@ class Head(NamedTuple):
 
 
 class Body(NamedTuple):
-    """A piece of the body, framed for the parser; `size` is its length on the wire."""
+    """A piece of the body, framed for the parser; `size` is its length without framing."""
 
     data: bytes
     size: int
@@ -75,7 +80,7 @@ class RequestReader:
         self._blank_lines = 0
         self._left: int | None = None
         self._body_bytes = 0
-        self._overhead = 0
+        self._overhead = self._chunks = self._trailers = 0
         self._step: Callable[[], Head | Body | End | None] = self._read_head
 
     @property
@@ -92,7 +97,8 @@ class RequestReader:
 
     def start_next(self) -> None:
         """Go on with the next request of the connection."""
-        self._searched = self._blank_lines = self._body_bytes = self._overhead = 0
+        self._searched = self._blank_lines = 0
+        self._body_bytes = self._overhead = self._chunks = self._trailers = 0
         self._left = None
         self._step = self._read_head
 
@@ -188,7 +194,7 @@ class RequestReader:
                 raise Refused("length_ambiguous")
             if coding.lower() != b"chunked" or version == b"1.0":
                 raise Refused("coding_unknown")
-            self._step = self._read_chunk_line
+            self._left, self._step = 0, self._read_chunks
             return True
         if length is not None and not _LENGTH.fullmatch(length):
             raise Refused("length_ambiguous")
@@ -205,10 +211,39 @@ class RequestReader:
         data = self._take(self._left)
         return Body(data, len(data)) if data else None
 
-    def _read_chunk_line(self) -> Body | End | None:
-        line = self._line()
-        if line is None:
-            return None
+    def _read_chunks(self) -> Body | End | None:
+        """Return the data of the chunks that have come as one chunk; `_left` counts the line end of the present one."""
+        assert self._left is not None
+        buffer, at, data = self._buffer, 0, bytearray()
+        for _ in range(_CHUNKS_PER_PIECE):
+            if self._left == 0:
+                end = buffer.find(_LINE_END, at, at + _MAX_CHUNK_LINE + 2)
+                if end < 0:
+                    self._check_chunk_line(at)
+                    break
+                size = self._chunk_size(buffer[at:end])
+                at = end + 2
+                if size == 0:
+                    self._step = self._read_trailers
+                    break
+                self._left = size + 2
+            if self._left > 2:
+                part = buffer[at : at + self._left - 2]
+                data += part
+                at += len(part)
+                self._left -= len(part)
+            if self._left > 2 or len(buffer) - at < 2:
+                break
+            if buffer[at : at + 2] != _LINE_END:
+                raise Refused("chunk_malformed")
+            at += 2
+            self._left = 0
+        del buffer[:at]
+        if data:
+            return Body(b"%x\r\n%b\r\n" % (len(data), bytes(data)), len(data))
+        return self._step() if self._step == self._read_trailers else None
+
+    def _chunk_size(self, line: bytearray) -> int:
         match = _CHUNK.fullmatch(line)
         if match is None:
             raise Refused("chunk_malformed")
@@ -216,32 +251,19 @@ class RequestReader:
         self._body_bytes += size
         if self._body_bytes > self._max_body_bytes:
             raise Refused("body_too_long")
-        if size == 0:
-            self._step = self._read_trailers
-            return self._read_trailers()
-        self._left, self._step = size, self._read_chunk
-        return Body(b"%x\r\n" % size, 0)
-
-    def _read_chunk(self) -> Body | None:
-        assert self._left is not None
-        data = self._take(self._left)
-        if self._left == 0:
-            self._step = self._read_chunk_end
-        return Body(data, len(data)) if data else None
-
-    def _read_chunk_end(self) -> Body | None:
-        if len(self._buffer) < 2:
-            return None
-        if not self._buffer.startswith(_LINE_END):
-            raise Refused("chunk_malformed")
-        del self._buffer[:2]
-        self._step = self._read_chunk_line
-        return Body(_LINE_END, 0)
+        self._chunks += 1
+        if self._chunks > _FREE_CHUNKS + self._body_bytes // _BYTES_PER_CHUNK:
+            raise Refused("chunks_too_many")
+        self._count_overhead(len(line) + 2)
+        return size
 
     def _read_trailers(self) -> End | None:
         while (line := self._line()) is not None:
             if not line:
                 return self._end(b"0\r\n\r\n")
+            self._trailers += 1
+            if self._trailers > self._config.max_headers:
+                raise Refused("chunk_malformed")
             if not _HEADER.fullmatch(line):
                 raise Refused("header_malformed")
         return None
@@ -258,18 +280,26 @@ class RequestReader:
         return data
 
     def _line(self) -> bytes | None:
-        """Return a line of chunk framing without its end; all of them together are bounded."""
+        """Return a line of the trailers without its end."""
         end = self._buffer.find(_LINE_END, 0, _MAX_CHUNK_LINE + 2)
         if end < 0:
-            if len(self._buffer) > _MAX_CHUNK_LINE or b"\n" in self._buffer:
-                raise Refused("chunk_malformed")
+            self._check_chunk_line(0)
             return None
         line = bytes(self._buffer[:end])
         del self._buffer[: end + 2]
-        self._overhead += end + 2
+        self._count_overhead(end + 2)
+        return line
+
+    def _check_chunk_line(self, at: int) -> None:
+        """Refuse a line of chunk framing that is too long or ends in a bare line feed."""
+        if len(self._buffer) - at > _MAX_CHUNK_LINE or self._buffer.find(b"\n", at) >= 0:
+            raise Refused("chunk_malformed")
+
+    def _count_overhead(self, size: int) -> None:
+        """Bound all lines of a body's chunk framing together."""
+        self._overhead += size
         if self._overhead > max(_LEAST_CHUNK_OVERHEAD, self._max_body_bytes):
             raise Refused("chunk_malformed")
-        return line
 
 
 def _nothing() -> None:

@@ -196,6 +196,23 @@ async def slow_chunks(attack: Attack) -> None:
     await attack.hold(250, _post(attack).replace(b"Content-Length: 9000", b"Transfer-Encoding: chunked"), b"1\r\na\r\n")
 
 
+async def small_chunks_and_long_blanks(attack: Attack) -> None:
+    """Bodies in chunks of one byte, and header lines of 16,000 blanks that end in a zero byte."""
+    chunks = _post(attack).replace(b"Content-Length: 9000", b"Transfer-Encoding: chunked") + b"1\r\n \r\n" * 21_000
+    blanks = b"GET / HTTP/1.1\r\nHost: a\r\nX:" + b" " * 16_000 + b"\x00\r\n\r\n"
+
+    async def one(number: int, data: bytes) -> None:
+        while attack.goes_on():
+            with suppress(OSError):
+                reader, writer = await attack.connect(number)
+                writer.write(data)
+                await writer.drain()
+                await asyncio.wait_for(reader.read(), 1.0)
+            await asyncio.sleep(0.05)
+
+    await asyncio.gather(*(one(number, chunks if number else blanks) for number in range(4)))
+
+
 async def unread_answers(attack: Attack) -> None:
     """Requests one after the other, and not an answer read."""
     request = f"{attack.front.method} /healthz HTTP/1.1\r\nHost: a\r\nX: {'a' * 8000}\r\n\r\n".encode()
@@ -261,6 +278,7 @@ ATTACKS: tuple[tuple[tuple[Kind, ...], str], ...] = (
     ((slow_bodies,), '_connections_closed_total{reason="made_room"}'),
     ((slow_bodies_of_a_merchant,), '_refused_total{reason="account_requests"}'),
     ((slow_chunks, pipelines), ""),
+    ((small_chunks_and_long_blanks,), '_refused_total{reason="chunks_too_many"}'),
     ((guessed_keys,), '_refused_total{reason="address_requests"}'),
     ((pages_without_a_key,), '_refused_total{reason="address_requests"}'),
 )

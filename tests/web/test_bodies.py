@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.web.cpu_limit import cpu_limit
 from web.errors import BodyError
 from web.form_body import decode_form
 from web.json_body import decode_object
@@ -61,6 +62,13 @@ REFUSED = {
 @pytest.mark.parametrize(("body", "words"), REFUSED.items(), ids=range(len(REFUSED)))
 def test_deep_long_and_ambiguous_json_is_refused(body: bytes, words: str) -> None:
     assert words in refusal(body)
+
+
+@pytest.mark.parametrize("text", [b'"' + b'\\"' * 30_000, b'"' * 60_001, b'{"a": "' + b"\\\\" * 30_000 + b"\\"])
+def test_a_text_without_an_end_is_read_once(text: bytes) -> None:
+    """Each escaped quote would begin a text that goes to the end of the body: minutes of CPU time."""
+    with cpu_limit(5.0):
+        assert "not valid JSON" in refusal(text + b"[" * 20)
 
 
 def test_what_is_below_the_limits_is_read() -> None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tests.web.cpu_limit import cpu_limit
 from web.config import HttpConfig
 from web.refusals import REFUSALS, Refused, response
 from web.request_reader import Body, End, Head, RequestReader
@@ -159,10 +160,6 @@ PASSED = {
     get(b"X:", b"Y: \t b \t", b"Z: \xe9"): get(b"X:", b"Y: \t b \t", b"Z: \xe9"),
     post(b"Content-Length: 5") + b"hello": post(b"Content-Length: 5") + b"hello",
     post(b"Content-Length: 1000") + b"x" * 1000: post(b"Content-Length: 1000") + b"x" * 1000,
-    post(b"Transfer-Encoding: Chunked") + b"5;a=b\r\nhello\r\n0\r\nAuthorization: Bearer x\r\n\r\n": post(
-        b"Transfer-Encoding: Chunked"
-    )
-    + b"5\r\nhello\r\n0\r\n\r\n",
 }
 
 
@@ -170,6 +167,67 @@ PASSED = {
 @pytest.mark.parametrize(("data", "expected"), PASSED.items(), ids=range(len(PASSED)))
 def test_requests_pass_and_upgrades_and_trailers_are_left_out(data: bytes, expected: bytes, step: int) -> None:
     assert pieces(data, step) == [expected]
+
+
+CHUNKED = post(b"Transfer-Encoding: Chunked")
+
+
+@pytest.mark.parametrize(
+    ("step", "framed"),
+    [(1_000_000, b"5\r\nhello\r\n"), (2, b"1\r\nh\r\n2\r\nel\r\n2\r\nlo\r\n")],
+)
+def test_chunks_are_framed_anew_and_extensions_and_trailers_are_left_out(step: int, framed: bytes) -> None:
+    chunks = b"2;a=b\r\nhe\r\n3\r\nllo\r\n0\r\nAuthorization: Bearer x\r\n\r\n"
+    whole = b"5;a=b\r\nhello\r\n0\r\nAuthorization: Bearer x\r\n\r\n"
+    data = CHUNKED + (chunks if step > 2 else whole)
+    assert pieces(data, step) == [CHUNKED + framed + b"0\r\n\r\n"]
+
+
+def _chunked_reader(chunks: bytes, max_body_bytes: int = 65_536) -> RequestReader:
+    """A reader that has been given a head and `chunks` in one read."""
+    reader = RequestReader(LIMITS, max_body_bytes)
+    reader.receive(CHUNKED + chunks)
+    assert isinstance(reader.next_piece(), Head)
+    return reader
+
+
+def test_the_small_chunks_of_one_read_are_a_few_pieces_for_the_parser() -> None:
+    reader = _chunked_reader(b"1\r\nx\r\n" * 1_000 + b"0\r\n\r\n")
+    found = []
+    while (piece := reader.next_piece()) is not None:
+        found.append(piece)
+    assert [type(piece) for piece in found] == [Body, Body, Body, Body, End]
+    assert sum(len(piece.data) for piece in found) < 1_050
+
+
+def test_a_body_may_come_in_1_000_chunks_and_one_more_for_each_16_bytes() -> None:
+    def read(chunks: bytes) -> None:
+        reader = _chunked_reader(chunks)
+        while reader.next_piece() is not None:
+            pass
+
+    read(b"1\r\nx\r\n" * 1_066)
+    with pytest.raises(Refused, match="chunks_too_many"):
+        read(b"1\r\nx\r\n" * 1_067)
+    read(b"%x\r\n%b\r\n" % (16, b"x" * 16) * 4_096)
+    # The next request of the connection counts anew.
+    assert len(pieces((CHUNKED + b"1\r\nx\r\n" * 600 + b"0\r\n\r\n") * 3)) == 3
+
+
+def test_there_are_as_many_trailers_as_headers_at_most() -> None:
+    chunks = CHUNKED + b"0\r\n"
+    assert reason(chunks + b"X:\r\n" * 10 + b"\r\n") == ""
+    assert reason(chunks + b"X:\r\n" * 11 + b"\r\n") == "chunk_malformed"
+
+
+def test_a_long_line_is_read_once_whatever_is_in_it() -> None:
+    """The expression that reads a header tries no position twice: 60,000 blanks would take minutes of CPU time."""
+    limits = HttpConfig(max_header_line_bytes=65_536, max_head_bytes=131_072)
+    for line in (b"X:" + b" " * 60_000 + b"\x00", b"X:" + b"\t " * 30_000 + b"\x7f", b":" * 60_000, b"a" * 60_000):
+        reader = RequestReader(limits, MAX_BODY)
+        reader.receive(b"GET / HTTP/1.1\r\nHost: a\r\n" + line + b"\r\n\r\n")
+        with cpu_limit(5.0), pytest.raises(Refused, match="header_malformed"):
+            reader.next_piece()
 
 
 def test_requests_in_a_row_come_one_at_a_time() -> None:
