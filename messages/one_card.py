@@ -26,6 +26,7 @@ _TRACK_2 = re.compile(r";?([0-9]{8,19})[=D]([0-9]{4})?[^;]*")
 _TRACK_1 = re.compile(r"%?[A-Z]([0-9][0-9 ]{7,22})\^[^^]*\^([0-9]{4})?.*", re.DOTALL)
 _TRACK_3 = re.compile(r";?([0-9]{2})([0-9]{8,19})[=D].*", re.DOTALL)
 _CONSTRUCTED, _LONG_TAG, _MORE, _DEEPEST = 0x20, 0x1F, 0x80, 8
+_FILL, _MOST_FILLS = "FF", 16  # bytes FF are filling or the beginning of a tag: so many times both are read
 
 Named = tuple[str, str, str]  # where, card number or "", expiry date YYMM or ""
 
@@ -73,18 +74,15 @@ def without_card(icc_data: str) -> str:
     data = bytes.fromhex(icc_data)
     if not any(tag in data for tag in _CARD_BYTES):
         return icc_data
-    kept = []
     first = _offset(data)
     try:
-        for tag, at, start, end in _tags(data, first):
-            inside = _inside(data, tag, start, end)
-            if any(other in CARD_TAGS for other, *_ in inside):
-                return ""
-            if tag not in CARD_TAGS:
-                kept.append(data[at:end])
+        outer = list(_tags(data, first))
+        everywhere = {found for found in _all_tags(data, first, 0, len(data), set()) if found[0] in CARD_TAGS}
     except UnreadableError:
         return ""
-    left = b"".join(kept)
+    if not everywhere <= set(outer):  # inside of others, or where FF is read as a tag
+        return ""
+    left = b"".join(data[at:end] for tag, at, _, end in outer if tag not in CARD_TAGS and tag != _FILL)
     head = data[:1] + len(left).to_bytes(2, "big") if first and left else b""
     return (head + left).hex().upper()
 
@@ -119,7 +117,7 @@ def _of_chip(icc_data: str) -> Iterator[Named]:
         return  # the dialect has it as something else than bytes
     if not any(tag in data for tag in _CARD_BYTES):
         return
-    for tag, _at, start, end in _all_tags(data, _offset(data), 0):
+    for tag, _at, start, end in _all_tags(data, _offset(data), 0, len(data), set()):
         path, value = f"DE 55 tag {tag}", data[start:end]
         if tag in TRACK_2_TAGS:
             yield _track_2(path, value.hex().upper())
@@ -142,42 +140,84 @@ def _offset(data: bytes) -> int:
 Tag = tuple[str, int, int, int]  # its name, where it begins, where its value begins and ends
 
 
-def _all_tags(data: bytes, at: int, depth: int, end: int | None = None) -> Iterator[Tag]:
-    """Every tag, those inside of others, too."""
-    for found in _tags(data, at, end):
-        yield found
+def _all_tags(data: bytes, at: int, depth: int, size: int, filled: set[tuple[int, int]]) -> Iterator[Tag]:
+    """Every tag, those inside of others, too, and those that are there where FF begins a tag.
+
+    Args:
+        size: end of the bytes that are read.
+        filled: where bytes FF have been read both ways already.
+    """
+    for found in _tags(data, at, size):
         tag, _, start, until = found
+        if tag == _FILL:
+            yield from _as_tag(data, start, depth, size, filled)
+            continue
+        yield found
         if int(tag[:2], 16) & _CONSTRUCTED:
-            if depth >= _DEEPEST:
-                raise UnreadableError("DE 55", "has too many tags inside of tags")
-            yield from _all_tags(data, start, depth + 1, until)
+            yield from _all_tags(data, start, _deeper(depth), until, filled)
 
 
-def _inside(data: bytes, tag: str, start: int, end: int) -> list[Tag]:
-    return list(_all_tags(data, start, 1, end)) if int(tag[:2], 16) & _CONSTRUCTED else []
+def _as_tag(data: bytes, at: int, depth: int, size: int, filled: set[tuple[int, int]]) -> Iterator[Tag]:
+    """The tags inside of a tag that begins with the FF before `at`, and those behind it, as far as they can be read."""
+    if (at, size) in filled:
+        return
+    filled.add((at, size))
+    if len(filled) > _MOST_FILLS:
+        raise UnreadableError("DE 55", "has too many bytes FF between tags")
+    try:
+        _, _, start, until = _tag(data, at - 1, size)
+    except UnreadableError:
+        return
+    for begins, deep, end in ((start, _deeper(depth), until), (until, depth, size)):
+        try:
+            yield from _all_tags(data, begins, deep, end, filled)
+        except UnreadableError:
+            if len(filled) > _MOST_FILLS:
+                raise
 
 
-def _tags(data: bytes, at: int, end: int | None = None) -> Iterator[Tag]:
-    """The tags of one level. Source: EMV Book 3 annex B; 00 and FF between them fill."""
-    size = len(data) if end is None else end
+def _deeper(depth: int) -> int:
+    if depth >= _DEEPEST:
+        raise UnreadableError("DE 55", "has too many tags inside of tags")
+    return depth + 1
+
+
+def _tags(data: bytes, at: int, size: int | None = None) -> Iterator[Tag]:
+    """The tags of one level; bytes 00 between them fill, and bytes FF, which come out as one tag `FF` without a value.
+
+    Source: EMV Book 3 annex B; ISO/IEC 7816-4 5.2.2.
+    """
+    size = len(data) if size is None else size
     while at < size:
-        begins, first = at, data[at]
-        if first in (0x00, 0xFF):
+        begins = at
+        if data[at] == 0x00:
             at += 1
             continue
-        at += 1
-        if first & _LONG_TAG == _LONG_TAG:
-            while at < size and data[at] & _MORE:
-                at += 1
+        while at < size and data[at] == 0xFF:
             at += 1
-        name_end = at
-        length = data[at] if at < size else -1
+        if at > begins:
+            yield _FILL, begins, at, at
+            continue
+        found = _tag(data, at, size)
+        yield found
+        at = found[3]
+
+
+def _tag(data: bytes, at: int, size: int) -> Tag:
+    """The tag that begins at `at`."""
+    begins, first = at, data[at]
+    at += 1
+    if first & _LONG_TAG == _LONG_TAG:
+        while at < size and data[at] & _MORE:
+            at += 1
         at += 1
-        if length & _MORE and length >= 0:
-            count = length & 0x7F
-            length = int.from_bytes(data[at : at + count], "big") if 0 < count <= 3 and at + count <= size else -1
-            at += count
-        if length < 0 or at + length > size:
-            raise UnreadableError("DE 55", "cannot be read")
-        yield data[begins:name_end].hex().upper(), begins, at, at + length
-        at += length
+    name_end = at
+    length = data[at] if at < size else -1
+    at += 1
+    if length & _MORE and length >= 0:
+        count = length & 0x7F
+        length = int.from_bytes(data[at : at + count], "big") if 0 < count <= 3 and at + count <= size else -1
+        at += count
+    if length < 0 or at + length > size:
+        raise UnreadableError("DE 55", "cannot be read")
+    return data[begins:name_end].hex().upper(), begins, at, at + length

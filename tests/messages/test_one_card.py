@@ -62,6 +62,14 @@ CASES: dict[str, tuple[dict[int, str], str]] = {
     "contactless track": ({55: tlv("9F6B", f"{OTHER}D3012201")}, "DE 55 tag 9F6B"),
     "track 1 in the chip": ({55: tlv("56", f"B{OTHER}^ /^3012".encode().hex().upper())}, "DE 55 tag 56"),
     "a length in two bytes": ({55: f"5A8108{OTHER}"}, "DE 55 tag 5A"),
+    "inside a template FF01": ({55: tlv("FF01", tlv("5A", OTHER))}, "DE 55 tag 5A"),
+    "inside a template FF41": ({55: tlv("FF41", chip(OTHER))}, "DE 55 tag 57"),
+    "inside a template FF8105": ({55: "9F0000" + tlv("FF8105", tlv("5A", OTHER))}, "DE 55 tag 5A"),
+    "inside FF inside of FF": ({55: tlv("FF01", "FF" + tlv("FF02", tlv("5A", OTHER)))}, "DE 55 tag 5A"),
+    "inside FF inside of another": ({55: tlv("70", tlv("FF01", tlv("5A", OTHER)))}, "DE 55 tag 5A"),
+    "inside FF01, and of the card": ({55: tlv("FF01", tlv("5A", PAN)) + chip(PAN)}, ""),
+    "filled with FF": ({55: "FFFF" + CRYPTOGRAM + "FF" + tlv("5A", PAN) + "FF" * 20}, ""),
+    "FF more often than can be looked at": ({55: "FF0100" * 40 + tlv("5A", PAN)}, "DE 55"),
     "chip data that cannot be read, with a card number in it": ({55: f"9F26FF5A08{OTHER}"}, "DE 55"),
     "chip data that cannot be read, with none": ({55: "9F26FF"}, ""),
     "a number by chance": ({55: "9F10035A5708"}, ""),
@@ -108,3 +116,5 @@ def test_chip_data_without_their_card() -> None:
     assert without_card(inner) == "01" + f"{len(CRYPTOGRAM) // 2:04X}" + CRYPTOGRAM
     assert without_card(CRYPTOGRAM + tlv("70", tlv("5A", PAN))) == "", "it cannot be taken out alone"
     assert without_card(f"9F26FF5A08{PAN}") == ""
+    assert without_card(CRYPTOGRAM + tlv("FF01", tlv("5A", PAN))) == ""
+    assert without_card("FF" + CRYPTOGRAM + tlv("5A", PAN) + "FFFF") == CRYPTOGRAM
