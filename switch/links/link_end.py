@@ -25,7 +25,8 @@ from switch.clock import Clock
 from switch.links.connections import Connections
 from switch.links.freshness import is_local, staleness
 from switch.links.limits import Gate
-from switch.links.mac import LinkMac
+from switch.links.mac import MISSING, WRONG, LinkMac
+from switch.links.management import ECHOED
 from switch.links.network import Network
 from switch.links.permissions import Permitted
 from switch.links.reception import Reception
@@ -137,7 +138,8 @@ class LinkEnd:
         self.reception.arrived(session, message, frame)
 
     def undecodable(self, session: Session, frame: bytes, error: DecodeError) -> None:
-        """Say so, with a masked dump, and answer DE 39 = 30 where type, DE 7 and DE 11 could be read.
+        """Say so, with a masked dump, and answer DE 39 = 30 where type, DE 7 and DE 11 could be read; where the link
+        has a MAC key and the frame no right MAC, 63.
 
         The link stays: the framing is sound.
         """
@@ -155,6 +157,25 @@ class LinkEnd:
         message = salvage(self.codec, self.dialect, frame, error)
         if message is None or not _is_request(message.mti):
             return
+        if not self.mac.covers(message.mti, message.elements.get(70, "")):
+            self._refuse_bad(session, message, frame, error)
+        elif not session.start(self._refuse_verified, session, message, frame, error):
+            self._meters.count("unanswered", "overloaded")
+
+    async def _refuse_verified(self, session: Session, message: Message, frame: bytes, error: DecodeError) -> None:
+        """Under a MAC key only the peer learns what is wrong with its message: anybody else gets 63."""
+        why = await self.mac.problem(message, frame, session.peer, in_part=True)
+        if not why:
+            self._refuse_bad(session, message, frame, error)
+        elif why in (MISSING, WRONG):
+            if isinstance(error, RuleViolation):
+                session.distrust(why)
+            pairing = {number: value for number, value in message.elements.items() if number in ECHOED}
+            self._refused(session, Message(message.mti, pairing), frame, {39: "63"}, why)
+        else:  # the hsm is away: the peer repeats
+            self._meters.count("unanswered", "mac")
+
+    def _refuse_bad(self, session: Session, message: Message, frame: bytes, error: DecodeError) -> None:
         reason = "rule" if isinstance(error, RuleViolation) else "undecodable"
         self._refused(session, message, frame, {39: "30", **reason_told(self.dialect, error)}, reason)
 

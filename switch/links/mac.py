@@ -96,15 +96,25 @@ class LinkMac:
         """The HSM's part in verifying a received message; None where it has no MAC at its end."""
         if 64 not in message.elements and 128 not in message.elements:
             return None
+        return self._check_of(frame)
+
+    def _check_of(self, frame: bytes) -> MacCheck | None:
+        """The same for bytes whose elements need not be readable: their bitmaps say whether a MAC ends them."""
         try:
             data, received = self._codec.mac_input(frame)
         except DecodeError:
             return None
         return MacCheck(self.key, data, received)
 
-    async def problem(self, message: Message, frame: bytes, peer: str, trace_id: str = "") -> str:
-        """Why the MAC of a received message is not right: `MISSING`, `WRONG` or `AWAY`; "" where its MAC is right."""
-        check = self.check(message, frame)
+    async def problem(
+        self, message: Message, frame: bytes, peer: str, trace_id: str = "", *, in_part: bool = False
+    ) -> str:
+        """Why the MAC of a received message is not right: `MISSING`, `WRONG` or `AWAY`; "" where its MAC is right.
+
+        Args:
+            in_part: whether `message` is the readable part of the frame only.
+        """
+        check = self._check_of(frame) if in_part else self.check(message, frame)
         reason = MISSING
         if check is not None:
             try:

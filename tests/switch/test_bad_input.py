@@ -10,12 +10,14 @@ import pytest
 import structlog
 import trio
 
+from hsm.commands import GenerateMac
 from messages.codec import Codec
 from messages.currencies import WITHDRAWN
 from messages.dialect import Dialect, load_dialect
 from messages.errors import DecodeError, RuleViolation
 from messages.framing import framing
 from messages.message import Message
+from switch.links.mac import LinkMac
 from switch.links.network import Wire
 from switch.salvage import reason_told, salvage
 from tests.simulation.world import World
@@ -205,17 +207,23 @@ def test_what_breaks_a_rule_is_salvaged_whole() -> None:
         assert (salvage(Codec(dialect), dialect, b"", error) is message) is salvaged
 
 
-def test_what_an_issuer_starts_and_cannot_be_read_is_answered_30() -> None:
+@pytest.mark.parametrize(("key", "code"), [("zak-beta", "30"), ("zak-alpha", "63")])
+def test_what_an_issuer_starts_and_cannot_be_read_is_answered_30_under_its_mac(key: str, code: str) -> None:
     async def script(world: World) -> None:
         server = world.issuers["beta"]
         (line,) = server._lines
-        broken = server._codec.encode(Message("0422", {7: "0314092655", 11: "000777", 41: "TERM0001"}))[:-3]
+        chargeback = LinkMac.with_mac(Message("0422", {7: "0314092655", 11: "000777", 41: "TERM0001"}))
+        payload = bytearray(server._codec.encode(chargeback))
+        payload[server._codec.offset(chargeback, 41)] = 0xFF
+        data = server._codec.mac_input(bytes(payload))[0]
+        made = await world.hsm.mac(GenerateMac(key=key, data=data))
+        broken = server._codec.replace_mac(bytes(payload), made.mac)
         heard: list[Message] = []
         server.issuer.receive = lambda message, now: heard.append(message) or []  # type: ignore[method-assign,func-returns-value]
         await line.wire.send(framing().encode(broken))
         await trio.sleep(1.0)
         assert [(message.mti, message.elements[39], message.elements[11]) for message in heard] == [
-            ("0432", "30", "000777")
+            ("0432", code, "000777")
         ]
         assert world.counted("undecodable", "beta") == 1
 

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 import trio
 
-from hsm.commands import Dispatch, GenerateMac, HsmRefused, Screen
+from hsm.commands import Dispatch, GenerateMac, HsmRefused, MacCheck, Screen
 from hsm.config import KeyConfig
 from hsm.keys.attributes import ROLES
 from ledger.journal import network_stan
@@ -22,6 +22,7 @@ from simulators.acquirer import Card
 from simulators.acquirer.book import State
 from simulators.faults import FaultRule
 from switch.config import SwitchConfig, switch_config
+from switch.links.mac import LinkMac
 from tests.simulation.agreement import differences
 from tests.simulation.world import TABLE, World
 from tests.switch.desk import MASTERCARD, POOR, VISA, in_world, purchase, surrogate, told
@@ -85,6 +86,38 @@ def test_all_that_goes_to_an_issuer_has_a_right_mac(issuer: str, algorithm: str)
         assert differences(world) == []
 
     in_world(script, keys=(KeyConfig(name=f"zak-{issuer}", usage="mac", party=issuer, algorithm=algorithm),))
+
+
+@pytest.mark.parametrize("mac", ["right", "wrong", "missing"])
+def test_a_message_that_cannot_be_read_is_explained_under_its_right_mac_only(mac: str) -> None:
+    """Without it: 63, no reason, and nothing of the message but what pairs its answer."""
+
+    async def script(world: World) -> None:
+        acquirer = world.clients["pos"].acquirer
+        message = purchase(de22="051")
+        if mac == "missing":
+            payload = acquirer.codec.encode(message)
+        else:
+            payload = acquirer.codec.encode(LinkMac.with_mac(message))
+        payload = payload.replace(b"051", b"0x1")
+        if mac != "missing":
+            covered = acquirer.codec.mac_input(payload)[0]
+            made = (await world.hsm.mac(GenerateMac(key="zak-pos", data=covered))).mac
+            payload = acquirer.codec.replace_mac(payload, made if mac == "right" else bytes(8))
+        wire = await world.network.dial("pos:1", 1.0)
+        await wire.send(framing().encode(payload))
+        (frame,) = framing().decoder().receive(await wire.receive())
+        answer = acquirer.codec.decode(frame)
+        await world.hsm.screen(Screen(mac=MacCheck("zak-pos", *acquirer.codec.mac_input(frame))))
+        if mac == "right":
+            assert (answer.elements[39], answer.elements[44]) == ("30", "DE 22 expected digits")
+            assert answer.elements[2] == VISA.pan
+        else:
+            assert answer.elements[39] == "63"
+            assert set(answer.elements) == {7, 11, 39, 64}
+            assert world.counted("mac_failures", "pos", f"mac_{'invalid' if mac == 'wrong' else 'missing'}") == 1
+
+    in_world(script)
 
 
 @pytest.mark.parametrize(("fault", "reason"), [("wrong-mac", "mac_invalid"), ("missing-mac", "mac_missing")])
