@@ -325,6 +325,9 @@ class Journal(Protocol):
     async def issuer_of(self, key: str) -> tuple[str, str]:
         """The issuer link and the card's country of the intent with a key; ("", "") where there is none."""
 
+    async def sender_of(self, key: str) -> tuple[str, str] | None:
+        """DE 32 and DE 41 of the intent with a key, "" for what it lacks; None where there is no such intent."""
+
     async def acknowledge(self, advice_id: int, response_code: str) -> None:
         """Record that the peer has answered an advice. Twice is once."""
 

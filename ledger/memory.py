@@ -163,6 +163,12 @@ class MemoryJournal:
         await self._enter()
         self._advices.pop(advice_id, None)
 
+    async def sender_of(self, key: str) -> tuple[str, str] | None:
+        """See `Journal.sender_of`."""
+        await self._enter()
+        found = self._keys.get(key)
+        return None if found is None else (self._intents[found].acquirer_id, self._intents[found].terminal)
+
     async def lease(self, name: str, holder: str, ttl_s: float) -> bool:
         """See `Journal.lease`; by trio's clock."""
         await self._enter()

@@ -104,6 +104,8 @@ SELECT min(e.id) FROM (SELECT s.id, s.issuer FROM ledger.intents s
  WHERE e.issuer = $1 AND ledger.network_stan(e.id) = $3
 """
 
+SENDER_OF = "SELECT acquirer_id, terminal FROM ledger.intents WHERE key = $1"
+
 # The last thing that an issuer said about a card.
 BLOCKED = """
 SELECT blocked FROM ledger.card_blocks WHERE fingerprint = $1 AND issuer = $2 ORDER BY seq DESC LIMIT 1

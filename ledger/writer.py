@@ -145,6 +145,11 @@ class PostgresJournal:
         found: tuple[str, str] = await self._reads.submit(("issuer_of", key))
         return found
 
+    async def sender_of(self, key: str) -> tuple[str, str] | None:
+        """See `Journal.sender_of`."""
+        found: tuple[str, str] | None = await self._reads.submit(("sender_of", key))
+        return found
+
     async def acknowledge(self, advice_id: int, response_code: str) -> None:
         """See `Journal.acknowledge`."""
         await self._reads.submit(("acknowledge", advice_id, response_code))
@@ -231,6 +236,9 @@ class PostgresJournal:
                 case "issuer_of":
                     found = await connection.fetchrow(saf.ISSUER_OF, row[1])
                     results.append(("", "") if found is None else tuple(found))
+                case "sender_of":
+                    found = await connection.fetchrow(reader.SENDER_OF, row[1])
+                    results.append(None if found is None else tuple(found))
                 case "blocked":
                     results.append(await connection.fetchval(reader.BLOCKED, row[1], row[2]) is True)
                 case _:

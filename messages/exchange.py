@@ -20,6 +20,7 @@ CLOCK_SLACK = timedelta(minutes=5)  # time that the clock of an original's sende
 AHEAD = timedelta(hours=15)  # time in the future that DE 7 of an arrival may be
 # Greatest distance of local times from UTC: where DE 12 names messages, it is in the place of DE 7.
 LOCAL_AHEAD, LOCAL_BEHIND = timedelta(hours=14), timedelta(hours=12)
+TERMINAL_MARK = "#"  # in keys, before a DE 41 in the place of DE 32; no digit, so no DE 32 begins with it
 NO_MOMENT = "no such date and time"
 LEAP_YEARS = 8  # between two 29 Februaries at most, as from 1896 to 1904
 
@@ -130,12 +131,25 @@ def acquirer_key(link: str, mti: str, transmitted_at: datetime, stan: str, acqui
         transmitted_at: DE 7 resolved by `transmission_time`.
         stan: DE 11.
         acquirer_id: DE 32, leading zeros do not count; "" where absent.
-        terminal: DE 41, used where there is no DE 32.
+        terminal: DE 41, used where there is no DE 32. One that looks like a DE 32 is marked, so that no terminal has
+            the keys of an acquirer.
 
-    Source: ISO 8583:1987 4.3.3 (DE 7, 11, 32 identify a transaction).
+    Source: ISO 8583:1987 4.3.3 (DE 7, 11, 32 identify a transaction); DE 32 is n..11.
     """
-    party = acquirer_id.lstrip("0") or terminal
+    party = acquirer_id.lstrip("0") or _terminal_party(terminal)
     return f"{link}|{canonical_mti(mti)}|{_digits(transmitted_at.replace(microsecond=0))}|{stan}|{party}"
+
+
+def _terminal_party(terminal: str) -> str:
+    ambiguous = terminal.isdecimal() or terminal.startswith(TERMINAL_MARK)
+    return TERMINAL_MARK + terminal if ambiguous else terminal
+
+
+def unmarked_key(key: str) -> str:
+    """The key of the same message without the mark of its terminal, as versions before the mark wrote it; "" where the
+    key has no mark."""
+    before, mark, terminal = key.partition(f"|{TERMINAL_MARK}")
+    return f"{before}|{terminal}" if mark else ""
 
 
 def network_key(link: str, mti: str, de7: str, stan: str) -> str:

@@ -30,7 +30,7 @@ from ledger.journal import (
     Verdict,
     stated_elements,
 )
-from ledger.lifecycle import Event, Ruling, rule, standing
+from ledger.lifecycle import RULES, Event, Ruling, Situation, rule, standing
 from ledger.posting import cash_minor, postings
 from switch.clock import Clock
 from switch.drafts import (
@@ -271,6 +271,8 @@ class Decisions:
     def ruling(self, intent: Intent, original: Original | None, increment: Original | None = None) -> Ruling:
         """The lifecycle's ruling on an intent in its present state; `increment` as for `ledger.lifecycle.rule`."""
         age = self._clock.now() - (original.stored.intent.created_at if original else intent.created_at)
+        if original is not None and original.stored.intent.kind is Kind.TOMBSTONE:  # nothing has arrived but reversals
+            return msgspec.structs.replace(RULES[intent.kind, Situation.UNKNOWN], close_original=False)
         foreign = owner_problem(intent, original.stored.intent) if original is not None else ""
         if foreign:
             return Ruling(NOT_PERMITTED, None, foreign)
@@ -412,7 +414,8 @@ class Decisions:
 
 
 def tombstone(intent: Intent) -> Intent:
-    """Takes the key of an original that has not arrived, so that it is declined when it does."""
+    """Takes the key of an original that has not arrived, so that it is declined when it does. It has the sender of the
+    reversal, DE 32 and DE 41: DE 90 names no other one."""
     assert intent.original_key is not None
     link, mti, moment, stan, _party = intent.original_key.split("|", 4)
     return Intent(
@@ -425,6 +428,8 @@ def tombstone(intent: Intent) -> Intent:
         created_at=intent.created_at,
         deadline_at=intent.created_at,
         trace_id=intent.trace_id,
+        acquirer_id=intent.acquirer_id,
+        terminal=intent.terminal,
         stan=stan,
     )
 

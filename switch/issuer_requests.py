@@ -35,7 +35,7 @@ from switch.salvage import reason_element
 from switch.stages.amounts import amounts_of, stated_of
 from switch.stages.answer import answer_message, told_by
 from switch.stages.identify import refusal
-from switch.stages.record import same_request
+from switch.stages.record import same_request, with_known_keys
 from switch.stages.request import NOTHING_SCREENED, Decline
 from switch.stages.screen import OTHER_CARD, business_day, given_trace_id
 
@@ -133,7 +133,7 @@ class IssuerRequests:
         intent = self._intent(line, link, mti, form, message, card, trace_id)
         if isinstance(intent, Decline):
             return _refused(line, intent)
-        begun = await self._journal.begin(intent)
+        begun = await self._journal.begin(await with_known_keys(intent, self._journal))
         if not begun.fresh and not same_request(begun.stored.intent, intent):
             return {39: "94"}, "key_reused"
         outcome = await self._outcome(begun, form)

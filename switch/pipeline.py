@@ -36,7 +36,7 @@ from switch.online import Online
 from switch.salvage import reason_element
 from switch.stages.answer import APPROVALS, answer_message, told_by
 from switch.stages.identify import authenticate, identify
-from switch.stages.record import intent_of, same_request
+from switch.stages.record import intent_of, same_request, with_known_keys
 from switch.stages.request import Decline, Request
 from switch.stages.screen import SIGNED_OFF, SUSPENDED, given_trace_id, screen
 
@@ -204,7 +204,7 @@ class Pipeline:
         try:
             if decline is None and (asks or request.way is Way.NOTE):
                 decline = await self._online.route(request)
-            intent = intent_of(request, self._deadline_s(request))
+            intent = await with_known_keys(intent_of(request, self._deadline_s(request)), self._journal)
             begun = await self._journal.begin(intent)
         except JournalUnavailable:
             self._online.unused(request)

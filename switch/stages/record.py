@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from ledger.journal import Intent, state
+import msgspec
+
+from ledger.journal import Intent, Journal, state
+from messages.exchange import unmarked_key
 from switch.stages.request import Request
 
 
@@ -48,6 +51,25 @@ def intent_of(request: Request, deadline_s: float) -> Intent:
         local_time=request.local_time,
         stated=state(request.stated) if request.stated else "",
     )
+
+
+async def with_known_keys(intent: Intent, journal: Journal) -> Intent:
+    """The intent under the keys that the journal knows it by.
+
+    Versions before the mark of terminals (`messages.exchange.TERMINAL_MARK`) wrote keys without it. Repeats of such
+    messages, and changes of them, count for the terminal that sent them; an older tombstone keeps no sender, and
+    counts for either.
+
+    Raises:
+        JournalUnavailable: the keys cannot be looked up. Keys without a mark are not looked up.
+    """
+    known: dict[str, str] = {}
+    for name, key in (("key", intent.key), ("original_key", intent.original_key or "")):
+        if before := unmarked_key(key):
+            sender = await journal.sender_of(before)
+            if sender is not None and not sender[0].lstrip("0") and sender[1] in ("", intent.terminal):
+                known[name] = before
+    return msgspec.structs.replace(intent, **known) if known else intent
 
 
 def same_request(stored: Intent, repeated: Intent) -> bool:

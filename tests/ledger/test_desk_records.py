@@ -201,3 +201,12 @@ def test_intents_of_the_desk_are_found_when_they_are_overdue(run: Run) -> None:
         assert overdue[0].intent == made
 
     run(test)
+
+
+def test_the_sender_of_a_key_is_found(run: Run) -> None:
+    async def test(journal: Journal) -> None:
+        await journal.begin(intent(key="pos|0200|x|1|10001", acquirer_id="", terminal="10001"))
+        assert await journal.sender_of("pos|0200|x|1|10001") == ("", "10001")
+        assert await journal.sender_of("pos|0200|x|1|#10001") is None
+
+    run(test)

@@ -21,6 +21,7 @@ from messages.exchange import (
     pairing_key,
     parse_original_data,
     transmission_time,
+    unmarked_key,
 )
 from messages.message import Message
 
@@ -151,6 +152,28 @@ def test_a_repeat_has_the_key_of_its_original() -> None:
     assert acquirer_key("pos", "0100", at, "123456", "", "TERM0001").endswith("|TERM0001")
     assert acquirer_key("pos", "0200", at, "123456", "400100", "TERM0001") != key
     assert network_key("alpha", "0421", "1122154500", "000001") == "alpha|0420|1122154500|000001"
+
+
+@given(
+    st.text("#0123456789AB", max_size=8),
+    st.text("#0123456789AB", max_size=8),
+    st.from_regex(r"[0-9]{0,11}", fullmatch=True),
+)
+def test_no_terminal_has_the_key_of_an_acquirer_or_another_terminal(one: str, other: str, acquirer_id: str) -> None:
+    at = datetime(2026, 11, 22, 15, 45, tzinfo=UTC)
+    terminal = acquirer_key("pos", "0100", at, "123456", "000", one)
+    if acquirer_id.strip("0"):
+        assert acquirer_key("pos", "0100", at, "123456", acquirer_id, other) != terminal
+    assert (acquirer_key("pos", "0100", at, "123456", "", other) == terminal) is (one == other)
+
+
+def test_a_marked_key_shows_its_earlier_form() -> None:
+    at = datetime(2026, 11, 22, 15, 45, tzinfo=UTC)
+    assert unmarked_key(acquirer_key("pos", "0100", at, "123456", "", "10001")) == (
+        "pos|0100|20261122154500|123456|10001"
+    )
+    assert unmarked_key(acquirer_key("pos", "0100", at, "123456", "10001", "10001")) == ""
+    assert unmarked_key(acquirer_key("pos", "0100", at, "123456", "", "TERM0001")) == ""
 
 
 def test_requests_repeats_and_answers_pair() -> None:

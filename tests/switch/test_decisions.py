@@ -268,8 +268,11 @@ def test_a_reversal_on_one_worker_beats_the_answer_on_another() -> None:
 
 
 def test_a_tombstone_has_the_key_of_its_original() -> None:
-    reversal = intent(kind=Kind.REVERSAL, original_key="pos|0200|20260314092653|000001|10001")
+    reversal = intent(
+        kind=Kind.REVERSAL, original_key="pos|0200|20260314092653|000001|10001", acquirer_id="10001", terminal="T1"
+    )
     stone = tombstone(reversal)
+    assert (stone.acquirer_id, stone.terminal) == ("10001", "T1")
     assert (stone.key, stone.kind, stone.link, stone.mti, stone.stan) == (
         "pos|0200|20260314092653|000001|10001", Kind.TOMBSTONE, "pos", "0200", "000001",
     )  # fmt: skip

@@ -75,12 +75,23 @@ def test_a_message_without_acquirer_may_not_change_the_payment_of_one(name: str)
     async def script(world: World) -> None:
         original = await _original(world, CHANGES[name][1])
         assert await _code(world, _change(name, original, de32="")) == "58"
-        posing = _change(name, original, "", de32="", de41="10001   ", de11="000003")
-        assert await _code(world, posing) == "58"
-        await trio.sleep(5.0)
         _untouched(world)
+        posing = _change(name, original, "", de32="", de41="10001   ", de11="000003")
+        assert await _code(world, posing) == "25"  # the terminal's own keys hold no such payment
+        await trio.sleep(5.0)
+        assert sum(line.posted_minor + line.held_minor for line in world.journal.book()) == 5_000
 
     in_world(script)
+
+
+@pytest.mark.parametrize(("sender", "problem"), [("0010001", ""), ("", "other_acquirer"), ("20002", "other_acquirer")])
+def test_a_payment_is_changed_by_its_own_acquirer_only(sender: str, problem: str) -> None:
+    at = datetime(2026, 3, 14, tzinfo=UTC)
+    paid = Intent(
+        key="pos|1", kind=Kind.PURCHASE, link="pos", mti="0200", processing_code="000000", transmitted_at=at,
+        created_at=at, deadline_at=at, issuer="alpha", acquirer_id="10001", trace_id="",
+    )  # fmt: skip
+    assert owner_problem(msgspec.structs.replace(paid, kind=Kind.REVERSAL, acquirer_id=sender), paid) == problem
 
 
 @pytest.mark.parametrize("name", CHANGES)
@@ -134,7 +145,7 @@ def test_a_reversal_takes_no_place_of_a_payment_of_another_acquirer_that_has_not
 
 @pytest.mark.parametrize("mti", ["0200", "0100"])
 def test_a_repeat_of_another_acquirer_does_not_get_the_stored_answer(mti: str) -> None:
-    """Its key has the terminal's digits in the place of the acquirer's."""
+    """Digits of a terminal in the place of the acquirer's are another key: its repeat is a payment of its own."""
 
     async def script(world: World) -> None:
         original = purchase("000001", mti=mti, de41="10001   ")
@@ -142,10 +153,12 @@ def test_a_repeat_of_another_acquirer_does_not_get_the_stored_answer(mti: str) -
         posing = Message(repeat_mti(mti), dict(original.elements))
         del posing.elements[32]
         answer = await told(world, posing, "pos")
-        assert answer is not None and answer.elements[39] == "94" and 38 not in answer.elements
+        assert answer is not None and len(world.journal.book()) == 2
+        stored = [outcome.auth_code for outcome in world.journal._outcomes.values()]
+        assert answer.elements[38] == stored[1] != stored[0]
         other = Message(repeat_mti(mti), {**original.elements, 32: "20002"})
         second = await told(world, other, "pos")
-        assert second is not None and second.elements.get(38) != "" and len(world.journal.book()) == 2
+        assert second is not None and second.elements.get(38) != "" and len(world.journal.book()) == 3
 
     in_world(script)
 
