@@ -90,6 +90,16 @@ _FEES = (
 ) """
 )
 
+# The message that an outcome `o` of an intent `i` must have stored for a link: `0420`, a pattern of types, or NULL.
+DEMANDED_ADVICE = """CASE
+    WHEN i.kind = 'capture' AND o.original_seq IS NOT NULL THEN '0220'
+    WHEN i.kind IN ('reversal', 'reduction') AND o.original_seq IS NOT NULL THEN '0420'
+    WHEN i.kind = 'chargeback' AND o.original_seq IS NOT NULL THEN '0422'
+    WHEN i.kind NOT IN ('authorization', 'increment', 'purchase', 'refund') THEN NULL
+    WHEN o.reason = 'stand_in' OR o.reason LIKE 'stand\\_in\\_%' THEN '0_2_'
+    WHEN substr(i.mti, 3, 1) = '2' THEN CASE WHEN o.decision = 'approved' THEN '0_2_' END
+    WHEN o.decision = 'reversed' AND i.issuer <> '' THEN '0420' END"""
+
 SETTLED = "fees"
 """The check whose findings may be settled outside of the books."""
 
@@ -202,5 +212,14 @@ CHECKS: tuple[Check, ...] = (
         " AND i.id <= (SELECT max(up_to) FROM ledger.floors WHERE name = 'undecided')"
         " AND NOT EXISTS (SELECT FROM ledger.outcomes o WHERE o.intent_id = i.id)",
         by_intent=True,
+    ),
+    Check(
+        "advices-stored",
+        "each outcome that a link must learn of has its advice",
+        _STRETCH + "SELECT format('intent %s: its %s %s has no advice %s', i.id, i.kind, o.decision, a.mti)"
+        " FROM stretch o JOIN ledger.intents i ON i.id = o.intent_id"
+        f" CROSS JOIN LATERAL (SELECT {DEMANDED_ADVICE} AS mti) a"
+        " WHERE a.mti IS NOT NULL AND NOT EXISTS ("
+        " SELECT FROM ledger.advices d WHERE d.intent_id = o.intent_id AND d.mti LIKE a.mti)",
     ),
 )

@@ -2,12 +2,13 @@
 
 Walks go from number 1 on, and seals cover numbers from 1 on: a row that has no number, or one below 1, would be in the
 balance and in no walk. A view in the place of a table would show one thing to the auditor and another one to others.
+Advices, acknowledgements and floors are under no seal: here they are compared with outcomes, which are.
 """
 
 from __future__ import annotations
 
 from ledger.accounts import CHART
-from ledger.checks import Check
+from ledger.checks import DEMANDED_ADVICE, Check
 
 COUNTS = ("counts", "the tables have the outcomes that the seals cover, and no other up to the last seal")
 
@@ -62,5 +63,38 @@ TABLE_CHECKS: tuple[Check, ...] = (
         " WHERE c.relname IN (" + ", ".join(sorted({_quoted(table) for table, _ in _NUMBERED})) + ")"
         "   AND (c.relkind NOT IN ('r', 'p') OR c.relrowsecurity"
         "        OR EXISTS (SELECT FROM pg_rewrite w WHERE w.ev_class = c.oid))",
+    ),
+    Check(
+        "advices",
+        "each advice is of an outcome that calls for it",
+        "SELECT format('advice %s, %s to %s: the outcome of intent %s calls for none', d.id, d.mti, d.link,"
+        "              d.intent_id)"
+        " FROM ledger.advices d LEFT JOIN ledger.outcomes o ON o.intent_id = d.intent_id"
+        " LEFT JOIN ledger.intents i ON i.id = d.intent_id"
+        f" WHERE o.intent_id IS NULL OR i.id IS NULL OR NOT COALESCE(d.mti LIKE {DEMANDED_ADVICE}"
+        "    OR (d.mti = '0420' AND (i.kind = 'late_approval'"
+        "        OR o.reason = 'stand_in' OR o.reason LIKE 'stand\\_in\\_%')), false)",
+    ),
+    Check(
+        "acknowledgements",
+        "each acknowledgement and each action is of an advice that there is",
+        "SELECT * FROM (SELECT format('advice %s is acknowledged and is not there', k.advice_id)"
+        " FROM ledger.acknowledgements k LEFT JOIN ledger.advices d ON d.id = k.advice_id WHERE d.id IS NULL"
+        " UNION ALL SELECT format('advice %s was %s and is not there', a.advice_id, a.action)"
+        " FROM ledger.advice_actions a LEFT JOIN ledger.advices d ON d.id = a.advice_id WHERE d.id IS NULL) r",
+    ),
+    Check(
+        "floors",
+        "no floor is above the last row, and no advice below a floor waits",
+        "SELECT * FROM (SELECT format('the floor %s is %s, above the last row', f.name, f.up_to)"
+        " FROM (SELECT name, max(up_to) AS up_to FROM ledger.floors GROUP BY name) f"
+        " WHERE f.up_to > CASE WHEN f.name = 'undecided' THEN COALESCE((SELECT max(id) FROM ledger.intents), 0)"
+        "                 ELSE COALESCE((SELECT max(id) FROM ledger.advices), 0) END"
+        " UNION ALL SELECT format('advice %s to %s waits below the floor of its link', d.id, d.link)"
+        " FROM (SELECT substr(name, 9) AS link, max(up_to) AS up_to FROM ledger.floors WHERE name LIKE 'advices %'"
+        "        GROUP BY name) f JOIN ledger.advices d ON d.link = f.link AND d.id <= f.up_to"
+        " LEFT JOIN ledger.acknowledgements k ON k.advice_id = d.id"
+        " LEFT JOIN ledger.advice_actions a ON a.advice_id = d.id"
+        " WHERE k.advice_id IS NULL AND a.id IS NULL) r",
     ),
 )

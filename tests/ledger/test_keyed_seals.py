@@ -169,6 +169,7 @@ def test_seals_and_payments_that_were_cut_off_at_the_end_are_missed(database: Da
         await books.owner.execute("SET session_replication_role = replica")
         to_seq = await books.owner.fetchval("SELECT max(to_seq) FROM ledger.seals WHERE number < 3")
         for sql in (
+            "DELETE FROM ledger.advices WHERE intent_id IN (SELECT intent_id FROM ledger.outcomes WHERE seq > $1)",
             "DELETE FROM ledger.postings WHERE intent_id IN (SELECT intent_id FROM ledger.outcomes WHERE seq > $1)",
             "DELETE FROM ledger.intents WHERE id IN (SELECT intent_id FROM ledger.outcomes WHERE seq > $1)",
             "DELETE FROM ledger.outcomes WHERE seq > $1",

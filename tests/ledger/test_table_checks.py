@@ -53,6 +53,14 @@ PASSED_BY = [
      " CREATE POLICY all_of_it ON ledger.postings USING (true)", {"tables"}, "a policy may hide rows of it"),
     ("ALTER TABLE ledger.intents RENAME TO real; CREATE VIEW ledger.intents AS SELECT * FROM ledger.real;"
      " GRANT SELECT ON ledger.intents TO PUBLIC", {"tables"}, "ledger.intents is no plain table"),
+    ("INSERT INTO ledger.advices (intent_id, link, mti, elements, token) VALUES (4, 'beta', '0220', '{}', 'card_1')",
+     {"advices"}, "0220 to beta: the outcome of intent 4 calls for none"),
+    ("INSERT INTO ledger.advices (intent_id, link, mti, elements, token) VALUES (9000, 'beta', '0420', '{}', '')",
+     {"advices"}, "0420 to beta: the outcome of intent 9000 calls for none"),
+    ("INSERT INTO ledger.acknowledgements (advice_id, response_code) VALUES (999, '00')", {"acknowledgements"},
+     "advice 999 is acknowledged and is not there"),
+    ("INSERT INTO ledger.floors VALUES ('advices alpha', 2)", {"floors"}, "to alpha waits below the floor of its link"),
+    ("INSERT INTO ledger.floors VALUES ('undecided', 9000)", {"floors"}, "the floor undecided is 9000"),
 ]  # fmt: skip
 
 

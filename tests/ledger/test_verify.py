@@ -15,7 +15,7 @@ from console.database_roles import AUDITOR, LEDGER, OWNER
 from ledger.book import LedgerLine, book
 from ledger.checks import CHECKS, Check
 from ledger.entries import entries_of_key, entries_of_payment, entries_of_trace
-from ledger.journal import Decision, Journal, Kind, Layer, network_stan
+from ledger.journal import AdviceDraft, Decision, Journal, Kind, Layer, network_stan
 from ledger.lifecycle import rule
 from ledger.memory import MemoryJournal
 from ledger.posting import postings
@@ -29,6 +29,7 @@ from tests.ledger.samples import FEES, intent, outcome
 from tests.ledger.store import begin, connected
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
+ADVICES = {Kind.CAPTURE: "0220", Kind.REVERSAL: "0420", Kind.CHARGEBACK: "0422"}
 
 
 async def verify(connection: Any, **options: Any) -> Report:
@@ -59,6 +60,7 @@ async def pay(journal: Journal, kind: Kind, amount: int, of: str | None = None, 
             postings=lines,
             original_id=original_id,
             original_seq=begun.original.next_seq if begun.original and ruling.event else None,
+            advices=(AdviceDraft(message.issuer, ADVICES[kind], {}, ""),) if kind in ADVICES and lines else (),
         )
     )
     return message.key
@@ -316,6 +318,7 @@ TAMPERING: list[tuple[str, set[str]]] = [
         " WHERE intent_id = 1; UPDATE ledger.postings SET intent_id = 9001 WHERE intent_id = 1",
         {"floor", "outcome-intent", "seals"},
     ),
+    ("DELETE FROM ledger.advices WHERE intent_id = 3", {"advices-stored"}),
 ]
 
 
