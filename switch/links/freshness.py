@@ -26,7 +26,7 @@ MOMENT_DIGITS = 10
 def staleness(
     link: Link, mti: str, elements: Mapping[int, str], transmitted_at: datetime, now: datetime, *, local: bool
 ) -> str:
-    """Why a message is not taken: "DE 7: too old", "DE 7: in the future"; "" where it is fresh.
+    """Why a message is not taken: "DE 7: too old", "DE 7: in the future" (DE 12 where `local`); "" where it is fresh.
 
     Args:
         mti: canonical; advices, reversals and chargebacks may be older than requests.
@@ -39,11 +39,13 @@ def staleness(
         oldest_s += LOCAL_BEHIND.total_seconds()
         newest_s += LOCAL_AHEAD.total_seconds()
     age_s = (now - transmitted_at).total_seconds()
+    element, dated = "DE 12" if local else "DE 7", elements.get(CARRIED_TIME, "")
     if age_s > oldest_s:
-        return "DE 7: too old"
+        # Without its year, a moment too far ahead is taken for one of the year before.
+        ahead = local and dated and f"{transmitted_at.year + 1:04d}".endswith(dated[:-MOMENT_DIGITS])
+        return f"{element}: {'in the future' if ahead else 'too old'}"
     if age_s < -newest_s:
-        return "DE 7: in the future"
-    dated = elements.get(CARRIED_TIME, "")
+        return f"{element}: in the future"
     if local and dated and not f"{transmitted_at.year:04d}".endswith(dated[:-MOMENT_DIGITS]):
         return "DE 12: of another year"
     return ""

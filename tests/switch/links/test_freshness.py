@@ -40,9 +40,18 @@ def test_the_window_has_its_borders(mti: str, off: timedelta, reason: str) -> No
 
 
 def test_local_times_may_be_as_far_from_utc_as_clocks_on_earth() -> None:
-    for off, reason in ((14 * 60, ""), (14 * 60 + 6, AHEAD), (-24 * 60 - 12 * 60, ""), (-36 * 60 - 1, OLD)):
+    old, ahead = "DE 12: too old", "DE 12: in the future"
+    for off, reason in ((14 * 60, ""), (14 * 60 + 6, ahead), (-24 * 60 - 12 * 60, ""), (-36 * 60 - 1, old)):
         assert staleness(LINK, "0200", {}, NOW + off * MINUTE, NOW, local=True) == reason
     assert original_slack(LINK, local=True) >= timedelta(hours=14)
+
+
+def test_a_local_time_too_far_ahead_is_said_to_be_in_the_future() -> None:
+    """Its moment without a year is taken for that of the year before."""
+    sent = transmission_time(de7(NOW + timedelta(hours=15)), NOW)
+    for year, reason in (("26", "DE 12: in the future"), ("25", "DE 12: too old")):
+        elements = {1012: year + de7(NOW + timedelta(hours=15))}
+        assert staleness(LINK, "0200", elements, sent, NOW, local=True) == reason
 
 
 @pytest.mark.parametrize(("dated", "reason"), [("26", ""), ("2026", ""), ("25", "DE 12: of another year")])
