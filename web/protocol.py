@@ -8,6 +8,7 @@ and ends connections so that the last answer can still be read. `web.server` mak
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 import httptools
@@ -280,7 +281,8 @@ class GuardedProtocol(HttpToolsProtocol):
             self.loop.call_later(self._http.send_timeout_s, self.transport.abort)
             return
         if self.transport.can_write_eof():
-            self.transport.write_eof()
+            with contextlib.suppress(OSError):  # the client has reset the connection between two turns
+                self.transport.write_eof()
         self.loop.call_later(_LINGER_S, self._end_linger)
 
     def _end_linger(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from typing import Any
 
 import uvicorn
@@ -24,6 +25,7 @@ class StubTransport(asyncio.Transport):
         super().__init__({"peername": ("127.0.0.1", 1), "sockname": ("127.0.0.1", 2)})
         self.written = b""
         self.reading = True
+        self.reset = False
 
     def write(self, data: Any) -> None:
         self.written += data
@@ -38,7 +40,11 @@ class StubTransport(asyncio.Transport):
         self.reading = True
 
     def can_write_eof(self) -> bool:
-        return False
+        return True
+
+    def write_eof(self) -> None:
+        if self.reset:
+            raise OSError(errno.ENOTCONN, "not connected")
 
     def close(self) -> None:
         return None
@@ -131,5 +137,20 @@ def test_each_pipelined_request_has_a_turn_of_its_own() -> None:
             await asyncio.sleep(0)
             assert transport.written.count(b"HTTP/1.1 200") <= most
         assert await _turns(protocol, transport, b"0") >= 0
+
+    asyncio.run(run())
+
+
+def test_a_connection_that_is_reset_between_two_turns_is_refused_without_an_error() -> None:
+    async def run() -> None:
+        failures: list[Any] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
+        protocol, transport = _connection()
+        protocol.data_received(HEAD + b"10\r\n" + b"x" * 16 + b"\r\n" + b"1\r\nx\r\n" * 2_000)
+        transport.reset = True
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert protocol.ending and not failures
+        protocol.connection_lost(None)
 
     asyncio.run(run())
