@@ -337,6 +337,9 @@ class Journal(Protocol):
     async def blocked(self, fingerprint: bytes, issuer: str) -> bool:
         """Whether a card is on the negative list of an issuer: its last file update put it there."""
 
+    async def business_day(self, link: str) -> datetime | None:
+        """Midnight, UTC, of the business day that the link's last approved cut-over opened; None before the first."""
+
     async def totals(self, link: str, business_day: datetime, acquirer_id: str | None = None) -> dict[str, Totals]:
         """Amounts booked for a link in a business day, by currency.
 

@@ -190,13 +190,25 @@ class MemoryJournal:
                 return outcome.reason == CARD_BLOCKED
         return False
 
+    async def business_day(self, link: str) -> datetime | None:
+        """See `Journal.business_day`."""
+        await self._enter()
+        for intent_id in reversed(self._outcomes):  # in the order of their decision
+            intent = self._intents[intent_id]
+            approved = self._outcomes[intent_id].decision is Decision.APPROVED
+            if intent.kind is Kind.CUT_OVER and intent.link == link and approved:
+                return intent.transmitted_at
+        return None
+
     async def totals(self, link: str, business_day: datetime, acquirer_id: str | None = None) -> dict[str, Totals]:
         """See `Journal.totals`."""
         await self._enter()
         days = {
             number: self._intents[number].transmitted_at
             for number in self._outcomes
-            if self._intents[number].kind is Kind.CUT_OVER and self._intents[number].link == link
+            if self._intents[number].kind is Kind.CUT_OVER
+            and self._intents[number].link == link
+            and self._outcomes[number].decision is Decision.APPROVED
         }
         wanted = max((day for day in days.values() if day <= business_day), default=None)
         open_day: datetime | None = None  # before the first cut-over

@@ -126,6 +126,8 @@ SELECT days.seq, days.until FROM days JOIN opened ON opened.day = days.business_
 SELECT 0, COALESCE((SELECT min(seq) FROM days), 9223372036854775807) FROM opened WHERE opened.day IS NULL
 """
 
+BUSINESS_DAY = "SELECT business_day FROM ledger.business_days WHERE link = $1 ORDER BY seq DESC LIMIT 1"
+
 TOTALS = "SELECT * FROM ledger.totals($1, $2, $3, $4)"
 
 _ANSWER = msgspec.json.Decoder(dict[int, str])

@@ -164,6 +164,11 @@ class PostgresJournal:
         found: bool = await self._reads.submit(("blocked", fingerprint, issuer))
         return found
 
+    async def business_day(self, link: str) -> datetime | None:
+        """See `Journal.business_day`."""
+        found: datetime | None = await self._reads.submit(("business_day", link))
+        return found
+
     async def totals(self, link: str, business_day: datetime, acquirer_id: str | None = None) -> dict[str, Totals]:
         """See `Journal.totals`; at most 60 s."""
         found: dict[str, Totals] = await self._sums.submit((link, business_day, acquirer_id))
@@ -239,6 +244,8 @@ class PostgresJournal:
                 case "sender_of":
                     found = await connection.fetchrow(reader.SENDER_OF, row[1])
                     results.append(None if found is None else tuple(found))
+                case "business_day":
+                    results.append(await connection.fetchval(reader.BUSINESS_DAY, row[1]))
                 case "blocked":
                     results.append(await connection.fetchval(reader.BLOCKED, row[1], row[2]) is True)
                 case _:

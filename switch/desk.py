@@ -31,11 +31,13 @@ from messages.reconciliation import IN_BALANCE, OUT_OF_BALANCE, agree, correctio
 from switch.decisions import Decisions
 from switch.errors import Undecided
 from switch.meters import Meters
+from switch.stages.screen import is_too_far_ahead
 
 log = structlog.get_logger("switch.desk")
 
 NEGATIVE_LIST = "NEGATIVE"
 ADD, DELETE, INQUIRE = "1", "3", "5"  # DE 91
+DAY_OVER = "business_day_over"
 DONE, NOT_SERVED, NOT_ON_LIST, UNREADABLE = "00", "12", "25", "30"
 DAYS_AHEAD = timedelta(days=60)  # a business day may begin before its date; all others lie in the past
 
@@ -105,7 +107,14 @@ class Desk:
         return DONE, "noted", {}
 
     async def _cut_over(self, intent: Intent, stated: Mapping[int, str]) -> Ruled:
-        """The journal reads business days off the outcomes of cut-overs."""
+        """The journal reads business days off the outcomes of cut-overs.
+
+        A day before the present one is refused. A present day that lies further ahead than may be opened, as versions
+        without that limit took it, refuses none.
+        """
+        present = await self._journal.business_day(intent.link)
+        if present is not None and intent.transmitted_at < present and not is_too_far_ahead(present, intent.created_at):
+            return NOT_SERVED, DAY_OVER, {}
         log.info("cut_over", link=intent.link, business_day=f"{intent.transmitted_at:%Y-%m-%d}")
         return DONE, "cut_over", {}
 

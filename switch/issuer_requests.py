@@ -37,7 +37,14 @@ from switch.stages.answer import answer_message, told_by
 from switch.stages.identify import refusal
 from switch.stages.record import same_request, with_known_keys
 from switch.stages.request import NOTHING_SCREENED, Decline
-from switch.stages.screen import OTHER_CARD, business_day, given_trace_id
+from switch.stages.screen import (
+    DAY_AHEAD,
+    OTHER_CARD,
+    TOO_FAR_AHEAD,
+    business_day,
+    given_trace_id,
+    is_too_far_ahead,
+)
 
 log = structlog.get_logger("switch.issuer_requests")
 
@@ -171,6 +178,8 @@ class IssuerRequests:
             reference = _reference(line, elements[90], now) if form.kind is Kind.CHARGEBACK else None
         except DecodeError as error:
             return Decline("30", "element_invalid", str(error))
+        if form.kind is Kind.CUT_OVER and is_too_far_ahead(day, now):
+            return Decline("30", DAY_AHEAD, TOO_FAR_AHEAD)
         local = is_local(line.dialect.identification)
         if why := staleness(link, mti, elements, sent_at, now, local=local):
             return Decline("30", STALE, why)

@@ -65,7 +65,6 @@ class Traffic:
         self._weights = [getattr(scenario.mix, name) for name in self._steps]
         self._started = 0
         self._first_at = 0.0
-        self._day = 0
 
     async def run(self) -> None:
         """Until the count or the time is over, or it is stopped, and all begun requests have their final state."""
@@ -217,8 +216,7 @@ class Traffic:
 
     def _cut_over(self, dice: random.Random) -> Request:
         now = self._client.clock()
-        self._day += 1
-        return self._client.acquirer.cut_over(f"{now + timedelta(days=self._day):%m%d}", now)
+        return self._client.acquirer.cut_over(f"{now + timedelta(days=1):%m%d}", now)  # none is taken further ahead
 
     def _card_of(self, request: Request) -> Card | None:
         """The card of an earlier request, without its PIN; None where only its stripe was read."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from ledger.journal import Kind
 from messages.card import pan_of
@@ -43,6 +43,7 @@ from switch.stages.amounts import amounts_of, stated_of, withdrawn
 from switch.stages.ownership import NOT_PERMITTED, OTHER_ACQUIRER, names_other_acquirer
 from switch.stages.request import Decline, Request
 
+DAY_AHEAD, TOO_FAR_AHEAD = "day_ahead", "DE 15: more than a day ahead"  # of a cut-over
 OTHER_CARD = "more_than_one_card"
 SIGNED_OFF, SUSPENDED = "signed_off", "suspended"
 # States of a link in which it has no requests served. One that drains has those served that were there before.
@@ -132,7 +133,10 @@ def _read(request: Request, form: Form) -> Decline | None:
         request.transmitted_at = transmitted_at
         if form.way is Way.DESK and form.kind in OF_A_DAY:
             opened = business_day(elements, request.arrived_at)
-            request.transmitted_at = opened if form.kind is Kind.CUT_OVER else transmitted_at
+            if form.kind is Kind.CUT_OVER:
+                if is_too_far_ahead(opened, request.arrived_at):
+                    return Decline("30", DAY_AHEAD, TOO_FAR_AHEAD)
+                request.transmitted_at = opened
     except DecodeError as error:
         return Decline("30", "element_invalid", str(error))
     if why := staleness(request.link, request.mti, elements, transmitted_at, request.arrived_at, local=local):
@@ -185,6 +189,11 @@ def business_day(elements: Mapping[int, str], now: datetime) -> datetime:
         return nearest_time(f"{text}000000", now)
     except DecodeError as error:
         raise DecodeError("DE 15", None, "expected a day, MMDD") from error
+
+
+def is_too_far_ahead(opened: datetime, now: datetime) -> bool:
+    """Whether a cut-over opens a day after tomorrow, UTC; `opened` is as `business_day` returns it."""
+    return opened.date() > now.astimezone(UTC).date() + timedelta(days=1)
 
 
 def local_time(elements: Mapping[int, str]) -> str:

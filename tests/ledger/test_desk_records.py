@@ -210,3 +210,15 @@ def test_the_sender_of_a_key_is_found(run: Run) -> None:
         assert await journal.sender_of("pos|0200|x|1|#10001") is None
 
     run(test)
+
+
+def test_the_present_business_day_is_that_of_the_last_approved_cut_over(run: Run) -> None:
+    async def test(journal: Journal) -> None:
+        first = datetime(2026, 3, 1, tzinfo=UTC)
+        assert await journal.business_day("pos") is None
+        await decided(journal, cut(first))
+        await decided(journal, cut(first + timedelta(days=3)), decision=Decision.DECLINED, response_code="12")
+        await decided(journal, cut(first + timedelta(days=5), "other"))
+        assert await journal.business_day("pos") == first
+
+    run(test)

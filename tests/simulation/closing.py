@@ -5,6 +5,8 @@ A world in which nothing is under way goes in; differences come out.
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from simulators.acquirer import Card
 from simulators.acquirer.book import State
 from simulators.acquirer.client import AcquirerClient
@@ -12,7 +14,6 @@ from tests.simulation.wide import CARDS
 from tests.simulation.world import World
 
 IN_BALANCE = "1"
-DAY = "0410"  # after every cut-over of the shops
 CURRENCIES = ("EUR", "USD")
 
 
@@ -22,7 +23,8 @@ async def close(world: World) -> list[str]:
     for name, client in world.clients.items():
         if client.acquirer.codec.dialect.version == "2003":  # whose totals have no counterpart
             continue
-        cut = await client.perform(client.acquirer.cut_over(DAY, world.clock.now()))
+        tomorrow = f"{world.clock.now() + timedelta(days=1):%m%d}"  # after every cut-over of the shops
+        cut = await client.perform(client.acquirer.cut_over(tomorrow, world.clock.now()))
         if cut.response_code != "00":
             problems.append(f"{name}: the cut-over was answered with {cut.response_code!r}")
         await _pay(world, client)

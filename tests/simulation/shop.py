@@ -24,6 +24,7 @@ from tests.simulation.world import World
 
 AMOUNTS = (1, 999, 2500, 100_000, 2_000_000)
 CURRENCIES = ("EUR", "USD")
+DAYS_BEHIND = 60  # the business days of a scenario begin so long ago, because none may lie ahead
 
 
 class Shop:
@@ -157,7 +158,7 @@ class Shop:
     def cut_over(self, client: AcquirerClient, card: Card) -> Request:
         now = self._world.clock.now()
         self._days += 1
-        return client.acquirer.cut_over(f"{now + timedelta(days=self._days):%m%d}", now)
+        return client.acquirer.cut_over(f"{now + timedelta(days=self._days - DAYS_BEHIND):%m%d}", now)
 
     # Later requests
 

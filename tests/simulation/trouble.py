@@ -10,6 +10,7 @@ import trio
 from simulators.errors import WireLost
 from simulators.network import Network
 from switch.errors import KeyExchangeFailed, WireError
+from tests.simulation.shop import DAYS_BEHIND
 from tests.simulation.wide import CARDS, KEYED
 from tests.simulation.world import World
 
@@ -89,7 +90,7 @@ class Trouble:
                 server.list_card(dice.choice(CARDS), dice.choice(["add", "delete", "inquire"]))
             case "issuer's day":
                 self._days += 1
-                day = f"{world.clock.now() + timedelta(days=self._days):%m%d}"
+                day = f"{world.clock.now() + timedelta(days=self._days - DAYS_BEHIND):%m%d}"
                 server.manage("cut-over", day)
                 server.reconcile(day, dice.choice(["EUR", "USD"]))
             case "member away":

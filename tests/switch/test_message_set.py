@@ -697,3 +697,42 @@ def test_the_page_shows_the_tables() -> None:
     shown = (Kind.CAPTURE, Kind.INCREMENT, Kind.REFUND, Kind.REVERSAL, Kind.REDUCTION, Kind.CHARGEBACK)
     assert all(rules_table(kind) in page for kind in shown)
     assert f"grow for {HOLD_LIFETIME.days} days" in page
+
+
+async def _cut_over_to(world: World, days: int) -> str:
+    till = Till(world)
+    day = f"{till.now() + timedelta(days=days):%m%d}"
+    answer = await told(world, till.shop.cut_over(day, till.now()).message, "pos")
+    assert answer is not None
+    return answer.elements[39]
+
+
+@pytest.mark.parametrize("days", [2, 40, 150])
+def test_a_business_day_more_than_a_day_ahead_is_30_and_not_recorded(days: int) -> None:
+    async def script(world: World) -> None:
+        assert await _cut_over_to(world, days) == "30"
+        day = f"{world.clock.now() + timedelta(days=days):%m%d}"
+        assert await _answer(world, world.issuers["alpha"].manage("cut-over", day)) == "30"
+        assert not world.journal._intents
+
+    in_world(script)
+
+
+def test_no_business_day_before_the_present_one_begins_again() -> None:
+    async def script(world: World) -> None:
+        assert [await _cut_over_to(world, days) for days in (-3, 0, -1, 0, 1, 0, -150)] == [
+            "00", "00", "12", "00", "00", "12", "12",
+        ]  # fmt: skip
+        assert await world.journal.business_day("pos") == NOW.replace(hour=0, minute=0, second=0) + timedelta(days=1)
+        assert await world.journal.business_day("gateway") is None
+
+    in_world(script)
+
+
+def test_a_present_day_that_lies_months_ahead_refuses_none() -> None:
+    async def script(world: World) -> None:
+        assert await _cut_over_to(world, 1) == "00"
+        world.clock._start -= timedelta(days=60)
+        assert await _cut_over_to(world, 0) == "00"
+
+    in_world(script)
