@@ -45,6 +45,7 @@ from hsm.keys.records import KeyRecord
 from hsm.keys.roles import attributes_for, misfit
 from hsm.keys.store import EXCHANGED_ROLES, KeyStore, ReusedKey
 from hsm.keys.token import DATA_KEY
+from hsm.request_text import check_text
 from messages.card_numbers import holds
 
 # Writers of key blocks, by the algorithm of the protection key.
@@ -120,6 +121,7 @@ class KeyDesk:
         Nothing is changed. Raises:
             HsmRefused: the request could not be done now.
         """
+        check_text(request)
         match request:
             case GenerateKey():
                 self._generated_attributes(request)
@@ -381,7 +383,7 @@ class KeyDesk:
 
 def key_handlers(desk: KeyDesk) -> dict[type, Callable[[Any], Any]]:
     """Return what answers each request; a handler may return an awaitable."""
-    return {
+    handlers: dict[type, Callable[[Any], Any]] = {
         ListKeys: desk.list_keys,
         GenerateKey: desk.generate,
         ImportComponents: desk.import_components,
@@ -393,6 +395,15 @@ def key_handlers(desk: KeyDesk) -> dict[type, Callable[[Any], Any]]:
         AcceptLinkKey: desk.accept_link_key,
         ActivateKey: desk.activate,
     }
+    return {kind: _checked(handler) for kind, handler in handlers.items()}
+
+
+def _checked(handler: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def handle(request: Any) -> Any:
+        check_text(request)
+        return handler(request)
+
+    return handle
 
 
 def _check_name(name: str) -> None:

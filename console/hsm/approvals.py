@@ -150,13 +150,13 @@ def reject(
 ) -> None:
     """Reject a proposal, or withdraw an own one."""
     from console.hsm import signing
-    from console.hsm.tables import print_json
+    from console.hsm.tables import print_json, printable
 
     proposal = signing.reject(load_running(config, state), _signer(signer), number)
     if as_json:
         print_json({"rejected": _plain(proposal)})
     else:
-        print(f"rejected: {' '.join(_summary(proposal))}, proposed by {proposal.proposer}")
+        print(printable(f"rejected: {' '.join(_summary(proposal))}, proposed by {proposal.proposer}"))
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -212,10 +212,10 @@ def register_officers(config: Any, files: list[Path]) -> None:
 
 
 def described(proposal: Any) -> list[str]:
-    """Return everything that a signature under a proposal covers, in lines."""
+    """Return everything that a signature under a proposal covers, in lines of printable ASCII."""
     import msgspec
 
-    from console.hsm.tables import moment
+    from console.hsm.tables import moment, printable
     from hsm.dual_control import command_of
 
     request = msgspec.to_builtins(proposal.request, builtin_types=(bytes,))
@@ -224,13 +224,14 @@ def described(proposal: Any) -> list[str]:
         for name, value in request.items()
         if name != "type" and value not in ("", 0, False, [], ())
     ]
-    return [
+    lines = [
         f"proposal {proposal.id}: {command_of(proposal.request)}",
         *fields,
         *(f"  {fact}" for fact in proposal.facts),
         *(f"  component of {one.officer}: check value {one.check_value}" for one in proposal.entered),
         f"  proposed by {proposal.proposer} at {moment(proposal.made_at)}, expires {moment(proposal.expires_at)}",
     ]
+    return [printable(line) for line in lines]
 
 
 def show_result(answer: Any, as_json: bool) -> None:

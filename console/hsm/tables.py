@@ -96,6 +96,11 @@ def grouped(text: str, size: int = 4) -> str:
     return " ".join(text[start : start + size] for start in range(0, len(text), size))
 
 
+def printable(text: str) -> str:
+    """Return `text` with everything but printable ASCII escaped: no text moves the cursor or begins a line."""
+    return "".join(one if " " <= one <= "~" else one.encode("unicode_escape").decode() for one in text)
+
+
 def _keys_of(record: dict[str, Any]) -> str:
     keys = record.get("keys", "")
     return keys if isinstance(keys, str) else " ".join(map(str, keys))
@@ -121,7 +126,7 @@ def _table(titles: Sequence[str], title: str = "") -> Any:
 def _escape(text: str) -> str:
     from rich.markup import escape
 
-    return escape(text)
+    return escape(printable(text))
 
 
 def _print(table: Any) -> None:

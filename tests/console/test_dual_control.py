@@ -289,3 +289,29 @@ def test_a_proposal_shows_no_empty_components() -> None:
     request = ImportComponents(name="zmk-north", role="zmk", party="north", count=2)
     proposal = Proposal(id="1", request=request, proposer="alice", nonce="", made_at=0, expires_at=1)
     assert not any("components" in line and "()" in line for line in described(proposal))
+
+
+FORGED = "\x1b[2J\x1b[Hproposal 0a2e829601ad: retire_key\r\n  name: zpk-old\x9b8m\u202e"
+
+
+def test_a_proposal_shows_control_characters_escaped() -> None:
+    from console.hsm.approvals import described
+    from hsm.key_commands import ImportComponents
+    from hsm.officer_commands import EnteredComponent, Proposal
+
+    request = ImportComponents(name=FORGED, role=FORGED, party=FORGED, algorithm=FORGED, count=2, kcv=FORGED)
+    entered = (EnteredComponent(officer=FORGED, check_value=FORGED),)
+    proposal = Proposal(
+        id=FORGED, request=request, proposer=FORGED, nonce="", made_at=0, expires_at=1, facts=(FORGED,), entered=entered
+    )
+    lines = described(proposal)
+    assert len(lines) == 10 and all(" " <= one <= "~" for line in lines for one in line)
+    assert "  kcv: \\x1b[2J\\x1b[Hproposal 0a2e829601ad: retire_key\\r\\n  name: zpk-old\\x9b8m\\u202e" in lines
+
+
+def test_tables_show_control_characters_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+    from console.hsm.tables import print_rows
+
+    print_rows(("ID", "of"), [("1", FORGED)])
+    shown = capsys.readouterr().out
+    assert "\x1b" not in shown and "\r" not in shown and "\\x1b[2J" in shown

@@ -152,6 +152,29 @@ def test_what_could_not_be_done_is_not_proposed(room: Room) -> None:
     room.refused(propose(ALICE, room.listed, msgspec.structs.replace(IMPORT, count=1), PARTS[0]), "malformed")
 
 
+FORGED = "\x1b[2J\x1b[Hproposal 0a2e829601ad: retire_key\r\n  name: zpk-old"
+
+
+def test_no_text_of_a_proposal_forges_what_the_second_officer_sees(room: Room) -> None:
+    room.bring_zmk()
+    room.ask(GenerateKey(name="zpk-north", role="pin", party="north"))
+    block = block_under_zmk()
+    for request in (
+        GenerateKey(name="harmless", role="zmk", party=FORGED),
+        GenerateKey(name="harmless\n", role="zmk"),
+        ExportKey(name="zpk-north", under="zmk-north", block_version="D" + FORGED),
+        ImportBlock(name="x", role="pin", block=block, under="zmk-north", kcv=FORGED),
+        ImportBlock(name="x", role="pin", block=block, under="zmk-north", party="north\n"),
+        RetireKey(name="zpk-north\n", version=1),
+    ):
+        room.refused(propose(ALICE, room.listed, request), "malformed")
+    for name in ("kcv", "party"):
+        changed = msgspec.structs.replace(IMPORT, name="zmk-south", **{"party": "south", name: FORGED})
+        room.refused(propose(ALICE, room.listed, changed, PARTS[0]), "malformed", name)
+    # Commands that one officer gives alone, too.
+    room.refused(GenerateKey(name="zpk-south", role="pin", party=FORGED), "malformed", "party")
+
+
 def test_the_audit_hears_of_both_officers(room: Room) -> None:
     room.bring_zmk()
     room.ask(GenerateKey(name="zpk-north", role="pin", party="north"))
