@@ -53,6 +53,7 @@ class Situation(StrEnum):
     WRONG_CURRENCY = "wrong_currency"
     ZERO = "zero"  # amount 0
     TOO_MUCH = "too_much"  # more than is left
+    OTHER_AMOUNT = "other_amount"  # the request says another amount of its original than it has
 
 
 class Ruling(msgspec.Struct, frozen=True):
@@ -134,6 +135,7 @@ RULES: dict[tuple[Kind, Situation], Ruling] = {
     (_K.CAPTURE, _S.WRONG_CURRENCY): Ruling("12", None, "wrong_currency"),
     (_K.CAPTURE, _S.ZERO): Ruling("13", None, "zero_amount"),
     (_K.CAPTURE, _S.TOO_MUCH): Ruling("13", None, "over_capture"),
+    (_K.CAPTURE, _S.OTHER_AMOUNT): Ruling("13", None, "wrong_original_amount"),
     # refund
     (_K.REFUND, _S.CAPTURED): Ruling("00", Event.REFUNDED, "refund"),
     (_K.REFUND, _S.PURCHASED): Ruling("00", Event.REFUNDED, "refund"),
@@ -222,6 +224,7 @@ def rule(
     unreferenced_refunds: bool = False,
     increment: Original | None = None,
     refused: bool = False,
+    said_minor: int | None = None,
 ) -> Ruling:
     """The row of `RULES` for a request.
 
@@ -233,12 +236,16 @@ def rule(
         unreferenced_refunds: whether a refund may come without any original.
         increment: the approved increment that a reversal names; `original` is then the authorization under it.
         refused: an advice of a decline; it is recorded, and nothing follows from it.
+        said_minor: the amount of the hold as a capture states it; None where it does not.
     """
     if refused:
         return RULES[kind, Situation.REFUSED]
     if increment is not None:
         return RULES[kind, _increment_situation(kind, increment, original)]
-    return RULES[kind, situation(kind, original, amount_minor, currency, age, hold_lifetime, unreferenced_refunds)]
+    found = situation(kind, original, amount_minor, currency, age, hold_lifetime, unreferenced_refunds)
+    if found is Situation.HELD and said_minor is not None and original is not None:
+        found = found if said_minor == standing(original).held_minor else Situation.OTHER_AMOUNT
+    return RULES[kind, found]
 
 
 def situation(

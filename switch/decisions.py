@@ -34,6 +34,8 @@ from ledger.lifecycle import RULES, Event, Ruling, Situation, rule, standing
 from ledger.posting import cash_minor, postings
 from switch.clock import Clock
 from switch.drafts import (
+    AMOUNT_SAME,
+    FUNCTION,
     capture_draft,
     chargeback_draft,
     elsewhere_draft,
@@ -286,6 +288,7 @@ class Decisions:
             unreferenced_refunds=self._unreferenced_refunds,
             increment=increment,
             refused=stated_elements(intent).get(39, "00") not in NOTED if intent.stated else False,
+            said_minor=_said_minor(intent) if intent.stated else None,
         )
         if ruling.event is None or original is None or intent.kind not in REFERRING:
             return ruling
@@ -460,6 +463,12 @@ def _is_increment(intent: Intent, original: Original | None) -> bool:
     if intent.kind is not Kind.REVERSAL or original is None or original.outcome is None:
         return False
     return original.stored.intent.kind is Kind.INCREMENT and original.outcome.decision is Decision.APPROVED
+
+
+def _said_minor(intent: Intent) -> int | None:
+    """The amount of the hold as a capture states it by DE 24 of later versions; None where it does not."""
+    same = intent.kind is Kind.CAPTURE and stated_elements(intent).get(FUNCTION) == AMOUNT_SAME
+    return intent.amount_minor if same else None
 
 
 def _approved_minor(intent: Intent, told: dict[int, str]) -> int | None:

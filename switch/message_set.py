@@ -174,6 +174,7 @@ FROM_ACQUIRERS: dict[str, tuple[Form, ...]] = {
             way=Way.CHANGE,
             original=True,
             mandatory=(4, 7, 11, 49),
+            stated=(1024,),  # DE 24 of later versions: whether the amount is that of the hold
         ),
         Form(
             name="purchase that was decided elsewhere; DE 39, 00 by default, says how",

@@ -142,6 +142,8 @@ class Acquirer:
         elements = self._till.about(original.message, now)
         elements[4] = f"{amount_minor:012d}"
         elements[60] = "F" if final else "P"
+        if self.codec.dialect.version != "1987":  # which has no DE 24
+            elements[1024] = "201" if amount_minor == original.held_minor else "202"
         return self._change(Message("0220", elements), "capture", original, now)
 
     def reversal(self, original: Request, now: datetime, *, advice: bool = False) -> Request:

@@ -201,9 +201,28 @@ def test_situation(kind: Kind, of: Original | None, amount_minor: int, currency:
 def test_every_row_is_reached_by_a_case() -> None:
     reached = {(kind, expected) for kind, _, _, _, expected in CASES}
     special = {(kind, S.EXPIRED) for kind in (Kind.CAPTURE, Kind.INCREMENT)}  # these in the tests below
+    special |= {(Kind.CAPTURE, S.OTHER_AMOUNT)}
     special |= {(REFUND, S.NEW), (Kind.REVERSAL, S.INCREMENT)}
     special |= {(kind, S.REFUSED) for kind in (AUTH, PURCHASE, REFUND)}
     assert set(RULES) == reached | special
+
+
+@pytest.mark.parametrize(
+    ("kind", "original", "amount", "said", "code"),
+    [
+        (Kind.CAPTURE, HELD, 10_000, 10_000, "00"),
+        (Kind.CAPTURE, HELD, 9_000, 9_000, "13"),
+        (Kind.CAPTURE, HELD, 9_000, None, "00"),
+        (Kind.CAPTURE, ENLARGED, 15_000, 15_000, "00"),
+        (Kind.CAPTURE, ENLARGED, 10_000, 10_000, "13"),
+        (Kind.CAPTURE, None, 9_000, 9_000, "25"),
+    ],
+)
+def test_a_stated_amount_of_the_original_must_be_its_amount(
+    kind: Kind, original: Original | None, amount: int, said: int | None, code: str
+) -> None:
+    ruling = rule(kind, original, amount, "EUR", said_minor=said)
+    assert (ruling.response_code, ruling.reason == "wrong_original_amount") == (code, code == "13")
 
 
 @pytest.mark.parametrize("kind", [AUTH, PURCHASE, REFUND])

@@ -12,11 +12,13 @@ from ledger.lifecycle import standing
 from messages.message import Message
 from simulators.acquirer import Card
 from simulators.acquirer.book import Request, State
+from switch.config import switch_config
 from switch.decisions import tombstone
 from tests.simulation.agreement import differences
-from tests.simulation.world import World
+from tests.simulation.world import TABLE, World
 from tests.switch.desk import NOW, in_world, purchase, surrogate, told
 from tests.switch.test_fraud import intent
+from tests.switch.test_message_set import Till
 
 
 def test_captures_at_the_same_moment_never_exceed_the_hold() -> None:
@@ -341,3 +343,24 @@ def test_repeats_wake_at_once_where_this_worker_decides() -> None:
         assert woken_at == [decided_at] * 50
 
     in_world(script)
+
+
+def test_a_completion_of_the_same_amount_has_the_amount_of_the_hold() -> None:
+    """DE 24 = 201 of 1993, which comes as the carried element 1024."""
+    pos = {**TABLE["acquirer"][0], "dialect": "iso93-ascii"}
+    config = switch_config({**TABLE, "acquirer": [pos, *TABLE["acquirer"][1:]]})
+
+    async def script(world: World) -> None:
+        till = Till(world)
+        held = await till.held(5_000)
+        for amount, function, code in ((4_000, "201", "13"), (4_000, "202", "00"), (4_000, "201", "12")):
+            message = till.shop.capture(held, amount, till.now()).message
+            answer = await told(world, Message(message.mti, {**message.elements, 1024: function}), "pos")
+            assert answer is not None and answer.elements[39] == code
+        held = await till.held(5_000)
+        message = till.shop.capture(held, 5_000, till.now()).message
+        assert message.elements[1024] == "201"
+        answer = await told(world, message, "pos")
+        assert answer is not None and answer.elements[39] == "00"
+
+    in_world(script, config=config)
