@@ -26,7 +26,7 @@ from switch.links.connections import Connections
 from switch.links.freshness import is_local, staleness
 from switch.links.limits import Gate
 from switch.links.mac import MISSING, WRONG, LinkMac
-from switch.links.management import ECHOED
+from switch.links.management import ECHOED, refusal
 from switch.links.network import Network
 from switch.links.permissions import Permitted
 from switch.links.reception import Reception
@@ -138,8 +138,7 @@ class LinkEnd:
         self.reception.arrived(session, message, frame)
 
     def undecodable(self, session: Session, frame: bytes, error: DecodeError) -> None:
-        """Say so, with a masked dump, and answer DE 39 = 30 where type, DE 7 and DE 11 could be read; where the link
-        has a MAC key and the frame no right MAC, 63.
+        """Say so, with a masked dump, and answer DE 39 = 30 where type, DE 7 and DE 11 could be read.
 
         The link stays: the framing is sound.
         """
@@ -163,7 +162,7 @@ class LinkEnd:
             self._meters.count("unanswered", "overloaded")
 
     async def _refuse_verified(self, session: Session, message: Message, frame: bytes, error: DecodeError) -> None:
-        """Under a MAC key only the peer learns what is wrong with its message: anybody else gets 63."""
+        """Under a MAC key, only the answer to the peer has our MAC: a stranger gets nothing of his choice under it."""
         why = await self.mac.problem(message, frame, session.peer, in_part=True)
         if not why:
             self._refuse_bad(session, message, frame, error)
@@ -171,7 +170,8 @@ class LinkEnd:
             if isinstance(error, RuleViolation):
                 session.distrust(why)
             pairing = {number: value for number, value in message.elements.items() if number in ECHOED}
-            self._refused(session, Message(message.mti, pairing), frame, {39: "63"}, why)
+            told = {39: "30", **reason_told(self.dialect, error)}
+            session.send(self.codec.encode(refusal(Message(message.mti, pairing), told)), frame)
         else:  # the hsm is away: the peer repeats
             self._meters.count("unanswered", "mac")
 

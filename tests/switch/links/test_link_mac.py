@@ -89,8 +89,8 @@ def test_all_that_goes_to_an_issuer_has_a_right_mac(issuer: str, algorithm: str)
 
 
 @pytest.mark.parametrize("mac", ["right", "wrong", "missing"])
-def test_a_message_that_cannot_be_read_is_explained_under_its_right_mac_only(mac: str) -> None:
-    """Without it: 63, no reason, and nothing of the message but what pairs its answer."""
+def test_the_answer_to_a_message_that_cannot_be_read_has_a_mac_only_for_a_right_one(mac: str) -> None:
+    """Else it has nothing of the message but the elements that pair the two."""
 
     async def script(world: World) -> None:
         acquirer = world.clients["pos"].acquirer
@@ -108,13 +108,12 @@ def test_a_message_that_cannot_be_read_is_explained_under_its_right_mac_only(mac
         await wire.send(framing().encode(payload))
         (frame,) = framing().decoder().receive(await wire.receive())
         answer = acquirer.codec.decode(frame)
-        await world.hsm.screen(Screen(mac=MacCheck("zak-pos", *acquirer.codec.mac_input(frame))))
+        assert (answer.elements[39], answer.elements[44]) == ("30", "DE 22 expected digits")
         if mac == "right":
-            assert (answer.elements[39], answer.elements[44]) == ("30", "DE 22 expected digits")
+            await world.hsm.screen(Screen(mac=MacCheck("zak-pos", *acquirer.codec.mac_input(frame))))
             assert answer.elements[2] == VISA.pan
         else:
-            assert answer.elements[39] == "63"
-            assert set(answer.elements) == {7, 11, 39, 64}
+            assert set(answer.elements) <= {7, 11, 32, 39, 41, 44}
             assert world.counted("mac_failures", "pos", f"mac_{'invalid' if mac == 'wrong' else 'missing'}") == 1
 
     in_world(script)
