@@ -41,7 +41,9 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
+# End-to-end tests start hundreds of processes: compiled first, or each would compile everything where it must not write.
 test: setup chromium lint
+	@$(BIN)/python -m compileall -q console gateway hsm ledger messages simulators specs switch tests web
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
 
 # 1,000 random fault scenarios in memory; SCENARIOS=5000 for more. `make test` plays 100.
