@@ -21,7 +21,7 @@ from tests.switch.desk import in_world, purchase, told
 from tests.switch.outage import configured, down, heard, up
 from tests.switch.test_stand_in import pay
 
-SEEDS = 20
+SEEDS = 40
 CHUNK = 10
 NAMES = ("alpha", "beta")
 CARDS = ("4242424242424242", "4000056655665556", "5555555555554444", "5105105105105100")
