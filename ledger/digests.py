@@ -56,7 +56,7 @@ SETTINGS = {
 
 
 class Recomputed(msgspec.Struct, frozen=True):
-    """What the rows of one seal come to; `digest` is empty for a version that nobody knows."""
+    """Count and digest of the rows of one seal; `digest` is empty where the version of the seal is unknown."""
 
     rows: int
     digest: bytes

@@ -2,7 +2,7 @@
 
 A system of its own starts in a temporary state directory, as for `bench switch`. Innocents pay at a fixed rate, whether
 answers come or not, on the link that is flooded. Each kind of flood comes and goes in turns of 2.5 s meanwhile, so that
-what else happens on the machine is the same for both sides of the comparison. Hostile peers are one process,
+other work on the machine is the same for both sides of the comparison. Hostile peers are one process,
 `simulators.load.hostile`, with bounded connections, rate and time, from a loopback address of its own.
 """
 

@@ -313,7 +313,7 @@ def test_a_stop_that_comes_as_a_connection_closes_is_not_lost(monkeypatch: pytes
             "gateway", Access(("127.0.0.1", 1)), Codec(DIALECT), take, Metrics(),
             connections=1, acquirer_id="400001", max_in_flight=10, echo_s=60.0,
         )  # fmt: skip
-        # What one connection does; `run` cancels it and waits.
+        # The task of one connection; `run` cancels it and waits.
         running = asyncio.create_task(link._keep(0))
         await asyncio.wait([running], timeout=5.0)
         assert running.cancelled()
