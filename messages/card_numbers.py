@@ -146,11 +146,22 @@ def masked(text: str, stars: str = "********") -> str:
 
     Fails closed: numbers inside longer ones count, and so do rows of 16 digits or more, with single blanks or hyphens
     between them, right or not: cards of no scheme, mistyped ones, surrogates. No telephone number is so long.
+
+    A mask that ends inside an IP address or another look-alike leaves digits that are no look-alike any more, so the
+    result is masked again until nothing is found, and without any regard to look-alikes after `_MASK_ROUNDS`.
     """
-    places = [(found.start, found.run) for found in find(text, anywhere=True)]
-    if _LONG_ROW.search(text):
-        places += [row.span() for row in _LONG_ROW.finditer(crossed_out(text, look_alikes(text)))]
-    places.sort()
+    for _ in range(_MASK_ROUNDS):
+        places = [(found.start, found.run) for found in find(text, anywhere=True)]
+        if _LONG_ROW.search(text):
+            places += [row.span() for row in _LONG_ROW.finditer(crossed_out(text, look_alikes(text)))]
+        if not places:
+            return text
+        text = _with_stars(text, sorted(places), stars)
+    return _RUN.sub(stars, text)
+
+
+def _with_stars(text: str, places: list[tuple[int, int]], stars: str) -> str:
+    """`text` with `stars` for each of the sorted places, which may overlap, and for the track right behind it."""
     shown, at = [], 0
     for start, end in places:
         if end <= at:
@@ -168,10 +179,15 @@ def masked_strictly(text: str, stars: str = "***") -> str:
 
     They may be a number that somebody mistyped. A time of 14 digits stays, YYYYMMDDhhmmss of this century.
     """
-    text = masked(text, stars)
-    for pattern in _ROWS_IN_HEX:
-        text = pattern.sub(stars, text)
-    return _ROW.sub(lambda row: row.group() if _TIMESTAMP.fullmatch(row.group()) else stars, text)
+    for _ in range(_MASK_ROUNDS):
+        text = shown = masked(text, stars)
+        for pattern in _ROWS_IN_HEX:
+            shown = pattern.sub(stars, shown)
+        shown = _ROW.sub(lambda row: row.group() if _TIMESTAMP.fullmatch(row.group()) else stars, shown)
+        if shown == text:
+            return text
+        text = shown
+    return _RUN.sub(stars, text)
 
 
 _ROW = re.compile(r"\d(?:[ -]?\d){11,}")
@@ -194,6 +210,7 @@ def split_over(parts: list[str]) -> bool:
     return False
 
 
+_MASK_ROUNDS = 4  # a text of one number and one look-alike takes two
 _LONGEST_GROUP = 8  # digits of a value that may be a part of a card number
 _LONG_ROW = re.compile(r"[0-9](?:[ -]?[0-9]){15,}")
 _TRACK = re.compile(r"[=Dd]\d{4,}\??|\^[^^?]{2,26}\^\d{4,}\??")

@@ -12,12 +12,12 @@ from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from messages.card import luhn_digit, luhn_valid
 from messages.card_look_alikes import look_alikes
-from messages.card_numbers import LONGEST, SCHEMES, Found, find, holds, masked, split_over
+from messages.card_numbers import LONGEST, SCHEMES, Found, find, holds, masked, masked_strictly, split_over
 from tests.card_number_cases import BRACKETS, NUMBERS, PAN, WITH_CARD_NUMBER, WITHOUT_CARD_NUMBER
 
 # No card numbers, but as long as one: masked texts lose them all the same.
@@ -278,11 +278,27 @@ BESIDE = ["{0} {1}", "{1} {0}", "{0}, {1}", "{1}, {0}", "{0}\n{1}", "{1}\n{0}", 
 
 @settings(max_examples=400, deadline=None)
 @given(spelled(), st.sampled_from(LOOK_ALIKES), st.sampled_from(BESIDE))
+@example(("4222222222222", "4222 2222 2222 2"), LOOK_ALIKES[5], "{1} {0}")
 def test_numbers_are_found_beside_everything_that_looks_like_one(case: tuple[str, str], other: str, way: str) -> None:
     number, spelling = case
     text = way.format(spelling, other)
     assert number in {found.number for found in find(text)}, text
     assert not holds(masked(text))
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(st.one_of(spelled().map(lambda case: case[1]), st.sampled_from(LOOK_ALIKES)), max_size=12), st.data())
+def test_nothing_is_left_of_rows_of_numbers_and_look_alikes(texts: list[str], data: st.DataObject) -> None:
+    text = data.draw(st.sampled_from([" ", ", ", "\n", "-", ":", "."])).join(texts)
+    for stars in ("********", "***"):
+        assert not holds(masked(text, stars)), text
+    assert not holds(masked_strictly(text)), text
+
+
+def test_a_mask_that_uncovers_one_number_after_the_other_ends() -> None:
+    chain = "4222 2222 2222 2" + ":4242:4242:4242:4242:4242:4242:4242" * 2_000
+    assert not holds(masked(chain))
+    assert masked("2001:db8:4242:4242:4242:4242:4242:4242") == "2001:db8:4242:4242:4242:4242:4242:4242"
 
 
 @settings(max_examples=300, deadline=None)
