@@ -7,7 +7,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 # pytest workers: one a core, four at the most
 JOBS ?= $(shell n=$$(nproc); [ $$n -gt 4 ] && n=4; echo $$n)
 
-.PHONY: setup softhsm chromium demo test simulation controls lint clean lock
+.PHONY: setup softhsm chromium demo test properties simulation controls lint clean lock
 
 setup: $(STAMP) softhsm
 
@@ -45,6 +45,13 @@ lint: setup
 test: setup chromium lint
 	@$(BIN)/python -m compileall -q console gateway hsm ledger messages simulators specs switch tests web
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
+
+# Property tests with new examples in each run; `make test` takes the same ones every time. TIMES=5 for more runs.
+TIMES ?= 1
+properties: setup
+	for n in $$(seq $(TIMES)); do \
+	  $(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup -m hypothesis --hypothesis-profile fresh $(ARGS) || exit; \
+	done
 
 # 1,000 random fault scenarios in memory; SCENARIOS=5000 for more. `make test` plays 100.
 SCENARIOS ?= 1000
