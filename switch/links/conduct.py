@@ -15,12 +15,14 @@ import math
 from collections import OrderedDict
 
 FREE_FRAMES = 3  # of a connection before anything is known about it; the others wait for the verdict on these, or
-STRANGERS_PER_S = 50.0  # come one by one: frames a second of all unproven connections of a link
+STRANGERS_PER_S, STRANGERS_BURST = 50.0, 10  # come one by one: frames of all unproven connections of a link
 MANAGEMENT_BURST = 50  # network management that may come at once
 REPEATS_PER_S, REPEATS_BURST = 20.0, 100  # messages of a connection that were there before
 UNJUDGED = 4  # requests of a connection at once of which nobody knows yet whether they are new, until one was new
 EMPTY_READS = 16  # in a row without a whole frame, from which on each counts as network management
 CONNECTIONS_PER_S, CONNECTIONS_BURST = 10.0, 100  # new ones of an address; one without a place is closed at once
+BAD_END = 5  # new connections of its address that one counts for which ended because of its bytes,
+BAD_ENDS_S = 5.0  # and how long an address is refused at most for those that it had open at once
 ACCEPTED_PER_S, ACCEPTED_BURST = 100.0, 100  # new ones of a link in all; others wait with the kernel
 MAX_ADDRESSES = 10_000  # remembered; one without a connection goes first
 PER_ADDRESS, RATE = "too_many_of_address", "too_fast"  # why a connection was not taken
@@ -51,6 +53,11 @@ class Pace:
             return False
         self.wait_s(now)
         return True
+
+    def charge(self, turns: int, now: float, longest_s: float) -> None:
+        """Take turns that nobody waits for; the next free one is `longest_s` away at most, unless it was before."""
+        later = max(self._next, now - self._burst_s) + turns * self._interval_s
+        self._next = max(self._next, min(later, now + longest_s))
 
 
 class Conduct:
@@ -204,6 +211,15 @@ class Admission:
         address = self._addresses.get(address_key(peer))
         if address is not None and address.connections:
             address.connections -= 1
+
+    def ended_badly(self, peer: str, now: float) -> None:
+        """A connection that was taken ended because of its bytes: no frames, too many bad ones, a failed handshake.
+
+        It counts for `BAD_END` new ones of its address, because it has cost more than one that is refused.
+        """
+        address = self._addresses.get(address_key(peer))
+        if address is not None:
+            address.pace.charge(BAD_END - 1, now, BAD_ENDS_S)
 
     def _forget(self) -> None:
         if len(self._addresses) < MAX_ADDRESSES:

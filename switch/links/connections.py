@@ -17,7 +17,15 @@ from messages.codec import Codec
 from messages.framing import Framing
 from switch.clock import Clock
 from switch.errors import WireError
-from switch.links.conduct import ACCEPTED_BURST, ACCEPTED_PER_S, STRANGERS_PER_S, Admission, Conduct, Pace
+from switch.links.conduct import (
+    ACCEPTED_BURST,
+    ACCEPTED_PER_S,
+    STRANGERS_BURST,
+    STRANGERS_PER_S,
+    Admission,
+    Conduct,
+    Pace,
+)
 from switch.links.limits import Gate
 from switch.links.mac import LinkMac
 from switch.links.management import AGREED, Ask, Told, echo, on_each, sign_off, sign_on, stans, watch
@@ -83,7 +91,7 @@ class Connections:
         self._numbers = stans()
         self._admission = Admission(link.per_address)
         self._accepting = Pace(ACCEPTED_PER_S, ACCEPTED_BURST)
-        self._strangers = Pace(STRANGERS_PER_S, STRANGERS_PER_S)
+        self._strangers = Pace(STRANGERS_PER_S, STRANGERS_BURST)
         self._acceptor: Acceptor | None = None
         self._opening = 0  # accepted, not yet sessions: handshakes
         self._one_less = Signal()
@@ -314,8 +322,8 @@ class Connections:
             secured = await self._secured(wire)
             self._opening, opening = self._opening - 1, False
             await self._connection(secured)
-        except HandshakeFailed:
-            pass  # counted and logged
+        except HandshakeFailed:  # counted and logged
+            self._admission.ended_badly(wire.peer, trio.current_time())
         except WireError as error:
             log.info("connection_lost", link=self._link.name, peer=wire.peer, reason=str(error))
         except Exception:
@@ -409,6 +417,8 @@ class Connections:
             self._meters.count("framing_lost", name)
         if session.misbehaved:
             self._meters.count("misbehaved", name)
+        if session.framing_lost or session.misbehaved:
+            self._admission.ended_badly(session.peer, trio.current_time())
         tell = log.warning if session.misbehaved or (self._link.dials and not self._draining) else log.info
         tell("disconnected", link=name, peer=session.peer, reason=session.close_reason)
 

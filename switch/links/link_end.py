@@ -38,7 +38,7 @@ from switch.salvage import reason_told, salvage
 
 log = structlog.get_logger("switch.links.link_end")
 
-DUMPS = Rate(5, 20)  # of frames that are no message, a second and link: each costs more than the frame
+DUMPS = Rate(5, 5)  # of frames that are no message, a second and link: each costs as much as twenty frames
 
 
 class LinkEnd:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import socket
+import struct
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -24,6 +25,8 @@ RECEIVE_BYTES = 65536
 BACKLOG = 256
 COURTESY_S = 0.002  # a connection: time for which a worker lets others take the next one
 COURTESY_MAX_S = 0.05
+CROWD = 8  # connections in the kernel's queue, from which on a worker takes the next one at once
+_QUEUED = struct.Struct("24xI")  # Source: linux/tcp.h: tcpi_unacked of a listening socket is the length of its queue
 # A peer whose machine is gone says nothing, and a link without echoes would keep its connection for ever.
 KEEPALIVE = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 15), (socket.TCP_KEEPCNT, 4))  # seconds, seconds, probes
 
@@ -152,8 +155,9 @@ class SocketAcceptor:
     """A listening TCP or unix socket.
 
     Args:
-        shared: other workers accept from it too. Then who has fewer connections is quicker to take the next: acquirers
-            hold few connections for days, and a worker with twice the share of another is full while that one idles.
+        shared: other workers accept from it too. The worker with the fewest connections is the quickest to take the
+            next: acquirers hold few connections for days, and a worker with twice the share of another is full while
+            that one idles. Nobody waits where `CROWD` connections or more are in the queue, which strangers can fill.
     """
 
     def __init__(self, sock: socket.socket, shared: bool = False) -> None:
@@ -169,7 +173,7 @@ class SocketAcceptor:
                 raise WireError(f"{self.address}: closed")
             try:
                 await trio.lowlevel.wait_readable(self._sock)
-                if self._shared and self._open:
+                if self._shared and self._open and self._queued() < CROWD:
                     await trio.sleep(min(COURTESY_MAX_S, COURTESY_S * self._open))
                 sock, peer = self._sock.accept()
             except (BlockingIOError, ConnectionAbortedError):
@@ -191,6 +195,13 @@ class SocketAcceptor:
                 continue
             self._open += 1
             return wire
+
+    def _queued(self) -> int:
+        """Connections that wait to be accepted; 0 where the kernel does not say."""
+        try:
+            return int(_QUEUED.unpack(self._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _QUEUED.size))[0])
+        except (OSError, struct.error):
+            return 0
 
     def _one_less(self) -> None:
         self._open -= 1

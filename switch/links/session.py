@@ -36,7 +36,7 @@ LOW_BYTES = 64 * 1024  # and until which; also the most that is handed to the pe
 STALLED_S = 30.0  # a peer that reads nothing for so long while we wait loses the connection
 ENDING_S = 1.0  # given to a peer for its last words once we have said ours
 MANAGEMENT_PLACES = 100  # in the table of requests, for echoes and advices of a link that is full
-FRAMES_A_TURN = 16  # of one connection, then the others have theirs
+FRAMES_A_TURN = 16  # of one connection, then the others have theirs; one that is no message ends the turn
 PIECE_BYTES = 4096  # of a read that are taken apart in one turn
 MAX_TASKS = 4000  # of one connection, beside those of the pipeline: messages whose MAC is being verified
 
@@ -346,6 +346,7 @@ class Session:
         """Decode frames and pass them to the listener, a few a turn: other connections have theirs in between."""
         takes, conduct = self._takes, self._conduct
         for number, frame in enumerate(frames, 1):
+            ends_turn = not number % FRAMES_A_TURN
             if takes is not None and takes.full:
                 await takes.room()
             if conduct.watched:
@@ -354,12 +355,13 @@ class Session:
                 message = self.codec.decode(frame)
             except DecodeError as error:
                 self._listener.undecodable(self, frame, error)
+                ends_turn = True
             else:
                 self._framed = True
                 if message.mti[1:2] == "8" and (wait_s := conduct.management_wait_s(trio.current_time())):
                     await trio.sleep(wait_s)
                 self._listener.arrived(self, message, frame)
-            if not number % FRAMES_A_TURN:
+            if ends_turn:
                 await trio.lowlevel.checkpoint()
             if not self.open:
                 return

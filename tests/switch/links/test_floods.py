@@ -74,6 +74,42 @@ def test_other_connections_have_their_turn_between_the_frames_of_a_flood() -> No
     run(script)
 
 
+def test_a_bad_frame_ends_the_turn_of_its_connection() -> None:
+    async def script() -> None:
+        desk = Desk(weather=Weather(delay_s=(0.0, 0.0)))
+        async with trio.open_nursery() as nursery:
+            _, peer = await _connected(desk, nursery, mac_key="zak-pos")
+            await peer.wire.send(GARBAGE * (conduct.FREE_FRAMES + conduct.STRANGERS_BURST))
+            seen = [0]
+            for _ in range(300):  # an innocent task, which has a turn each time
+                await trio.lowlevel.checkpoint()
+                seen.append(int(desk.meters.value("undecodable", "pos")))
+            assert seen[-1] == conduct.FREE_FRAMES + conduct.STRANGERS_BURST
+            # One before and one after the innocent task in a pass of the scheduler, which shuffles them.
+            assert max(after - before for before, after in itertools.pairwise(seen)) <= 2
+            nursery.cancel_scope.cancel()
+
+    run(script)
+
+
+def test_few_bad_frames_of_many_connections_are_taken_at_once() -> None:
+    async def script() -> None:
+        desk = Desk(weather=Weather(delay_s=(0.0, 0.0)))
+        async with trio.open_nursery() as nursery:
+            port = desk.port(mac_key="zak-pos")
+            await port.listen()
+            nursery.start_soon(port.run)
+            for _ in range(5):
+                wire = await desk.memory.dial("port:1", 1.0)
+                await wire.send(GARBAGE * 40)
+            await trio.sleep(0.1)
+            at_once = 5 * conduct.FREE_FRAMES + conduct.STRANGERS_BURST
+            assert at_once <= desk.meters.value("undecodable", "pos") <= at_once + 0.1 * conduct.STRANGERS_PER_S
+            nursery.cancel_scope.cancel()
+
+    run(script)
+
+
 def test_lines_and_dumps_of_bad_frames_are_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
     dumps = 0
 
@@ -94,7 +130,7 @@ def test_lines_and_dumps_of_bad_frames_are_sampled(monkeypatch: pytest.MonkeyPat
                     await trio.sleep(0.1)
             taken_s = trio.current_time()
             written = [line for line in lines if line["event"] == "undecodable"]
-            assert len(written) == dumps <= 20 + 5 * taken_s + 1
+            assert len(written) == dumps <= 5 + 5 * taken_s + 1
             assert sum(line["frames_before"] for line in written) + len(written) <= 300
             nursery.cancel_scope.cancel()
 
@@ -110,7 +146,7 @@ def test_bad_frames_come_no_faster_than_strangers_may() -> None:
             await peer.wire.send(GARBAGE * 300)
             while desk.meters.value("undecodable", "pos") < 300:  # noqa: ASYNC110
                 await trio.sleep(0.05)
-            allowed_s = (300 - conduct.FREE_FRAMES - conduct.STRANGERS_PER_S) / conduct.STRANGERS_PER_S
+            allowed_s = (300 - conduct.FREE_FRAMES - conduct.STRANGERS_BURST) / conduct.STRANGERS_PER_S
             assert trio.current_time() - begun >= allowed_s - 0.1
             nursery.cancel_scope.cancel()
 
@@ -235,6 +271,54 @@ def test_one_address_makes_connections_at_a_rate() -> None:
     refused = [admission.refuse(f"198.51.100.7:{number}", number / 1000) for number in range(2000)]
     assert refused.count("") <= conduct.CONNECTIONS_BURST + 2 * conduct.CONNECTIONS_PER_S
     assert set(refused) == {"", RATE}
+
+
+def test_a_connection_that_ends_badly_counts_for_several_of_its_address() -> None:
+    admission = Admission(per_address=10_000)
+    taken = 0
+    for number in range(2000):
+        if not admission.refuse(f"198.51.100.7:{number}", number / 100):
+            taken += 1
+            admission.ended_badly(f"198.51.100.7:{number}", number / 100)
+            admission.left(f"198.51.100.7:{number}")
+    allowed = conduct.CONNECTIONS_BURST + 20 * conduct.CONNECTIONS_PER_S
+    assert allowed / conduct.BAD_END - 1 <= taken <= allowed / conduct.BAD_END + 1
+    assert admission.refuse("198.51.100.8:1", 20.0) == ""
+
+
+def test_an_address_whose_connections_all_end_badly_at_once_is_refused_for_a_bounded_time() -> None:
+    admission = Admission(per_address=1000)
+    peers = [f"198.51.100.7:{number}" for number in range(conduct.CONNECTIONS_BURST)]
+    assert [admission.refuse(peer, 0.0) for peer in peers] == [""] * len(peers)
+    for peer in peers:
+        admission.ended_badly(peer, 0.0)
+        admission.left(peer)
+    assert admission.refuse("198.51.100.7:1", conduct.BAD_ENDS_S - 0.2) == RATE
+    assert admission.refuse("198.51.100.7:1", conduct.BAD_ENDS_S + 0.2) == ""
+
+
+@pytest.mark.parametrize(
+    "sent", [b"\xff\xff" + b"0" * 20, GARBAGE * 30], ids=["bytes without frames", "frames that are no message"]
+)
+def test_an_address_whose_connections_end_badly_makes_fewer(sent: bytes) -> None:
+    async def script() -> None:
+        desk = Desk(weather=Weather(delay_s=(0.0, 0.0)))
+        async with trio.open_nursery() as nursery:
+            port = desk.port(max_bad_frames=1)
+            await port.listen()
+            nursery.start_soon(port.run)
+            for _ in range(2 * conduct.CONNECTIONS_BURST):
+                wire = await desk.memory.dial("port:1", 1.0)
+                with contextlib.suppress(WireError):
+                    await wire.send(sent)
+                assert await wire.receive() == b""
+            passed_s = trio.current_time()
+            most = (conduct.CONNECTIONS_BURST + conduct.CONNECTIONS_PER_S * passed_s) / conduct.BAD_END + 1
+            ended = sum(desk.meters.value(name, "pos") for name in ("framing_lost", "misbehaved"))
+            assert ended == desk.meters.value("sessions_closed", "pos") <= most
+            nursery.cancel_scope.cancel()
+
+    run(script)
 
 
 def test_connections_that_are_refused_do_not_keep_others_waiting() -> None:

@@ -11,7 +11,7 @@ import trio
 
 from switch.errors import WireError
 from switch.links.memory_network import MemoryNetwork, Weather
-from switch.links.network import Network, SocketNetwork, Wire
+from switch.links.network import COURTESY_MAX_S, CROWD, Network, SocketNetwork, Wire
 from tests.switch.desk import run
 
 
@@ -176,6 +176,26 @@ def test_a_shared_socket_gives_each_worker_its_share() -> None:
         assert min(len(taken[0]), len(taken[1])) >= 7, [len(mine) for mine in taken]
 
     trio.run(main)
+
+
+def test_a_long_queue_of_new_connections_is_taken_without_a_pause() -> None:
+    """Else a stranger who connects all the time fills the queue, and nobody else gets through."""
+
+    async def script() -> None:
+        shared = socket.create_server(("127.0.0.1", 0), backlog=100)
+        address = "{}:{}".format(*shared.getsockname())
+        acceptor = await SocketNetwork({address: os.dup(shared.fileno())}).listen(address)
+        waiting = [socket.create_connection(shared.getsockname()) for _ in range(90)]
+        taken = [await acceptor.accept() for _ in range(30)]  # the worker has many connections already
+        before = trio.current_time()
+        taken += [await acceptor.accept() for _ in range(60)]
+        assert trio.current_time() - before <= CROWD * COURTESY_MAX_S + 0.001
+        acceptor.close()
+        shared.close()
+        for connection in (*waiting, *taken):
+            connection.close()
+
+    run(script)
 
 
 def test_a_closed_wire_can_be_asked_again() -> None:

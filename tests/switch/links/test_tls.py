@@ -18,6 +18,7 @@ from structlog.testing import capture_logs
 
 from switch.errors import WireError
 from switch.links.acquirer_port import AcquirerPort
+from switch.links.conduct import BAD_END, CONNECTIONS_BURST, CONNECTIONS_PER_S, RATE
 from switch.links.network import SocketNetwork, Wire
 from switch.links.settings import AcquirerLink, IssuerLink, link_contradictions
 from switch.links.tls import TlsEnd
@@ -252,6 +253,32 @@ def test_who_speaks_something_else_is_closed_and_the_port_lives(
             if reason is not None:
                 assert here.meters.value("handshakes_failed", "pos", reason) == 1
             await carries(here, line)
+
+    trio.run(script)
+
+
+def test_an_address_whose_handshakes_fail_makes_fewer_connections(forge: Forge) -> None:
+    async def script() -> None:
+        m = Mutual(forge)
+        desk = Desk(network=SocketNetwork())
+        async with trio.open_nursery() as nursery:
+            port = desk.port(listen="127.0.0.1:0", tls=files(m.switch, m.theirs))
+            await port.listen()
+            nursery.start_soon(port.run)
+            refused = failed = 0.0
+            begun = trio.current_time()
+            while not refused:
+                wire = await SocketNetwork().dial(port.address, 1.0)
+                await wire.send(b"\x00" * 50)
+                while await wire.receive():
+                    pass
+                wire.close()
+                refused = desk.meters.value("connections_refused", "pos", RATE)
+                failed = desk.meters.value("handshakes_failed")
+                assert failed < CONNECTIONS_BURST
+            passed_s = trio.current_time() - begun
+            assert failed <= (CONNECTIONS_BURST + CONNECTIONS_PER_S * passed_s) / BAD_END + 1
+            nursery.cancel_scope.cancel()
 
     trio.run(script)
 
