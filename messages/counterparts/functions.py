@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from messages.counterparts.amounts import is_reversal, was
-from messages.counterparts.sides import Fault, Reading, Writing, is_answer
+from messages.counterparts.sides import CARRIED, Fault, Reading, Writing, is_answer
 from messages.dictionary.actions import action_code, is_taken, response_code
 from messages.dictionary.iso2003 import action_2003
 from messages.errors import EncodeError
@@ -88,9 +88,10 @@ def write_function(writing: Writing) -> None:
         elif mti in ("0100", "0120") and 90 in given:
             function = _INCREMENT
         elif mti == "0220" and 90 in given and not given.get(3, "").startswith(_RETURNS):
-            # A caller that knows the authorized amount passes it under 1024; else it is only known whether more will
-            # follow.
-            function = _AMOUNT_DIFFERS if given.get(60, "").strip() == "P" else _AMOUNT_SAME
+            # A caller that knows the authorized amount passes 201 or 202 under 1024. 201 claims that DE 4 is that
+            # amount, and is refused where it is not; a final completion (DE 60) may be of any amount.
+            authorized = was(given.get(CARRIED + 30, ""))
+            function = _AMOUNT_SAME if authorized and authorized == given.get(4) else _AMOUNT_DIFFERS
         elif mti in ("0400", "0420") and 95 in given:
             function = _PARTIAL_REVERSAL
         writing.put[24] = function

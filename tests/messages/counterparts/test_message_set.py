@@ -280,9 +280,20 @@ def test_a_completion_means_the_same_to_a_later_version_and_back(name: str, said
     elements |= ({60: more} if more else {}) | ({1024: said} if said else {})
     message = Message("0220", dict(sorted(elements.items())))
     native = plain(name).decode(codec(name).encode(message))
-    assert native.elements[24] == (said or ("202" if more == "P" else "201"))
+    assert native.elements[24] == (said or "202")  # 201 would claim an amount that nobody knows here
     came = codec(name).decode(codec(name).encode(message))
     assert (came.mti, came.elements.get(60, ""), came.elements[90][:20]) == ("0220", more, ORIGINAL[:20])
+
+
+@pytest.mark.parametrize(("authorized", "function"), [("000000000400", "201"), ("000000001000", "202"), ("", "202")])
+def test_a_completion_is_of_the_same_amount_only_where_the_authorized_amount_is_known(
+    authorized: str, function: str
+) -> None:
+    native = {**COMPLETION, 56: HOLD_1993, **({30: authorized + "0" * 12} if authorized else {})}
+    came, fault = to_canonical(Message("1220", native), load_dialect("iso93-ascii"))
+    assert fault is None and 1024 not in came.elements
+    back = plain("iso93-ascii").decode(codec("iso93-ascii").encode(came))
+    assert back.elements[24] == function
 
 
 def test_a_refund_that_names_its_payment_is_no_completion() -> None:
