@@ -45,7 +45,9 @@ class Screen(msgspec.Struct, frozen=True, tag="screen", kw_only=True):
     `pan` is 12–19 digits: a card's, or a surrogate of ours where `surrogate` is True, or a network token of ours, which
     is looked at with `network_token` and gives the card behind it.
     A card that the vault has not seen yet is stored. `leading` is how many of its first digits routing looks at, up to
-    11; 0: none but `bin`.
+    11; 0: none but `bin`. With `compare` the number is only held against the card of an earlier payment: nothing is
+    stored, a network token needs no cryptogram and may be suspended or expired, and the answer may have a fingerprint
+    alone.
     """
 
     pan: str = ""
@@ -55,6 +57,7 @@ class Screen(msgspec.Struct, frozen=True, tag="screen", kw_only=True):
     mac: MacCheck | None = None
     network_token: NetworkTokenUse | None = None
     trace_id: str = ""
+    compare: bool = False
 
     def __repr__(self) -> str:
         return f"Screen(surrogate={self.surrogate}, trace_id={self.trace_id!r})"

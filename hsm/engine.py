@@ -36,6 +36,7 @@ from hsm.keys.permissions import Operation
 from hsm.pins import pin_handlers, translate
 from hsm.vault.cards import SURROGATE_BIN, Card, CardCache, Numbers, shown_digits, valid_pan
 from hsm.vault.network_token_rules import NETWORK_TOKEN_BIN, NETWORK_TOKEN_KEY, PresentedNetworkToken, present
+from messages.mask import mask_pan
 
 # The data and fingerprint keys that the command under way has used, for the audit: `pan/1 fingerprint/1`.
 data_keys_used: ContextVar[str] = ContextVar("data_keys_used", default="")
@@ -66,7 +67,13 @@ class UnknownToken(msgspec.Struct, frozen=True, gc=False):
     token: str
 
 
-Missing = NewCard | UnknownSurrogate | UnknownToken | PresentedNetworkToken
+class NamedNetworkToken(msgspec.Struct, frozen=True, gc=False):
+    """A network token that is only compared: the vault returns the card behind it, whatever the token's state."""
+
+    fingerprint: bytes
+
+
+Missing = NewCard | UnknownSurrogate | UnknownToken | PresentedNetworkToken | NamedNetworkToken
 
 
 class Engine:
@@ -130,12 +137,27 @@ class Engine:
         if request.surrogate:
             card = self.cards.by_surrogate(request.pan)
             return UnknownSurrogate(request.pan) if card is None else self.screened(request, card)
+        if request.compare:
+            return self.compared(request.pan)
         if request.pan.startswith(self._network_token_bin):
             presented = present(self._keyring, request.pan, request.network_token, self._network_token_key)
             data_keys_used.set(presented.keys)
             return presented
         found = self.identify(request.pan, request.expiry)
         return found if isinstance(found, NewCard) else self.screened(request, found)
+
+    def compared(self, pan: str) -> Screened | NamedNetworkToken:
+        """Return the fingerprint and the masked number of a PAN; the vault is asked for network tokens only.
+
+        A stored candidate would fill the vault with mistyped numbers.
+        """
+        if not valid_pan(pan) or pan.startswith(SURROGATE_BIN):
+            raise HsmRefused("pan_invalid", "a PAN has 12 to 19 digits, and is no surrogate")
+        fingerprint = self._keyring.fingerprint(pan)
+        data_keys_used.set("fingerprint/1")
+        if pan.startswith(self._network_token_bin):
+            return NamedNetworkToken(fingerprint)
+        return Screened(fingerprint=fingerprint, masked_pan=mask_pan(pan))
 
     def screened(self, request: Screen, card: Card) -> Screened:
         """Return what `screen` answers for a card; its leading digits only where they are asked for."""
@@ -287,6 +309,6 @@ def not_found(missing: Missing) -> HsmRefused:
     """Return the refusal for what the vault does not have either."""
     if isinstance(missing, UnknownSurrogate):
         return HsmRefused("card_unknown", "no card has this surrogate")
-    if isinstance(missing, PresentedNetworkToken):
+    if isinstance(missing, PresentedNetworkToken | NamedNetworkToken):
         return HsmRefused("network_token_deleted", "the card of this network token was erased")
     return HsmRefused("card_unknown", "no card has this token")

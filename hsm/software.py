@@ -30,7 +30,7 @@ from hsm.commands import (
     Screened,
 )
 from hsm.config import KeyConfig
-from hsm.engine import Engine, Missing, NewCard, not_found
+from hsm.engine import Engine, Missing, NamedNetworkToken, NewCard, not_found
 from hsm.errors import CiphertextError
 from hsm.key_commands import AcceptLinkKey, ActivateKey, KeyBlock, KeyList, ListKeys, RenewLinkKey
 from hsm.keys.attributes import ROLES
@@ -184,6 +184,10 @@ class SoftwareHsm(HsmCaller):
             card = self._engine.cards.by_token(await self._network_tokens.take(answer))
             assert card is not None, "cards in memory stay"
             return self._engine.screened(request, card)
+        if isinstance(answer, NamedNetworkToken):
+            named = self._engine.cards.by_token(await self._network_tokens.behind(answer.fingerprint) or "")
+            if named is not None:
+                return self._engine.screened(request, named)
         raise not_found(answer)
 
     async def dispatch(self, request: Dispatch) -> Dispatched:

@@ -54,6 +54,8 @@ class Situation(StrEnum):
     ZERO = "zero"  # amount 0
     TOO_MUCH = "too_much"  # more than is left
     OTHER_AMOUNT = "other_amount"  # the request says another amount of its original than it has
+    OTHER_CARD = "other_card"  # the request names another card than its original
+    OVER_LIMIT = "over_limit"  # more in all than the link may ask for
 
 
 class Ruling(msgspec.Struct, frozen=True):
@@ -94,6 +96,8 @@ MOST_MINOR = 10**12 - 1  # of a hold: later messages have DE 4 or DE 95. Source:
 HOLD_LIFETIME = timedelta(days=7)
 
 _K, _S = Kind, Situation
+# A follow-up that contradicts its original; `switch.stages.contradiction` finds it.
+_OTHER_CARD, _OTHER_AMOUNT = Ruling("12", None, "other_card"), Ruling("13", None, "wrong_original_amount")
 
 RULES: dict[tuple[Kind, Situation], Ruling] = {
     # authorization, purchase
@@ -120,6 +124,9 @@ RULES: dict[tuple[Kind, Situation], Ruling] = {
     (_K.INCREMENT, _S.WRONG_CURRENCY): Ruling("12", None, "wrong_currency"),
     (_K.INCREMENT, _S.ZERO): Ruling("13", None, "zero_amount"),
     (_K.INCREMENT, _S.TOO_MUCH): Ruling("13", None, "hold_too_large"),
+    (_K.INCREMENT, _S.OTHER_CARD): _OTHER_CARD,
+    (_K.INCREMENT, _S.OTHER_AMOUNT): _OTHER_AMOUNT,
+    (_K.INCREMENT, _S.OVER_LIMIT): Ruling("57", None, "amount_not_permitted"),
     # capture
     (_K.CAPTURE, _S.HELD): Ruling("00", Event.CAPTURED, "capture"),
     (_K.CAPTURE, _S.UNKNOWN): Ruling("25", None, "original_unknown"),
@@ -135,7 +142,8 @@ RULES: dict[tuple[Kind, Situation], Ruling] = {
     (_K.CAPTURE, _S.WRONG_CURRENCY): Ruling("12", None, "wrong_currency"),
     (_K.CAPTURE, _S.ZERO): Ruling("13", None, "zero_amount"),
     (_K.CAPTURE, _S.TOO_MUCH): Ruling("13", None, "over_capture"),
-    (_K.CAPTURE, _S.OTHER_AMOUNT): Ruling("13", None, "wrong_original_amount"),
+    (_K.CAPTURE, _S.OTHER_CARD): _OTHER_CARD,
+    (_K.CAPTURE, _S.OTHER_AMOUNT): _OTHER_AMOUNT,
     # refund
     (_K.REFUND, _S.CAPTURED): Ruling("00", Event.REFUNDED, "refund"),
     (_K.REFUND, _S.PURCHASED): Ruling("00", Event.REFUNDED, "refund"),
@@ -153,6 +161,8 @@ RULES: dict[tuple[Kind, Situation], Ruling] = {
     (_K.REFUND, _S.WRONG_CURRENCY): Ruling("12", None, "wrong_currency"),
     (_K.REFUND, _S.ZERO): Ruling("13", None, "zero_amount"),
     (_K.REFUND, _S.TOO_MUCH): Ruling("13", None, "over_refund"),
+    (_K.REFUND, _S.OTHER_CARD): _OTHER_CARD,
+    (_K.REFUND, _S.OTHER_AMOUNT): _OTHER_AMOUNT,
     # reversal: "00" without an event where there is nothing to undo, so that its sender stops repeating it
     (_K.REVERSAL, _S.HELD): Ruling("00", Event.VOIDED, "void"),
     (_K.REVERSAL, _S.INCREMENT): Ruling("00", Event.INCREMENT_REVERSED, "reverse_increment"),
@@ -166,6 +176,9 @@ RULES: dict[tuple[Kind, Situation], Ruling] = {
     (_K.REVERSAL, _S.CAPTURED): Ruling("12", None, "captured_refund_instead"),
     (_K.REVERSAL, _S.TOUCHED): Ruling("12", None, "partly_returned_already"),
     (_K.REVERSAL, _S.OTHER_KIND): Ruling("12", None, "not_reversible"),
+    (_K.REVERSAL, _S.WRONG_CURRENCY): Ruling("12", None, "wrong_currency"),
+    (_K.REVERSAL, _S.OTHER_CARD): _OTHER_CARD,
+    (_K.REVERSAL, _S.OTHER_AMOUNT): _OTHER_AMOUNT,
     # reduction: a reversal in part. It says what is left of a hold that was approved, so it cannot come before that.
     (_K.REDUCTION, _S.HELD): Ruling("00", Event.REDUCED, "reduce"),
     (_K.REDUCTION, _S.SAME): Ruling("00", None, "nothing_to_reverse"),
@@ -181,6 +194,8 @@ RULES: dict[tuple[Kind, Situation], Ruling] = {
     (_K.REDUCTION, _S.WRONG_CURRENCY): Ruling("12", None, "wrong_currency"),
     (_K.REDUCTION, _S.ZERO): Ruling("13", None, "zero_amount"),
     (_K.REDUCTION, _S.TOO_MUCH): Ruling("13", None, "over_hold"),
+    (_K.REDUCTION, _S.OTHER_CARD): _OTHER_CARD,
+    (_K.REDUCTION, _S.OTHER_AMOUNT): _OTHER_AMOUNT,
     # chargeback, from the issuer
     (_K.CHARGEBACK, _S.CAPTURED): Ruling("00", Event.CHARGED_BACK, "chargeback"),
     (_K.CHARGEBACK, _S.PURCHASED): Ruling("00", Event.CHARGED_BACK, "chargeback"),
@@ -196,6 +211,8 @@ RULES: dict[tuple[Kind, Situation], Ruling] = {
     (_K.CHARGEBACK, _S.WRONG_CURRENCY): Ruling("12", None, "wrong_currency"),
     (_K.CHARGEBACK, _S.ZERO): Ruling("13", None, "zero_amount"),
     (_K.CHARGEBACK, _S.TOO_MUCH): Ruling("13", None, "over_chargeback"),
+    (_K.CHARGEBACK, _S.OTHER_CARD): _OTHER_CARD,
+    (_K.CHARGEBACK, _S.OTHER_AMOUNT): _OTHER_AMOUNT,
     # an issuer's approval of what it has declined before; allowed: it is undone there
     (_K.LATE_APPROVAL, _S.DECLINED): Ruling("00", None, "approved_after_decline"),
     (_K.LATE_APPROVAL, _S.UNDECIDED): Ruling("91", None, "original_undecided", close_original=True),

@@ -30,23 +30,15 @@ from ledger.journal import (
     Verdict,
     stated_elements,
 )
-from ledger.lifecycle import RULES, Event, Ruling, Situation, rule, standing
+from ledger.lifecycle import RULES, Ruling, Situation, rule
 from ledger.posting import cash_minor, postings
 from switch.clock import Clock
-from switch.drafts import (
-    AMOUNT_SAME,
-    FUNCTION,
-    capture_draft,
-    chargeback_draft,
-    elsewhere_draft,
-    reduction_draft,
-    reversal_draft,
-    stand_in_draft,
-)
+from switch.drafts import AMOUNT_SAME, FUNCTION, advices_of, reversal_draft, stand_in_draft
 from switch.errors import Undecided
-from switch.message_set import REFERRING, Way, way_of
+from switch.message_set import Way, way_of
 from switch.meters import Meters
 from switch.stages.answer import APPROVALS, PARTIAL
+from switch.stages.contradiction import contradiction, is_contradiction, over_limit
 from switch.stages.ownership import NOT_PERMITTED, owner_problem
 from switch.stages.request import Decline
 from switch.wake import Future
@@ -66,9 +58,6 @@ IN_PART = frozenset({Kind.AUTHORIZATION, Kind.PURCHASE})  # kinds that may be ap
 VERIFIED = "85"  # approves a verification only
 # DE 39 of an advice of an approval.
 NOTED = OTHER_APPROVALS | {"00"}
-
-# Events that undo what DE 90 names: its issuer gets a 0420.
-UNDONE = frozenset({Event.VOIDED, Event.PURCHASE_REVERSED, Event.REFUND_REVERSED, Event.INCREMENT_REVERSED})
 
 
 class Decisions:
@@ -169,12 +158,14 @@ class Decisions:
         told: dict[int, str],
         reason: str,
         in_part: bool = False,
+        limit_minor: int | None = None,
     ) -> Outcome:
         """Decide what the issuer has said about what it was asked, or follow the winner.
 
         Args:
             told: elements of the answer that the acquirer gets, DE 39 included.
             in_part: whether the acquirer takes an approval of less than it asked for.
+            limit_minor: as for `ruling`.
         """
         code = told[39]
         approved_minor = _approved_minor(stored.intent, told) if in_part and code == PARTIAL else None
@@ -192,7 +183,7 @@ class Decisions:
             )
             return await self._first(stored, declined)
         for _ in range(MAX_STALE):
-            ruling = self.ruling(stored.intent, original)
+            ruling = self.ruling(stored.intent, original, limit_minor=limit_minor)
             if ruling.response_code != "00":
                 # The original has changed while the issuer was asked: its approval must be undone there.
                 return await self.reverse(stored, ruling.reason)
@@ -204,13 +195,21 @@ class Decisions:
         return await self.reverse(stored, "original_busy")
 
     async def stood_in(
-        self, stored: StoredIntent, original: Original | None, told: dict[int, str], reason: str, *, timed_out: bool
+        self,
+        stored: StoredIntent,
+        original: Original | None,
+        told: dict[int, str],
+        reason: str,
+        *,
+        timed_out: bool,
+        limit_minor: int | None = None,
     ) -> Outcome:
         """Decide as stand-in does, with the advice for the issuer, or follow the winner.
 
         Args:
             told: DE 39, and DE 38 of an approval.
             reason: of a decline, one word.
+            limit_minor: as for `ruling`.
             timed_out: the request may have reached the issuer, which gets its reversal before the other advice.
         """
         undone = (reversal_draft(stored, self._clock.now(), stored.intent_id),) if timed_out else ()
@@ -225,7 +224,7 @@ class Decisions:
             )
             return await self._first(stored, declined)
         for _ in range(MAX_STALE):
-            ruling = self.ruling(stored.intent, original)
+            ruling = self.ruling(stored.intent, original, limit_minor=limit_minor)
             if ruling.response_code != "00":
                 break
             approved = msgspec.structs.replace(self._outcome(stored, original, ruling), advices=advices)
@@ -265,13 +264,26 @@ class Decisions:
                     continue
             outcome = self._outcome(stored, changed, ruling, increment=increment)
             decided = await self._decide(stored, outcome)
+            if decided.verdict is Verdict.WON:
+                self.note(stored, original, ruling)
             if decided.verdict is not Verdict.STALE:
                 return decided.outcome
             original = await self._again(original)
         raise Undecided(approval=False)
 
-    def ruling(self, intent: Intent, original: Original | None, increment: Original | None = None) -> Ruling:
-        """The lifecycle's ruling on an intent in its present state; `increment` as for `ledger.lifecycle.rule`."""
+    def ruling(
+        self,
+        intent: Intent,
+        original: Original | None,
+        increment: Original | None = None,
+        limit_minor: int | None = None,
+    ) -> Ruling:
+        """The lifecycle's ruling on an intent in its present state, unless it contradicts its original.
+
+        Args:
+            increment: as for `ledger.lifecycle.rule`.
+            limit_minor: the most that its link may ask for in all by increments; None for no limit.
+        """
         age = self._clock.now() - (original.stored.intent.created_at if original else intent.created_at)
         if original is not None and original.stored.intent.kind is Kind.TOMBSTONE:  # nothing has arrived but reversals
             return msgspec.structs.replace(RULES[intent.kind, Situation.UNKNOWN], close_original=False)
@@ -290,10 +302,24 @@ class Decisions:
             refused=stated_elements(intent).get(39, "00") not in NOTED if intent.stated else False,
             said_minor=_said_minor(intent) if intent.stated else None,
         )
-        if ruling.event is None or original is None or intent.kind not in REFERRING:
+        if ruling.response_code != "00" or ruling.reason == DECLINED_ELSEWHERE or original is None:
             return ruling
-        same = original.stored.intent.fingerprint == intent.fingerprint
-        return ruling if same else Ruling("12", None, "other_card")
+        booked = ruling.event is not None or ruling.close_original
+        wrong = contradiction(intent, original, increment, booked=booked)
+        if wrong is None and over_limit(intent, original, limit_minor):
+            wrong = Situation.OVER_LIMIT
+        return ruling if wrong is None else RULES[intent.kind, wrong]
+
+    def note(self, stored: StoredIntent, original: Original | None, ruling: Ruling) -> None:
+        """Count and report a message that contradicts the payment which it names."""
+        if original is None or not is_contradiction(ruling):
+            return
+        intent = stored.intent
+        self._meters.count("originals_contradicted", intent.link, intent.kind, ruling.reason)
+        log.warning(
+            "original_contradicted", link=intent.link, trace_id=intent.trace_id, intent_id=stored.intent_id,
+            original_id=original.stored.intent_id, kind=intent.kind, reason=ruling.reason,
+        )  # fmt: skip
 
     async def decide(self, stored: StoredIntent, outcome: Outcome) -> Outcome:
         """Decide what needs no ruling, or follow the winner.
@@ -378,7 +404,7 @@ class Decisions:
             response_code=ruling.response_code,
             reason=ruling.reason,
             postings=lines,
-            advices=_advices(stored, increment or original, ruling.event) if approved else (),
+            advices=advices_of(stored, increment or original, ruling.event) if approved else (),
             original_id=original.stored.intent_id if changes and original else None,
             original_seq=original.next_seq if changes and original else None,
             amount_minor=approved_minor,
@@ -435,27 +461,6 @@ def tombstone(intent: Intent) -> Intent:
         terminal=intent.terminal,
         stan=stan,
     )
-
-
-def _advices(stored: StoredIntent, original: Original | None, event: Event | None) -> tuple[AdviceDraft, ...]:
-    """Advices that follow from an approved intent; `original` is the intent that it changes, or undoes."""
-    if way_of(stored.intent) is Way.NOTE:
-        return (elsewhere_draft(stored),)
-    if stored.intent.kind is Kind.LATE_APPROVAL and original is not None:
-        return (reversal_draft(original.stored, stored.intent.created_at, stored.intent_id, original.outcome),)
-    if event is None or original is None:
-        return ()
-    if event is Event.CAPTURED:
-        captured = any(change.kind is Kind.CAPTURE for change in original.changes)
-        whole = not captured and stored.intent.amount_minor == standing(original).held_minor
-        return (capture_draft(stored, original.stored, original.outcome, whole=whole),)
-    if event is Event.REDUCED:
-        return (reduction_draft(stored, original),)
-    if event is Event.CHARGED_BACK:
-        return (chargeback_draft(stored, original.stored),)
-    if event in UNDONE:
-        return (reversal_draft(original.stored, stored.intent.created_at, stored.intent_id, original.outcome),)
-    return ()
 
 
 def _is_increment(intent: Intent, original: Original | None) -> bool:

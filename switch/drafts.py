@@ -13,18 +13,43 @@ from ledger.journal import (
     AdviceDraft,
     Decision,
     Intent,
+    Kind,
     Original,
     Outcome,
     StoredIntent,
     network_stan,
     stated_elements,
 )
-from ledger.lifecycle import standing
+from ledger.lifecycle import Event, standing
 from messages.exchange import de7, original_data
 from messages.money import numeric_currency
+from switch.message_set import DECIDED, Way, way_of
 from switch.stages.amounts import CASH_PART
 
+# Events that undo what DE 90 names: its issuer gets a 0420.
+UNDONE = frozenset({Event.VOIDED, Event.PURCHASE_REVERSED, Event.REFUND_REVERSED, Event.INCREMENT_REVERSED})
 NO_FEES = "C00000000C00000000"  # DE 95 behind its two amounts
+
+
+def advices_of(stored: StoredIntent, original: Original | None, event: Event | None) -> tuple[AdviceDraft, ...]:
+    """Advices that follow from an approved intent; `original` is the intent that it changes, or undoes."""
+    if way_of(stored.intent) is Way.NOTE:
+        return (elsewhere_draft(stored),)
+    if stored.intent.kind is Kind.LATE_APPROVAL and original is not None:
+        return (reversal_draft(original.stored, stored.intent.created_at, stored.intent_id, original.outcome),)
+    if event is None or original is None:
+        return ()
+    if event is Event.CAPTURED:
+        captured = any(change.kind is Kind.CAPTURE for change in original.changes)
+        whole = not captured and stored.intent.amount_minor == standing(original).held_minor
+        return (capture_draft(stored, original.stored, original.outcome, whole=whole),)
+    if event is Event.REDUCED:
+        return (reduction_draft(stored, original),)
+    if event is Event.CHARGED_BACK:
+        return (chargeback_draft(stored, original.stored),)
+    if event in UNDONE:
+        return (reversal_draft(original.stored, stored.intent.created_at, stored.intent_id, original.outcome),)
+    return ()
 
 
 def reversal_draft(original: StoredIntent, at: datetime, caller_id: int, outcome: Outcome | None = None) -> AdviceDraft:
@@ -55,7 +80,8 @@ def reduction_draft(reduction: StoredIntent, original: Original) -> AdviceDraft:
 
 def elsewhere_draft(stored: StoredIntent) -> AdviceDraft:
     """0120 or 0220: a decision by the acquirer itself."""
-    return stand_in_draft(stored, {39: "00"} | stated_elements(stored.intent))
+    stated = stated_elements(stored.intent)
+    return stand_in_draft(stored, {39: "00"} | {number: stated[number] for number in DECIDED if number in stated})
 
 
 def stand_in_draft(stored: StoredIntent, told: dict[int, str]) -> AdviceDraft:

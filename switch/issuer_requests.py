@@ -29,12 +29,22 @@ from switch.links.issuer_line import IssuerLine
 from switch.links.permissions import MESSAGE
 from switch.links.session import Session
 from switch.links.settings import Link
-from switch.message_set import FROM_ISSUERS, OF_A_DAY, SERVED_FROM_ISSUERS, Form, Way, form_of, missing_element
+from switch.message_set import (
+    COMPARING,
+    FROM_ISSUERS,
+    OF_A_DAY,
+    SERVED_FROM_ISSUERS,
+    Form,
+    Way,
+    form_of,
+    missing_element,
+)
 from switch.meters import Meters
 from switch.salvage import reason_element
 from switch.stages.amounts import amounts_of, stated_of
 from switch.stages.answer import answer_message, told_by
-from switch.stages.identify import refusal
+from switch.stages.contradiction import DETAILS
+from switch.stages.identify import compared_pan, refusal
 from switch.stages.record import same_request, with_known_keys
 from switch.stages.request import NOTHING_SCREENED, Decline
 from switch.stages.screen import (
@@ -144,7 +154,8 @@ class IssuerRequests:
         if not begun.fresh and not same_request(begun.stored.intent, intent):
             return {39: "94"}, "key_reused"
         outcome = await self._outcome(begun, form)
-        return told_by(outcome), outcome.reason
+        text = reason_element(line.dialect, DETAILS.get(outcome.reason, ""))
+        return told_by(outcome) | text, outcome.reason
 
     async def _outcome(self, begun: Begun, form: Form) -> Outcome:
         if begun.outcome is not None:
@@ -154,11 +165,13 @@ class IssuerRequests:
         return await self._decisions.change(begun.stored, begun.original)
 
     async def _card(self, form: Form, message: Message, trace_id: str) -> Screened | Decline:
-        """The reference of the card that an entry of a list is about."""
-        if form.kind is not Kind.FILE_UPDATE:
+        """The reference of the card that an entry of a list is about, or that a chargeback names."""
+        compare = form.kind in COMPARING
+        pan = compared_pan(message) if compare else message.elements.get(2, "")
+        if not pan or not (compare or form.kind is Kind.FILE_UPDATE):
             return NOTHING_SCREENED
         try:
-            return await self._hsm.screen(Screen(pan=message.elements[2], trace_id=trace_id))
+            return await self._hsm.screen(Screen(pan=pan, trace_id=trace_id, compare=compare))
         except HsmRefused as refused:
             return refusal(refused)
         except HsmUnavailable:

@@ -13,6 +13,7 @@ import msgspec
 
 from ledger.journal import Intent, Kind
 from messages.reconciliation import COMPARED
+from switch.stages.contradiction import ORIGINAL_AMOUNTS
 from switch.stages.request import Decline
 
 
@@ -71,6 +72,7 @@ _REVERSALS = (
         way=Way.CHANGE,
         in_part=True,
         mandatory=(7, 11, 49, 90, 95),
+        stated=(4,),  # the amount of the payment
     ),
     Form(name="reversal in full", kind=Kind.REVERSAL, way=Way.CHANGE, mandatory=(7, 11, 90), zero=True),
 )
@@ -126,6 +128,7 @@ FROM_ACQUIRERS: dict[str, tuple[Form, ...]] = {
             codes=SALES,
             original=True,
             mandatory=(3, 4, 7, 11, 49),
+            stated=(ORIGINAL_AMOUNTS,),
         ),
         Form(
             name="account verification; DE 4 is zero or missing",
@@ -156,7 +159,14 @@ FROM_ACQUIRERS: dict[str, tuple[Form, ...]] = {
             codes=SALES,
             mandatory=PAYMENT,
         ),
-        Form(name="refund", kind=Kind.REFUND, way=Way.ASK, codes=(RETURN,), mandatory=PAYMENT),
+        Form(
+            name="refund",
+            kind=Kind.REFUND,
+            way=Way.ASK,
+            codes=(RETURN,),
+            mandatory=PAYMENT,
+            stated=(ORIGINAL_AMOUNTS,),
+        ),
         _INQUIRY,
     ),
     "0220": (
@@ -166,7 +176,7 @@ FROM_ACQUIRERS: dict[str, tuple[Form, ...]] = {
             way=Way.NOTE,
             codes=(RETURN,),
             mandatory=PAYMENT,
-            stated=DECIDED,
+            stated=(*DECIDED, ORIGINAL_AMOUNTS),
         ),
         Form(
             name="completion or capture of a hold; DE 60 says whether more will follow",
@@ -174,7 +184,7 @@ FROM_ACQUIRERS: dict[str, tuple[Form, ...]] = {
             way=Way.CHANGE,
             original=True,
             mandatory=(4, 7, 11, 49),
-            stated=(1024,),  # DE 24 of later versions: whether the amount is that of the hold
+            stated=(1024, ORIGINAL_AMOUNTS),  # DE 24 of later versions: whether the amount is that of the hold
         ),
         Form(
             name="purchase that was decided elsewhere; DE 39, 00 by default, says how",
@@ -212,6 +222,7 @@ FROM_ISSUERS: dict[str, tuple[Form, ...]] = {
             kind=Kind.CHARGEBACK,
             way=Way.CHANGE,
             mandatory=(4, 7, 11, 49, 90),
+            stated=(ORIGINAL_AMOUNTS,),
         ),
     ),
     "0500": (_RECONCILIATION,),
@@ -237,6 +248,8 @@ REFERRING = frozenset({Kind.REFUND, Kind.INCREMENT})
 # Kinds to which DE 90 says what they change. A purchase or an inquiry is routed by its own card, even if it names
 # another payment.
 OF_AN_ORIGINAL = REFERRING | {Kind.CAPTURE, Kind.REVERSAL, Kind.REDUCTION}
+# Kinds without a card of their own: one that is there is compared with that of their original.
+COMPARING = frozenset({Kind.CAPTURE, Kind.REVERSAL, Kind.REDUCTION, Kind.CHARGEBACK})
 # Kinds that need to know who sends them: DE 32 or DE 41.
 ABOUT_MONEY = WITH_CARD | {Kind.CAPTURE, Kind.REVERSAL, Kind.REDUCTION}
 DESK = frozenset({Kind.FILE_UPDATE, Kind.RECONCILIATION, Kind.ADMINISTRATIVE, Kind.CUT_OVER})

@@ -32,6 +32,7 @@ COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "key_exchanges": ("Key exchanges that ended.", ("link", "kind", "outcome")),
     "answers_refused": ("Answers without the elements that they must echo.", ("link",)),
     "answers_contradicting": ("Answers that contradict their request.", ("link", "element")),
+    "originals_contradicted": ("Messages that contradict the payment which they name.", ("link", "kind", "reason")),
     "approvals_after_decline": ("Approvals of requests that the issuer had declined before; reversed.", ("link",)),
     "approvals_not_undone": ("Late approvals that could not be looked up or reversed; each is in the log.", ("link",)),
     "late_answers": ("Answers nobody waited for.", ("link", "response_code")),

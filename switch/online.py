@@ -116,8 +116,9 @@ class Online:
         """Objections of our own rules to asking the issuer, and their marks."""
         intent = begun.stored.intent
         if request.kind in REFERRING:
-            ruling = self._decisions.ruling(intent, begun.original)
+            ruling = self._decisions.ruling(intent, begun.original, limit_minor=_limit_minor(request))
             if ruling.response_code != "00":
+                self._decisions.note(begun.stored, begun.original, ruling)
                 return Decline(ruling.response_code, ruling.reason), ""
         finding = self._fraud.judge(intent, begun.history, request.card.bin, intent.card_country)
         if finding.action == "decline" and request.kind is not Kind.REFUND:
@@ -140,7 +141,7 @@ class Online:
         self._forwarding.observe(now - at)
         if isinstance(heard, Answered):
             outcome = await self._decisions.answered(
-                stored, begun.original, heard.told, note, request.link.takes_partial
+                stored, begun.original, heard.told, note, request.link.takes_partial, _limit_minor(request)
             )
         elif isinstance(heard, Contradicted):
             self._meters.count("answers_contradicting", line.name, heard.element)
@@ -178,16 +179,20 @@ class Online:
         verdict = await self._verdict(request, begun, timed_out=False)
         if verdict is None or not verdict.spoken:
             return await self.decline(begun.stored, decline)
-        told = _told_by(verdict, begun)
-        return await self._decisions.stood_in(begun.stored, begun.original, told, verdict.reason, timed_out=False)
+        return await self._stood_in(request, begun, verdict, timed_out=False)
 
     async def _silent(self, request: Request, begun: Begun) -> Outcome:
         """The issuer may have approved: it gets a reversal, for any answer to the acquirer."""
         verdict = await self._verdict(request, begun, timed_out=True)
         if verdict is None or verdict.reason != APPROVED:
             return await self._decisions.reverse(begun.stored, "issuer_timeout")
-        told = _told_by(verdict, begun)
-        return await self._decisions.stood_in(begun.stored, begun.original, told, verdict.reason, timed_out=True)
+        return await self._stood_in(request, begun, verdict, timed_out=True)
+
+    async def _stood_in(self, request: Request, begun: Begun, verdict: Verdict, *, timed_out: bool) -> Outcome:
+        told, limit_minor = _told_by(verdict, begun), _limit_minor(request)
+        return await self._decisions.stood_in(
+            begun.stored, begun.original, told, verdict.reason, timed_out=timed_out, limit_minor=limit_minor
+        )
 
     async def _verdict(self, request: Request, begun: Begun, *, timed_out: bool) -> Verdict | None:
         """The decision of stand-in, or None.
@@ -224,6 +229,11 @@ class Online:
         if decline.detail:
             log.info("declined", trace_id=stored.intent.trace_id, reason=decline.reason, detail=decline.detail)
         return await self._decisions.decline(stored, decline)
+
+
+def _limit_minor(request: Request) -> int | None:
+    """The most that the link may ask for in all, in the currency of an increment."""
+    return request.permitted.limit_minor(request.currency) if request.kind is Kind.INCREMENT else None
 
 
 def _told_by(verdict: Verdict, begun: Begun) -> dict[int, str]:

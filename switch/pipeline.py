@@ -16,7 +16,7 @@ import structlog
 import trio
 
 from hsm.commands import Hsm, HsmRefused, HsmUnavailable
-from ledger.journal import Begun, Intent, Journal, JournalUnavailable, Kind, Outcome, StoredIntent
+from ledger.journal import Begun, Decision, Intent, Journal, JournalUnavailable, Kind, Outcome, StoredIntent
 from messages.errors import EncodeError, MessagesError
 from messages.message import Message
 from messages.mti import is_repeat
@@ -28,13 +28,14 @@ from switch.errors import Undecided
 from switch.events import EventLog, PaymentEvent
 from switch.links.acquirer_port import AcquirerPort
 from switch.links.issuer_line import IssuerLine
-from switch.links.permissions import REFUSALS
+from switch.links.permissions import AMOUNT, REFUSALS
 from switch.links.session import Session
 from switch.message_set import Way, way_of
 from switch.meters import Meters, known_code
 from switch.online import Online
 from switch.salvage import reason_element
 from switch.stages.answer import APPROVALS, answer_message, told_by
+from switch.stages.contradiction import DETAILS as CONTRADICTED
 from switch.stages.identify import authenticate, identify
 from switch.stages.record import intent_of, same_request, with_known_keys
 from switch.stages.request import Decline, Request
@@ -48,6 +49,7 @@ OVERLOADED = Decline("91", "overloaded")
 JOURNAL_AWAY = Decline("96", "journal_unavailable")
 HSM_AWAY = "hsm_unavailable"
 NOT_PERMITTED_NOW = frozenset(refusal.reason for refusal in REFUSALS)
+DETAILS = CONTRADICTED | {AMOUNT.reason: AMOUNT.detail}  # DE 44, by the reason of a stored refusal
 NOT_NOW = frozenset({SIGNED_OFF, SUSPENDED})  # reasons that reveal nothing about the outcome of a repeat's original
 
 
@@ -222,7 +224,7 @@ class Pipeline:
         else:
             self._online.unused(request)
             outcome = await self._booked(begun, decline)
-        return told_by(outcome), (begun.stored, outcome), False
+        return _stored_answer(request, outcome), (begun.stored, outcome), False
 
     async def _booked(self, begun: Begun, decline: Decline | None = None) -> Outcome:
         """The outcome of a request that no issuer is asked about."""
@@ -249,7 +251,7 @@ class Pipeline:
             outcome = await self._outcome_of(stored)
         elif outcome is None:
             outcome = await self._booked(begun)
-        return told_by(outcome), (stored, outcome), True
+        return _stored_answer(request, outcome), (stored, outcome), True
 
     async def _outcome_of(self, stored: StoredIntent) -> Outcome:
         """Wait for the worker that asks the issuer; past deadline and grace, do what recovery would."""
@@ -356,6 +358,15 @@ class Pipeline:
                 elapsed_ms=round((perf_counter() - request.started) * 1000, 3),
             )
         )
+
+
+def _stored_answer(request: Request, outcome: Outcome) -> dict[int, str]:
+    """The answer of an outcome; where it refuses a message because of one element, DE 44 names that."""
+    told = told_by(outcome)
+    detail = DETAILS.get(outcome.reason)
+    if detail is not None and outcome.decision is Decision.DECLINED:
+        told |= reason_element(request.session.codec.dialect, detail)
+    return told
 
 
 def _plain(request: Request, told: dict[int, str]) -> Message:

@@ -153,6 +153,11 @@ class NetworkTokens:
             # Something changed between the two statements: see what.
         raise HsmRefused("cryptogram_replayed", "the cryptogram was used before")
 
+    async def behind(self, fingerprint: bytes) -> str | None:
+        """Return the `card_…` behind a number in any state of the token, None where there is none any more."""
+        row = await self._table.find(fingerprint)
+        return None if row is None else row.card
+
     async def _row(self, name: str, domain: str) -> NetworkTokenRow:
         row = await self._table.read(name, domain)
         if row is None:

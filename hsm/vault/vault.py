@@ -15,7 +15,7 @@ import asyncpg
 import msgspec
 
 from hsm.commands import HsmRefused
-from hsm.engine import Missing, NewCard, UnknownSurrogate
+from hsm.engine import Missing, NamedNetworkToken, NewCard, UnknownSurrogate
 from hsm.errors import VaultError
 from hsm.vault.batches import Batches
 from hsm.vault.cards import Card, CardCache, Numbers, card_token
@@ -99,6 +99,8 @@ class Vault:
             return self._new.submit(missing.candidate.fingerprint, missing.candidate)
         if isinstance(missing, PresentedNetworkToken):
             return asyncio.ensure_future(self._behind(missing))
+        if isinstance(missing, NamedNetworkToken):
+            return asyncio.ensure_future(self._named(missing.fingerprint))
         if isinstance(missing, UnknownSurrogate):
             return self._surrogates.submit(missing.surrogate, missing.surrogate)
         return self._tokens.submit(missing.token, missing.token)
@@ -193,6 +195,10 @@ class Vault:
     async def _behind(self, presented: PresentedNetworkToken) -> Card | None:
         token = await self.network_tokens.take(presented)
         return self._cards.by_token(token) or await self._tokens.submit(token, token)
+
+    async def _named(self, fingerprint: bytes) -> Card | None:
+        token = await self.network_tokens.behind(fingerprint)
+        return None if token is None else self._cards.by_token(token) or await self._tokens.submit(token, token)
 
     async def _store(self, candidates: dict[bytes, Card]) -> Mapping[bytes, Card]:
         found: dict[bytes, Card] = {}

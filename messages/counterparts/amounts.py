@@ -50,6 +50,8 @@ def read_original_amounts(reading: Reading, value: str) -> None:
         raise Fault("says what an amount was, and DE 4 is missing")
     if given.get(24) == _IN_FULL and amount[-_AMOUNT:].strip("0"):
         raise Fault("is another amount than DE 4, and DE 24 says that all is reversed")
+    if value[: width - _AMOUNT] != amount[:-_AMOUNT]:
+        raise Fault("is in another currency than DE 4")
     remaining = (amount[-_AMOUNT:], given.get(5, "0" * _AMOUNT)[-_AMOUNT:])
     reading.put[95] = "".join(remaining) + _NO_FEES
     reading.put[4] = was(value)

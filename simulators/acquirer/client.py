@@ -20,7 +20,7 @@ from messages.message import Message
 from messages.mti import repeat_mti
 from simulators.acquirer.book import Request, State
 from simulators.acquirer.core import Acquirer
-from simulators.acquirer.faults import MAC_KINDS, decide
+from simulators.acquirer.faults import CONTRADICTING, MAC_KINDS, decide
 from simulators.errors import MacError, Unanswered, WireLost
 from simulators.faults import Fault, FaultTable
 from simulators.issuer.line import Line, garbage
@@ -236,6 +236,10 @@ class AcquirerClient:
                 repeat = Message(repeat_mti(message.mti), message.elements)
                 again = self._framing.encode(self.acquirer.encode(repeat))
                 self._start(self._send_later, line, again, fault.delay_s)
+            case kind if kind in CONTRADICTING:
+                if (wrong := self.acquirer.contradicting(kind, message, self.clock())) is not None:
+                    await line.send(self._framing.encode(self.acquirer.encode(wrong)))
+                await line.send(frame)
             case _:
                 await line.send(frame)
                 if fault.kind == "late-reversal" and request is not None and not request.is_("advice"):

@@ -8,6 +8,7 @@ its book gets a final state. Time is an argument.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import secrets
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from messages.canonical import canonical_codec
+from messages.card import pan_of
 from messages.dialect import load_dialect
 from messages.errors import DecodeError, MessagesError
 from messages.exchange import acquirer_key, pairing_key, parse_original_data, transmission_time
@@ -35,6 +37,7 @@ from simulators.link_keys import LinkKeys, Offer, Terminal
 from simulators.sealing import Sealing
 
 MAX_REQUESTS = 1_000_000
+MAX_LOOKED_AT = 1_000  # requests, for another card
 ECHOED = (3, 4, 7, 11, 32, 37, 41, 42, 49, 63, 70, *CARRIED)  # in answers to what the switch starts
 SIGN_ON, SIGN_OFF, CUT_OVER, ECHO = "001", "002", "201", "301"
 
@@ -152,9 +155,13 @@ class Acquirer:
         return self._change(message, "reversal", original, now)
 
     def reduction(self, original: Request, left_minor: int, now: datetime, *, advice: bool = False) -> Request:
-        """Take back a part of a hold: 0400 or 0420; DE 4 is what is held now, DE 95 what is left, > 0."""
+        """Take back a part of a hold: 0400 or 0420; DE 4 is the original's amount, DE 95 what is left, > 0.
+
+        Where more is left than the original asked for, because the hold has grown, DE 4 is what is held now.
+        """
         elements = self._till.about(original.message, now)
-        elements[4] = f"{max(original.held_minor, left_minor):012d}"
+        if left_minor > original.amount_minor:
+            elements[4] = f"{max(original.held_minor, left_minor):012d}"
         elements[95] = till.replacement(left_minor)
         return self._change(Message("0420" if advice else "0400", elements), "reduction", original, now)
 
@@ -216,6 +223,34 @@ class Acquirer:
         if original is not None and "changes" in KINDS[kind]:
             return self._change(message, kind, original, now)
         return self._register(message, kind, original, now)
+
+    def contradicting(self, kind: str, message: Message, now: datetime) -> Message | None:
+        """A copy of a message that changes an earlier one, with a number of its own, that contradicts it; nobody waits
+        for its answer, and a right switch books nothing.
+
+        Args:
+            kind: `wrong-card`, `wrong-currency` or `wrong-amount`.
+
+        Returns:
+            None where the message changes no earlier one (a refund has a line of its own), or no other card is known.
+        """
+        elements = dict(message.elements)
+        if 90 not in elements or (elements.get(3) == till.REFUND and message.mti[1] == "2"):
+            return None
+        if kind == "wrong-card":
+            recent = itertools.islice(reversed(self.requests.values()), MAX_LOOKED_AT)
+            mine = pan_of(message)
+            other = next((pan for request in recent if (pan := pan_of(request.message)) not in ("", mine)), "")
+            if not mine or not other:
+                return None
+            elements = {number: value for number, value in elements.items() if number not in till.OF_A_CARD} | {
+                2: other
+            }
+        elif kind == "wrong-currency":
+            elements[49] = numeric_currency("USD" if elements.get(49) != numeric_currency("USD") else "EUR")
+        else:
+            elements[4] = till.TOO_MUCH
+        return Message(canonical_mti(message.mti), elements | self._till.numbers(now))
 
     def numbers(self, now: datetime) -> dict[int, str]:
         """DE 7, 11, 12, 13 and 37 of the next message."""

@@ -10,6 +10,7 @@ from messages.message import Message
 from messages.mti import is_repeat
 from simulators.faults import Fault, FaultRule, FaultTable
 
+CONTRADICTING = frozenset({"wrong-card", "wrong-currency", "wrong-amount"})
 MAC_KINDS = frozenset({"wrong-mac", "missing-mac"})
 
 # kind → what becomes of the message, for docs and scenario errors.
@@ -28,6 +29,9 @@ MEANINGS: dict[str, str] = {
     "byte-at-a-time": "sent byte by byte, over delay_s",
     "refuse": "not sent; the connection is closed and not opened again for delay_s",
     "repeat": "sent, and its repeat after delay_s, whether it was answered or not",
+    "wrong-card": "if it changes a payment, sent after a copy with a number of its own that names another card",
+    "wrong-currency": "the same with another currency",
+    "wrong-amount": "the same with an amount that the payment never had",
     "late-reversal": "sent, and its reversal after delay_s, whether it was answered or not",
 }
 

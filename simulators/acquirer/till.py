@@ -20,6 +20,8 @@ from simulators.link_keys import LinkKeys
 PURCHASE, CASH_BACK, REFUND, INQUIRY = "000000", "090000", "200000", "310000"
 CASH_PART = "40"  # amount type of DE 54
 KEPT = (2, 3, 4, 14, 18, 22, 23, 32, 35, 41, 42, 43, 49)  # in messages about an earlier one, from it
+OF_A_CARD = (2, 14, 23, 35, 36, 45, 52, 53, 55)
+TOO_MUCH = "9" * 12  # DE 4 that no payment has
 NO_FEES = "C00000000C00000000"
 CHIP, PIN_TYPED, TYPED, SWIPED = "051", "051", "012", "021"
 

@@ -26,7 +26,8 @@ class Permissions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         merchants: DE 42, or its beginning: "SHOP001", "SHOP*".
         acquirer_ids: DE 32, or a range: "400001", "400100-400199"; leading zeros do not count. DE 32 is needed then.
         currencies: DE 49, alphabetic.
-        amounts_minor: by currency the most that DE 4 may ask for: of every currency that the link may send, or of none.
+        amounts_minor: by currency the most that a payment may be, increments included: of every currency that the link
+            may send, or of none.
         forced: whether advices of what was decided elsewhere are booked: 0120, and 0220 without DE 90 or of a refund.
     """
 
@@ -111,6 +112,10 @@ class Permitted:
     def message(self, mti: str) -> bool:
         """Whether a type (without its repeat digit) may be sent."""
         return self._messages is None or mti in self._messages
+
+    def limit_minor(self, currency: str) -> int | None:
+        """The most that a payment in this currency may be, increments included; None for no limit."""
+        return self._limits.get(currency)
 
     def refusal(
         self,

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from hsm.commands import Hsm, HsmRefused, HsmUnavailable, Screen
 from messages.card import pan_of
+from messages.message import Message
 from switch.links.mac import AWAY, MISSING, WRONG
-from switch.message_set import WITH_CARD
+from switch.message_set import COMPARING, WITH_CARD
 from switch.stages.network_token import network_token_use
 from switch.stages.request import Decline, Request
 
@@ -35,16 +36,27 @@ REFUSALS: dict[str, str] = {
 }
 
 
+# Of a card that is only compared: the vault has erased it, or never had it. Its payment must still come to an end.
+ERASED = frozenset({"card_unknown", "network_token_unknown", "network_token_deleted"})
+SHORTEST = 12  # digits of a card number
 MANAGEMENT = "8"  # second digit of an MTI
 
 
 async def identify(request: Request, hsm: Hsm, leading: int = 0) -> Decline | None:
-    """Verify the MAC and, where the kind needs one, identify the card.
+    """Verify the MAC and, where the kind needs one, identify the card; where it only compares one, its fingerprint.
 
     Args:
         leading: number of its first digits that routing needs, where these are more than everybody may see.
     """
+    if request.kind in COMPARING:
+        return await _asked(request, hsm, compared_pan(request.message), compare=True)
     return await _asked(request, hsm, pan_of(request.message) if request.kind in WITH_CARD else "", leading)
+
+
+def compared_pan(message: Message) -> str:
+    """The card number of a follow-up; "" where it has none, or one that is blank, masked or cut."""
+    pan = pan_of(message)
+    return pan if pan.isascii() and pan.isdigit() and len(pan) >= SHORTEST and pan.strip("0") else ""
 
 
 async def authenticate(request: Request, hsm: Hsm) -> Decline | None:
@@ -52,7 +64,7 @@ async def authenticate(request: Request, hsm: Hsm) -> Decline | None:
     return await _asked(request, hsm, "")
 
 
-async def _asked(request: Request, hsm: Hsm, pan: str, leading: int = 0) -> Decline | None:
+async def _asked(request: Request, hsm: Hsm, pan: str, leading: int = 0, *, compare: bool = False) -> Decline | None:
     link, message = request.link, request.message
     mac = None
     if link.mac_key and message.mti[1] != MANAGEMENT:  # cut-overs are verified by `Reception`
@@ -69,12 +81,16 @@ async def _asked(request: Request, hsm: Hsm, pan: str, leading: int = 0) -> Decl
         surrogate=link.surrogate,
         leading=leading,
         mac=mac,
-        network_token=network_token_use(request) if pan else None,
+        network_token=network_token_use(request) if pan and not compare else None,
         trace_id=request.trace_id,
+        compare=compare,
     )
     try:
         request.card = await hsm.screen(command)
     except HsmRefused as refused:
+        if compare and refused.code in ERASED:
+            request.session.believe()
+            return None
         if refused.code == WRONG:
             request.session.mac.failed(message.mti, request.session.peer, WRONG)
             request.session.distrust(WRONG)

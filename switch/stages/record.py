@@ -6,9 +6,12 @@ from datetime import timedelta
 
 import msgspec
 
-from ledger.journal import Intent, Journal, state
+from ledger.journal import Intent, Journal, state, stated_elements
 from messages.exchange import unmarked_key
+from switch.stages.contradiction import ORIGINAL_AMOUNTS
 from switch.stages.request import Request
+
+OF_THE_ORIGINAL = (4, ORIGINAL_AMOUNTS)  # stated elements with the amount of the original
 
 
 def intent_of(request: Request, deadline_s: float) -> Intent:
@@ -89,8 +92,21 @@ def same_request(stored: Intent, repeated: Intent) -> bool:
         and stored.original_key == repeated.original_key
         and stored.final is repeated.final
         and stored.cashback_minor == repeated.cashback_minor
-        and stored.stated == repeated.stated
+        and _stated_alike(stored, repeated)
     )
+
+
+def _stated_alike(stored: Intent, repeated: Intent) -> bool:
+    """Whether both state the same. Intents of versions that did not compare the original's amount do not keep it, and a
+    repeat may leave it out."""
+    if stored.stated == repeated.stated:
+        return True
+    first, again = stated_elements(stored), stated_elements(repeated)
+    for number in OF_THE_ORIGINAL:
+        if number not in first or number not in again:
+            first.pop(number, None)
+            again.pop(number, None)
+    return first == again
 
 
 def _alike(stored: str | bytes, repeated: str | bytes) -> bool:

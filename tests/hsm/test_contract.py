@@ -160,6 +160,32 @@ def test_surrogate_leads_to_the_same_card(run: Run) -> None:
     run(test)
 
 
+def test_a_card_that_is_compared_is_not_stored(run: Run) -> None:
+    async def test(subject: Subject) -> None:
+        for pan in (VISA, AMEX, "5200828282828210"):
+            compared = await subject.hsm.screen(Screen(pan=pan, compare=True))
+            assert compared.token == compared.bin == ""
+            known = await subject.hsm.screen(Screen(pan=pan))
+            assert (compared.fingerprint, compared.masked_pan) == (known.fingerprint, known.masked_pan)
+        stored = await subject.hsm.tokenize(Tokenize(pan=VISA, expiry="3012"))
+        by_surrogate = await subject.hsm.screen(Screen(pan=stored.surrogate, surrogate=True, compare=True))
+        assert by_surrogate.fingerprint == (await subject.hsm.screen(Screen(pan=VISA))).fingerprint
+        refused = subject.hsm.screen(Screen(pan="9900000000000000", surrogate=True, compare=True))
+        assert await subject.refusal(refused) == "card_unknown"
+        for none in ("42424242424", "4242-4242-4242", stored.surrogate):
+            assert await subject.refusal(subject.hsm.screen(Screen(pan=none, compare=True))) == "pan_invalid"
+
+    run(test)
+
+
+def test_a_compared_card_waits_for_its_mac(run: Run) -> None:
+    async def test(subject: Subject) -> None:
+        check = MacCheck("zak-pos", b"message", bytes(8))
+        assert await subject.refusal(subject.hsm.screen(Screen(pan=VISA, mac=check, compare=True))) == "mac_invalid"
+
+    run(test)
+
+
 @pytest.mark.parametrize(
     ("asked", "told"), [(0, ""), (6, "424242"), (9, "424242424"), (11, VISA[:11]), (16, VISA[:11])]
 )

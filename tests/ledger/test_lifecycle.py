@@ -9,6 +9,7 @@ from msgspec import structs
 
 from ledger.journal import Change, Decision, Kind, Original
 from ledger.lifecycle import RULES, Event, Situation, rule, situation, standing
+from switch.stages.contradiction import FOLLOW_UPS
 from tests.ledger.samples import original
 
 AUTH, PURCHASE, REFUND = Kind.AUTHORIZATION, Kind.PURCHASE, Kind.REFUND
@@ -201,7 +202,9 @@ def test_situation(kind: Kind, of: Original | None, amount_minor: int, currency:
 def test_every_row_is_reached_by_a_case() -> None:
     reached = {(kind, expected) for kind, _, _, _, expected in CASES}
     special = {(kind, S.EXPIRED) for kind in (Kind.CAPTURE, Kind.INCREMENT)}  # these in the tests below
-    special |= {(Kind.CAPTURE, S.OTHER_AMOUNT)}
+    # these in tests/switch/test_contradiction.py
+    special |= {(kind, at) for kind in FOLLOW_UPS for at in (S.OTHER_CARD, S.OTHER_AMOUNT)}
+    special |= {(Kind.REVERSAL, S.WRONG_CURRENCY), (Kind.INCREMENT, S.OVER_LIMIT)}
     special |= {(REFUND, S.NEW), (Kind.REVERSAL, S.INCREMENT)}
     special |= {(kind, S.REFUSED) for kind in (AUTH, PURCHASE, REFUND)}
     assert set(RULES) == reached | special

@@ -175,12 +175,19 @@ def test_a_reversal_in_part_of_which_all_remains_is_not_one_in_full() -> None:
     assert 95 not in in_full
 
 
-@pytest.mark.parametrize(("final", "function"), [("P", "202"), ("F", "201"), ("", "201")])
-def test_a_capture_in_part_has_a_function_of_its_own(final: str, function: str) -> None:
+def test_a_reversal_in_part_of_2003_has_one_currency() -> None:
+    amounts = {4: "9782000000000400", 11: "000000000001", 12: "20261125210000", 24: "401"}
+    for was, fault in (("9782", None), ("8402", ("DE 30", "is in another currency than DE 4"))):
+        given = {**amounts, 30: was + "000000001000" + "0" * 16}
+        assert to_canonical(Message("2420", given), load_dialect("iso2003-ascii"))[1] == fault
+
+
+@pytest.mark.parametrize("final", ["P", "F", ""])
+def test_a_capture_claims_no_amount_of_its_hold(final: str) -> None:
     elements = {4: "000000001000", 7: MOMENT, 11: "000001", 49: "978", 60: final}
     elements[90] = original_data("0100", "000041", "1125205900", "400100")
     sent = Message("0220", {number: value for number, value in elements.items() if value})
-    assert there(sent).elements[24] == function
+    assert there(sent).elements[24] == "202"
 
 
 def test_an_action_code_goes_back_as_it_came_only_where_it_still_says_the_same() -> None:

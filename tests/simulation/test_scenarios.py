@@ -50,7 +50,7 @@ def test_a_seed_plays_the_same_scenario_again() -> None:
 # Events that must come about in a few scenarios, or the simulation proves nothing.
 MET = (
     "recovered", "late_answers", "repeats", "advices_sent", "unanswered", "mac_failures", "key_exchanges", "stand_ins",
-    "circuit_changes", "undecodable", "answers_contradicting", "approvals_after_decline",
+    "circuit_changes", "undecodable", "answers_contradicting", "approvals_after_decline", "originals_contradicted",
 )  # fmt: skip
 
 

@@ -75,6 +75,8 @@ TWICE = ("duplicate", "repeat", "delay", "late", "reorder", "byte-at-a-time")
 # Other faults of an acquirer. "late-reversal" is no fault of the line.
 ONCE = ("silence", "disconnect-before", "disconnect-after", "garbage", "half-frame", "refuse", "late-reversal")
 ONCE += ("wrong-mac", "missing-mac")
+# Messages that contradict the payment which they name, before the right ones.
+CONTRADICTING = ("wrong-card", "wrong-currency", "wrong-amount")
 
 
 def wide_config(dice: random.Random) -> SwitchConfig:
@@ -141,7 +143,7 @@ def faults(
         second = FaultRule(kind=SECOND_ANSWERS, mti=ONLINE, rate=0.2)
         found = {name: (second, *rules) for name, rules in found.items()}
     for name in ACQUIRERS:
-        own = TWICE + ONCE[:7] if twice else ONCE
+        own = (TWICE + ONCE[:7] if twice else ONCE) + CONTRADICTING
         found[name] = tuple(_acquirer_rule(dice, own) for _ in range(dice.randint(0, 2)))
     return found
 

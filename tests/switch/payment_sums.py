@@ -16,7 +16,7 @@ from fractions import Fraction
 from math import floor
 
 from ledger.config import FeesConfig, FeeTable, MerchantConfig
-from ledger.journal import Begun, Decision, Intent, Journal, Kind, Layer, Original, Outcome
+from ledger.journal import Begun, Decision, Intent, Journal, Kind, Layer, Original, Outcome, state
 from ledger.lifecycle import Standing, standing
 from ledger.memory import MemoryJournal
 from ledger.posting import check_postings
@@ -64,6 +64,9 @@ MTI = {
     Kind.CHARGEBACK: "0422",
 }
 
+NEVER = 10**12 - 3  # an amount that no payment has
+FOLLOWING = (Kind.CAPTURE, Kind.INCREMENT, Kind.REVERSAL, Kind.REDUCTION, Kind.REFUND, Kind.CHARGEBACK)
+
 Balances = Counter[tuple[Layer, str, str]]  # (layer, account, currency) → balance
 
 
@@ -94,6 +97,7 @@ class Payment:
     issuer: str
     abroad: bool
     purchase: bool
+    first: int  # approved at first
     authorized: int  # with the increments in force
     cash: int  # of it, not paid out yet
     held: int = 0
@@ -209,7 +213,8 @@ class Shop:
 
     async def reduce(self, of: Payment, to: int) -> bool:
         fits = 0 < to < of.held
-        _, lines = await self._send(Kind.REDUCTION, of, to, of.key)
+        states = (0, of.held, of.first)[self.last % 3]
+        _, lines = await self._send(Kind.REDUCTION, of, to, of.key, stated=state({4: f"{states:012d}"}))
         assert bool(lines) is fits, (of, to)
         if fits:
             of.released += of.held - to
@@ -220,7 +225,10 @@ class Shop:
         """All of it: the amount on hold, or a purchase of which nothing went back."""
         untouched = of.captured > 0 and of.left == of.captured
         fits = untouched if of.purchase else of.held > 0
-        _, lines = await self._send(Kind.REVERSAL, of, 0, of.key)
+        states = (0, of.held, 0 if of.purchase else of.first)[
+            self.last % 3
+        ]  # nothing, what is held, what was asked for
+        _, lines = await self._send(Kind.REVERSAL, of, states, of.key)
         assert bool(lines) is fits, of
         if fits:
             of.released += of.captured if of.purchase else of.held
@@ -270,6 +278,21 @@ class Shop:
             of.charged_back += amount
             of.dispute_fees += TERMS[of.merchant][2][CURRENCIES.index(of.currency)]
         return fits
+
+    async def contradict(self, of: Payment, kind: Kind, what: str) -> bool:
+        """A message that names another card, currency or amount than those of its payment books nothing."""
+        amount = max(1, of.left if kind in (Kind.REFUND, Kind.CHARGEBACK) else of.held - (kind is Kind.REDUCTION))
+        more: dict[str, object] = {}
+        if what == "card":
+            more["fingerprint"] = b"o" * 16
+        elif what == "currency":
+            more["currency"] = "USD" if of.currency != "USD" else "EUR"
+        else:
+            amount = NEVER if kind is Kind.REVERSAL else amount
+            more["stated"] = state({4: f"{NEVER:012d}", 1030: f"{NEVER:012d}" + "0" * 12})
+        _, lines = await self._send(kind, of, amount, of.key, **more)
+        assert not lines, (of, kind, what)
+        return False
 
     async def check(self, payments: list[Payment]) -> None:
         """The journal says of all payments what they say of themselves."""
@@ -325,7 +348,7 @@ class Shop:
         self.last += 1
         payment = Payment(
             f"pos|{MTI[kind]}|20260301120000|{self.last:06d}|1", merchant, currency, issuer, abroad,
-            purchase=kind is Kind.PURCHASE, authorized=approved or amount, cash=cash,
+            purchase=kind is Kind.PURCHASE, first=approved or amount, authorized=approved or amount, cash=cash,
         )  # fmt: skip
         await self._send(kind, payment, amount, None, key=payment.key, cashback_minor=cash, approved=approved)
         if payment.purchase:
@@ -353,12 +376,13 @@ class Shop:
         self.last += 1
         key = str(more.pop("key", f"pos|{MTI.get(kind, '0400')}|20260301120000|{self.last:06d}|1"))
         refers = kind in (Kind.REVERSAL, Kind.CHARGEBACK)  # these say nothing of the merchant
-        intent = _intent(
-            kind, key, amount_minor=amount, currency="" if kind is Kind.REVERSAL else of.currency, issuer=of.issuer,
-            merchant="" if refers else of.merchant, original_key=original_key,
-            link=of.issuer if kind is Kind.CHARGEBACK else "pos",
-            country="DE", card_country="US" if of.abroad else "DE", **more,
-        )  # fmt: skip
+        given = {
+            "amount_minor": amount, "currency": "" if kind is Kind.REVERSAL else of.currency, "issuer": of.issuer,
+            "merchant": "" if refers else of.merchant, "original_key": original_key,
+            "link": of.issuer if kind is Kind.CHARGEBACK else "pos", "country": "DE",
+            "card_country": "US" if of.abroad else "DE", "fingerprint": b"m" * 16,
+        }  # fmt: skip
+        intent = _intent(kind, key, **(given | more))
         return key, await self.journal.begin(intent)
 
     async def _decide(self, begun: Begun, approved: int | None = None) -> Balances:

@@ -21,6 +21,7 @@ from simulators.faults import FaultRule
 from simulators.issuer.accounts import AccountRule
 from switch.message_set import FROM_ACQUIRERS, FROM_ISSUERS, SERVED, SERVED_FROM_ISSUERS, Form, form_of, forms_table
 from switch.stages.amounts import stated_of
+from switch.stages.contradiction import follow_ups_table
 from tests.card_number_cases import WITH_CARD_NUMBER
 from tests.simulation.agreement import differences
 from tests.simulation.world import World
@@ -696,6 +697,7 @@ def test_the_page_shows_the_tables() -> None:
     assert forms_table(FROM_ISSUERS) in page
     shown = (Kind.CAPTURE, Kind.INCREMENT, Kind.REFUND, Kind.REVERSAL, Kind.REDUCTION, Kind.CHARGEBACK)
     assert all(rules_table(kind) in page for kind in shown)
+    assert follow_ups_table() in page
     assert f"grow for {HOLD_LIFETIME.days} days" in page
 
 

@@ -21,11 +21,11 @@ from tests.switch.test_message_set import Till
 
 # Changes of the payment of acquirer 10001, merchant DEMOSHOP: type, type of the original, further elements.
 CHANGES: dict[str, tuple[str, str, Mapping[str, str]]] = {
-    "reversal": ("0400", "0200", {}),
-    "reversal_advice": ("0420", "0200", {}),
-    "repeated_reversal": ("0401", "0200", {}),
-    "void": ("0400", "0100", {}),
-    "reduction": ("0420", "0100", {"de95": "000000001000".ljust(42, "0")}),
+    "reversal": ("0400", "0200", {"de4": "000000005000"}),
+    "reversal_advice": ("0420", "0200", {"de4": "000000005000"}),
+    "repeated_reversal": ("0401", "0200", {"de4": "000000005000"}),
+    "void": ("0400", "0100", {"de4": "000000005000"}),
+    "reduction": ("0420", "0100", {"de4": "000000005000", "de95": "000000001000".ljust(42, "0")}),
     "capture": ("0220", "0100", {"de3": ""}),
     "increment": ("0100", "0100", {}),
     "refund": ("0200", "0200", {"de3": "200000"}),

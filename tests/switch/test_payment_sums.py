@@ -16,7 +16,18 @@ from ledger.verify import Report, verify
 from ledger.writer import open_journal
 from tests.conftest import Database
 from tests.ledger.store import connected
-from tests.switch.payment_sums import CURRENCIES, NOW, TERMS, Payment, Shop, Step, forked, shop_in_memory, shop_on
+from tests.switch.payment_sums import (
+    CURRENCIES,
+    FOLLOWING,
+    NOW,
+    TERMS,
+    Payment,
+    Shop,
+    Step,
+    forked,
+    shop_in_memory,
+    shop_on,
+)
 
 # One message each; those that name the last or first of something do nothing where there is none.
 STEPS: dict[str, Step] = {
@@ -38,13 +49,22 @@ STEPS: dict[str, Step] = {
     "refund while the first one is undone": lambda shop, of: _race(shop, of),
     "charge back a part": lambda shop, of: shop.charge_back(of, 11),
     "charge back the rest": lambda shop, of: shop.charge_back(of, of.left),
+    "contradict": lambda shop, of: _contradict(shop, of),
 }
-OF_A_PURCHASE = [name for name in STEPS if name.startswith(("reverse", "refund", "undo the l", "undo the f", "charge"))]
+_OF_A_PURCHASE = ("reverse", "refund", "undo the l", "undo the f", "charge", "contradict")
+OF_A_PURCHASE = [name for name in STEPS if name.startswith(_OF_A_PURCHASE)]
+CONTRADICTIONS = ("card", "currency", "amount")
 
 
 async def _undo_refund(shop: Shop, of: Payment, which: int) -> bool:
     refunds = of.refunds or of.undone_refunds
     return bool(refunds) and await shop.undo_refund(of, refunds[which])
+
+
+async def _contradict(shop: Shop, of: Payment) -> bool:
+    """One of the contradictions in turn."""
+    every = [(kind, what) for kind in FOLLOWING for what in CONTRADICTIONS]
+    return await shop.contradict(of, *every[shop.last % len(every)])
 
 
 async def _race(shop: Shop, of: Payment) -> bool:
@@ -112,6 +132,7 @@ async def random_days(shop: Shop, rng: random.Random, days: int, steps: int) -> 
 
 STEP_NAMES = (
     "capture", "capture", "increment", "reduce", "reverse", "refund", "refund", "undo", "race", "back", "up",
+    "contradict", "contradict",
 )  # fmt: skip
 
 
@@ -134,6 +155,8 @@ async def random_step(shop: Shop, rng: random.Random, of: Payment) -> None:
         await shop.undo_refund(of, rng.choice(refunds))
     elif name == "up" and (increments := of.increments + of.undone_increments):
         await shop.undo_increment(of, rng.choice(increments))
+    elif name == "contradict":
+        await shop.contradict(of, rng.choice(FOLLOWING), rng.choice(CONTRADICTIONS))
     elif name == "back" and rng.random() < 0.5:
         await shop.charge_back(of, left)
 

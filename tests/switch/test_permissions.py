@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import trio
 
 from messages.exchange import original_data
 from messages.message import Message
@@ -13,6 +14,7 @@ from switch.errors import ConfigError
 from switch.links.permissions import Permissions, Permitted
 from tests.simulation.world import TABLE, World
 from tests.switch.desk import in_world, purchase, told
+from tests.switch.outage import heard
 from tests.switch.test_issuer_requests import ruled
 from tests.switch.test_message_set import Till
 
@@ -132,10 +134,58 @@ def test_what_changes_a_payment_is_held_to_that_payment() -> None:
         reference = original_data("0100", given[11], given[7], "10001")
         capture = purchase("000002", mti="0220", de3="", de4="000000004000", de60="P", de90=reference)
         assert (await told(world, capture, "pos")).elements[39] == "00"  # type: ignore[union-attr]
-        void = purchase("000003", mti="0400", de90=reference)
+        void = purchase("000003", mti="0400", de4="000000009000", de90=reference)
         assert (await told(world, void, "pos")).elements[39] == "00"  # type: ignore[union-attr]
 
     in_world(script)
+
+
+@pytest.mark.parametrize("captured", [False, True])
+def test_increments_do_not_take_a_payment_above_the_limit(captured: bool) -> None:
+    """50.00 in all; a part that is captured counts on."""
+
+    async def script(world: World) -> None:
+        held = purchase("000001", mti="0100", de4="000000003000")
+        assert (await told(world, held, "pos")).elements[39] == "00"  # type: ignore[union-attr]
+        reference = original_data("0100", held.elements[11], held.elements[7], "10001")
+        if captured:
+            capture = purchase("000002", mti="0220", de3="", de4="000000001000", de60="P", de90=reference)
+            assert (await told(world, capture, "pos")).elements[39] == "00"  # type: ignore[union-attr]
+        asked = heard(world, "alpha")
+        for stan, amount, code in (("000003", 2_001, "57"), ("000004", 1_500, "00"), ("000005", 501, "57")):
+            more = purchase(stan, mti="0100", de4=f"{amount:012d}", de90=reference)
+            answer = await told(world, more, "pos")
+            assert answer is not None and answer.elements[39] == code
+            assert (answer.elements.get(44, "").rstrip() == "DE 4 above the limit") is (code == "57")
+        assert world.counted("declines", "amount_not_permitted") == 2
+        assert [message.elements[4] for message in asked if message.mti == "0100"] == ["000000001500"]
+
+    in_world(script, config=switch_config(table(**LEAST)))
+
+
+def test_of_increments_at_the_same_moment_those_within_the_limit_are_taken() -> None:
+    """The issuer has approved both; the later one in the journal is undone there."""
+
+    async def script(world: World) -> None:
+        held = purchase("000001", mti="0100", de4="000000003000")
+        assert (await told(world, held, "pos")).elements[39] == "00"  # type: ignore[union-attr]
+        reference = original_data("0100", held.elements[11], held.elements[7], "10001")
+        codes: list[str] = []
+
+        async def more(stan: str) -> None:
+            answer = await told(world, purchase(stan, mti="0100", de4="000000001500", de90=reference), "pos")
+            assert answer is not None
+            codes.append(answer.elements[39])
+
+        async with trio.open_nursery() as nursery:
+            for number in range(3):
+                nursery.start_soon(more, f"{number + 2:06d}")
+        assert sorted(codes) == ["00", "91", "91"]
+        await trio.sleep(10.0)
+        [entry] = world.issuers["alpha"].issuer.book()
+        assert entry.held_minor == 4_500
+
+    in_world(script, config=switch_config(table(**LEAST)))
 
 
 def test_without_its_mac_nobody_learns_what_is_permitted() -> None:

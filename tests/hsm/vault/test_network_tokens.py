@@ -13,7 +13,7 @@ import pytest
 from hsm.algorithms.clear_keys import ClearAesKey
 from hsm.algorithms.token_cryptogram import make_cryptogram
 from hsm.commands import HsmRefused, NetworkTokenUse, Screen, Screened
-from hsm.engine import Missing
+from hsm.engine import Missing, NamedNetworkToken
 from hsm.vault.cards import Card, Numbers
 from hsm.vault.network_token_rules import CHANGES, TRANSITIONS, next_state
 from hsm.vault_commands import (
@@ -326,6 +326,25 @@ def test_suspended_and_deleted_tokens_do_not_pay(database: Database) -> None:
         owner = database.dsn("owner")
         rows = await asyncio.to_thread(execute, owner, "SELECT ciphertext, nonce FROM vault.network_tokens")
         assert (rows[0]["ciphertext"], rows[0]["nonce"]) == (None, None)
+
+    at_counter(database, test)
+
+
+def test_a_number_that_is_compared_needs_no_cryptogram_and_uses_nothing_up(database: Database) -> None:
+    async def test(counter: Counter) -> None:
+        token = await provisioned(counter)
+        made = await cryptogram(counter, token)
+        request = Screen(pan=token.dpan, compare=True)
+        for change in ("", "suspend", "delete"):
+            if change:
+                await counter.ask(ChangeNetworkToken(id=token.id, domain=DOMAIN, change=change))
+            named = counter.engine.screen(request)
+            assert isinstance(named, NamedNetworkToken)
+            card = await counter.vault.find(named)
+            assert card is not None and card.token == token.card
+            if not change:
+                assert await paid(counter, token.dpan, made.cryptogram) == token.card
+        assert await counter.vault.find(NamedNetworkToken(b"n" * 16)) is None
 
     at_counter(database, test)
 
