@@ -61,7 +61,9 @@ _SAFE["0"].update(
     for number in _SAFE_1993 & _SAFE_2003
 )
 # DE 44 of a refusal: an element's number and words, "DE 7: too old". No digits but those of an expected length.
-_REASON = re.compile(r"DE [0-9]{1,3}:?(?: expected [0-9]{1,3})?(?: [A-Za-z]+)*|[a-z ]{1,20}not permitted")
+_REASON = re.compile(
+    r"DE [0-9]{1,3}:?(?: expected [0-9]{1,3})?(?: [A-Za-z]+)*|[a-z ]{1,20}not permitted|totals need DE 32"
+)
 # Elements of private use, shown only where they look exactly like what cardswitch itself puts there.
 _SHAPES: dict[int, Callable[[str], bool]] = {
     44: lambda value: _REASON.fullmatch(value) is not None,

@@ -38,7 +38,9 @@ def reason_told(dialect: Dialect, error: DecodeError) -> dict[int, str]:
 
 
 def reason_element(dialect: Dialect, reason: str) -> dict[int, str]:
-    """DE 44 with a reason of ours, cut to its room; {} where there is no reason, or the dialect has no such text.
+    """DE 44 with a reason of ours; {} where there is no reason, or the dialect has no such text.
+
+    A reason without room is shortened to its first clause, then to whole words.
 
     Args:
         reason: "DE 49: BGN is not in use"; free of the peer's data.
@@ -47,5 +49,13 @@ def reason_element(dialect: Dialect, reason: str) -> dict[int, str]:
     foreign = _FOREIGN.get(element.kind) if element is not None else None
     if element is None or foreign is None or not reason:
         return {}
-    text = " ".join(foreign.sub(" ", reason).split())[: element.characters].rstrip()
+    text, clause = (" ".join(foreign.sub(" ", part).split()) for part in (reason, reason.partition(",")[0]))
+    text = _shortened(text, clause, element.characters)
     return {REASON: text if element.length_kind else text.ljust(element.characters)}
+
+
+def _shortened(text: str, clause: str, room: int) -> str:
+    """The text if it fits into `room` characters, else its first clause, else as many whole words of that as fit."""
+    if len(text) <= room:
+        return text
+    return clause if len(clause) <= room else clause[: room + 1].rpartition(" ")[0] or clause[:room]

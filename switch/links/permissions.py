@@ -41,15 +41,15 @@ class Permissions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """Why a message is not permitted: DE 39, a constant for logs and metrics, and what DE 44 says."""
+    """Why a message is not permitted: DE 39, a constant for logs and metrics, and DE 44, of 25 characters at most."""
 
     response_code: str
     reason: str
     detail: str
 
 
-MESSAGE = Refusal(NOT_TO_TERMINAL, "message_not_permitted", "message type not permitted")
-FORCED = Refusal(NOT_TO_TERMINAL, "forced_not_permitted", "forced advice not permitted")
+MESSAGE = Refusal(NOT_TO_TERMINAL, "message_not_permitted", "type not permitted")
+FORCED = Refusal(NOT_TO_TERMINAL, "forced_not_permitted", "forced not permitted")
 ACQUIRER = Refusal(NOT_TO_TERMINAL, "acquirer_not_permitted", "DE 32 not permitted")
 MERCHANT = Refusal(NOT_TO_TERMINAL, "merchant_not_permitted", "DE 42 not permitted")
 CODE = Refusal(NOT_TO_CARDHOLDER, "processing_code_not_permitted", "DE 3 not permitted")

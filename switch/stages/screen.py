@@ -43,7 +43,7 @@ from switch.stages.amounts import amounts_of, stated_of, withdrawn
 from switch.stages.ownership import NOT_PERMITTED, OTHER_ACQUIRER, names_other_acquirer
 from switch.stages.request import Decline, Request
 
-DAY_AHEAD, TOO_FAR_AHEAD = "day_ahead", "DE 15: more than a day ahead"  # of a cut-over
+DAY_AHEAD, TOO_FAR_AHEAD = "day_ahead", "DE 15: over a day ahead"  # of a cut-over
 OTHER_CARD = "more_than_one_card"
 SIGNED_OFF, SUSPENDED = "signed_off", "suspended"
 # States of a link in which it has no requests served. One that drains has those served that were there before.

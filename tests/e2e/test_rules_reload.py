@@ -26,7 +26,7 @@ VISA = Card("4242424242424242")
 CONNECTIONS = 8  # enough for both workers to have some
 CODES = 'processing_codes = ["00", "01", "09", "20", "30", "31", "33"]\n'
 WITHOUT_REVERSALS = 'messages = ["0100", "0120", "0200", "0220", "05*", "06*"]\n'
-NOT_PERMITTED = "message type not permitted"[:25]  # DE 44
+NOT_PERMITTED = "type not permitted"  # DE 44
 
 
 @pytest.fixture(scope="module")

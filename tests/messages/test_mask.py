@@ -214,7 +214,8 @@ def test_a_dump_is_bounded() -> None:
         "DE 7: in the future",
         "DE 4 expected 12 digits",
         "DE 32 not permitted",
-        "message type not permitted",
+        "type not permitted",
+        "totals need DE 32",
     ],
 )
 def test_the_reason_of_a_refusal_is_shown(reason: str) -> None:

@@ -19,7 +19,7 @@ from messages.framing import framing
 from messages.message import Message
 from switch.links.mac import LinkMac
 from switch.links.network import Wire
-from switch.salvage import reason_told, salvage
+from switch.salvage import reason_element, reason_told, salvage
 from tests.simulation.world import World
 from tests.switch.desk import VISA, in_world, purchase, surrogate, told
 
@@ -197,6 +197,19 @@ def test_what_was_wrong_is_told_as_far_as_the_dialect_has_room() -> None:
     assert reason_told(with_44(kind="n"), error) == {}
     without = {number: element for number, element in dialect.elements.items() if number != 44}
     assert reason_told(msgspec.structs.replace(dialect, elements=without), error) == {}
+
+
+@pytest.mark.parametrize(
+    ("reason", "text"),
+    [
+        ("DE 4 is missing, it is needed where DE 3 begins with 00", "DE 4 is missing"),
+        ("DE 15: over a day ahead", "DE 15: over a day ahead"),
+        ("DE 48 has more characters than its length", "DE 48 has more characters"),
+        ("x" * 40, "x" * 25),
+    ],
+)
+def test_a_reason_without_room_is_shortened_to_whole_words(reason: str, text: str) -> None:
+    assert reason_element(load_dialect("iso87-ascii"), reason) == {44: text}
 
 
 def test_what_breaks_a_rule_is_salvaged_whole() -> None:

@@ -8,10 +8,11 @@ import pytest
 import trio
 
 from messages.exchange import original_data
+from messages.mask import masked
 from messages.message import Message
 from switch.config import switch_config
 from switch.errors import ConfigError
-from switch.links.permissions import Permissions, Permitted
+from switch.links.permissions import REFUSALS, Permissions, Permitted, Refusal
 from tests.simulation.world import TABLE, World
 from tests.switch.desk import in_world, purchase, told
 from tests.switch.outage import heard
@@ -43,9 +44,9 @@ INSIDE: list[dict[str, str]] = [
     {"mti": "0100"},
 ]
 OUTSIDE: list[tuple[dict[str, str], str, str, str]] = [
-    ({"mti": "0120"}, "58", "message_not_permitted", "message type not permitted"),
-    ({"mti": "0220", "de39": "00"}, "58", "forced_not_permitted", "forced advice not permitted"),
-    ({"mti": "0220", "de3": "200000", "de39": "00"}, "58", "forced_not_permitted", "forced advice not permitted"),
+    ({"mti": "0120"}, "58", "message_not_permitted", "type not permitted"),
+    ({"mti": "0220", "de39": "00"}, "58", "forced_not_permitted", "forced not permitted"),
+    ({"mti": "0220", "de3": "200000", "de39": "00"}, "58", "forced_not_permitted", "forced not permitted"),
     ({"de32": "10002"}, "58", "acquirer_not_permitted", "DE 32 not permitted"),
     ({"de32": "20100"}, "58", "acquirer_not_permitted", "DE 32 not permitted"),
     ({"de32": ""}, "58", "acquirer_not_permitted", "DE 32 not permitted"),
@@ -88,11 +89,17 @@ def test_what_is_not_permitted_is_refused_with_its_reason(
     async def script(world: World) -> None:
         answer = await told(world, purchase(**changes), "pos")
         assert answer is not None
-        assert (answer.elements[39], answer.elements[44].rstrip()) == (code, text[:25].rstrip())
+        assert (answer.elements[39], answer.elements[44].rstrip()) == (code, text)
         assert world.counted("declines", reason) == 1
         assert world.journal.book() == [] and not world.journal._intents
 
     in_world(script, config=switch_config(table(**LEAST)))
+
+
+@pytest.mark.parametrize("refusal", REFUSALS, ids=lambda refusal: refusal.reason)
+def test_the_reason_of_a_refusal_fits_into_de_44_and_is_shown_whole(refusal: Refusal) -> None:
+    assert len(refusal.detail) <= 25
+    assert masked(Message("0210", {44: refusal.detail}))[44] == refusal.detail
 
 
 def test_a_repeat_cannot_do_what_its_request_may_not() -> None:
