@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 
 from console.doctor import MISSING, OK, WARNING, Finding, findings, http_finding, tokenizer_finding, webhook_finding
 from console.errors import ConsoleError
 
 _STYLES = {OK: "green", WARNING: "yellow", MISSING: "bold red"}
+UP_OPTIONS = ("--no-issuers", "--free-ports")
 _MARKS = {OK: "✓", WARNING: "!", MISSING: "✗"}
 
 
@@ -19,7 +21,7 @@ def run_doctor(config_file: Path | None, state: Path | None, as_json: bool) -> i
 
         print(msgspec.json.encode({"checks": found, "ok": _passes(found)}).decode())
     else:
-        _print(found)
+        _print(found, next_command(config_file, state, found))
     return 0 if _passes(found) else 1
 
 
@@ -61,7 +63,15 @@ def _passes(found: list[Finding]) -> bool:
     return all(finding.state != MISSING for finding in found)
 
 
-def _print(found: list[Finding]) -> None:
+def next_command(config_file: Path | None, state: Path | None, found: list[Finding]) -> str:
+    """The start of the checked system, with the options that the findings ask for."""
+    options = [f"{name} {quote(str(path))}" for name, path in (("--config", config_file), ("--state", state)) if path]
+    advice = " ".join(finding.mend for finding in found if finding.state == WARNING)
+    options += [option for option in UP_OPTIONS if option in advice]
+    return " ".join(["cardswitch up", *options])
+
+
+def _print(found: list[Finding], command: str) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.markup import escape
@@ -81,6 +91,6 @@ def _print(found: list[Finding]) -> None:
     console = Console(highlight=False)
     console.print(table)
     if _passes(found):
-        console.print("Ready: cardswitch demo")
+        console.print(f"Ready: {command}", soft_wrap=True, markup=False)
     else:
         console.print("[bold red]Something required is missing.[/]")

@@ -16,7 +16,7 @@ import specs
 from console import doctor
 from console.config import Config, load_config
 from console.doctor import MISSING, OK, WARNING, Finding
-from console.doctor_command import run_doctor
+from console.doctor_command import next_command, run_doctor
 from console.doctor_start import DIRECTORIES, start_findings
 from console.errors import StartError
 from console.gateway_link import RemoteSwitch
@@ -54,6 +54,21 @@ def test_a_path_too_long_for_a_unix_socket(config: Config, tmp_path: Path) -> No
         _check_sockets(deep)
     finding = found(deep, "socket paths")
     assert finding.state == MISSING and finding.detail in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("file", "state", "found", "command"),
+    [
+        (None, None, [Finding("ports", OK, "")], "cardswitch up"),
+        (Path("/etc/a b.toml"), Path("s"), [], "cardswitch up --config '/etc/a b.toml' --state s"),
+        (None, None, [Finding("issuers", WARNING, "", "cardswitch up --no-issuers")], "cardswitch up --no-issuers"),
+        (None, None, [Finding("ports", WARNING, "", "or: cardswitch up --free-ports")], "cardswitch up --free-ports"),
+    ],
+)
+def test_doctor_ends_with_the_command_that_starts_this_configuration(
+    file: Path | None, state: Path | None, found: list[Finding], command: str
+) -> None:
+    assert next_command(file, state, found) == command
 
 
 def _taken(path: Path) -> None:
