@@ -1,4 +1,4 @@
-"""The keys of links held against `[[key]]`: whether there is one, of the right use and algorithm.
+"""The keys of links, and that of network tokens, held against `[[key]]`: whether there is one, of the right use.
 
 A configuration goes in, a line for each contradiction comes out. Called by `console.config`.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hsm.keys.attributes import ROLES
+from hsm.vault.network_token_rules import NETWORK_TOKEN_KEY
 from switch.links.settings import AcquirerLink, IssuerLink
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from hsm.config import KeyConfig
 
 AES_FORMAT = 4  # the one PIN block format that is made with AES. Source: ISO 9564-1:2017, 9.4
+TOKEN_USAGE = "token-cryptogram"
 KSN_BYTES = {"TDES": 10, "AES": 12}  # Source: ANSI X9.24-1:2009 and X9.24-3:2017
 
 
@@ -42,7 +44,23 @@ def key_contradictions(config: Config) -> list[str]:
             found.append(
                 f"{place}.mac_key: its keys are shared with {' and '.join(sorted(parties))}: a link has one party"
             )
-    return found
+    return found + _token_contradictions(config, keys)
+
+
+def _token_contradictions(config: Config, keys: dict[str, KeyConfig]) -> list[str]:
+    """The fault of `[hsm] network_token_key`; without a link that takes network tokens its default needs no key."""
+    name = config.hsm.network_token_key
+    key = keys.get(name)
+    if key is not None and key.usage != TOKEN_USAGE:
+        return [f"hsm.network_token_key: key {name!r} is for {key.usage}, not for {TOKEN_USAGE}"]
+    taking = [link.name for link in config.acquirer if link.token_cryptogram_element is not None]
+    if key is not None or (name == NETWORK_TOKEN_KEY and not taking):
+        return []
+    needed = f", which acquirer[{taking[0]}].token_cryptogram_element needs" if taking else ""
+    return [
+        f"hsm.network_token_key: there is no [[key]] named {name!r}{needed}:"
+        f' add one with usage = "{TOKEN_USAGE}" and a party, or name the one that there is'
+    ]
 
 
 def _pin_contradictions(place: str, link: AcquirerLink | IssuerLink, key: KeyConfig) -> list[str]:
