@@ -6,12 +6,26 @@ is empty.
 
 from __future__ import annotations
 
+import re
 import types
 import typing
 from collections.abc import Mapping
 from typing import Any
 
 import msgspec
+
+# Types in the texts of msgspec → their names in a TOML file.
+_WORDS = {
+    "str": "text",
+    "int": "a whole number",
+    "float": "a number",
+    "decimal": "a decimal number in quotes",
+    "bool": "true or false",
+    "array": "a list",
+    "object": "a table",
+    "null": "nothing",
+}
+_TYPES = re.compile(r"`([a-z]+(?: \| [a-z]+)*)`")
 
 
 def problems(struct: type[msgspec.Struct], data: object, path: str = "") -> list[str]:
@@ -81,13 +95,29 @@ def _convert_problems(kind: Any, value: object, path: str) -> list[str]:
     try:
         msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
-        return [f"{path}: {_reason(error)}"]
+        return [f"{path}: {_reason(error, _values(kind))}"]
     return []
 
 
-def _reason(error: msgspec.ValidationError) -> str:
-    reason = str(error)
-    return reason[:1].lower() + reason[1:].split(" - at `$")[0]
+def _reason(error: msgspec.ValidationError, values: tuple[str, ...] = ()) -> str:
+    """The reason in words of the file, and not of Python; with `values` the ones that may be chosen."""
+    reason = str(error).split(" - at `$")[0]
+    if reason.startswith("Invalid enum value") and values:
+        return f"expected {' or '.join(values)}, found {reason.removeprefix('Invalid enum value ')}"
+    if reason == "Invalid decimal string":
+        return 'expected a decimal number in quotes, like "0.029"'
+    words = _TYPES.sub(lambda match: _in_words(match[1]), reason)
+    return words[:1].lower() + words[1:].replace(", got ", ", found ")
+
+
+def _in_words(types_of: str) -> str:
+    names = [name for name in types_of.split(" | ") if name != "null"]  # TOML has no null: the setting is left out
+    return " or ".join(_WORDS.get(name, name) for name in names) or _WORDS["null"]
+
+
+def _values(kind: Any) -> tuple[str, ...]:
+    """The values of a setting that has a choice of them; () for any other one."""
+    return tuple(str(value) for value in typing.get_args(kind)) if typing.get_origin(kind) is typing.Literal else ()
 
 
 def _label(entry: object, number: int) -> str:
@@ -127,9 +157,9 @@ def _join(path: str, name: str) -> str:
 
 
 def _found(value: object) -> str:
-    return {str: "text", int: "a number", bool: "true/false", list: "a list", type(None): "nothing"}.get(
-        type(value), type(value).__name__
-    )
+    names = {str: "str", int: "int", float: "float", bool: "bool", list: "array", type(None): "null"}
+    name = names.get(type(value), type(value).__name__)
+    return _WORDS.get(name, name)
 
 
 def _closest(name: str, names: Mapping[str, object]) -> str:

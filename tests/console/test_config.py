@@ -70,9 +70,9 @@ def test_errors_of_type_are_all_listed_with_their_path(tmp_path: Path) -> None:
     )
     found = problems_of(tmp_path, text + "[[merchant]]\nname = 'nobody'\n[queue]\n")
     assert len(found) == 5
-    assert any(line.startswith("issuer[alpha].deadline_s: expected `float`") for line in found)
+    assert any(line.startswith("issuer[alpha].deadline_s: expected a number, found text") for line in found)
     assert any(line.startswith("issuer[alpha].speed: unknown setting") for line in found)
-    assert any(line.startswith("switch.workers: expected `int`") for line in found)
+    assert any(line.startswith("switch.workers: expected a whole number, found a number") for line in found)
     assert any(line.startswith("merchant[nobody].id: missing") for line in found)
     assert any(line.startswith("queue: unknown setting") for line in found)
 
