@@ -14,6 +14,7 @@ from pathlib import Path
 import typer
 
 from console.errors import ConsoleError, UsageError
+from console.hsm.hidden_input import ask_hidden
 from console.hsm.tables import grouped, print_json
 
 _TRIES = 3
@@ -121,7 +122,7 @@ def _ask_component(number: int, count: int, algorithm: str) -> bytes:
 
     whose = f" of custodian {number} of {count}" if count > 1 else ""
     for _ in range(_TRIES):
-        text = typer.prompt(f"Component{whose} (hidden)", hide_input=True)
+        text = ask_hidden(f"Component{whose}", "name the file that has it with --component-file")
         component = component_of(text)
         if component is None:
             print("not a component: it has 32, 48 or 64 hexadecimal digits")

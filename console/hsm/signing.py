@@ -13,10 +13,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from console.config import Config
 from console.errors import ConsoleError, UsageError
+from console.hsm.hidden_input import ask_hidden
 from console.hsm.officer import Officer, expect, open_officer
 
 if TYPE_CHECKING:
@@ -47,8 +46,7 @@ def passphrase(question: str, *, twice: bool = False) -> str:
     """Return a passphrase, typed hidden or from a file that nobody else may read."""
     name = os.environ.get(PASSPHRASE_VARIABLE)
     if not name:
-        typed: str = typer.prompt(f"{question} (hidden)", hide_input=True, confirmation_prompt=twice)
-        return typed
+        return ask_hidden(question, f"name the file that has it in {PASSPHRASE_VARIABLE}", twice=twice)
     try:
         if stat.S_IMODE(Path(name).stat().st_mode) & 0o077:
             raise UsageError(f"{name}: others may read it", f"chmod 600 {name}")
