@@ -371,10 +371,11 @@ def _fail(error: BaseException, text: str, code: int, debug: bool) -> int:
 def _known(error: Exception) -> ConsoleError | None:
     """Errors of the parts that say by themselves what is wrong and what to do."""
     if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # typer's own: a wrong command line
-        return UsageError(str(error.format_message()).rstrip("."), "see --help")
+        return UsageError(" ".join(str(error.format_message()).split()).rstrip("."), "see --help")
     for module, names in {
         "console.postgresql": ("PostgresqlError",),
-        "hsm.errors": ("ConfigurationError",),
+        "hsm.errors": ("ConfigurationError", "KeyStoreError"),
+        "gateway.errors": ("ConfigurationError",),
         "console.migration": ("MigrationError",),
         "console.database_roles": ("RolesError",),
         "messages.errors": ("MessagesError",),

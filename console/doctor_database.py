@@ -22,6 +22,7 @@ _PRIVILEGES = "correct [postgresql] dsn, or start that server"
 
 def database_findings(config: Config) -> list[Finding]:
     """The findings; none raises."""
+    from console.database_errors import place_of
     from console.postgresql import PostgresqlError, stored_passwords
 
     try:
@@ -35,10 +36,10 @@ def database_findings(config: Config) -> list[Finding]:
         problems = asyncio.run(check(config, passwords))
     except Exception as error:  # a check that fails is a finding, not a crash; asyncpg raises many kinds
         reason = str(error).partition("\n")[0] or type(error).__name__
-        return [Finding(NAME, MISSING, f"{_place(config.postgresql.dsn)}: {reason}", _PRIVILEGES)]
+        return [Finding(NAME, MISSING, f"{place_of(config.postgresql.dsn)}: {reason}", _PRIVILEGES)]
     if problems:
         return [Finding(NAME, MISSING, problem, "docs/operations.md, Add a machine") for problem in problems]
-    return [Finding(NAME, OK, f"{_place(config.postgresql.dsn)}: roles and schema fit")]
+    return [Finding(NAME, OK, f"{place_of(config.postgresql.dsn)}: roles and schema fit")]
 
 
 async def _problems(config: Config, passwords: dict[str, str]) -> list[str]:
@@ -90,11 +91,3 @@ async def _sealing_problem(dsn: str, path: Path) -> str:
     except ConfigurationError as error:
         return str(error)
     return ""
-
-
-def _place(dsn: str) -> str:
-    """The server and database of a DSN, without user and password."""
-    from urllib.parse import urlsplit
-
-    place = urlsplit(dsn)
-    return f"{place.hostname or 'local server'}{place.path}"

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from console.config import Config
 from console.database_roles import GATEWAY
-from console.errors import ConsoleError, UsageError
+from console.errors import UsageError
 from console.postgresql import resolve_dsn
 
 Result = TypeVar("Result")
@@ -83,8 +83,10 @@ def create_key(config: Config, merchant: str, publishable: bool = False) -> Any:
     from gateway import keys
 
     if all(known.id != merchant for known in config.merchant):
-        known = ", ".join(entry.id for entry in config.merchant) or "none"
-        raise UsageError(f"there is no merchant {merchant!r}", f"use one of [[merchant]]: {known}")
+        known = ", ".join(entry.id for entry in config.merchant)
+        others = f", or use one of {known}" if known else ""
+        fix = f"add it to the configuration and restart what runs{others}"
+        raise UsageError(f"there is no [[merchant]] with id {merchant!r}", fix)
     entry = next(known for known in config.merchant if known.id == merchant)
 
     async def create(connection: Any) -> Any:
@@ -98,12 +100,13 @@ def _with_database(config: Config, work: Callable[[Any], Awaitable[Result]]) -> 
     async def run() -> Result:
         import asyncpg
 
+        from console.database_errors import CONNECTING, unreachable
         from gateway.errors import GatewayError
 
         try:
             connection = await asyncpg.connect(resolve_dsn(config.postgresql, config.state_path, GATEWAY), timeout=10)
-        except (OSError, asyncpg.PostgresError) as error:
-            raise ConsoleError(f"the database cannot be reached: {error}", "start it with cardswitch up") from None
+        except CONNECTING as error:
+            raise unreachable(config.postgresql, error) from None
         try:
             return await work(connection)
         except GatewayError as error:

@@ -24,6 +24,8 @@ def in_ledger(config: Config, role: str, work: Callable[[Any], Awaitable[T]]) ->
     """
     import asyncpg
 
+    from console.database_errors import CONNECTING, unreachable
+
     async def run() -> T:
         dsn = postgresql.resolve_dsn(config.postgresql, config.state_path, role)
         connection = await asyncpg.connect(dsn, timeout=10)
@@ -34,5 +36,7 @@ def in_ledger(config: Config, role: str, work: Callable[[Any], Awaitable[T]]) ->
 
     try:
         return asyncio.run(run())
-    except (OSError, asyncpg.PostgresError) as error:
-        raise ConsoleError(f"the ledger cannot be reached: {error}", "start it with cardswitch up") from None
+    except CONNECTING as error:
+        raise unreachable(config.postgresql, error) from None
+    except asyncpg.PostgresError as error:
+        raise ConsoleError(f"the ledger cannot be read: {error}", "look at postgresql.log") from None

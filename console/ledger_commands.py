@@ -27,6 +27,7 @@ def run_migrate(config: Config, as_json: bool, set_passwords: bool = False) -> N
     Args:
         set_passwords: give the database roles the passwords of this state directory, which locks other machines out.
     """
+    from console.database_errors import CONNECTING, unreachable
     from console.migration import migrate
 
     server = None if config.postgresql.dsn else EmbeddedPostgres(config.state_path)
@@ -36,6 +37,8 @@ def run_migrate(config: Config, as_json: bool, set_passwords: bool = False) -> N
         dsn = resolve_dsn(config.postgresql, config.state_path, OWNER)
         passwords, prefix = role_passwords(config.state_path), config.postgresql.prefix
         done = asyncio.run(migrate(dsn, passwords, prefix=prefix, set_passwords=set_passwords))
+    except CONNECTING as error:
+        raise unreachable(config.postgresql, error) from None
     finally:
         if server is not None:
             server.stop()

@@ -80,13 +80,16 @@ class PostgresqlConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             server inside the state directory.
         role_prefix: the prefix of the names of the roles, `<prefix>_ledger`; empty: the name of the database.
 
-    Raises: ValueError for a prefix that PostgreSQL would not take unquoted, or for one with an embedded server.
+    Raises: ValueError for a DSN that is none, a prefix that PostgreSQL would not take unquoted, or a prefix with an
+    embedded server.
     """
 
     dsn: str = ""
     role_prefix: str = ""
 
     def __post_init__(self) -> None:
+        if self.dsn and not self.dsn.startswith(("postgresql://", "postgres://")):
+            raise ValueError("dsn: expected postgresql://owner:password@host/database")
         if self.role_prefix and not is_prefix(self.role_prefix):
             raise ValueError("role_prefix: 1 to 50 of a-z, 0-9 and _, not a digit first")
         if self.role_prefix and not self.dsn:

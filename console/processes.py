@@ -78,6 +78,7 @@ def run_postgresql(config: Config, options: dict[str, Any]) -> None:
     """Start the embedded server (unless there is a DSN), bring the schema up to date, watch the server."""
     import asyncio
 
+    from console.database_errors import CONNECTING, unreachable
     from console.database_roles import OWNER
     from console.embedded import await_former_server
     from console.migration import migrate
@@ -91,7 +92,10 @@ def run_postgresql(config: Config, options: dict[str, Any]) -> None:
         server.start()
     try:
         dsn = resolve_dsn(config.postgresql, config.state_path, OWNER)
-        done = asyncio.run(migrate(dsn, role_passwords(config.state_path), prefix=config.postgresql.prefix))
+        try:
+            done = asyncio.run(migrate(dsn, role_passwords(config.state_path), prefix=config.postgresql.prefix))
+        except CONNECTING as error:
+            raise unreachable(config.postgresql, error) from None
         log.info("migrated", applied=[f"{file.package}/{file.name}" for file in done.applied], roles=done.roles)
         announce()
         while not stopping():

@@ -46,6 +46,7 @@ def proof_of(config: Config, patience_s: float = 0.0) -> Proof:
     """
     import asyncpg
 
+    from console.database_errors import CONNECTING, unreachable
     from simulators.errors import BookError
 
     sockets = {link.name: control_socket(config, link.name) for link in config.issuer}
@@ -63,8 +64,10 @@ def proof_of(config: Config, patience_s: float = 0.0) -> Proof:
                 patience_s=patience_s,
             )
         )
-    except (OSError, asyncpg.PostgresError) as error:
-        raise ConsoleError(f"the ledger cannot be read: {error}", "start it with cardswitch up") from None
+    except CONNECTING as error:
+        raise unreachable(config.postgresql, error) from None
+    except asyncpg.PostgresError as error:
+        raise ConsoleError(f"the ledger cannot be read: {error}", "look at postgresql.log") from None
     except BookError as error:
         raise ConsoleError(str(error), "mend or remove that book") from None
 

@@ -13,6 +13,9 @@ from typing import Any, cast
 import pytest
 
 from console import cli
+from gateway.errors import ConfigurationError as GatewayConfigurationError
+from hsm.errors import ConfigurationError as HsmConfigurationError
+from hsm.errors import KeyStoreError
 
 ROOT = Path(__file__).parents[2]
 MESSAGE: dict[str, Any] = {
@@ -98,6 +101,7 @@ BAD = {
     "unknown command": (["fly"], 2, "No such command 'fly'"),
     "unknown option": (["decode", "--fast"], 2, "No such option"),
     "no configuration": (["up", "--config", "/no/such.toml"], 2, "/no/such.toml cannot be read"),
+    "choice that is missing": (["link", "exchange-key", "pos"], 2, "Choose from: pin, mac; see --help"),
     "number out of range": (["switch", "--worker", "-1"], 2, "--worker"),
 }
 
@@ -125,10 +129,22 @@ def test_a_traceback_is_for_debug_only(capsys: pytest.CaptureFixture[str]) -> No
     assert "Traceback" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("error", [KeyStoreError, HsmConfigurationError, GatewayConfigurationError])
+def test_an_error_that_has_its_remedy_is_shown_as_it_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise error("/s/keys.json: not a key file; cardswitch hsm restore")
+
+    monkeypatch.setattr("console.codec_commands.decode", fail)
+    status, _, err = run(capsys, "decode", "3031")
+    assert (status, err) == (1, "cardswitch: /s/keys.json: not a key file; cardswitch hsm restore\n")
+
+
 def test_an_unexpected_error_is_one_masked_line(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*arguments: object) -> None:
+    def fail(*arguments: object, **options: object) -> None:
         raise RuntimeError("broken\nfor 4242424242424242")
 
     monkeypatch.setattr("console.codec_commands.decode", fail)

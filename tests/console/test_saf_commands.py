@@ -118,4 +118,4 @@ def test_a_database_that_is_away(saf: Saf, monkeypatch: pytest.MonkeyPatch) -> N
     )
     status, out, err = saf("list")
     assert (status, out) == (1, "")
-    assert "the ledger cannot be reached" in err and "cardswitch up" in err
+    assert "the embedded PostgreSQL cannot be reached" in err and "cardswitch up" in err
