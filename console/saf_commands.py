@@ -173,10 +173,10 @@ def _print(console: Console, rows: list[Waiting], more: bool) -> None:
         table.add_row(
             str(row.advice_id),
             escape(row.link),
-            row.mti,
+            escape(row.mti),
             row.masked_pan,
             Money(row.amount_minor, row.currency).format() if row.currency else "",
-            f"{_ago((now - row.stored_at).total_seconds())} ago",
+            f"{_ago((now - row.stored_at).total_seconds())} ago" if row.stored_at else "",
             f"[{style}]{row.state}[/]" if style else row.state,
             escape(row.actor),
             escape(row.reason),

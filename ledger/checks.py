@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import msgspec
 
+from ledger.advice_demand import DEMANDED_ADVICE
+
 
 class Check(msgspec.Struct, frozen=True):
     """One rule: its name, what it says, and the query for what breaks it.
@@ -89,16 +91,6 @@ _FEES = (
      GROUP BY 1, 2
 ) """
 )
-
-# The message that an outcome `o` of an intent `i` must have stored for a link: `0420`, a pattern of types, or NULL.
-DEMANDED_ADVICE = """CASE
-    WHEN i.kind = 'capture' AND o.original_seq IS NOT NULL THEN '0220'
-    WHEN i.kind IN ('reversal', 'reduction') AND o.original_seq IS NOT NULL THEN '0420'
-    WHEN i.kind = 'chargeback' AND o.original_seq IS NOT NULL THEN '0422'
-    WHEN i.kind NOT IN ('authorization', 'increment', 'purchase', 'refund') THEN NULL
-    WHEN o.reason = 'stand_in' OR o.reason LIKE 'stand\\_in\\_%' THEN '0_2_'
-    WHEN substr(i.mti, 3, 1) = '2' THEN CASE WHEN o.decision = 'approved' THEN '0_2_' END
-    WHEN o.decision = 'reversed' AND i.issuer <> '' THEN '0420' END"""
 
 SETTLED = "fees"
 """The check whose findings may be settled outside of the books."""
@@ -220,6 +212,6 @@ CHECKS: tuple[Check, ...] = (
         " FROM stretch o JOIN ledger.intents i ON i.id = o.intent_id"
         f" CROSS JOIN LATERAL (SELECT {DEMANDED_ADVICE} AS mti) a"
         " WHERE a.mti IS NOT NULL AND NOT EXISTS ("
-        " SELECT FROM ledger.advices d WHERE d.intent_id = o.intent_id AND d.mti LIKE a.mti)",
+        " SELECT FROM ledger.advices d WHERE d.intent_id = o.intent_id AND d.mti = a.mti)",
     ),
 )

@@ -246,12 +246,17 @@ class Decided(msgspec.Struct, frozen=True):
 
 
 class Advice(msgspec.Struct, frozen=True):
-    """A stored advice that has not been acknowledged."""
+    """A stored advice that has not been acknowledged.
+
+    `refusal` says why it must not be sent: the row was not written by a version of the switch (`ledger.advice_demand`).
+    It is "" for all others.
+    """
 
     advice_id: int
     intent_id: int
     trace_id: str
     draft: AdviceDraft
+    refusal: str
 
 
 class Totals(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 import msgspec
 import trio
 
+from ledger.advice_demand import NOT_DEMANDED, is_demanded
 from ledger.book import BOOK_KINDS, LedgerLine, ledger_line
 from ledger.change import ChangeRow, fold_changes
 from ledger.errors import PostingError, RowRefused
@@ -124,7 +125,19 @@ class MemoryJournal:
         """See `Journal.advices`."""
         await self._enter()
         found = [a for a in self._advices.values() if a.draft.link == link and a.advice_id > after_id]
-        return found[:limit]
+        return [self._judged(advice) for advice in found[:limit]]
+
+    def _judged(self, advice: Advice) -> Advice:
+        """The advice with its `refusal`."""
+        intent, outcome = self._intents.get(advice.intent_id), self._outcomes.get(advice.intent_id)
+        demanded = False
+        if intent is not None and outcome is not None:
+            names = outcome.original_id if intent.kind is Kind.CHARGEBACK else self._keys.get(intent.original_key or "")
+            named = None if names is None else self._intents[names]
+            types = [draft.mti for draft in outcome.advices]
+            later = types[types.index(advice.draft.mti) + 1 :] if advice.draft.mti in types else []
+            demanded = is_demanded(advice.draft, intent, outcome, named, later)
+        return msgspec.structs.replace(advice, refusal="" if demanded else NOT_DEMANDED)
 
     async def park(self, advice_id: int, actor: str, reason: str) -> None:
         """See `Journal.park`."""
@@ -307,7 +320,7 @@ class MemoryJournal:
             self._advice_count += 1
             number = self._advice_count
             self._advised_at[number] = trio.current_time()
-            self._advices[number] = Advice(number, outcome.intent_id, intent.trace_id, draft)
+            self._advices[number] = Advice(number, outcome.intent_id, intent.trace_id, draft, "")
         return Decided(Verdict.WON, outcome)
 
     def _history(self, intent: Intent) -> History:

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from ledger.advice_demand import IS_DEMANDED, NOT_DEMANDED, UNREADABLE
 from ledger.change import ChangeRow, fold_changes
 from ledger.journal import (
     Advice,
@@ -74,10 +75,17 @@ SELECT f.first_open, f.last, i.*
 
 LAST_ADVICE = "SELECT COALESCE(max(id), 0) FROM ledger.advices WHERE link = $1"
 
+# Of an advice `d` with its intent `i` and its outcome `o`, for `advice_of`.
+ADVICE_COLUMNS = (
+    "d.id, d.intent_id, COALESCE(i.trace_id, '') AS trace_id, d.link, d.mti, d.elements, d.token,"
+    f" {IS_DEMANDED} AS demanded"
+)
+
 # OFFSET 0: acknowledgements are looked up one by one, from the floor on; a join might read those of years before it.
-ADVICES = """
-SELECT d.id, d.intent_id, i.trace_id, d.link, d.mti, d.elements, d.token
-  FROM ledger.advices d JOIN ledger.intents i ON i.id = d.intent_id
+ADVICES = f"""
+SELECT {ADVICE_COLUMNS}
+  FROM ledger.advices d LEFT JOIN ledger.intents i ON i.id = d.intent_id
+  LEFT JOIN ledger.outcomes o ON o.intent_id = d.intent_id
  WHERE d.link = $1 AND d.id > $2
    AND NOT EXISTS (SELECT FROM ledger.acknowledgements k WHERE k.advice_id = d.id OFFSET 0)
    AND NOT EXISTS (SELECT FROM ledger.advice_actions a WHERE a.advice_id = d.id OFFSET 0)
@@ -179,9 +187,17 @@ def outcome_of(row: Any) -> Outcome | None:
 
 
 def advice_of(row: Any) -> Advice:
-    """A stored advice from a row of `ADVICES`."""
-    draft = AdviceDraft(row["link"], row["mti"], _ANSWER.decode(row["elements"]), row["token"])
-    return Advice(row["id"], row["intent_id"], row["trace_id"], draft)
+    """A stored advice from a row of `ADVICE_COLUMNS`; its `refusal` says whether it may be sent.
+
+    A row with elements that cannot be read has none: it must not keep the others from being read.
+    """
+    refusal = "" if row["demanded"] else NOT_DEMANDED
+    try:
+        elements = _ANSWER.decode(row["elements"])
+    except msgspec.MsgspecError:
+        elements, refusal = {}, refusal or UNREADABLE
+    draft = AdviceDraft(row["link"], row["mti"], elements, row["token"])
+    return Advice(row["id"], row["intent_id"], row["trace_id"], draft, refusal)
 
 
 async def read_totals(

@@ -14,6 +14,7 @@ import msgspec
 
 from ledger.floor import Floor
 from ledger.journal import Backlog
+from ledger.reader import ADVICE_COLUMNS
 
 DROPPED = "dropped"
 Action = Literal["parked", "retried", "dropped"]
@@ -23,7 +24,8 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
     """An advice without the other end's answer; `state` is waiting, parked, retried or dropped.
 
     `actor`, `reason` and `acted_at` are of the last action, empty where there was none. `amount_minor` is what the
-    advice says; `stored_at` is when it was decided.
+    advice says, 0 where it says none; `stored_at` is when it was decided. A row that the switch has not stored may have
+    no outcome, and then no `stored_at`; without an intent its texts are "".
     """
 
     advice_id: int
@@ -33,7 +35,7 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
     masked_pan: str
     amount_minor: int
     currency: str
-    stored_at: datetime
+    stored_at: datetime | None
     state: str
     actor: str
     reason: str
@@ -41,12 +43,13 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
 
 
 # Advices that were parked and are to be sent again, below the floor, too.
-RETRIED = """
-SELECT d.id, d.intent_id, i.trace_id, d.link, d.mti, d.elements, d.token
+RETRIED = f"""
+SELECT {ADVICE_COLUMNS}
   FROM (SELECT DISTINCT advice_id FROM ledger.advice_actions
          WHERE link = $1 AND advice_id > $2 AND action = 'retried') r
-  JOIN ledger.advices d ON d.id = r.advice_id
-  JOIN ledger.intents i ON i.id = d.intent_id
+  JOIN ledger.advices d ON d.id = r.advice_id AND d.link = $1
+  LEFT JOIN ledger.intents i ON i.id = d.intent_id
+  LEFT JOIN ledger.outcomes o ON o.intent_id = d.intent_id
  WHERE NOT EXISTS (SELECT FROM ledger.acknowledgements k WHERE k.advice_id = d.id OFFSET 0)
    AND (SELECT a.action FROM ledger.advice_actions a WHERE a.advice_id = d.id ORDER BY a.id DESC LIMIT 1) = 'retried'
  ORDER BY d.id LIMIT $3
@@ -108,13 +111,14 @@ WITH RECURSIVE links (link) AS (
 ), listed AS MATERIALIZED (
     SELECT id FROM candidates ORDER BY id LIMIT $3
 )
-SELECT d.id, d.link, d.mti, i.trace_id, i.masked_pan, COALESCE((d.elements->>'4')::bigint, 0) AS amount_minor,
-       i.currency, o.decided_at, COALESCE(a.action, 'waiting') AS state, COALESCE(a.actor, '') AS actor,
-       COALESCE(a.reason, '') AS reason, a.acted_at
+SELECT d.id, d.link, d.mti, COALESCE(i.trace_id, '') AS trace_id, COALESCE(i.masked_pan, '') AS masked_pan,
+       CASE WHEN d.elements->>'4' ~ '^[0-9]{1,18}$' THEN (d.elements->>'4')::bigint ELSE 0 END AS amount_minor,
+       COALESCE(i.currency, '') AS currency, o.decided_at, COALESCE(a.action, 'waiting') AS state,
+       COALESCE(a.actor, '') AS actor, COALESCE(a.reason, '') AS reason, a.acted_at
   FROM listed
  CROSS JOIN LATERAL (SELECT * FROM ledger.advices x WHERE x.id = listed.id OFFSET 0) d
- CROSS JOIN LATERAL (SELECT * FROM ledger.intents x WHERE x.id = d.intent_id OFFSET 0) i
- CROSS JOIN LATERAL (SELECT * FROM ledger.outcomes x WHERE x.intent_id = d.intent_id OFFSET 0) o
+  LEFT JOIN LATERAL (SELECT * FROM ledger.intents x WHERE x.id = d.intent_id OFFSET 0) i ON true
+  LEFT JOIN LATERAL (SELECT * FROM ledger.outcomes x WHERE x.intent_id = d.intent_id OFFSET 0) o ON true
   LEFT JOIN LATERAL (
        SELECT * FROM ledger.advice_actions x WHERE x.advice_id = d.id ORDER BY x.id DESC LIMIT 1) a ON true
  ORDER BY d.id

@@ -8,7 +8,8 @@ Advices, acknowledgements and floors are under no seal: here they are compared w
 from __future__ import annotations
 
 from ledger.accounts import CHART
-from ledger.checks import DEMANDED_ADVICE, Check
+from ledger.advice_demand import IS_DEMANDED
+from ledger.checks import Check
 
 COUNTS = ("counts", "the tables have the outcomes that the seals cover, and no other up to the last seal")
 
@@ -71,9 +72,7 @@ TABLE_CHECKS: tuple[Check, ...] = (
         "              d.intent_id)"
         " FROM ledger.advices d LEFT JOIN ledger.outcomes o ON o.intent_id = d.intent_id"
         " LEFT JOIN ledger.intents i ON i.id = d.intent_id"
-        f" WHERE o.intent_id IS NULL OR i.id IS NULL OR NOT COALESCE(d.mti LIKE {DEMANDED_ADVICE}"
-        "    OR (d.mti = '0420' AND (i.kind = 'late_approval'"
-        "        OR o.reason = 'stand_in' OR o.reason LIKE 'stand\\_in\\_%')), false)",
+        f" WHERE NOT {IS_DEMANDED}",
     ),
     Check(
         "acknowledgements",

@@ -3,7 +3,7 @@
 Each worker has a sender for each link; the one that holds the lease sends, one advice at a time, so that what is said
 about a payment arrives in the order in which it was decided. It looks when it is woken, and every second for what other
 workers have stored. Advices that were sent as often as `[saf] repeats` allows are parked for an operator (`cardswitch
-saf`).
+saf`). A row that no outcome calls for (`ledger.advice_demand`) is parked unsent: somebody else has written it.
 """
 
 from __future__ import annotations
@@ -170,6 +170,10 @@ class AdviceSender:
             # In order of storing; an advice that became visible behind this point is found in the next round, from 0.
             last = batch[-1].advice_id
             for advice in waiting:
+                if advice.refusal:
+                    await self._refuse(advice)
+                    self.backlog -= 1
+                    continue
                 try:
                     code = await self._deliver(advice)
                 except _Inexpressible as error:
@@ -207,6 +211,15 @@ class AdviceSender:
         log.critical(
             "advice_parked", link=self._to.name, advice_id=advice.advice_id, mti=advice.draft.mti, sent=sent,
             trace_id=advice.trace_id, reason=reason,
+        )  # fmt: skip
+
+    async def _refuse(self, advice: Advice) -> None:
+        """Put one aside unsent that the switch has not stored. Lines of the log are limited (`console.log_limits`)."""
+        await self._journal.park(advice.advice_id, f"worker {self._holder}", advice.refusal)
+        self._meters.count("advices_not_demanded", self._to.name)
+        log.critical(
+            "advice_not_demanded", link=self._to.name, advice_id=advice.advice_id, intent_id=advice.intent_id,
+            reason=advice.refusal, look="cardswitch saf list, cardswitch ledger verify",
         )  # fmt: skip
 
     async def _pause(self, seconds: float) -> None:

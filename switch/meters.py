@@ -49,6 +49,7 @@ COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "advices_sent": ("Stored advices sent, repeats included.", ("link", "mti")),
     "advices_acknowledged": ("Stored advices answered.", ("link", "response_code")),
     "advices_parked": ("Stored advices put aside after too many repeats.", ("link",)),
+    "advices_not_demanded": ("Stored advices put aside unsent: no outcome calls for them.", ("link",)),
     "reloads": ("Configurations read again.", ("outcome",)),
     "saf_alarms": ("Alarms about stored advices: too many, too old.", ("link", "reason")),
     "recovered": ("Intents whose outcome recovery decided.", ("kind",)),

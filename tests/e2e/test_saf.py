@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
@@ -12,10 +13,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 
 import specs
 from console.config import load_config
+from console.database_roles import LEDGER, OWNER
+from console.postgresql import resolve_dsn
 from console.process_table import descendants
 from console.supervisor import System, config_file
 from simulators.acquirer import Card
@@ -171,6 +175,46 @@ def test_an_advice_that_is_dropped_is_never_sent_again(shop: Shop) -> None:
     assert (
         saf(shop, "retry", str(waiting["advice_id"]), "--reason", "no", status=1)["advices"][0]["result"] == "dropped"
     )
+    shop.agree()
+
+
+def written(shop: Shop, role: str, sql: str, *values: Any) -> Any:
+    """A statement of somebody who has a password of the database."""
+
+    async def run() -> Any:
+        config = shop.system.config
+        connection: Any = await asyncpg.connect(resolve_dsn(config.postgresql, config.state_path, role))
+        try:
+            return await connection.fetchval(sql, *values)
+        finally:
+            await connection.close()
+
+    return asyncio.run(run())
+
+
+def test_a_row_that_somebody_has_written_reaches_no_issuer(shop: Shop) -> None:
+    paid, answer = shop.pos.buy(VISA, 1_700)
+    assert answer.elements[39] == "00"
+    forged = written(
+        shop,
+        LEDGER,
+        """INSERT INTO ledger.advices (intent_id, link, mti, elements, token)
+           SELECT id, issuer, '0420', '{"3":"000000","4":"000000001700","7":"0314092653","11":"000777"}', token
+             FROM ledger.intents WHERE key = $1 RETURNING id""",
+        paid.key,
+    )
+    until(lambda: [(row["advice_id"], row["state"]) for row in advices(shop)] == [(forged, "parked")])
+    assert advices(shop)[0]["reason"] == "no outcome of the journal calls for it"
+    saf(shop, "retry", str(forged), "--reason", "of an intruder")
+    until(lambda: [row["state"] for row in advices(shop)] == ["parked"])
+    found = shop.command("ledger", "verify", "--json", status=1)
+    assert f"advice {forged}, 0420 to alpha" in str(found)
+    assert shop.acknowledgements(paid) == [] and shop.standing(paid) == (0, 1_700)
+    saf(shop, "drop", str(forged), "--reason", "forged")
+    written(shop, OWNER, "DELETE FROM ledger.advices WHERE id = $1", forged)
+    written(shop, OWNER, "DELETE FROM ledger.advice_actions WHERE advice_id = $1", forged)
+    written(shop, OWNER, "DELETE FROM ledger.acknowledgements WHERE advice_id = $1", forged)
+    shop.command("ledger", "verify", "--json")
     shop.agree()
 
 

@@ -281,7 +281,8 @@ def test_the_list_tells_what_waits_and_what_was_done(database: Database) -> None
     row = listed(database, "alpha")[1]
     assert (row.mti, row.amount_minor, row.currency, row.masked_pan) == ("0420", 2500, "EUR", "424242******4242")
     assert (row.actor, row.reason) == ("worker 0-1", "sent 1001 times")
-    assert row.acted_at is not None and row.acted_at >= row.stored_at and row.trace_id
+    assert row.acted_at is not None and row.stored_at is not None
+    assert row.acted_at >= row.stored_at and row.trace_id
     assert (listed(database)[0].actor, listed(database)[0].acted_at) == ("", None)
 
 

@@ -15,7 +15,7 @@ from console.database_roles import AUDITOR, LEDGER, OWNER
 from ledger.book import LedgerLine, book
 from ledger.checks import CHECKS, Check
 from ledger.entries import entries_of_key, entries_of_payment, entries_of_trace
-from ledger.journal import AdviceDraft, Decision, Journal, Kind, Layer, network_stan
+from ledger.journal import AdviceDraft, Decision, Journal, Kind, Layer, Original, network_stan
 from ledger.lifecycle import rule
 from ledger.memory import MemoryJournal
 from ledger.posting import postings
@@ -60,10 +60,19 @@ async def pay(journal: Journal, kind: Kind, amount: int, of: str | None = None, 
             postings=lines,
             original_id=original_id,
             original_seq=begun.original.next_seq if begun.original and ruling.event else None,
-            advices=(AdviceDraft(message.issuer, ADVICES[kind], {}, ""),) if kind in ADVICES and lines else (),
+            advices=advices_of(kind, begun.original) if lines else (),
         )
     )
     return message.key
+
+
+def advices_of(kind: Kind, original: Original | None) -> tuple[AdviceDraft, ...]:
+    """As `switch.drafts` makes them, without elements."""
+    if kind not in ADVICES or original is None:
+        return ()
+    paid = original.stored.intent
+    link, token = (paid.link, "") if kind is Kind.CHARGEBACK else (paid.issuer, paid.token)
+    return (AdviceDraft(link, ADVICES[kind], {}, token),)
 
 
 async def day(journal: Journal) -> dict[str, str]:

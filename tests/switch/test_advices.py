@@ -170,11 +170,12 @@ def test_the_count_of_repeats_outlives_a_journal_that_is_away_when_it_is_put_asi
 def test_one_that_the_dialect_cannot_carry_is_put_aside_and_the_others_go_on() -> None:
     async def script(world: World) -> None:
         begun = await world.journal.begin(intent(link="pos", issuer="alpha", created_at=world.clock.now()))
-        spoiled = AdviceDraft("alpha", "0420", {4: "no digits", 7: "0314092653", 11: "000001"}, "")
+        elements = {4: "no digits", 7: "0314092653", 11: "000001"}
+        spoiled = AdviceDraft("alpha", "0420", elements, begun.stored.intent.token)
         await world.journal.decide(
             Outcome(
                 intent_id=begun.stored.intent_id,
-                decision=Decision.DECLINED,
+                decision=Decision.REVERSED,
                 response_code="91",
                 advices=(spoiled,),
             )
@@ -434,3 +435,42 @@ def test_what_did_not_leave_counts_as_no_repeat_and_is_sent_as_no_repeat() -> No
         assert await world.journal.backlog("alpha", 10) == Backlog()
 
     in_world(script, config=configured(saf={"repeats": 1}))
+
+
+def forged(world: World, intent_id: int, mti: str, link: str = "alpha") -> int:
+    """A row that somebody has written into the table of advices; its number."""
+    journal = world.journal
+    journal._advice_count += 1
+    number, token = journal._advice_count, next(iter(journal._intents.values())).token
+    elements = {3: "000000", 4: "000000009900", 7: "0314092653", 11: "000777", 49: "978"}
+    journal._advised_at[number] = trio.current_time()
+    journal._advices[number] = Advice(number, intent_id, "", AdviceDraft(link, mti, elements, token), "")
+    return number
+
+
+def test_a_row_that_no_outcome_calls_for_is_parked_unsent_and_the_others_go_on() -> None:
+    async def script(world: World) -> None:
+        client = world.clients["gateway"]
+        paid = await client.perform(client.acquirer.purchase(Card(surrogate(world)), 2500, "EUR", world.clock.now()))
+        assert paid.response_code == "00"
+        messages = heard(world, "alpha")
+        with structlog.testing.capture_logs() as logs:
+            rows = [forged(world, 1, "0420"), forged(world, 1, "0220"), forged(world, 4711, "0420")]
+            await timed_out(world, 100)
+            await trio.sleep(20.0)
+            assert [m.elements[4] for m in messages if m.mti in ("0420", "0421", "0220")] == ["000000000100"]
+            assert list(world.journal._parked) == rows
+            # Sent again by an operator, or by an action that was written like the row, it is parked again.
+            world.journal.retry(rows[0])
+            await trio.sleep(5.0)
+        assert not [m for m in messages if m.elements.get(4) == "000000009900"]
+        assert set(world.journal._parked) == set(rows) and await waiting(world) == 0
+        assert world.counted("advices_not_demanded", "alpha") == 4 and world.counted("advices_parked", "alpha") == 0
+        lines = [entry for entry in logs if entry["event"] == "advice_not_demanded"]
+        assert [(line["log_level"], line["advice_id"]) for line in lines] == [
+            ("critical", number) for number in [*rows, rows[0]]
+        ]
+        assert all("saf list" in line["look"] for line in lines)
+        assert differences(world) == []
+
+    in_world(script)
