@@ -11,6 +11,10 @@ from ledger.accounts import CHART
 from ledger.advice_demand import IS_DEMANDED
 from ledger.checks import Check
 
+# Both sides of a join are read in the order of an index, once: a hash of the advices of some years would not fit into
+# memory, and is written to disk.
+TABLE_SETTINGS = "SET LOCAL jit = off; SET LOCAL work_mem = '64MB'; SET LOCAL enable_hashjoin = off"
+
 COUNTS = ("counts", "the tables have the outcomes that the seals cover, and no other up to the last seal")
 
 # Table and column → least number.

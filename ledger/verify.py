@@ -16,7 +16,7 @@ import msgspec
 from ledger.checks import CHECKS, SETTLED, Check
 from ledger.digests import Recomputed, recompute, use_settings
 from ledger.seal import GENESIS
-from ledger.table_checks import COUNTS, TABLE_CHECKS
+from ledger.table_checks import COUNTS, TABLE_CHECKS, TABLE_SETTINGS
 
 MAX_PROBLEMS = 20  # listed for each check
 STRETCH = 20_000  # outcomes, or intents, looked at in one snapshot
@@ -295,8 +295,9 @@ class _Walk:
     async def _check_tables(self) -> None:
         """The rules that are about tables as a whole, wherever a walk begins."""
         for check in TABLE_CHECKS:
-            for row in await self._connection.fetch(f"{check.sql} LIMIT {MAX_PROBLEMS}"):
-                self._problem(check.name, row[0])
+            async with _Snapshot(self._connection, TABLE_SETTINGS):
+                for row in await self._connection.fetch(f"{check.sql} LIMIT {MAX_PROBLEMS}"):
+                    self._problem(check.name, row[0])
 
     async def _check_counts(self) -> None:
         """The outcomes of the seals are all that there are up to the last seal."""
@@ -415,13 +416,14 @@ class _Walk:
 class _Snapshot:
     """A transaction that reads one state of the database."""
 
-    def __init__(self, connection: Any) -> None:
+    def __init__(self, connection: Any, settings: str = _SETTINGS) -> None:
         self._connection = connection
+        self._settings = settings
         self._transaction = connection.transaction(isolation="repeatable_read", readonly=True)
 
     async def __aenter__(self) -> None:
         await self._transaction.start()
-        await self._connection.execute(_SETTINGS)
+        await self._connection.execute(self._settings)
 
     async def __aexit__(self, *_: object) -> None:
         await self._transaction.rollback()
