@@ -109,6 +109,13 @@ def _wrong_mac(lane: Lane) -> Frames:
         yield framing().encode(data[:-8] + (b"00000000" if data[-8:] != b"00000000" else b"11111111"))
 
 
+def _unreadable(lane: Lane) -> Frames:
+    """Requests with letters for digits in DE 22 and a MAC that is not theirs, which the switch answers with 30."""
+    for data in _requests(lane):
+        at = lane.codec.offset(lane.codec.decode(data), 22)
+        yield framing().encode(data[:at] + b"xxx" + data[at + 3 :])
+
+
 def _echoes(lane: Lane) -> Frames:
     """Network management: an echo after the other."""
     for number in count(1):
@@ -161,6 +168,7 @@ KINDS: dict[str, Callable[[Lane], Frames]] = {
     "random-frames": _random_frames,
     "without-mac": _without_mac,
     "wrong-mac": _wrong_mac,
+    "unreadable": _unreadable,
     "half-frames": _half,
     "connect-storm": _nothing,
     "idle-connections": _nothing,
