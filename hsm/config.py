@@ -110,13 +110,13 @@ class HsmConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         for key in self.keys:
             role = ROLES.get(key.usage)
             if role is None:
-                found.append(f"key {key.name}: usage {key.usage!r} is not one of {', '.join(ROLES)}")
+                found.append(f"key[{key.name}]: usage {key.usage!r} is not one of {', '.join(ROLES)}")
             elif key.algorithm and key.algorithm not in role.algorithms:
-                found.append(f"key {key.name}: algorithm {key.algorithm!r} is not one of {', '.join(role.algorithms)}")
+                found.append(f"key[{key.name}]: algorithm {key.algorithm!r} is not one of {', '.join(role.algorithms)}")
             if not key.name or key.name in seen:
                 found.append(f"key {key.name!r}: names are unique and not empty")
             if not _plain(key.party):
-                found.append(f"key {key.name}: party {key.party!r} is used as a file name: letters, digits, - and _")
+                found.append(f"key[{key.name}]: party {key.party!r} is used as a file name: letters, digits, - and _")
             seen.add(key.name)
         found += caller_problems(self.callers, self.socket)
         for name in ("max_queued", "budget_s", "max_connections", "cached_cards", "database_timeout_s"):

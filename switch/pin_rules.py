@@ -32,8 +32,8 @@ def pin_contradictions(acquirers: Sequence[AcquirerLink], issuers: Sequence[Issu
     """PIN blocks that a link's dialect cannot carry, and translations that PCI PIN forbids."""
     problems: list[str] = []
     ksn_elements = [acquirer.ksn_element for acquirer in acquirers] + [None for _ in issuers]
-    links: list[tuple[str, AcquirerLink | IssuerLink]] = [(f"acquirer {x.name}", x) for x in acquirers]
-    links += [(f"issuer {x.name}", x) for x in issuers]
+    links: list[tuple[str, AcquirerLink | IssuerLink]] = [(f"acquirer[{x.name}]", x) for x in acquirers]
+    links += [(f"issuer[{x.name}]", x) for x in issuers]
     for (label, link), ksn_element in zip(links, ksn_elements, strict=True):
         if link.pin_format not in PIN_FORMATS:
             formats = ", ".join(map(str, PIN_FORMATS))
@@ -48,7 +48,7 @@ def pin_contradictions(acquirers: Sequence[AcquirerLink], issuers: Sequence[Issu
                 continue
             if issuer.pin_format not in PIN_TRANSLATIONS[acquirer.pin_format]:
                 problems.append(
-                    f"issuer {issuer.name}: pin_format {issuer.pin_format}: blocks of acquirer {acquirer.name}, "
+                    f"issuer[{issuer.name}]: pin_format {issuer.pin_format}: blocks of acquirer {acquirer.name}, "
                     f"format {acquirer.pin_format}, must not become that (PCI PIN 3-3)"
                 )
     return problems

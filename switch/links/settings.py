@@ -166,14 +166,14 @@ def link_contradictions(acquirers: tuple[AcquirerLink, ...], issuers: tuple[Issu
         f"link {name}: the name is used more than once" for name in sorted(set(names)) if names.count(name) > 1
     ]
     problems += [f"link {name!r}: a name must not contain '|'" for name in names if "|" in name or not name]
-    labelled: list[tuple[str, AcquirerLink | IssuerLink]] = [(f"acquirer {x.name}", x) for x in acquirers]
-    labelled += [(f"issuer {issuer.name}", issuer) for issuer in issuers]
+    labelled: list[tuple[str, AcquirerLink | IssuerLink]] = [(f"acquirer[{x.name}]", x) for x in acquirers]
+    labelled += [(f"issuer[{issuer.name}]", issuer) for issuer in issuers]
     for label, link in labelled:
         problems += _place_problems(label, link)
-        problems += _wire_problems(link)
+        problems += _wire_problems(label, link)
         problems += _limit_problems(label, link)
         if link.tls is not None:
-            problems += tls_problems(f"{label}: tls", link.tls, link.dials)
+            problems += tls_problems(f"{label}.tls", link.tls, link.dials)
     problems += _cryptogram_elements(acquirers)
     for label, link in labelled:
         if not 0 <= link.key_exchange_hours <= MAX_KEY_HOURS:
@@ -186,24 +186,24 @@ def link_contradictions(acquirers: tuple[AcquirerLink, ...], issuers: tuple[Issu
 def _place_problems(label: str, link: Link) -> list[str]:
     """The end that dials."""
     if bool(link.listen) == bool(link.address):
-        return [f"{label}: one of listen (it dials us) and address (we dial it) is needed"]
-    problems = [f"{label}: peer_users: this machine has no user {u!r}" for u in link.peer_users if user_id(u) is None]
+        return [f"{label}: exactly one of listen (it dials us) and address (we dial it) is needed"]
+    problems = [f"{label}.peer_users: this machine has no user {u!r}" for u in link.peer_users if user_id(u) is None]
     if link.peer_users and not link.on_unix_socket:
         problems.append(f"{label}: peer_users is about unix sockets: listen or address must begin with unix:")
     if link.tls is not None and link.on_unix_socket:
-        problems.append(f"{label}: tls: a unix socket has none, the kernel says who is at its other end")
-    return problems + address_problem(f"link {link.name}", link.listen or link.address)
+        problems.append(f"{label}.tls: a unix socket has none, the kernel says who is at its other end")
+    return problems + address_problem(f"{label}.{'listen' if link.listen else 'address'}", link.listen or link.address)
 
 
-def _wire_problems(link: Link) -> list[str]:
+def _wire_problems(label: str, link: Link) -> list[str]:
     """Dialect and framing."""
     try:
         dialect = load_dialect(link.dialect)
         link.framed(dialect)
     except (MessagesError, OSError) as error:
-        return [f"link {link.name}: {error}"]
+        return [f"{label}: {error}"]
     if link.framing in TERMINATED and not _is_text(dialect):
-        return [f"link {link.name}: framing {link.framing} cannot carry {dialect.name}, which has binary parts"]
+        return [f"{label}: framing {link.framing} cannot carry {dialect.name}, which has binary parts"]
     return []
 
 
@@ -289,7 +289,7 @@ def _cryptogram_elements(acquirers: tuple[AcquirerLink, ...]) -> list[str]:
         if number is not None and (element is None or element.kind != "ans" or element.characters < CRYPTOGRAM_BASE64):
             shown = "none" if element is None else element.format
             problems.append(
-                f"acquirer {link.name}: token_cryptogram_element {number} of {link.dialect} is {shown}, which has no "
+                f"acquirer[{link.name}]: token_cryptogram_element {number} of {link.dialect} is {shown}, which has no "
                 f"room for a cryptogram of {CRYPTOGRAM_BASE64} characters: use one like 126"
             )
     return problems

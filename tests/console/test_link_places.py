@@ -80,7 +80,7 @@ def test_tls_files_start_at_the_configuration_file(tmp_path: Path) -> None:
     assert [settings.certificate, settings.private_key, settings.ca] == [
         str(tmp_path / name) for name in ("switch.crt", "switch.key", "ca.crt")
     ]
-    with pytest.raises(ConfigError, match=r"acquirer pos: tls: ca .*nothing\.crt cannot be read: No such file"):
+    with pytest.raises(ConfigError, match=r"acquirer\[pos\]\.tls: ca .*nothing\.crt cannot be read: No such file"):
         loaded(tmp_path, GOOD.replace('pin_key = "zpk-pos"', tls.replace("ca.crt", "nothing.crt")))
 
 

@@ -217,7 +217,7 @@ def test_a_request_of_an_acquirer_is_judged_by_one_table() -> None:
     [
         ({"permissions": {"messages": ["0999"]}}, "acquirer[pos].permissions.messages: '0999' is none of"),
         ({"permissions": {"currencies": ["EUX"]}}, "'EUX' is no currency of ISO 4217, name it as EUR"),
-        ({"max_age_s": -1.0}, "acquirer pos: max_age_s must be > 0 and up to 15552000"),
+        ({"max_age_s": -1.0}, "acquirer[pos]: max_age_s must be > 0 and up to 15552000"),
     ],
 )
 def test_a_file_with_an_error_changes_no_rule_and_names_path_and_fix(settings: dict[str, Any], said: str) -> None:

@@ -497,7 +497,7 @@ def test_what_a_link_s_tls_settings_contradict(forge: Forge) -> None:
         found = problems(tls, **where)
         assert len(found) >= 1 and any(problem in line for line in found), (problem, found)
     issuer = IssuerLink(name="alpha", dialect="iso87-ascii", address="a:1", tls=TlsSettings())
-    assert link_contradictions((), (issuer,)) == ["issuer alpha: tls: ca or pins must say which peer is the right one"]
+    assert link_contradictions((), (issuer,)) == ["issuer[alpha].tls: ca or pins must say which peer is the right one"]
 
 
 def test_a_link_whose_files_are_gone_says_so(tmp_path: Path) -> None:
