@@ -89,6 +89,7 @@ def _print(found: list[Finding], command: str) -> None:
             f"[bold]{escape(finding.mend)}[/]",
         )
     console = Console(highlight=False)
+    console = console if console.is_terminal else Console(highlight=False, width=200)
     console.print(table)
     if _passes(found):
         console.print(f"Ready: {command}", soft_wrap=True, markup=False)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from console.config import Config
+from console.config import Config, require_switch
 from console.database_roles import AUDITOR, OWNER
 from console.ledger_access import in_ledger
 from console.postgresql import EmbeddedPostgres, resolve_dsn, role_passwords
@@ -30,6 +30,7 @@ def run_migrate(config: Config, as_json: bool, set_passwords: bool = False) -> N
     from console.database_errors import CONNECTING, unreachable
     from console.migration import migrate
 
+    require_switch(config)
     server = None if config.postgresql.dsn else EmbeddedPostgres(config.state_path)
     if server is not None:
         server.start()
@@ -64,7 +65,8 @@ def run_trial_balance(config: Config, as_json: bool) -> int:
     else:
         from rich.console import Console
 
-        print_trial_balance(Console(highlight=False), balance)
+        console = Console(highlight=False)
+        print_trial_balance(console if console.is_terminal else Console(highlight=False, width=200), balance)
     return 0 if balance.balanced else 1
 
 
@@ -85,9 +87,9 @@ def print_trial_balance(console: Console, balance: TrialBalance) -> None:
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False, title="trial balance", title_justify="left")
     for title in ("layer", "account", "type"):
-        table.add_column(title)
+        table.add_column(title, overflow="fold")  # an account or amount that is cut short would be another one
     for title in ("debit", "credit", "balance"):
-        table.add_column(title, justify="right")
+        table.add_column(title, justify="right", overflow="fold")
     for line in balance.lines:
         amounts = (line.debit_minor, line.credit_minor, line.balance_minor)
         shown = [Money(amount, line.currency).format() if amount else "" for amount in amounts]
