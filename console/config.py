@@ -245,6 +245,12 @@ def load_config(file: Path | None = None, state: Path | None = None, workers: in
     )
 
 
+def require_switch(config: Config) -> None:
+    """Raises: UsageError on a machine with nothing but a gateway, without workers and the ledger's password."""
+    if not config.runs_switch:
+        raise UsageError("this machine runs no switch ([hsm] vault = false)", "run this on the switch's machine")
+
+
 def write_effective(config: Config, file: Path) -> None:
     """Write what the processes of one system run with, mode 0600: it can hold a DSN with a password."""
     private_directory(file.parent)

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from console import postgresql
-from console.config import Config
+from console.config import Config, require_switch
 from console.errors import ConsoleError
 
 T = TypeVar("T")
@@ -20,8 +20,9 @@ def in_ledger(config: Config, role: str, work: Callable[[Any], Awaitable[T]]) ->
         role: one of those in `console.postgresql`.
 
     Raises:
-        ConsoleError: the database cannot be reached, or refuses.
+        ConsoleError: the database cannot be reached, or refuses; this machine runs no switch.
     """
+    require_switch(config)
     import asyncpg
 
     from console.database_errors import CONNECTING, unreachable

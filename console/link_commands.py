@@ -138,9 +138,11 @@ def ask_each(config: Config, name: str, command: str) -> list[dict[str, Any]]:
 
 
 def _asked(config: Config, command: str, **arguments: str) -> list[dict[str, Any]]:
+    from console.config import require_switch
     from switch.control import TIMEOUT_S, ask
     from switch.errors import ControlError
 
+    require_switch(config)
     rows: list[dict[str, Any]] = []
     answered, failed = 0, []
     for path in _sockets(config):
@@ -157,6 +159,9 @@ def _asked(config: Config, command: str, **arguments: str) -> list[dict[str, Any
 
 
 def _require(config: Config, name: str) -> None:
+    from console.config import require_switch
+
+    require_switch(config)
     if config.acquirer_link(name) is None and config.issuer_link(name) is None:
         known = ", ".join([link.name for link in config.acquirer] + [link.name for link in config.issuer])
         raise UsageError(f"there is no link {name!r}", f"use one of {known}")

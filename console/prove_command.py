@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from console.config import Config
+from console.config import Config, require_switch
 from console.database_roles import AUDITOR, GATEWAY
 from console.errors import ConsoleError
 from console.postgresql import resolve_dsn
@@ -49,6 +49,7 @@ def proof_of(config: Config, patience_s: float = 0.0) -> Proof:
     from console.database_errors import CONNECTING, unreachable
     from simulators.errors import BookError
 
+    require_switch(config)
     sockets = {link.name: control_socket(config, link.name) for link in config.issuer}
 
     async def gateway_book() -> Iterable[BookLine]:

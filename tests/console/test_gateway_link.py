@@ -194,6 +194,19 @@ def test_doctor_says_the_same(machines: Machines, capsys: pytest.CaptureFixture[
     assert "to 127.0.0.1:5030: TLS" in gateway_finding(machines.load(machines.gateway)).detail
 
 
+@pytest.mark.parametrize(
+    "command", [("link", "list"), ("link", "show", "gateway"), ("saf", "list"), ("ledger", "verify"), ("prove",)]
+)
+def test_commands_for_the_switch_say_which_machine_to_use(
+    machines: Machines, capsys: pytest.CaptureFixture[str], command: tuple[str, ...]
+) -> None:
+    file, state = machines.file(machines.gateway), machines.directory / "state"
+    assert cli.run([*command, "--config", str(file), "--state", str(state)]) == 2
+    assert capsys.readouterr().err == (
+        "cardswitch: this machine runs no switch ([hsm] vault = false); run this on the switch's machine\n"
+    )
+
+
 def test_doctor_warns_before_the_gateway_s_certificate_ends(machines: Machines) -> None:
     short = machines.forge.make("short", machines.ca, days=(-1.0, 13.0))
     (line,) = [line for line in machines.gateway.splitlines() if line.startswith("tls")]
