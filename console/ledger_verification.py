@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from console.config import Config
+from console.config import Config, require_switch
 from console.database_roles import AUDITOR
 from console.errors import ConsoleError, UsageError
 from console.ledger_access import in_ledger
@@ -55,6 +55,7 @@ def run_verify(
     """
     from rich.console import Console
 
+    require_switch(config)
     lines = settled_lines(settled) if settled is not None else frozenset()
     head = seal_named(noted, "--head") if noted else None
     with _progress(shown=not as_json) as progress:
