@@ -1,9 +1,9 @@
 """Duration of `ledger verify`: `python -m console.bench.verification --outcomes 1000000`.
 
 An embedded server of its own is filled by SQL with purchases of three lines, four in five approved, and sealed. One in
-twenty had no answer, and its issuer has acknowledged the reversal: the advices of a bad day. The rules about advices
-are timed by themselves, too. The walk is timed from the first outcome, and once more after one outcome in a hundred was
-added. The token is a key in memory. Prints one line of JSON; needs 1.3 KB of disk an outcome.
+`--reversed-in` had no answer, and its issuer has acknowledged the reversal: 1 in 20 is a bad day. The rules about
+advices are timed by themselves, too. The walk is timed from the first outcome, and once more after one outcome in a
+hundred was added. The token is a key in memory. Prints one line of JSON; needs 1.3 KB of disk an outcome.
 """
 
 from __future__ import annotations
@@ -44,17 +44,18 @@ _FILL = (
        FROM (SELECT n, '2026-03-01T12:00Z'::timestamptz + n * interval '1 ms' AS t FROM generate_series($1::bigint, $2)
        AS n) r""",
     """INSERT INTO ledger.outcomes (intent_id, decision, response_code, auth_code, reason, answer)
-       SELECT n, CASE WHEN n % 20 = 0 THEN 'reversed' WHEN n % 5 = 0 THEN 'declined' ELSE 'approved' END,
-       CASE WHEN n % 20 = 0 THEN '91' WHEN n % 5 = 0 THEN '51' ELSE '00' END, '123456',
+       SELECT n, CASE WHEN n % :every = 0 THEN 'reversed' WHEN n % 5 = 0 THEN 'declined' ELSE 'approved' END,
+       CASE WHEN n % :every = 0 THEN '91' WHEN n % 5 = 0 THEN '51' ELSE '00' END, '123456',
        '', '{"37":"000000000001","38":"123456","39":"00"}' FROM generate_series($1::bigint, $2) AS n""",
     """INSERT INTO ledger.postings (intent_id, line, account_id, layer, currency, amount_minor)
        SELECT n, l, l, 'posted', 'EUR',
        CASE l WHEN 1 THEN 1000 + n % 9000 WHEN 2 THEN 30 - (1000 + n % 9000) ELSE -30 END
-       FROM generate_series($1::bigint, $2) AS n CROSS JOIN generate_series(1, 3) AS l WHERE n % 5 <> 0""",
+       FROM generate_series($1::bigint, $2) AS n CROSS JOIN generate_series(1, 3) AS l
+       WHERE n % 5 <> 0 AND n % :every <> 0""",
     """WITH stored AS (
        INSERT INTO ledger.advices (intent_id, link, mti, elements, token)
        SELECT n, 'alpha', '0420', '{"4":"000000001000","7":"0301120000","11":"000001","90":"0200000001"}',
-       format('card_%s', n % 100000) FROM generate_series($1::bigint, $2) AS n WHERE n % 20 = 0 RETURNING id)
+       format('card_%s', n % 100000) FROM generate_series($1::bigint, $2) AS n WHERE n % :every = 0 RETURNING id)
        INSERT INTO ledger.acknowledgements (advice_id, response_code) SELECT id, '00' FROM stored""",
 )
 _ACCOUNTS = """INSERT INTO ledger.accounts (name, type) VALUES ('issuer:alpha:receivable', 'asset'),
@@ -80,8 +81,12 @@ class _Token:
         return TokenSeals(wrong, head.first, head.number, head.digest) if head is not None else TokenSeals(wrong)
 
 
-async def measure(server: EmbeddedPostgres, directory: Path, outcomes: int) -> dict[str, Any]:
-    """Fill, seal, verify, add a hundredth, verify the rest; returns seconds and counts."""
+async def measure(server: EmbeddedPostgres, directory: Path, outcomes: int, every: int) -> dict[str, Any]:
+    """Fill, seal, verify, add a hundredth, verify the rest; returns seconds and counts.
+
+    Args:
+        every: one in so many outcomes is reversed, and its advice acknowledged.
+    """
     owner: Any = await asyncpg.connect(server.dsn(OWNER))
     auditor: Any = await asyncpg.connect(server.dsn(AUDITOR))
     token = _Token(directory)
@@ -89,17 +94,17 @@ async def measure(server: EmbeddedPostgres, directory: Path, outcomes: int) -> d
     try:
         await owner.execute("SET session_replication_role = replica")
         await owner.execute(_ACCOUNTS)
-        figures["fill_s"] = await _timed(_fill(owner, 1, outcomes))
+        figures["fill_s"] = await _timed(_fill(owner, 1, outcomes, every))
         figures["seal_s"] = await _timed(_seal(owner, token))
         await owner.execute("VACUUM (ANALYZE)")
         for check in TABLE_CHECKS:
-            if check.name in ("advices", "acknowledgements"):
+            if check.name in ("advices", "acknowledgements", "floors"):
                 async with auditor.transaction():
                     await auditor.execute(TABLE_SETTINGS)
                     figures[f"{check.name}_s"] = await _timed(auditor.fetch(check.sql))
         report, figures["verify_all_s"] = await _verified(auditor, token, None)
         more = outcomes // 100
-        await _fill(owner, outcomes + 1, outcomes + more)
+        await _fill(owner, outcomes + 1, outcomes + more, every)
         await _seal(owner, token)
         later, figures["verify_s"] = await _verified(auditor, token, report.verified)
         assert report.whole and later.whole and later.checked == more, "the ledger of the bench is whole"
@@ -109,10 +114,10 @@ async def measure(server: EmbeddedPostgres, directory: Path, outcomes: int) -> d
         await auditor.close()
 
 
-async def _fill(owner: Any, first: int, last: int) -> None:
+async def _fill(owner: Any, first: int, last: int, every: int) -> None:
     for low in range(first, last + 1, _BATCH):
         for statement in _FILL:
-            await owner.execute(statement, low, min(low + _BATCH - 1, last))
+            await owner.execute(statement.replace(":every", str(every)), low, min(low + _BATCH - 1, last))
         print(f"\r{min(low + _BATCH - 1, last):,} outcomes", end="", file=sys.stderr, flush=True)
 
 
@@ -130,16 +135,17 @@ async def _verified(auditor: Any, token: _Token, since: Verified | None) -> tupl
 async def _timed(work: Any) -> float:
     started = time.perf_counter()
     await work
-    return round(time.perf_counter() - started, 1)
+    return round(time.perf_counter() - started, 2)
 
 
 def main() -> None:
     """Measure on a server of its own, and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--outcomes", type=int, default=1_000_000)
+    parser.add_argument("--reversed-in", type=int, default=20, metavar="N", help="one outcome in N has an advice")
     arguments = parser.parse_args()
     with bench_state() as state, migrated_server(state) as server:
-        figures = asyncio.run(measure(server, state, arguments.outcomes))
+        figures = asyncio.run(measure(server, state, arguments.outcomes, arguments.reversed_in))
     figures["memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     print(file=sys.stderr)
     print(json.dumps(figures))

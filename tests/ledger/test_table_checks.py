@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from console.database_roles import AUDITOR, OWNER
 from ledger.checks import CHECKS
 from ledger.seal import seal
 from ledger.sealing import REMINDER_S, Sealing
-from ledger.table_checks import COUNTS, TABLE_CHECKS
+from ledger.table_checks import COUNTS, TABLE_CHECKS, TABLE_SETTINGS
 from ledger.verify import Report
 from tests.conftest import Database
 from tests.ledger.store import connected
@@ -78,6 +79,22 @@ def test_rows_outside_of_the_walks_are_found(database: Database, sql: str, seen_
                 assert text in said(report)
 
     after_a_day(database, check)
+
+
+@pytest.mark.parametrize("name", ["advices", "acknowledgements", "floors"])
+def test_rules_about_advices_join_by_index_whatever_the_planner_knows(database: Database, name: str) -> None:
+    """A table without statistics, or with old ones, is taken for a small one."""
+    (check,) = [check for check in TABLE_CHECKS if check.name == name]
+
+    async def run() -> list[str]:
+        async with connected(database.dsn(AUDITOR)) as auditor, auditor.transaction():
+            await auditor.execute(TABLE_SETTINGS)
+            return [row[0] for row in await auditor.fetch(f"EXPLAIN {check.sql} LIMIT 20")]
+
+    plan = asyncio.run(run())
+    assert not [line for line in plan if "Hash" in line and "Join" in line], plan
+    assert not [line for line in plan if "Seq Scan on advice" in line or "Seq Scan on ack" in line], plan
+    assert any("Index" in line and "using" in line for line in plan)
 
 
 def test_every_rule_about_tables_is_seen_to_fail() -> None:
