@@ -23,7 +23,7 @@ EMPTY_READS = 16  # in a row without a whole frame, from which on each counts as
 CONNECTIONS_PER_S, CONNECTIONS_BURST = 10.0, 100  # new ones of an address; one without a place is closed at once
 BAD_END = 5  # new connections of its address that one counts for which ended because of its bytes,
 BAD_ENDS_S = 5.0  # and how long an address is refused at most for those that it had open at once
-ACCEPTED_PER_S, ACCEPTED_BURST = 100.0, 100  # new ones of a link in all; others wait with the kernel
+ACCEPTED_PER_S, ACCEPTED_BURST = 100.0, 10  # new ones of a link in all; others wait with the kernel
 MAX_ADDRESSES = 10_000  # remembered; one without a connection goes first
 PER_ADDRESS, RATE = "too_many_of_address", "too_fast"  # why a connection was not taken
 

@@ -15,6 +15,7 @@ import trio
 
 from messages.codec import Codec
 from messages.framing import Framing
+from messages.log_rate import LogRate, Rate
 from switch.clock import Clock
 from switch.errors import WireError
 from switch.links.conduct import (
@@ -42,6 +43,7 @@ log = structlog.get_logger("switch.links.connections")
 
 MAX_DOUBLINGS = 30
 WATCH_S = 1.0  # at most so often are connections looked at that may be half dead
+REFUSALS = Rate(5, 5)  # lines of connections that are not taken, a second and reason
 SPARED_S = 5.0  # a connection that is younger keeps its place, though it has said nothing yet
 
 
@@ -92,6 +94,7 @@ class Connections:
         self._admission = Admission(link.per_address)
         self._accepting = Pace(ACCEPTED_PER_S, ACCEPTED_BURST)
         self._strangers = Pace(STRANGERS_PER_S, STRANGERS_BURST)
+        self._refusals: LogRate[str] = LogRate(REFUSALS)
         self._acceptor: Acceptor | None = None
         self._opening = 0  # accepted, not yet sessions: handshakes
         self._one_less = Signal()
@@ -263,7 +266,7 @@ class Connections:
                 wire = await acceptor.accept()
                 if refused := self._refused(wire):
                     self._meters.count("connections_refused", self._link.name, refused)
-                    log.warning("too_many_connections", link=self._link.name, peer=wire.peer, reason=refused)
+                    self._log_refused(wire, refused)
                     wire.close()
                 else:
                     self._opening += 1
@@ -274,6 +277,14 @@ class Connections:
         finally:
             acceptor.close()
             self._acceptor = None
+
+    def _log_refused(self, wire: Wire, reason: str) -> None:
+        left_out = self._refusals.admit(reason, trio.current_time())
+        if left_out is not None:
+            log.warning(
+                "too_many_connections", link=self._link.name, peer=wire.peer, reason=reason,
+                connections_before=left_out,
+            )  # fmt: skip
 
     def _refused(self, wire: Wire) -> str:
         """Why a connection is not taken; "" where it is."""

@@ -26,6 +26,8 @@ BACKLOG = 256
 COURTESY_S = 0.002  # a connection: time for which a worker lets others take the next one
 COURTESY_MAX_S = 0.05
 CROWD = 8  # connections in the kernel's queue, from which on a worker takes the next one at once
+REFUSED_S = 0.02  # after a connection that was closed at once, unless others wait; they come in floods
+REFUSALS_A_TURN = 8  # then other tasks have theirs
 _QUEUED = struct.Struct("24xI")  # Source: linux/tcp.h: tcpi_unacked of a listening socket is the length of its queue
 # A peer whose machine is gone says nothing, and a link without echoes would keep its connection for ever.
 KEEPALIVE = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 15), (socket.TCP_KEEPCNT, 4))  # seconds, seconds, probes
@@ -133,6 +135,11 @@ class SocketWire:
             raise WireError(f"{self.peer}: {error}") from error
 
     @property
+    def closed(self) -> bool:
+        """Whether this end has been closed."""
+        return self._sock.fileno() == -1
+
+    @property
     def unread(self) -> bool:
         try:
             return bool(self._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
@@ -164,6 +171,8 @@ class SocketAcceptor:
         self._sock = sock
         self._shared = shared
         self._open = 0
+        self._latest: SocketWire | None = None
+        self._in_a_row = 0
         name = sock.getsockname()
         self.address = f"unix:{name}" if sock.family == socket.AF_UNIX else f"{name[0]}:{name[1]}"
 
@@ -172,11 +181,19 @@ class SocketAcceptor:
             if self._sock.fileno() == -1:
                 raise WireError(f"{self.address}: closed")
             try:
-                await trio.lowlevel.wait_readable(self._sock)
-                if self._shared and self._open and self._queued() < CROWD:
-                    await trio.sleep(min(COURTESY_MAX_S, COURTESY_S * self._open))
+                if self._refused():
+                    self._in_a_row += 1
+                    if not self._in_a_row % REFUSALS_A_TURN:
+                        await trio.lowlevel.checkpoint()
+                else:
+                    await trio.lowlevel.wait_readable(self._sock)
+                    if self._shared and self._open and self._queued() < CROWD:
+                        await trio.sleep(min(COURTESY_MAX_S, COURTESY_S * self._open))
                 sock, peer = self._sock.accept()
             except (BlockingIOError, ConnectionAbortedError):
+                if self._refused():  # and nothing waits: the next ones are taken together
+                    self._latest = None
+                    await trio.sleep(REFUSED_S)
                 continue
             except (ValueError, trio.ClosedResourceError) as error:
                 raise WireError(f"{self.address}: closed") from error
@@ -194,7 +211,12 @@ class SocketAcceptor:
                 sock.close()
                 continue
             self._open += 1
+            self._latest = wire
             return wire
+
+    def _refused(self) -> bool:
+        """Whether the connection that was taken last has been closed at once."""
+        return self._latest is not None and self._latest.closed
 
     def _queued(self) -> int:
         """Connections that wait to be accepted; 0 where the kernel does not say."""

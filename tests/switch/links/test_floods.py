@@ -339,6 +339,42 @@ def test_connections_that_are_refused_do_not_keep_others_waiting() -> None:
     run(script)
 
 
+def test_few_new_connections_of_all_addresses_are_taken_at_once() -> None:
+    async def script() -> None:
+        desk = Desk(weather=Weather(delay_s=(0.0, 0.0)))
+        async with trio.open_nursery() as nursery:
+            port = desk.port(max_connections=100, max_per_address=100)
+            await port.listen()
+            nursery.start_soon(port.run)
+            for _ in range(60):
+                await desk.memory.dial("port:1", 1.0)
+            await trio.sleep(0.1)
+            most = conduct.ACCEPTED_BURST + 1 + 0.1 * conduct.ACCEPTED_PER_S
+            assert conduct.ACCEPTED_BURST <= len(port.sessions) <= most
+            await until(lambda: len(port.sessions) == 60)
+            nursery.cancel_scope.cancel()
+
+    run(script)
+
+
+def test_lines_about_refused_connections_are_sampled_and_all_are_counted() -> None:
+    async def script() -> None:
+        desk = Desk(weather=Weather(delay_s=(0.0, 0.0)))
+        async with trio.open_nursery() as nursery:
+            await _connected(desk, nursery, max_per_address=1)
+            with structlog.testing.capture_logs() as lines:
+                for _ in range(500):
+                    await desk.memory.dial("port:1", 1.0)
+                await until(lambda: desk.meters.value("connections_refused", "pos", PER_ADDRESS) == 500)
+                taken_s = trio.current_time()
+            written = [line for line in lines if line["event"] == "too_many_connections"]
+            assert 1 <= len(written) <= 5 + 5 * taken_s + 1
+            assert sum(line["connections_before"] for line in written) + len(written) <= 500
+            nursery.cancel_scope.cancel()
+
+    run(script)
+
+
 def test_addresses_are_forgotten_once_there_are_very_many() -> None:
     admission = Admission(per_address=1)
     for number in range(2 * conduct.MAX_ADDRESSES):

@@ -11,7 +11,7 @@ import trio
 
 from switch.errors import WireError
 from switch.links.memory_network import MemoryNetwork, Weather
-from switch.links.network import COURTESY_MAX_S, CROWD, Network, SocketNetwork, Wire
+from switch.links.network import COURTESY_MAX_S, CROWD, REFUSALS_A_TURN, REFUSED_S, Network, SocketNetwork, Wire
 from tests.switch.desk import run
 
 
@@ -193,6 +193,41 @@ def test_a_long_queue_of_new_connections_is_taken_without_a_pause() -> None:
         acceptor.close()
         shared.close()
         for connection in (*waiting, *taken):
+            connection.close()
+
+    run(script)
+
+
+def test_connections_that_are_closed_at_once_are_taken_together() -> None:
+    """They come in floods, and a pass of the scheduler for each would cost more than the rest."""
+
+    async def script() -> None:
+        shared = socket.create_server(("127.0.0.1", 0), backlog=100)
+        address = "{}:{}".format(*shared.getsockname())
+        acceptor = await SocketNetwork({address: os.dup(shared.fileno())}).listen(address)
+        count, passes = 8 * REFUSALS_A_TURN, 0
+
+        async def innocent() -> None:
+            nonlocal passes
+            while True:
+                await trio.lowlevel.checkpoint()
+                passes += 1
+
+        waiting = [socket.create_connection(shared.getsockname()) for _ in range(count)]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(innocent)
+            for _ in range(count):
+                (await acceptor.accept()).close()
+            assert count / REFUSALS_A_TURN - 2 <= passes <= count / REFUSALS_A_TURN + 4
+            nursery.cancel_scope.cancel()
+        waiting.append(socket.create_connection(shared.getsockname()))
+        before = trio.current_time()
+        late = await acceptor.accept()
+        assert trio.current_time() - before <= REFUSED_S + COURTESY_MAX_S
+        acceptor.close()
+        shared.close()
+        late.close()
+        for connection in waiting:
             connection.close()
 
     run(script)
