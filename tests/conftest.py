@@ -6,10 +6,8 @@ import asyncio
 import itertools
 import logging
 import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -20,6 +18,7 @@ from hypothesis import HealthCheck, settings
 from console.database_roles import OWNER
 from console.migration import migrate
 from console.postgresql import EmbeddedPostgres, role_passwords
+from tests.state import new_state
 
 # The speed of examples depends on the machine, which other tests share, not on the code.
 settings.register_profile("fresh", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -62,9 +61,7 @@ class Database:
 @pytest.fixture(scope="session")
 def postgresql_server() -> Iterator[EmbeddedPostgres]:
     """A server for this pytest worker, with a migrated database `template` to copy from. No fsync: tests only."""
-    # Not tmp_path: pytest's is closed to the server's user, who is not root.
-    state = Path(tempfile.mkdtemp(prefix="cardswitch-test-"))
-    state.chmod(0o755)
+    state = new_state("test")
     server = EmbeddedPostgres(state, settings={"fsync": "off", "shared_buffers": "64MB"})
     try:
         server.start()

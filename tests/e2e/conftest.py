@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from simulators.acquirer import Acquirer
 from tests.e2e.merchant import Merchant
 from tests.e2e.shop import Shop, cardswitch, new_acquirer, pos_address
 from tests.e2e.terminal import terminal
+from tests.state import new_state
 
 
 def quick(config: Config) -> Config:
@@ -37,9 +37,7 @@ def quick(config: Config) -> Config:
 
 @pytest.fixture(scope="session")
 def state_directory() -> Iterator[Path]:
-    # Not tmp_path: pytest's is closed to the database server's user, and its paths are long for unix sockets.
-    state = Path(tempfile.mkdtemp(prefix="cardswitch-e2e-"))
-    state.chmod(0o755)
+    state = new_state("e2e")
     yield state
     shutil.rmtree(state, ignore_errors=True)
 

@@ -12,7 +12,6 @@ import re
 import selectors
 import shutil
 import socket
-import tempfile
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -31,6 +30,7 @@ from console.config import load_config
 from console.supervisor import System, config_file
 from tests.e2e.conftest import quick
 from tests.e2e.shop import cardswitch
+from tests.state import new_state
 from web.config import HttpConfig
 
 LIMITS = HttpConfig(
@@ -69,8 +69,7 @@ class World(NamedTuple):
 
 @pytest.fixture(scope="module")
 def world() -> Iterator[World]:
-    state = Path(tempfile.mkdtemp(prefix="cardswitch-e2e-"))
-    state.chmod(0o755)
+    state = new_state("e2e")
     replace = msgspec.structs.replace
     config = quick(load_config(Path(str(specs.__file__)).with_name("cardswitch.toml")))
     config = replace(

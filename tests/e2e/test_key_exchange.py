@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ from simulators.control import ask
 from tests.e2e.conftest import quick
 from tests.e2e.shop import POS, Buyer, Shop, pos_address
 from tests.e2e.terminal import Terminal, terminal
+from tests.state import new_state
 
 pytestmark = pytest.mark.xdist_group("e2e")
 
@@ -51,8 +51,7 @@ def with_macs(config: Config) -> Config:
 @pytest.fixture(scope="module")
 def exchanging() -> Iterator[System]:
     """A system of its own: the keys of the session's are what other tests know."""
-    state = Path(tempfile.mkdtemp(prefix="cardswitch-e2e-"))
-    state.chmod(0o755)
+    state = new_state("e2e")
     config = with_macs(quick(load_config(Path(str(specs.__file__)).with_name("cardswitch.toml"))))
     try:
         with System.start(config, state, ports="free", longest_pause_s=0.5) as running:

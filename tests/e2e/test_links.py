@@ -8,7 +8,6 @@ import shutil
 import signal
 import socket
 import ssl
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,6 +31,7 @@ from switch.links.tls_context import TlsSettings
 from tests.e2e.conftest import quick
 from tests.e2e.shop import cardswitch
 from tests.e2e.terminal import utcnow
+from tests.state import new_state
 from tests.switch.links.certificates import Certificate, Forge
 
 pytestmark = pytest.mark.xdist_group("e2e-links")
@@ -104,8 +104,7 @@ class Line:
 
 @pytest.fixture(scope="module")
 def place() -> Iterator[Place]:
-    state = Path(tempfile.mkdtemp(prefix="cardswitch-e2e-"))
-    state.chmod(0o755)
+    state = new_state("e2e")
     forge = Forge(state)
     switch, north = forge.make("switch", file="switch"), forge.make("north")
     replace = msgspec.structs.replace

@@ -14,7 +14,6 @@ import re
 import shutil
 import socket
 import ssl
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,6 +45,7 @@ from tests.e2e.conftest import create_key, quick
 from tests.e2e.merchant import Merchant
 from tests.e2e.shop import cardswitch
 from tests.e2e.terminal import utcnow
+from tests.state import new_state
 from tests.switch.links.certificates import Certificate, Forge
 
 pytestmark = pytest.mark.xdist_group("e2e-remote")
@@ -155,8 +155,7 @@ def private(path: Path, text: str) -> Path:
 
 @pytest.fixture(scope="module")
 def machines() -> Iterator[Machines]:
-    folders = [Path(tempfile.mkdtemp(prefix=f"cardswitch-{name}-")) for name in ("certificates", "switch", "gateway")]
-    folders[1].chmod(0o755)
+    folders = [new_state(name) for name in ("certificates", "switch", "gateway")]
     found = Machines(folders[0])
     try:
         with System.start(found.switch_config(), folders[1], ports="free", longest_pause_s=0.5) as found.switch:

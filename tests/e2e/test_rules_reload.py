@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,6 +18,7 @@ from simulators.acquirer import Acquirer, Card
 from simulators.acquirer.book import Request
 from tests.e2e.shop import Shop, new_acquirer, pos_address
 from tests.e2e.terminal import Terminal, terminal
+from tests.state import new_state
 
 pytestmark = pytest.mark.xdist_group("e2e-rules")
 
@@ -32,8 +32,7 @@ NOT_PERMITTED = "type not permitted"  # DE 44
 @pytest.fixture(scope="module")
 def file() -> Iterator[Path]:
     """The configuration of this system, which its tests edit."""
-    folder = Path(tempfile.mkdtemp(prefix="cardswitch-rules-"))
-    folder.chmod(0o755)
+    folder = new_state("rules")
     path = folder / "cardswitch.toml"
     shutil.copy(Path(str(specs.__file__)).with_name("cardswitch.toml"), path)
     yield path

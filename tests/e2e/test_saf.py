@@ -6,7 +6,6 @@ import asyncio
 import os
 import shutil
 import signal
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -27,6 +26,7 @@ from simulators.acquirer.book import Request
 from simulators.control import ask
 from tests.e2e.shop import Shop, cardswitch, new_acquirer, pos_address
 from tests.e2e.terminal import terminal
+from tests.state import new_state
 
 pytestmark = pytest.mark.xdist_group("e2e-saf")
 
@@ -52,8 +52,7 @@ ratio = 0.0
 @pytest.fixture(scope="module")
 def file() -> Iterator[Path]:
     """The configuration of this system, which its tests edit."""
-    folder = Path(tempfile.mkdtemp(prefix="cardswitch-saf-"))
-    folder.chmod(0o755)
+    folder = new_state("saf")
     text = Path(str(specs.__file__)).with_name("cardswitch.toml").read_text()
     waits = "deadline_s = 1.0\nadvice_timeout_s = 0.5\nreconnect_cap_s = 0.5"
     text = text.replace("deadline_s = 3.0", waits).replace("recovery_grace_s = 5.0", "recovery_grace_s = 1.0")

@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +21,7 @@ from console.config import Config, load_config
 from console.supervisor import System, config_file
 from tests.e2e.conftest import quick
 from tests.e2e.shop import cardswitch
+from tests.state import new_state
 
 pytestmark = pytest.mark.xdist_group("e2e-network")
 
@@ -66,8 +66,7 @@ def configured() -> Config:
 
 @pytest.fixture(scope="module")
 def system() -> Iterator[System]:
-    state = Path(tempfile.mkdtemp(prefix="cardswitch-network-"))
-    state.chmod(0o755)
+    state = new_state("network")
     try:
         with System.start(configured(), state, ports="free", issuers=False, longest_pause_s=0.5) as running:
             yield running

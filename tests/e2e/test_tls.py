@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from tests.e2e.conftest import quick
 from tests.e2e.merchant import Merchant
 from tests.e2e.shop import cardswitch
 from tests.hsm.tokenizer.certificates import Authority
+from tests.state import new_state
 
 pytestmark = pytest.mark.xdist_group("e2e")
 
@@ -37,8 +37,7 @@ def secured(tmp_path: Path) -> Iterator[tuple[System, Authority]]:
         gateway=replace(config.gateway, tokenizer_ca=str(authority.file)),
         switch=replace(config.switch, workers=1),
     )
-    state = Path(tempfile.mkdtemp(prefix="cardswitch-tls-"))
-    state.chmod(0o755)
+    state = new_state("tls")
     try:
         with System.start(config, state, ports="free") as running:
             yield running, authority

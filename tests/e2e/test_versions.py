@@ -11,7 +11,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,6 +34,7 @@ from switch.routing.settings import BreakerSettings, Route, StandIn
 from tests.e2e.conftest import quick
 from tests.e2e.shop import Shop, cardswitch, new_acquirer, pos_address
 from tests.e2e.terminal import terminal, utcnow
+from tests.state import new_state
 
 pytestmark = pytest.mark.xdist_group("e2e-versions")
 
@@ -107,8 +107,7 @@ def wait_signed_on(system: System, timeout_s: float = 30.0) -> None:
 
 @pytest.fixture(scope="module")
 def place() -> Iterator[System]:
-    state = Path(tempfile.mkdtemp(prefix="cardswitch-versions-"))
-    state.chmod(0o755)
+    state = new_state("versions")
     try:
         with (
             System.start(configured(), state, ports="free", issuers=False, longest_pause_s=0.5) as system,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import tempfile
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -27,6 +26,7 @@ from ledger.writer import PostgresJournal, open_journal
 from tests.conftest import Database
 from tests.ledger.samples import NOW, hold, intent, outcome
 from tests.ledger.store import begin, connected, decide
+from tests.state import new_state
 
 CARD = b"\x01" * 16
 KILL = """SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
@@ -265,8 +265,7 @@ def test_no_server_is_said_at_the_start(tmp_path: Path) -> None:
 
 @pytest.fixture
 def own_server() -> Iterator[EmbeddedPostgres]:
-    state = Path(tempfile.mkdtemp(prefix="cardswitch-test-"))
-    state.chmod(0o755)
+    state = new_state("test")
     server = EmbeddedPostgres(state, settings={"fsync": "off", "shared_buffers": "32MB"})
     try:
         server.start()
