@@ -188,7 +188,7 @@ def exchange_key(config: Config, name: str, kind: str) -> dict[str, Any]:
         raise UsageError(str(failed), f"see {kind}_key in its section of the configuration")
     if failed.code == "away":
         raise ConsoleError(str(failed), "start cardswitch up first")
-    raise ConsoleError(f"{failed}; the key before stays in force", "look at cardswitch link list and at the other end")
+    raise ConsoleError(f"{failed}; the former key stays in force", "look at cardswitch link list and at the other end")
 
 
 def _sockets(config: Config) -> list[Path]:

@@ -60,6 +60,13 @@ CHECK_NAMES: dict[str, Any] = {
 }
 
 
+def _counted(element: Element, upto: str = "") -> str:
+    """The characters of a value with their number: "12 digits", "C or D and up to 8 digits"."""
+    if element.kind == "x+n":
+        return f"C or D and {upto}{element.characters - 1} digits"
+    return f"{upto}{element.characters} {PATTERNS[element.kind][1]}"
+
+
 def problem(element: Element, value: str) -> str | None:
     """Why `value` is invalid for this element, in words that do not repeat it; None for a valid one."""
     if not isinstance(value, str):
@@ -68,9 +75,9 @@ def problem(element: Element, value: str) -> str | None:
     size = element.characters
     if len(value) > size or (not element.length_kind and len(value) < size and not element.fill):
         upto = "up to " if element.length_kind or element.fill else ""
-        return f"expected {upto}{size} {what}, got {len(value)} characters"
+        return f"expected {_counted(element, upto)}, got {len(value)} characters"
     if pattern.fullmatch(value) is None:
-        return f"expected {what}" if element.length_kind else f"expected {size} {what}"
+        return f"expected {what}" if element.length_kind else f"expected {_counted(element)}"
     if element.encoding == "bcd" and len(value) % 2 and not element.pad and element.kind != "x+n":
         return f"expected an even number of {what}"
     return None

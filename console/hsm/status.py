@@ -59,7 +59,7 @@ def _print(config: Config, status: Any) -> None:
     works = {True: "works", False: "AWAY"}
     audit = status.audit
     rows = [
-        ("process", f"runs, {status.queued} commands wait"),
+        ("process", f"runs, commands that wait: {status.queued}"),
         ("token", f"{works[status.token]}, {_module(config)}, since {moment(status.since)}"),
         ("vault", works[status.vault] if config.hsm.vault else "none: [hsm] vault = false"),
         ("keys", f"{len(status.keys)} in force"),

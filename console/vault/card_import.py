@@ -85,7 +85,7 @@ def run_import(config: Config, source: str, output: Path, max_bad: int, as_json:
             msgspec.json.encode({"imported": work.mark.imported, "bad": work.mark.bad, "output": str(output)}).decode()
         )
     else:
-        print(f"{work.mark.imported} cards imported, {work.mark.bad} lines were no cards; tokens are in {output}")
+        print(f"cards imported: {work.mark.imported}, lines that are no card: {work.mark.bad}; tokens are in {output}")
     return 1 if work.mark.bad else 0
 
 

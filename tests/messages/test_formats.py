@@ -52,6 +52,8 @@ def test_neighbours_of_these_kinds_may_be_checked_together(kind: str) -> None:
         (52, "0123456789ABCDEF", None),
         (55, "ABC", "expected hexadecimal digits in pairs"),
         (44, "", None),
+        (97, "D0", "expected C or D and 16 digits, got 2 characters"),
+        (97, "X0000000000000000", "expected C or D and 16 digits"),
         (44, "\t", "expected printable ASCII characters"),
     ],
 )
