@@ -55,6 +55,7 @@ SELECT {ADVICE_COLUMNS}
  ORDER BY d.id LIMIT $3
 """
 
+# The first that waits may be a row without an outcome, which the switch has not stored: then the next one has an age.
 # Two floors: up to $2 no advice waits that nobody has acted on, up to $3 each one is acknowledged.
 BACKLOG = """
 WITH acted AS MATERIALIZED (
@@ -76,8 +77,10 @@ WITH acted AS MATERIALIZED (
 SELECT (SELECT count(*) FROM waiting) AS waiting,
        (SELECT count(*) FROM acted WHERE action = 'parked') AS parked,
        COALESCE((SELECT extract(epoch FROM clock_timestamp() - o.decided_at)
-                   FROM ledger.advices d JOIN ledger.outcomes o ON o.intent_id = d.intent_id
-                  WHERE d.id = (SELECT min(id) FROM waiting)), 0)::float8 AS oldest_s,
+                   FROM (SELECT id FROM waiting ORDER BY id OFFSET 0) w
+                  CROSS JOIN LATERAL (SELECT * FROM ledger.advices x WHERE x.id = w.id OFFSET 0) d
+                  CROSS JOIN LATERAL (SELECT * FROM ledger.outcomes x WHERE x.intent_id = d.intent_id OFFSET 0) o
+                  LIMIT 1), 0)::float8 AS oldest_s,
        seen.up_to AS none_waits,
        LEAST(seen.up_to, (SELECT min(advice_id) - 1 FROM acted)) AS all_ended
   FROM seen

@@ -266,6 +266,17 @@ def test_a_true_row_whose_elements_cannot_be_read_holds_up_nobody(database: Data
     in_journal(database, work)
 
 
+def test_a_row_without_an_outcome_does_not_hide_how_long_the_next_one_waits(database: Database) -> None:
+    async def work(journal: Any, forge: Any) -> None:
+        await forge(INSERT, 4711, "alpha", "0420", "{}", "card_1")
+        await reversed_request(journal)
+        await trio.sleep(0.2)
+        found = await journal.backlog("alpha", 10)
+        assert found.waiting == 2 and found.oldest_s >= 0.2
+
+    in_journal(database, work)
+
+
 def test_the_journal_in_memory_marks_the_same_rows() -> None:
     async def main() -> None:
         journal = MemoryJournal()
