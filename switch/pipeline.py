@@ -28,6 +28,7 @@ from switch.errors import Undecided
 from switch.events import EventLog, PaymentEvent
 from switch.links.acquirer_port import AcquirerPort
 from switch.links.issuer_line import IssuerLine
+from switch.links.management import refusal
 from switch.links.permissions import AMOUNT, REFUSALS
 from switch.links.session import Session
 from switch.message_set import Way, way_of
@@ -284,6 +285,9 @@ class Pipeline:
         return self._declined(JOURNAL_AWAY)
 
     async def _answer(self, request: Request, told: dict[int, str]) -> None:
+        if not request.proved:
+            self._send_plain(request, {39: told[39]})
+            return
         link = request.link
         message = answer_message(request.message, told, link.trace_element, request.trace_id)
         codec, mac = request.session.codec, request.session.mac
@@ -303,9 +307,13 @@ class Pipeline:
         self._answering.observe(perf_counter() - at)
 
     def _send_plain(self, request: Request, told: dict[int, str]) -> None:
-        """An answer that no stage has looked at; without a MAC."""
+        """An answer without a MAC: to a message that no stage has looked at, or that is not proved to be the peer's.
+
+        Where the link has a MAC key, it has no elements of the request but those that pair the two.
+        """
         try:
-            request.session.send(request.session.codec.encode(_plain(request, told)), request.frame)
+            answer = refusal(request.message, told) if request.link.mac_key else _plain(request, told)
+            request.session.send(request.session.codec.encode(answer), request.frame)
         except MessagesError:
             self._meters.count("unanswered", "not_expressible")
 

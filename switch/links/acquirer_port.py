@@ -16,12 +16,14 @@ from messages.mti import is_repeat
 from switch.clock import Clock
 from switch.links.limits import OverLimit, Place
 from switch.links.link_end import LinkEnd
+from switch.links.mac import MISSING, WRONG
 from switch.links.network import Network
 from switch.links.session import Session
 from switch.links.settings import AcquirerLink
 from switch.links.state import LinkState
 from switch.meters import Meters, known_code
 
+MANAGEMENT = "8"  # second digit of an MTI
 Serve = Callable[["AcquirerPort", Session, Message, bytes], None]
 Refuse = Callable[["AcquirerPort", Session, Message, bytes, dict[int, str], str], None]
 
@@ -94,8 +96,20 @@ class AcquirerPort(LinkEnd):
     def _turn_away(self, session: Session, message: Message, frame: bytes, reason: str) -> None:
         if is_repeat(message.mti):  # its original may be approved
             self._meters.count("unanswered", reason)
-        else:
+        elif not self.mac.covers(message.mti) or message.mti[1] == MANAGEMENT:  # `Reception` has verified cut-overs
             self._refuse(self, session, message, frame, {39: "91"}, reason)
+        elif not session.start(self._turn_away_verified, session, message, frame, reason):
+            self._meters.count("unanswered", "overloaded")
+
+    async def _turn_away_verified(self, session: Session, message: Message, frame: bytes, reason: str) -> None:
+        """Under a MAC key, only an answer to the acquirer itself has our MAC and elements of the request."""
+        why = await self.mac.problem(message, frame, session.peer)
+        if not why:
+            self._refuse(self, session, message, frame, {39: "91"}, reason)
+            return
+        if why in (MISSING, WRONG):
+            session.distrust(why)
+        self.answer_unproved(session, message, frame, {39: "63" if why in (MISSING, WRONG) else "91"})
 
     def _late(self, message: Message) -> None:
         self._meters.count("late_answers", self.name, known_code(message.elements.get(39, "")))

@@ -15,7 +15,7 @@ import trio
 from hsm.commands import Hsm
 from messages.canonical import canonical_codec
 from messages.dialect import load_dialect
-from messages.errors import DecodeError, RuleViolation
+from messages.errors import DecodeError, MessagesError, RuleViolation
 from messages.exchange import transmission_time
 from messages.log_rate import LogRate, Rate
 from messages.mask import masked_hex_dump
@@ -26,7 +26,7 @@ from switch.links.connections import Connections
 from switch.links.freshness import is_local, staleness
 from switch.links.limits import Gate
 from switch.links.mac import MISSING, WRONG, LinkMac
-from switch.links.management import ECHOED, refusal
+from switch.links.management import refusal
 from switch.links.network import Network
 from switch.links.permissions import Permitted
 from switch.links.reception import Reception
@@ -169,11 +169,17 @@ class LinkEnd:
         elif why in (MISSING, WRONG):
             if isinstance(error, RuleViolation):
                 session.distrust(why)
-            pairing = {number: value for number, value in message.elements.items() if number in ECHOED}
-            told = {39: "30", **reason_told(self.dialect, error)}
-            session.send(self.codec.encode(refusal(Message(message.mti, pairing), told)), frame)
+            self.answer_unproved(session, message, frame, {39: "30", **reason_told(self.dialect, error)})
         else:  # the hsm is away: the peer repeats
             self._meters.count("unanswered", "mac")
+
+    def answer_unproved(self, session: Session, message: Message, frame: bytes, told: dict[int, str]) -> None:
+        """Answer a message whose MAC is not right, or was not looked at: without ours, and with no elements of the
+        request but those that pair the two."""
+        try:
+            session.send(self.codec.encode(refusal(message, told)), frame)
+        except MessagesError:
+            self._meters.count("unanswered", "not_expressible")
 
     def _refuse_bad(self, session: Session, message: Message, frame: bytes, error: DecodeError) -> None:
         reason = "rule" if isinstance(error, RuleViolation) else "undecodable"

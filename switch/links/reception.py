@@ -108,7 +108,14 @@ class Reception:
         except DecodeError as error:
             self._undecodable(session, frame, error)
         else:
-            await self._send(session, told, frame)
+            self._send_bare(session, told, frame)
+
+    def _send_bare(self, session: Session, message: Message, frame: bytes) -> None:
+        """Nobody gets elements of his choice under our MAC: the answer to a message without a right one has none."""
+        try:
+            session.send(session.codec.encode(message), frame)
+        except EncodeError:
+            self._meters.count("unanswered", "not_expressible")
 
     def refuse(self, session: Session, message: Message, frame: bytes, told: dict[int, str]) -> None:
         """Answer a request that is not looked at, with DE 39 and the like; its type has an answer."""

@@ -39,6 +39,11 @@ REFUSALS: dict[str, str] = {
 # Of a card that is only compared: the vault has erased it, or never had it. Its payment must still come to an end.
 ERASED = frozenset({"card_unknown", "network_token_unknown", "network_token_deleted"})
 SHORTEST = 12  # digits of a card number
+# Refusals of a card: the hsm looks at it once the MAC is right.
+AFTER_MAC = ERASED | {
+    "pan_invalid", "network_token_suspended", "network_token_expired", "domain_restricted", "cryptogram_invalid",
+    "cryptogram_replayed",
+}  # fmt: skip
 MANAGEMENT = "8"  # second digit of an MTI
 
 
@@ -67,7 +72,9 @@ async def authenticate(request: Request, hsm: Hsm) -> Decline | None:
 async def _asked(request: Request, hsm: Hsm, pan: str, leading: int = 0, *, compare: bool = False) -> Decline | None:
     link, message = request.link, request.message
     mac = None
-    if link.mac_key and message.mti[1] != MANAGEMENT:  # cut-overs are verified by `Reception`
+    if message.mti[1] == MANAGEMENT:  # cut-overs are verified by `Reception`
+        request.proved = True
+    elif link.mac_key:
         mac = request.session.mac.check(message, request.frame)
         if mac is None:
             request.session.mac.failed(message.mti, request.session.peer, MISSING)
@@ -88,8 +95,10 @@ async def _asked(request: Request, hsm: Hsm, pan: str, leading: int = 0, *, comp
     try:
         request.card = await hsm.screen(command)
     except HsmRefused as refused:
+        request.proved = request.proved or refused.code in AFTER_MAC
         if compare and refused.code in ERASED:
-            request.session.believe()
+            if mac is not None:
+                request.session.believe()
             return None
         if refused.code == WRONG:
             request.session.mac.failed(message.mti, request.session.peer, WRONG)
@@ -99,6 +108,7 @@ async def _asked(request: Request, hsm: Hsm, pan: str, leading: int = 0, *, comp
         return Decline("96", AWAY)
     if mac is not None:
         request.session.believe()
+        request.proved = True
     return None
 
 

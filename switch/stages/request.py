@@ -44,6 +44,8 @@ class Request:
         stated: further elements that are kept with the intent, free of card data.
         table: the routes as they were when its card was identified: it was asked for as many digits as they look at.
         reference: DE 90 for the issuer, which knows the original by other numbers; "" for none.
+        proved: whether it is the peer's, as far as the link can say: its MAC is right, or there is none. Nobody else
+            gets an answer under our MAC, or with elements of his choice.
         judged: whether its connection knows that it is new or a repeat, or that this cannot be found out.
     """
 
@@ -64,6 +66,7 @@ class Request:
         "mti",
         "original_key",
         "permitted",
+        "proved",
         "reference",
         "route",
         "session",
@@ -110,6 +113,7 @@ class Request:
         self.route: Taken | None = None
         self.table: RoutingTable | None = None
         self.judged = False
+        self.proved = not link.mac_key
 
     def judge(self, new: bool | None) -> None:
         """Tell the connection, once, whether the request is new; None where that was not found out."""

@@ -22,11 +22,13 @@ from simulators.acquirer import Card
 from simulators.acquirer.book import State
 from simulators.faults import FaultRule
 from switch.config import SwitchConfig, switch_config
+from switch.links.limits import OverLimit
 from switch.links.mac import LinkMac
 from tests.simulation.agreement import differences
 from tests.simulation.world import TABLE, World
-from tests.switch.desk import MASTERCARD, POOR, VISA, in_world, purchase, surrogate, told
+from tests.switch.desk import MASTERCARD, NOW, POOR, VISA, in_world, purchase, surrogate, told
 
+PAIRING = {7, 11, 32, 33, 41, 70}  # elements that pair an answer with its request
 CARDS = {"alpha": Card(VISA.pan, pin="1234"), "beta": Card(MASTERCARD.pan, pin="1234")}
 
 
@@ -119,6 +121,87 @@ def test_the_answer_to_a_message_that_cannot_be_read_has_a_mac_only_for_a_right_
     in_world(script)
 
 
+async def bare(world: World, message: Message, spoiled: str = "") -> Message:
+    """The answer to a message of `pos`, whose own check of MACs is not asked."""
+    client = world.clients["pos"]
+    encode = client.acquirer.encode
+    with pytest.MonkeyPatch.context() as patch:
+        if spoiled:
+            patch.setattr(client.acquirer, "encode", lambda sent: encode(sent, spoiled=spoiled))
+        (frame,) = await world.send_aside(client, message)
+    return client.acquirer.codec.decode(frame)
+
+
+CHOSEN: dict[str, dict[str, str]] = {
+    "authorization": {"mti": "0100"},
+    "purchase": {},
+    "advice": {"mti": "0120", "de39": "00"},
+    "capture": {"mti": "0220", "de3": "", "de90": "0100000009".ljust(42, "0")},
+    "reversal": {"mti": "0400", "de90": "0200000009".ljust(42, "0")},
+    "unserved": {"mti": "0300"},
+    "text": {"mti": "0600", "de48": "paper is out"},
+}
+
+
+@pytest.mark.parametrize("spoiled", ["wrong-mac", "missing-mac"])
+@pytest.mark.parametrize("name", CHOSEN)
+def test_nobody_gets_elements_of_his_choice_under_our_mac(name: str, spoiled: str) -> None:
+    """The answer to a message without its right MAC has none of ours, and only the elements that pair the two."""
+
+    async def script(world: World) -> None:
+        answer = await bare(world, purchase("000009", NOW, **CHOSEN[name]), spoiled)
+        assert answer.elements[39] == "63"
+        assert set(answer.elements) <= PAIRING | {39}
+
+    in_world(script)
+
+
+def _over_the_links_limit(world: World) -> None:
+    def full() -> None:
+        raise OverLimit("rate", "too many")
+
+    world.workers[0][0].ports["pos"].gate.ask = full  # type: ignore[method-assign,assignment]
+
+
+def _draining(world: World) -> None:
+    port = world.workers[0][0].ports["pos"]
+    port._served = lambda session, message, frame: port._turn_away(session, message, frame, "draining")  # type: ignore[method-assign]
+    port.reception._serve = port._served
+
+
+def _over_the_workers_limit(world: World) -> None:
+    world.workers[0][0].pipeline.in_flight = 10**6
+
+
+def _hsm_away(world: World) -> None:
+    world.hsm.available = False
+
+
+# What goes wrong; DE 39 for the acquirer and whether it has our MAC, DE 39 for a stranger.
+TURNED_AWAY = {
+    "link": (_over_the_links_limit, "91", True, "63"),
+    "draining": (_draining, "91", True, "63"),
+    "worker": (_over_the_workers_limit, "91", False, "91"),
+    "hsm": (_hsm_away, "96", False, "96"),
+}
+
+
+@pytest.mark.parametrize("name", TURNED_AWAY)
+def test_who_is_turned_away_gets_our_mac_for_the_right_one_only(name: str) -> None:
+    async def script(world: World) -> None:
+        begin, code, sealed, strangers = TURNED_AWAY[name]
+        begin(world)
+        answer = await bare(world, purchase("000001", NOW))
+        assert answer.elements[39] == code
+        assert (64 in answer.elements) is sealed
+        assert (2 in answer.elements) is sealed
+        answer = await bare(world, purchase("000002", NOW), "wrong-mac")
+        assert answer.elements[39] == strangers
+        assert set(answer.elements) <= PAIRING | {39}
+
+    in_world(script)
+
+
 @pytest.mark.parametrize(("fault", "reason"), [("wrong-mac", "mac_invalid"), ("missing-mac", "mac_missing")])
 @pytest.mark.parametrize("issuer", ["alpha", "beta"])
 def test_an_answer_with_a_bad_mac_is_no_answer(issuer: str, fault: Any, reason: str) -> None:
@@ -175,9 +258,10 @@ def test_what_an_issuer_starts_without_a_right_mac_is_answered_63_and_does_nothi
             await server._lines[0].wire.send(framing().encode(server._sealing.encode(chargeback, spoiled=spoiled)))
         heard: list[Message] = []
         server.issuer.receive = lambda message, now: heard.append(message) or []  # type: ignore[method-assign,func-returns-value]
+        server._sealing.problem = lambda message, data: ""  # type: ignore[method-assign]  # they have no MAC
         await trio.sleep(1.0)
-        # They came through the issuer's own check of MACs.
         assert [(message.mti, message.elements[39]) for message in heard] == [("0432", "63")] * 2
+        assert all(set(message.elements) <= PAIRING | {39} for message in heard)
         assert len(world.journal._intents) == before
         assert world.counted("mac_failures", "alpha", "mac_invalid") == 1
         assert world.counted("mac_failures", "alpha", "mac_missing") == 1
@@ -314,8 +398,9 @@ def test_an_acquirers_network_management_without_its_mac_is_63() -> None:
         assert answer is not None and answer.elements[39] == "00"
         client = world.clients["pos"]
         client.acquirer._sealing._management = False
-        answer = await told(world, echo, "pos")
-        assert answer is not None and (answer.elements[39], answer.elements[70]) == ("63", "301")
+        answer = await bare(world, echo)
+        assert (answer.elements[39], answer.elements[70]) == ("63", "301")
+        assert set(answer.elements) <= PAIRING | {39}
 
     in_world(script, config=configured(pos={"mac_management": True}))
 
@@ -471,8 +556,8 @@ def test_a_cut_over_without_its_mac_is_63_and_not_recorded(mti: str, fault: str)
         data = sealing.encode(message, spoiled=fault)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sealing, "encode", lambda message, spoiled="": data)
-            answer = await told(world, message, "pos")
-        assert answer is not None and answer.elements[39] == "63"
+            answer = await bare(world, message)
+        assert answer.elements[39] == "63" and set(answer.elements) <= PAIRING | {39}
         assert not world.journal._intents
         answer = await told(world, message, "pos")
         assert answer is not None and answer.elements[39] == "00"
