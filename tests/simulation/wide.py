@@ -77,6 +77,7 @@ ONCE = ("silence", "disconnect-before", "disconnect-after", "garbage", "half-fra
 ONCE += ("wrong-mac", "missing-mac")
 # Messages that contradict the payment which they name, before the right ones.
 CONTRADICTING = ("wrong-card", "wrong-currency", "wrong-amount")
+CHANGES = ("0100", "0220", "0400", "0420")
 
 
 def wide_config(dice: random.Random) -> SwitchConfig:
@@ -143,8 +144,11 @@ def faults(
         second = FaultRule(kind=SECOND_ANSWERS, mti=ONLINE, rate=0.2)
         found = {name: (second, *rules) for name, rules in found.items()}
     for name in ACQUIRERS:
-        own = (TWICE + ONCE[:7] if twice else ONCE) + CONTRADICTING
+        own = TWICE + ONCE[:7] if twice else ONCE
         found[name] = tuple(_acquirer_rule(dice, own) for _ in range(dice.randint(0, 2)))
+    more = random.Random(repr(found))  # dice of their own: a seed keeps its other faults
+    for name in ACQUIRERS:
+        found[name] += (FaultRule(kind=more.choice(CONTRADICTING), mti=CHANGES, rate=more.choice([0.05, 0.2])),)  # type: ignore[arg-type]
     return found
 
 
