@@ -207,6 +207,7 @@ def test_upgrading_quotes_the_errors_of_settings_that_have_changed(tmp_path: Pat
         ("[[route]]\n", f"{stand_in}[[route]]\n"),
         (first_route, f'{first_route}currency = ["EUX"]\n'),
         ("[tokenizer] ", "[tokenizer]\nmax_connections = 100 "),
+        ("dual_control = false", 'network_token_key = "none"\ndual_control = false'),
         ("dual_control = false", "provision = true"),
     )
     quoted = re.findall(r"\| `([^`|]*)` \|$", section("Upgrading", "docs/operations.md"), re.MULTILINE)
