@@ -49,6 +49,24 @@ def test_bytes_travel_both_ways_and_the_end_is_seen(which: int) -> None:
 
 
 @pytest.mark.parametrize("which", [0, 1], ids=["sockets", "memory"])
+def test_bytes_that_came_one_by_one_are_read_together(which: int) -> None:
+    async def script() -> None:
+        network, address = networks()[which]
+        acceptor = await network.listen(address)
+        near = await network.dial(acceptor.address, 3.0)
+        far = await acceptor.accept()
+        for byte in b"0123456789":
+            await near.send(bytes([byte]))
+        await trio.sleep(0.1)
+        assert await far.receive() == b"0123456789"
+        for wire in (near, far):
+            wire.close()
+        acceptor.close()
+
+    trio.run(script)
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["sockets", "memory"])
 def test_closing_wakes_who_receives(which: int) -> None:
     async def script() -> None:
         network, address = networks()[which]
