@@ -157,10 +157,10 @@ class Acquirer:
     def reduction(self, original: Request, left_minor: int, now: datetime, *, advice: bool = False) -> Request:
         """Take back a part of a hold: 0400 or 0420; DE 4 is the original's amount, DE 95 what is left, > 0.
 
-        Where more is left than the original asked for, because the hold has grown, DE 4 is what is held now.
+        Where the hold has grown above the original's amount, DE 4 is what is held now.
         """
         elements = self._till.about(original.message, now)
-        if left_minor > original.amount_minor:
+        if max(original.held_minor, left_minor) > original.amount_minor:
             elements[4] = f"{max(original.held_minor, left_minor):012d}"
         elements[95] = till.replacement(left_minor)
         return self._change(Message("0420" if advice else "0400", elements), "reduction", original, now)
