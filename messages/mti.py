@@ -140,6 +140,11 @@ def is_repeat(mti: str) -> bool:
     return parse_mti(mti).origin in _ORIGINALS
 
 
+def is_management(mti: str) -> bool:
+    """Whether the message is network management (0800, 1814 …); its second digit says so."""
+    return mti[1:2] == "8"
+
+
 @lru_cache(maxsize=MAX_TYPES)
 def in_version(mti: str, version: str) -> str:
     """The counterpart of an indicator in another version: 0800 in 1993 is 1804, 2422 in 1987 is 0422.

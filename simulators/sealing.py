@@ -8,6 +8,7 @@ from __future__ import annotations
 from messages.codec import Codec
 from messages.errors import DecodeError
 from messages.message import Message
+from messages.mti import is_management
 from simulators.link_keys import LinkKeys
 
 NO_MAC = "0000000000000000"
@@ -51,5 +52,5 @@ class Sealing:
         return "" if self._keys.mac_is_right(covered, mac) else WRONG
 
     def _covers(self, message: Message) -> bool:
-        managed = message.mti[1] == "8" and message.elements.get(70) != CUT_OVER
+        managed = is_management(message.mti) and message.elements.get(70) != CUT_OVER
         return self._keys.has_mac and (self._management or not managed)

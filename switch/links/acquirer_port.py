@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from hsm.commands import Hsm
 from messages.message import Message
-from messages.mti import is_repeat
+from messages.mti import is_management, is_repeat
 from switch.clock import Clock
 from switch.links.limits import OverLimit, Place
 from switch.links.link_end import LinkEnd
@@ -23,7 +23,6 @@ from switch.links.settings import AcquirerLink
 from switch.links.state import LinkState
 from switch.meters import Meters, known_code
 
-MANAGEMENT = "8"  # second digit of an MTI
 Serve = Callable[["AcquirerPort", Session, Message, bytes], None]
 Refuse = Callable[["AcquirerPort", Session, Message, bytes, dict[int, str], str], None]
 
@@ -96,7 +95,7 @@ class AcquirerPort(LinkEnd):
     def _turn_away(self, session: Session, message: Message, frame: bytes, reason: str) -> None:
         if is_repeat(message.mti):  # its original may be approved
             self._meters.count("unanswered", reason)
-        elif not self.mac.covers(message.mti) or message.mti[1] == MANAGEMENT:  # `Reception` has verified cut-overs
+        elif not self.mac.covers(message.mti) or is_management(message.mti):  # `Reception` has verified cut-overs
             self._refuse(self, session, message, frame, {39: "91"}, reason)
         elif not session.start(self._turn_away_verified, session, message, frame, reason):
             self._meters.count("unanswered", "overloaded")

@@ -15,6 +15,7 @@ from hsm.commands import GeneratedMac, GenerateMac, HsmRefused, HsmUnavailable, 
 from messages.codec import Codec
 from messages.errors import DecodeError
 from messages.message import Message
+from messages.mti import is_management
 
 log = structlog.get_logger("switch.links.mac")
 
@@ -63,7 +64,7 @@ class LinkMac:
         Args:
             function: DE 70 of network management; "" where absent.
         """
-        return bool(self.key) and (self._management or mti[1] != "8" or function == CUT_OVER)
+        return bool(self.key) and (self._management or not is_management(mti) or function == CUT_OVER)
 
     async def sealed(self, message: Message, trace_id: str = "") -> bytes:
         """The encoded message, with a MAC where the link wants one.

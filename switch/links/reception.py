@@ -15,7 +15,7 @@ from hsm.commands import HsmRefused, HsmUnavailable
 from messages.errors import DecodeError, EncodeError
 from messages.exchange import pairing_key
 from messages.message import Message
-from messages.mti import is_response
+from messages.mti import is_management, is_response
 from messages.rules import echo_problem
 from switch.links.mac import CUT_OVER, MISSING, WRONG, LinkMac
 from switch.links.management import KEY_CHANGES, answer, refusal
@@ -80,7 +80,7 @@ class Reception:
         self._meters.count("received", self._mac.link, mti)
         try:
             covered = self._mac.covers(mti, message.elements.get(70, ""))
-            verified_here = covered and (self._verify_requests or mti[1] == "8" or is_response(mti))
+            verified_here = covered and (self._verify_requests or is_management(mti) or is_response(mti))
         except DecodeError as error:
             self._undecodable(session, frame, error)
             return
@@ -125,7 +125,7 @@ class Reception:
         try:
             if is_response(message.mti):
                 self._answered(session, message)
-            elif message.mti[1] == "8" and message.elements.get(70) != CUT_OVER:
+            elif is_management(message.mti) and message.elements.get(70) != CUT_OVER:
                 self._manage(session, message, frame)
             else:
                 self._serve(session, message, frame)

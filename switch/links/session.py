@@ -19,6 +19,7 @@ from messages.errors import DecodeError, EncodeError, FrameError
 from messages.exchange import pairing_key
 from messages.framing import Decoder, Framing
 from messages.message import Message
+from messages.mti import is_management
 from switch.errors import ExchangeLost, LinkUnavailable, WireError
 from switch.links.conduct import Conduct
 from switch.links.limits import Gate
@@ -165,7 +166,7 @@ class Session:
         if payload is None:
             payload = await self.mac.sealed(message)
         # Management keeps a full link alive, and advices have one sender, which waits for each.
-        gate = self._sends if message.mti[1] != "8" and message.mti[2] == "0" else None
+        gate = self._sends if not is_management(message.mti) and message.mti[2] == "0" else None
         if gate is not None:
             place = gate.ask()
             if place is not None:
@@ -358,7 +359,7 @@ class Session:
                 ends_turn = True
             else:
                 self._framed = True
-                if message.mti[1:2] == "8" and (wait_s := conduct.management_wait_s(trio.current_time())):
+                if is_management(message.mti) and (wait_s := conduct.management_wait_s(trio.current_time())):
                     await trio.sleep(wait_s)
                 self._listener.arrived(self, message, frame)
             if ends_turn:

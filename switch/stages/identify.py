@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from hsm.commands import Hsm, HsmRefused, HsmUnavailable, Screen
 from messages.card import pan_of
+from messages.card_numbers import SHORTEST
 from messages.message import Message
+from messages.mti import is_management
 from switch.links.mac import AWAY, MISSING, WRONG
 from switch.message_set import COMPARING, WITH_CARD
 from switch.stages.network_token import network_token_use
@@ -36,15 +38,13 @@ REFUSALS: dict[str, str] = {
 }
 
 
-# Of a card that is only compared: the vault has erased it, or never had it. Its payment must still come to an end.
+# The vault has erased the card that is only compared, or never had it. Its payment must still come to an end.
 ERASED = frozenset({"card_unknown", "network_token_unknown", "network_token_deleted"})
-SHORTEST = 12  # digits of a card number
 # Refusals of a card: the hsm looks at it once the MAC is right.
 AFTER_MAC = ERASED | {
     "pan_invalid", "network_token_suspended", "network_token_expired", "domain_restricted", "cryptogram_invalid",
     "cryptogram_replayed",
 }  # fmt: skip
-MANAGEMENT = "8"  # second digit of an MTI
 
 
 async def identify(request: Request, hsm: Hsm, leading: int = 0) -> Decline | None:
@@ -72,7 +72,7 @@ async def authenticate(request: Request, hsm: Hsm) -> Decline | None:
 async def _asked(request: Request, hsm: Hsm, pan: str, leading: int = 0, *, compare: bool = False) -> Decline | None:
     link, message = request.link, request.message
     mac = None
-    if message.mti[1] == MANAGEMENT:  # cut-overs are verified by `Reception`
+    if is_management(message.mti):  # cut-overs are verified by `Reception`
         request.proved = True
     elif link.mac_key:
         mac = request.session.mac.check(message, request.frame)
