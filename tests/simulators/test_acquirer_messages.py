@@ -88,6 +88,15 @@ def test_a_hold_is_reduced_to_what_is_left() -> None:
     assert book(core) == [(400, 0, True)]
 
 
+def test_a_reduction_names_the_amount_held_where_the_hold_has_grown() -> None:
+    core = acquirer()
+    hold = held(core)
+    assert core.reduction(hold, 400, NOW).message.elements[4] == hold.message.elements[4]
+    tell(core, core.increment(hold, CARD, 100, NOW))
+    assert core.reduction(hold, 400, NOW).message.elements[4] == f"{hold.held_minor:012d}"
+    assert hold.held_minor == hold.amount_minor + 100
+
+
 def test_a_partial_approval_books_what_was_granted() -> None:
     core = acquirer()
     paid = core.purchase(CARD, 5000, "EUR", NOW)
