@@ -36,7 +36,7 @@ class Amount(StrEnum):
 
 
 class Row(msgspec.Struct, frozen=True):
-    """What a kind of follow-up message says of its payment.
+    """The elements in which a kind of follow-up message states its payment.
 
     Args:
         card: whether a card must be there; one that is there is always compared.

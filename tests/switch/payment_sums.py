@@ -225,9 +225,8 @@ class Shop:
         """All of it: the amount on hold, or a purchase of which nothing went back."""
         untouched = of.captured > 0 and of.left == of.captured
         fits = untouched if of.purchase else of.held > 0
-        states = (0, of.held, 0 if of.purchase else of.first)[
-            self.last % 3
-        ]  # nothing, what is held, what was asked for
+        # Its DE 4 states in turn nothing, the amount that is held, the amount that was asked for.
+        states = (0, of.held, 0 if of.purchase else of.first)[self.last % 3]
         _, lines = await self._send(Kind.REVERSAL, of, states, of.key)
         assert bool(lines) is fits, of
         if fits:
